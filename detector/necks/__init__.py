@@ -1,0 +1,5 @@
+"""Necks: backbone features to a pyramid."""
+
+from detector.necks.fpn import FPN
+
+__all__ = ["FPN"]

@@ -1,0 +1,164 @@
+"""ResNet (He et al. 2015) whose 3x3 convolutions are injected, so that any stage can be deformable.
+
+Parameter names are torchvision's; a deformable convolution adds only `conv2.offset.*`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from detector.backbones.pretrained import load_backbone_weights
+from detector.layers import DeformableStages, DeformConv2d, NormKind, norm_layer
+from detector.structures import FeatureSpec
+
+Conv3x3 = Callable[..., nn.Module]
+Norm = Callable[[int], nn.Module]
+Stage = Literal[2, 3, 4, 5]
+
+
+def _conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
+
+
+def _shortcut(in_channels: int, out_channels: int, stride: int, norm: Norm) -> nn.Module | None:
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return nn.Sequential(_conv1x1(in_channels, out_channels, stride), norm(out_channels))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions, the second injected (ResNet-18 and 34)."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, width: int, *, stride: int, norm: Norm, conv3x3: Conv3x3) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, width, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = norm(width)
+        self.conv2 = conv3x3(width, width, 3, padding=1, bias=False)
+        self.bn2 = norm(width)
+        self.downsample = _shortcut(in_channels, width, stride, norm)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        return self.relu(self.bn2(self.conv2(x)) + shortcut)
+
+
+class Bottleneck(nn.Module):
+    """1x1, injected 3x3 (which carries the stride), 1x1 (ResNet-50 and deeper)."""
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, width: int, *, stride: int, norm: Norm, conv3x3: Conv3x3) -> None:
+        super().__init__()
+        out_channels = width * self.expansion
+        self.conv1 = _conv1x1(in_channels, width)
+        self.bn1 = norm(width)
+        self.conv2 = conv3x3(width, width, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = norm(width)
+        self.conv3 = _conv1x1(width, out_channels)
+        self.bn3 = norm(out_channels)
+        self.downsample = _shortcut(in_channels, out_channels, stride, norm)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        return self.relu(self.bn3(self.conv3(x)) + shortcut)
+
+
+# depth -> block, blocks in the stages C2..C5
+_DEPTHS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
+    18: (BasicBlock, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3)),
+}
+
+
+class ResNet(nn.Module):
+    """A ResNet without its classifier, giving the feature maps of `out_stages` (C2..C5, strides 4 to 32).
+
+    `deform` says which stages and blocks get deformable convolution. `frozen_stages` keeps everything up to that stage
+    as it is: 0 nothing, 1 the stem, 2 the stem and C2, ... 5 all of it; frozen batch norms also keep their statistics.
+    `weights` is a torchvision weight name ("IMAGENET1K_V1", downloaded and hash-checked when named) or a local file.
+    """
+
+    def __init__(
+        self,
+        depth: Literal[18, 34, 50, 101],
+        *,
+        deform: DeformableStages | None = None,
+        norm: NormKind = "frozen_batch",
+        frozen_stages: Literal[0, 1, 2, 3, 4, 5] = 0,
+        out_stages: tuple[Stage, ...] = (3, 4, 5),
+        weights: str | None = None,
+    ) -> None:
+        super().__init__()
+        if depth not in _DEPTHS:
+            raise ValueError(f"depth: expected one of {sorted(_DEPTHS)}, got {depth}")
+        if not out_stages or list(out_stages) != sorted(set(out_stages) & {2, 3, 4, 5}):
+            raise ValueError(f"out_stages: expected ascending stages out of 2..5, got {list(out_stages)}")
+        block, counts = _DEPTHS[depth]
+        make_norm = norm_layer(norm)
+        self.out_stages = tuple(out_stages)
+        self.frozen_stages = frozen_stages
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = make_norm(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        channels = 64
+        for stage, count in zip((2, 3, 4, 5), counts, strict=True):
+            width = 64 * 2 ** (stage - 2)
+            blocks = []
+            for i in range(count):
+                conv3x3 = nn.Conv2d if deform is None else deform.conv3x3(stage, i, count)
+                stride = 2 if i == 0 and stage > 2 else 1
+                blocks.append(block(channels, width, stride=stride, norm=make_norm, conv3x3=conv3x3))
+                channels = width * block.expansion
+            setattr(self, f"layer{stage - 1}", nn.Sequential(*blocks))
+        self.out_features = tuple(
+            FeatureSpec(f"c{s}", 64 * 2 ** (s - 2) * block.expansion, 2**s) for s in self.out_stages
+        )
+        self._initialise()
+        if weights is not None:
+            load_backbone_weights(self, weights, architecture=f"resnet{depth}")
+        self._freeze()
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _C _H _W"]]:
+        """Feature maps of `out_stages`, finest first. Images are normalised RGB."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        features = []
+        for stage in range(2, max(self.out_stages) + 1):
+            x = getattr(self, f"layer{stage - 1}")(x)
+            if stage in self.out_stages:
+                features.append(x)
+        return features
+
+    def train(self, mode: bool = True) -> ResNet:
+        super().train(mode)
+        for part in self._frozen_parts():
+            part.eval()  # frozen weights with moving batch statistics would still change the output
+        return self
+
+    def _initialise(self) -> None:
+        """Kaiming normal over fan-out as in torchvision. A deformable convolution and its offsets keep their own."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d | DeformConv2d) and not name.endswith(".offset"):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def _frozen_parts(self) -> Sequence[nn.Module]:
+        stages: list[nn.Module] = [getattr(self, f"layer{s - 1}") for s in range(2, self.frozen_stages + 1)]
+        return [self.conv1, self.bn1, *stages] if self.frozen_stages else []
+
+    def _freeze(self) -> None:
+        for part in self._frozen_parts():
+            for parameter in part.parameters():
+                parameter.requires_grad_(False)

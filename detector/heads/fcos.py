@@ -1,0 +1,229 @@
+"""FCOS (Tian et al. 2019, 2020): every point of the pyramid predicts classes, distances to the box sides, centerness.
+
+Parameter names are torchvision's.
+"""
+
+# B images, P points over all levels, C classes, K candidates
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from detector.heads.head import Head
+from detector.heads.points import Points, assign_points, make_points
+from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxes
+from detector.ops.losses import focal_loss_sum, giou_loss
+from detector.ops.nms import class_nms
+from detector.structures import (
+    Detections,
+    FeatureSpec,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Targets,
+)
+
+
+@dataclass(frozen=True)
+class FCOSOutputs:
+    """Raw outputs, levels concatenated. `distances` (left, top, right, bottom) are in strides of the point's level."""
+
+    logits: Float[Tensor, "B P C"]
+    distances: Float[Tensor, "B P 4"]
+    centerness: Float[Tensor, "B P"]
+    points: Points
+    points_per_level: list[int]
+
+
+class FCOSHead(Head[FCOSOutputs]):
+    """Two towers shared by all levels; centerness sits on the regression tower, regression is in strides.
+
+    `center_sampling_radius` is in strides, 0 trains every point inside a box. `point_offset` is the place of a point in
+    its cell: 0.5 the middle (the paper), 0 the corner (torchvision). `centerness_weighted_boxes` weights each
+    positive's GIoU by its centerness target (the paper) instead of equally (torchvision).
+    """
+
+    def __init__(
+        self,
+        features: Sequence[FeatureSpec],
+        num_classes: PositiveInt,
+        *,
+        num_convs: NonNegativeInt = 4,
+        norm: Literal["group", "none"] = "group",
+        center_sampling_radius: NonNegativeFloat = 1.5,
+        point_offset: Fraction = 0.5,
+        centerness_weighted_boxes: bool = True,
+        score_threshold: Fraction = 0.001,
+        candidates_per_level: PositiveInt = 1000,
+        nms_iou_threshold: Fraction = 0.6,
+        detections_per_image: PositiveInt = 100,
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"num_classes: expected at least 1, got {num_classes}")
+        channels = features[0].channels
+        assert all(f.channels == channels for f in features), "the towers are shared by all levels"
+        self.num_classes = num_classes
+        self.strides_px = [f.stride_px for f in features]
+        self.center_sampling_radius = center_sampling_radius
+        self.point_offset = point_offset
+        self.centerness_weighted_boxes = centerness_weighted_boxes
+        self.score_threshold = score_threshold
+        self.candidates_per_level = candidates_per_level
+        self.nms_iou_threshold = nms_iou_threshold
+        self.detections_per_image = detections_per_image
+        self.classification_head = _ClassificationTower(channels, num_classes, num_convs, norm)
+        self.regression_head = _RegressionTower(channels, num_convs, norm)
+
+    def forward(self, features: list[Float[Tensor, "B _C _H _W"]]) -> FCOSOutputs:
+        assert len(features) == len(self.strides_px)
+        logits = [_flatten(self.classification_head(x)) for x in features]
+        boxes = [_flatten(self.regression_head(x)) for x in features]
+        shapes = [(x.shape[-2], x.shape[-1]) for x in features]
+        box_outputs = torch.cat(boxes, dim=1).float()
+        return FCOSOutputs(
+            logits=torch.cat(logits, dim=1).float(),  # losses and decoding stay in fp32 under autocast
+            distances=box_outputs[..., :4].relu(),
+            centerness=box_outputs[..., 4],
+            points=make_points(
+                shapes, self.strides_px, offset=self.point_offset, device=features[0].device
+            ),
+            points_per_level=[rows * columns for rows, columns in shapes],
+        )
+
+    def loss(self, outputs: FCOSOutputs, targets: Targets) -> dict[str, Float[Tensor, ""]]:
+        points = outputs.points
+        matched = assign_points(points, targets, center_radius=self.center_sampling_radius)
+        foreground = matched >= 0
+        count = foreground.sum().clamp(min=1)
+        labels, boxes = _gather_targets(targets, matched)
+        distances = boxes_to_distances(points.xy, boxes) / points.strides[:, None]
+        centerness = _centerness(distances).masked_fill(~foreground, 0)
+
+        predicted = distances_to_boxes(points.xy, outputs.distances * points.strides[:, None])
+        box_losses = giou_loss(predicted, boxes).masked_fill(~foreground, 0)
+        if self.centerness_weighted_boxes:
+            loss_box = (box_losses * centerness).sum() / centerness.sum().clamp(min=1e-6)
+        else:
+            loss_box = box_losses.sum() / count
+        centerness_losses = F.binary_cross_entropy_with_logits(outputs.centerness, centerness, reduction="none")
+        return {
+            "loss_cls": focal_loss_sum(outputs.logits, labels) / count,
+            "loss_box": loss_box,
+            "loss_centerness": centerness_losses.masked_fill(~foreground, 0).sum() / count,
+        }
+
+    @torch.no_grad()
+    def predict(self, outputs: FCOSOutputs, image_sizes: Int64[Tensor, "B 2"]) -> list[Detections]:
+        # sqrt(class * centerness): FCOS v2, section 3
+        scores = (outputs.logits.sigmoid() * outputs.centerness.sigmoid()[..., None]).sqrt()
+        scores, place, labels = self._candidates(scores, outputs.points_per_level)
+        strides = outputs.points.strides[place][..., None]
+        distances = outputs.distances.gather(1, place[..., None].expand(-1, -1, 4)) * strides
+        boxes = clip_boxes(distances_to_boxes(outputs.points.xy[place], distances), image_sizes)
+        return [
+            self._suppress(boxes[i], scores[i], labels[i]) for i in range(len(boxes))
+        ]  # NMS has a size of its own per image
+
+    def _candidates(
+        self, scores: Float[Tensor, "B P C"], points_per_level: list[int]
+    ) -> tuple[Float[Tensor, "B K"], Int64[Tensor, "B K"], Int64[Tensor, "B K"]]:
+        """The best of each level: scores, point indices and labels."""
+        parts, start = [], 0
+        for level in scores.split(points_per_level, dim=1):
+            flat = level.flatten(1)
+            best, index = flat.topk(min(self.candidates_per_level, flat.shape[1]), dim=1)
+            parts.append((best, index + start * self.num_classes))
+            start += level.shape[1]
+        index = torch.cat([i for _, i in parts], dim=1)
+        return torch.cat([s for s, _ in parts], dim=1), index // self.num_classes, index % self.num_classes
+
+    def _suppress(
+        self, boxes: Float[Tensor, "K 4"], scores: Float[Tensor, "K"], labels: Int64[Tensor, "K"]
+    ) -> Detections:
+        above = scores > self.score_threshold
+        boxes, scores, labels = boxes[above], scores[above], labels[above]
+        keep = class_nms(
+            boxes,
+            scores=scores,
+            labels=labels,
+            iou_threshold=self.nms_iou_threshold,
+            limit=self.detections_per_image,
+        )
+        return Detections(boxes[keep], scores[keep], labels[keep])
+
+
+def _gather_targets(
+    targets: Targets, matched: Int64[Tensor, "B P"]
+) -> tuple[Int64[Tensor, "B P"], Float[Tensor, "B P 4"]]:
+    """Labels (-1 background) and boxes (anything on background) of the boxes that the points learn."""
+    if targets.boxes.shape[1] == 0:
+        return matched, targets.boxes.new_zeros((*matched.shape, 4))
+    index = matched.clamp(min=0)
+    labels = targets.labels.gather(1, index).masked_fill(matched < 0, -1)
+    return labels, targets.boxes.gather(1, index[..., None].expand(-1, -1, 4))
+
+
+def _centerness(distances: Float[Tensor, "B P 4"]) -> Float[Tensor, "B P"]:
+    """FCOS eq. 3; 1 in the middle of the box, 0 at its sides. Meaningful inside the box only."""
+    x, y = distances[..., [0, 2]], distances[..., [1, 3]]
+    ratios = (x.amin(-1) / x.amax(-1).clamp(min=1e-6)) * (y.amin(-1) / y.amax(-1).clamp(min=1e-6))
+    return ratios.clamp(min=0).sqrt()
+
+
+def _flatten(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P C"]:
+    return x.flatten(2).transpose(1, 2)
+
+
+def _tower(channels: int, num_convs: int, norm: str) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(num_convs):
+        layers.append(_normal_conv(channels, channels))
+        if norm == "group":
+            layers.append(nn.GroupNorm(math.gcd(32, channels), channels))
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
+def _normal_conv(in_channels: int, out_channels: int, bias: float = 0.0) -> nn.Conv2d:
+    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.constant_(conv.bias, bias)
+    return conv
+
+
+class _ClassificationTower(nn.Module):
+    def __init__(self, channels: int, num_classes: int, num_convs: int, norm: str) -> None:
+        super().__init__()
+        self.conv = _tower(channels, num_convs, norm)
+        prior = 0.01  # rare positives at the start keep the focal loss small (Lin et al. 2017, section 3.3)
+        self.cls_logits = _normal_conv(channels, num_classes, bias=-math.log((1 - prior) / prior))
+
+    def forward(self, x: Float[Tensor, "B _C H W"]) -> Float[Tensor, "B C H W"]:
+        return self.cls_logits(self.conv(x))
+
+
+class _RegressionTower(nn.Module):
+    """Four distances before their ReLU, then the centerness logit."""
+
+    def __init__(self, channels: int, num_convs: int, norm: str) -> None:
+        super().__init__()
+        self.conv = _tower(channels, num_convs, norm)
+        self.bbox_reg = _normal_conv(channels, 4)
+        self.bbox_ctrness = _normal_conv(channels, 1)
+
+    def forward(self, x: Float[Tensor, "B _C H W"]) -> Float[Tensor, "B 5 H W"]:
+        x = self.conv(x)
+        # One convolution for both: their outputs are too thin to be worth a pass each.
+        weight = torch.cat([self.bbox_reg.weight, self.bbox_ctrness.weight])
+        bias = torch.cat([self.bbox_reg.bias, self.bbox_ctrness.bias])
+        return F.conv2d(x, weight, bias, padding=1)

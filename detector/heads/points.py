@@ -1,0 +1,69 @@
+"""The grid of points of a feature pyramid, and which box each point learns (FCOS)."""
+
+# P points over all levels, B images, G ground-truth boxes
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from detector.ops.boxes import box_area
+from detector.structures import Targets
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points of all levels, finest level first, row by row. Everything is in pixels of the batch."""
+
+    xy: Float[Tensor, "P 2"]
+    strides: Float[Tensor, "P"]
+    size_range: Float[Tensor, "P 2"]  # a point learns a box whose farthest side is between these away
+
+
+def make_points(
+    shapes: Sequence[tuple[int, int]], strides_px: Sequence[int], *, offset: float, device: torch.device
+) -> Points:
+    """Points of levels with `shapes` (rows, columns); `offset` is the place in a cell, 0 its corner, 0.5 its middle.
+
+    Sides up to 8 strides away belong to a level, from where the finer one ends; the finest has no lower bound and the
+    coarsest no upper one (FCOS section 3.2, m = 0, 64, 128, 256, 512, inf).
+    """
+    xys, strides, ranges = [], [], []
+    for level, ((rows, columns), stride) in enumerate(zip(shapes, strides_px, strict=True)):
+        y = (torch.arange(rows, device=device) + offset) * stride
+        x = (torch.arange(columns, device=device) + offset) * stride
+        grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).reshape(-1, 2).float()
+        low = 0.0 if level == 0 else 4.0 * stride
+        high = float("inf") if level == len(shapes) - 1 else 8.0 * stride
+        xys.append(grid)
+        strides.append(grid.new_full((len(grid),), float(stride)))
+        ranges.append(grid.new_tensor([low, high]).expand(len(grid), 2))
+    return Points(torch.cat(xys), torch.cat(strides), torch.cat(ranges))
+
+
+def assign_points(points: Points, targets: Targets, *, center_radius: float) -> Int64[Tensor, "B P"]:
+    """Index of the box that each point learns, or -1: at most one, the smallest of those that qualify.
+
+    A box qualifies if the point is inside it, near its centre (closer than `center_radius` strides in x and y; 0 turns
+    this off) and its farthest side lies in the point's size range.
+    """
+    num_boxes = targets.boxes.shape[1]
+    if num_boxes == 0:
+        return torch.full((len(targets.boxes), len(points.xy)), -1, device=points.xy.device)
+    center = (targets.boxes[..., :2] + targets.boxes[..., 2:])[:, None] / 2
+    half = (targets.boxes[..., 2:] - targets.boxes[..., :2])[:, None] / 2
+    # Along one axis the farther side is half + |distance to the centre| away, the nearer one half - |...|.
+    dx = (points.xy[:, None, 0] - center[..., 0]).abs()  # (B, P, G)
+    dy = (points.xy[:, None, 1] - center[..., 1]).abs()
+    match = (dx < half[..., 0]) & (dy < half[..., 1]) & targets.valid[:, None]
+    if center_radius > 0:
+        match &= torch.maximum(dx, dy) < center_radius * points.strides[:, None]
+    farthest = torch.maximum(dx + half[..., 0], dy + half[..., 1])
+    match &= (farthest > points.size_range[:, None, 0]) & (farthest < points.size_range[:, None, 1])
+    areas = box_area(targets.boxes)[:, None].expand_as(farthest)
+    smallest, index = areas.masked_fill(~match, torch.inf).min(dim=2)
+    return index.masked_fill(smallest.isinf(), -1)

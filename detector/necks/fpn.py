@@ -1,0 +1,95 @@
+"""Feature pyramid network (Lin et al. 2017). Parameter names are torchvision's."""
+
+# C channels
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from detector.structures import FeatureSpec, PositiveInt
+
+
+class FPN(nn.Module):
+    """Top-down pyramid over backbone features, finest first, all with `out_channels`.
+
+    `extra_levels` above the coarsest: "p6p7" adds two stride-2 convolutions on top of P5 (RetinaNet, FCOS), "maxpool"
+    one subsampled level (Faster R-CNN), "none" nothing.
+    """
+
+    def __init__(
+        self,
+        features: Sequence[FeatureSpec],
+        *,
+        out_channels: PositiveInt = 256,
+        extra_levels: Literal["none", "maxpool", "p6p7"] = "p6p7",
+    ) -> None:
+        super().__init__()
+        self.inner_blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(f.channels, out_channels, 1)) for f in features
+        )
+        self.layer_blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(out_channels, out_channels, 3, padding=1)) for _ in features
+        )
+        for conv in (m for m in self.modules() if isinstance(m, nn.Conv2d)):
+            nn.init.kaiming_uniform_(conv.weight, a=1)
+            nn.init.zeros_(conv.bias)
+        self.extra_blocks = _EXTRA[extra_levels](out_channels)
+        strides = [f.stride_px for f in features]
+        strides += [strides[-1] * 2 ** (i + 1) for i in range(self.extra_blocks.num_levels)]
+        self.out_features = tuple(FeatureSpec(f"p{s.bit_length() - 1}", out_channels, s) for s in strides)
+
+    def forward(self, features: list[Float[Tensor, "B _C _H _W"]]) -> list[Float[Tensor, "B C _h _w"]]:
+        """The pyramid, finest first."""
+        inner = [block(x) for block, x in zip(self.inner_blocks, features, strict=True)]
+        for i in range(len(inner) - 2, -1, -1):
+            inner[i] = inner[i] + F.interpolate(inner[i + 1], size=inner[i].shape[-2:], mode="nearest")
+        levels = [block(x) for block, x in zip(self.layer_blocks, inner, strict=True)]
+        return levels + self.extra_blocks(levels[-1])
+
+
+class _NoExtra(nn.Module):
+    num_levels = 0
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+
+    def forward(self, coarsest: Tensor) -> list[Tensor]:
+        return []
+
+
+class _MaxPool(nn.Module):
+    num_levels = 1
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+
+    def forward(self, coarsest: Tensor) -> list[Tensor]:
+        return [F.max_pool2d(coarsest, kernel_size=1, stride=2)]
+
+
+class _P6P7(nn.Module):
+    num_levels = 2
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.p6 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        for conv in (self.p6, self.p7):
+            nn.init.kaiming_uniform_(conv.weight, a=1)
+            nn.init.zeros_(conv.bias)
+
+    def forward(self, coarsest: Tensor) -> list[Tensor]:
+        p6 = self.p6(coarsest)
+        return [p6, self.p7(F.relu(p6))]
+
+
+_EXTRA: dict[str, type[_NoExtra] | type[_MaxPool] | type[_P6P7]] = {
+    "none": _NoExtra,
+    "maxpool": _MaxPool,
+    "p6p7": _P6P7,
+}
