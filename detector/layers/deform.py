@@ -1,0 +1,186 @@
+"""Deformable convolution as a layer, and the choice of where a backbone uses it."""
+
+# G offset groups, K = kernel height * width taps
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from detector.ops.deform_conv import Backend, IntOrPair, deform_conv2d, pair
+from detector.structures import PositiveInt
+
+Modulation = Literal["none", "doubled_sigmoid", "sigmoid"]
+
+
+class DeformConv2d(nn.Module):
+    """Convolution that learns where to look: a drop-in for `nn.Conv2d` on (N, C, H, W).
+
+    Same arguments and defaults (without `padding_mode` and padding by name), same initial weight and bias, also for
+    the same seed. A second convolution, `offset`, of the same geometry predicts G * 2K offsets in pixels and, with
+    modulation, G * K mask logits from the input (MMDetection's split). It starts at zero, so that the layer starts as
+    the plain convolution.
+
+    `modulation`: "none" is v1 (Dai et al. 2017); "doubled_sigmoid", 2 * sigmoid(logit), is 1 at the start; "sigmoid"
+    is v2 as published (Zhu et al. 2019), which starts at half the plain response.
+
+        >>> DeformConv2d(3, 16, (3, 3))(torch.randn(1, 3, 32, 32)).shape
+        torch.Size([1, 16, 30, 30])
+    """
+
+    def __init__(
+        self,
+        in_channels: PositiveInt,
+        out_channels: PositiveInt,
+        kernel_size: IntOrPair,
+        stride: IntOrPair = 1,
+        padding: IntOrPair = 0,
+        dilation: IntOrPair = 1,
+        groups: PositiveInt = 1,
+        bias: bool = True,
+        *,
+        offset_groups: PositiveInt = 1,
+        modulation: Modulation = "doubled_sigmoid",
+        backend: Backend = "auto",
+    ) -> None:
+        super().__init__()
+        _check_groups(in_channels, out_channels, groups, offset_groups)
+        _check_choice("modulation", modulation, get_args(Modulation))
+        _check_choice("backend", backend, get_args(Backend))
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size, self.stride = pair(kernel_size), pair(stride)
+        self.padding, self.dilation = pair(padding), pair(dilation)
+        self.groups, self.offset_groups = groups, offset_groups
+        self.modulation, self.backend = modulation, backend
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, *self.kernel_size))
+        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        # skip_init draws no random numbers: the rest of a network starts as it would with plain convolutions
+        self.offset = nn.utils.skip_init(
+            nn.Conv2d,
+            in_channels,
+            self.offset_channels + self.mask_channels,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+        )
+        self.reset_parameters()
+
+    @property
+    def offset_channels(self) -> int:
+        return 2 * self.mask_taps
+
+    @property
+    def mask_channels(self) -> int:
+        return 0 if self.modulation == "none" else self.mask_taps
+
+    @property
+    def mask_taps(self) -> int:
+        return self.offset_groups * self.kernel_size[0] * self.kernel_size[1]
+
+    def reset_parameters(self) -> None:
+        """Weight and bias as `nn.Conv2d` draws them, the offset branch zero."""
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            bound = 1 / math.sqrt(self.weight[0].numel())
+            nn.init.uniform_(self.bias, -bound, bound)
+        nn.init.zeros_(self.offset.weight)
+        nn.init.zeros_(self.offset.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        offset, mask = self.sampling(x)
+        return deform_conv2d(
+            x,
+            offset,
+            self.weight,
+            self.bias,
+            mask,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            backend=self.backend,
+        )
+
+    def sampling(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Offsets in pixels and the mask, in the layout of `deform_conv2d`, that the layer uses on x."""
+        offset, logits = self.offset(x).split([self.offset_channels, self.mask_channels], dim=1)
+        if self.modulation == "none":
+            return offset, None
+        mask = logits.sigmoid()
+        return offset, 2 * mask if self.modulation == "doubled_sigmoid" else mask
+
+    def extra_repr(self) -> str:
+        parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"]
+        parts += [f"{name}={getattr(self, name)}" for name in ("stride", "padding", "dilation", "groups")]
+        parts += [f"{name}={getattr(self, name)!r}" for name in ("offset_groups", "modulation", "backend")]
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class DeformableStages:
+    """Which 3x3 convolutions of a residual backbone are deformable, and how.
+
+    `stages`: numbers as in C2..C5; () is the plain backbone. `blocks`: of each such stage, all, the last, or those
+    numbered, from 0, negative from the end. The rest is `DeformConv2d`'s.
+    """
+
+    stages: tuple[Literal[2, 3, 4, 5], ...] = ()
+    blocks: Literal["all", "last"] | tuple[int, ...] = "all"
+    modulation: Modulation = "doubled_sigmoid"
+    offset_groups: PositiveInt = 1
+    backend: Backend = "auto"
+
+    def __post_init__(self) -> None:
+        wrong = [stage for stage in self.stages if stage not in (2, 3, 4, 5)]
+        if wrong or len(set(self.stages)) < len(self.stages):
+            raise ValueError(f"deform.stages must be different numbers of 2, 3, 4, 5, got {list(self.stages)}.")
+        if isinstance(self.blocks, str):
+            _check_choice("deform.blocks", self.blocks, ("all", "last"))
+        _check_choice("deform.modulation", self.modulation, get_args(Modulation))
+        _check_choice("deform.backend", self.backend, get_args(Backend))
+
+    def conv3x3(self, stage: int, block: int, num_blocks: int) -> Callable[..., nn.Module]:
+        """What to build the 3x3 convolution of a block with; called like `nn.Conv2d(in, out, 3, ...)`.
+
+        `block` counts from 0 to `num_blocks` - 1, the number of blocks of that stage. Raises ValueError when
+        `blocks` names one the stage does not have.
+        """
+        if stage not in self.stages or block not in self._chosen(stage, num_blocks):
+            return nn.Conv2d
+        return partial(
+            DeformConv2d,
+            modulation=self.modulation,
+            offset_groups=self.offset_groups,
+            backend=self.backend,
+        )
+
+    def _chosen(self, stage: int, num_blocks: int) -> set[int]:
+        if self.blocks == "all":
+            return set(range(num_blocks))
+        blocks = (-1,) if isinstance(self.blocks, str) else self.blocks
+        for block in blocks:
+            if not -num_blocks <= block < num_blocks:
+                raise ValueError(
+                    f"deform.blocks names block {block}, but stage {stage} has {num_blocks} blocks: "
+                    f"{-num_blocks} to {num_blocks - 1}."
+                )
+        return {block % num_blocks for block in blocks}
+
+
+def _check_groups(in_channels: int, out_channels: int, groups: int, offset_groups: int) -> None:
+    if in_channels % groups or out_channels % groups:
+        raise ValueError(f"DeformConv2d: groups={groups} must divide {in_channels} and {out_channels} channels.")
+    if in_channels % offset_groups:
+        raise ValueError(f"DeformConv2d: offset_groups={offset_groups} must divide {in_channels} input channels.")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")

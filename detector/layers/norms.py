@@ -1,0 +1,35 @@
+"""Normalisation layers by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import gcd
+from typing import Literal, get_args
+
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
+
+NormKind = Literal["frozen_batch", "batch", "sync_batch", "group"]
+
+_GROUPS = 32  # Wu and He 2018
+
+
+def norm_layer(kind: NormKind) -> Callable[[int], nn.Module]:
+    """A constructor of the norm that takes the number of channels.
+
+    `frozen_batch`: statistics and affine are buffers that training leaves alone. `group`: 32 groups, or the most
+    below that which divide the channels.
+    """
+    layers: dict[str, Callable[[int], nn.Module]] = {
+        "frozen_batch": FrozenBatchNorm2d,
+        "batch": nn.BatchNorm2d,
+        "sync_batch": nn.SyncBatchNorm,
+        "group": _group_norm,
+    }
+    if kind not in layers:
+        raise ValueError(f"norm must be one of {get_args(NormKind)}, got {kind!r}.")
+    return layers[kind]
+
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(gcd(_GROUPS, channels), channels)

@@ -1,0 +1,64 @@
+"""Deformable convolution (Dai et al. 2017; modulated: Zhu et al. 2019): one function, several backends."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from detector.ops.deform_conv import gather, torchvision
+from detector.ops.deform_conv.geometry import Geometry, IntOrPair, check_arguments, pair
+
+__all__ = ["Backend", "IntOrPair", "deform_conv2d", "pair"]
+
+Backend = Literal["auto", "gather", "torchvision"]
+
+_BACKENDS = {"gather": gather.deform_conv2d, "torchvision": torchvision.deform_conv2d}
+
+
+def deform_conv2d(
+    x: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    mask: Tensor | None = None,
+    *,
+    stride: IntOrPair = 1,
+    padding: IntOrPair = 0,
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Convolution whose tap k at output p samples x at `p * stride - padding + k * dilation + offset`, bilinearly.
+
+    Layout and semantics are torchvision's. x (N, C, H, W); weight (O, C / groups, kh, kw); bias (O); offset
+    (N, 2 * G * kh * kw, H', W') in pixels of x, channel `group * 2K + 2k + {0: dy, 1: dx}` with k row-major; mask
+    (N, G * kh * kw, H', W') multiplies each sample. G offset groups, read off offset's shape, move C / G neighbouring
+    channels each. A sample with h <= -1 or h >= H is 0, likewise in w; each corner outside x contributes 0.
+    Returns (N, O, H', W'), H' and W' as for a convolution.
+
+    `backend`: "gather" (any device, made for CPU), "torchvision", or "auto": gather on CPU, torchvision elsewhere and
+    whenever the call is traced or exported. Half precision and autocast compute coordinates in float32. Raises
+    ValueError on arguments that do not fit together. Differentiable once.
+
+        >>> x, offset = torch.randn(1, 3, 8, 8), torch.zeros(1, 18, 8, 8)
+        >>> deform_conv2d(x, offset, torch.randn(16, 3, 3, 3), padding=1).shape
+        torch.Size([1, 16, 8, 8])
+    """
+    if backend not in get_args(Backend):
+        raise ValueError(f"deform_conv2d: backend must be one of {get_args(Backend)}, got {backend!r}.")
+    kernel = (weight.shape[-2], weight.shape[-1])
+    offset_groups = offset.shape[1] // (2 * kernel[0] * kernel[1])
+    geometry = Geometry(kernel, pair(stride), pair(padding), pair(dilation), groups, offset_groups)
+    recorded = _is_recorded()
+    if not recorded:  # shapes of a recorded call are symbols, and were checked when it ran for real
+        check_arguments(x, offset, weight, bias, mask, geometry)
+    if backend == "auto":
+        backend = "gather" if x.device.type == "cpu" and not recorded else "torchvision"
+    return _BACKENDS[backend](x, offset, weight, bias, mask, geometry)
+
+
+def _is_recorded() -> bool:
+    """Whether a tracer or exporter is recording this call as a graph."""
+    return torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()

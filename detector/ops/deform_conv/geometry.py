@@ -1,0 +1,120 @@
+"""Where a deformable convolution samples: its integer parameters, and the checks all backends share."""
+
+# N images, C input and O output channels, G offset groups, K = kernel height * width taps
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+IntOrPair = int | tuple[int, int]
+
+
+def pair(value: IntOrPair) -> tuple[int, int]:
+    """(vertical, horizontal) of an option given once or per axis."""
+    if isinstance(value, Iterable):
+        vertical, horizontal = value
+        return int(vertical), int(horizontal)
+    return value, value
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Kernel, stride, padding and dilation as (vertical, horizontal), and the two kinds of channel groups."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    offset_groups: int
+
+    @property
+    def taps(self) -> int:
+        return self.kernel[0] * self.kernel[1]
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the output for an input of this size, as for `nn.Conv2d`."""
+        (kh, kw), (sh, sw), (ph, pw), (dh, dw) = self.kernel, self.stride, self.padding, self.dilation
+        return (height + 2 * ph - dh * (kh - 1) - 1) // sh + 1, (width + 2 * pw - dw * (kw - 1) - 1) // sw + 1
+
+
+def check_arguments(
+    x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, geometry: Geometry
+) -> None:
+    """Raises ValueError naming the first argument that does not fit the others, before any kernel sees it."""
+    _check_kinds(x, offset, weight, bias, mask)
+    _check_channels(x, weight, bias, geometry)
+    _check_sampling(x, offset, mask, geometry)
+
+
+def _check_kinds(x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None) -> None:
+    named = {"x": x, "offset": offset, "weight": weight, "bias": bias, "mask": mask}
+    given = {name: tensor for name, tensor in named.items() if tensor is not None}
+    for name, tensor in given.items():
+        if not tensor.is_floating_point():
+            raise ValueError(f"deform_conv2d: {name} must be floating point, got {tensor.dtype}.")
+        dims = 1 if name == "bias" else 4
+        if tensor.dim() != dims:
+            raise ValueError(
+                f"deform_conv2d: {name} must have {dims} dimensions, got shape {tuple(tensor.shape)}."
+            )
+        if tensor.device != x.device:
+            raise ValueError(
+                f"deform_conv2d: {name} is on {tensor.device} but x is on {x.device}. Move them to one device."
+            )
+    if torch.is_autocast_enabled(x.device.type):
+        return  # the backends cast
+    for name, tensor in given.items():
+        # float32 coordinates may go with half-precision features: they are computed in float32 anyway
+        precise = name in ("offset", "mask") and tensor.dtype == torch.float32 and x.dtype.itemsize == 2
+        if tensor.dtype != x.dtype and not precise:
+            raise ValueError(
+                f"deform_conv2d: {name} is {tensor.dtype} but x is {x.dtype}. Cast one of them, or run under autocast."
+            )
+
+
+def _check_channels(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> None:
+    channels, groups = x.shape[1], geometry.groups
+    if min(*geometry.stride, *geometry.dilation, groups) < 1 or min(geometry.padding) < 0:
+        raise ValueError(
+            "deform_conv2d: stride, dilation and groups must be positive and padding not negative, got "
+            f"stride={geometry.stride}, dilation={geometry.dilation}, groups={groups}, padding={geometry.padding}."
+        )
+    if weight.shape[1] * groups != channels:
+        raise ValueError(
+            f"deform_conv2d: x has {channels} channels, but weight of shape {tuple(weight.shape)} with "
+            f"groups={groups} takes {weight.shape[1] * groups}."
+        )
+    if weight.shape[0] % groups:
+        raise ValueError(f"deform_conv2d: {weight.shape[0]} output channels cannot be split in {groups} groups.")
+    if bias is not None and bias.shape[0] != weight.shape[0]:
+        raise ValueError(f"deform_conv2d: bias has {bias.shape[0]} entries for {weight.shape[0]} output channels.")
+
+
+def _check_sampling(x: Tensor, offset: Tensor, mask: Tensor | None, geometry: Geometry) -> None:
+    taps, channels = geometry.taps, offset.shape[1]
+    if channels == 0 or channels % (2 * taps):
+        raise ValueError(
+            f"deform_conv2d: offset has {channels} channels; a {geometry.kernel[0]}x{geometry.kernel[1]} kernel "
+            f"needs a multiple of {2 * taps} (dy and dx for each of {taps} taps and each offset group)."
+        )
+    if x.shape[1] % geometry.offset_groups:
+        raise ValueError(
+            f"deform_conv2d: {x.shape[1]} input channels cannot be split in {geometry.offset_groups} offset groups "
+            f"(offset has {channels} channels)."
+        )
+    height, width = geometry.output_size(x.shape[2], x.shape[3])
+    if height < 1 or width < 1:
+        raise ValueError(
+            f"deform_conv2d: an input of {x.shape[2]}x{x.shape[3]} is too small for kernel {geometry.kernel}, "
+            f"dilation {geometry.dilation} and padding {geometry.padding}."
+        )
+    expected = {"offset": 2 * geometry.offset_groups * taps, "mask": geometry.offset_groups * taps}
+    for name, tensor in (("offset", offset), ("mask", mask)):
+        shape = (x.shape[0], expected[name], height, width)
+        if tensor is not None and tuple(tensor.shape) != shape:
+            raise ValueError(f"deform_conv2d: {name} must have shape {shape}, got {tuple(tensor.shape)}.")
