@@ -1,0 +1,149 @@
+"""Whether a configuration is right: each `_target_` node against the signature of what it names."""
+
+from __future__ import annotations
+
+import collections.abc
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
+from typing import Any, Protocol, get_origin, get_type_hints, is_typeddict
+
+from omegaconf import DictConfig
+
+from detector.config.errors import ConfigError, did_you_mean
+from detector.config.plain import MISSING, leniently_resolved
+from detector.config.signatures import Schema, schema_of
+from detector.config.targets import SPECIAL_KEYS, locate
+from detector.config.values import element, members, misfit, show
+
+ALLOW_TARGETS = "allow_targets"
+
+
+def check(cfg: DictConfig | dict[str, Any], options: Callable[..., Any] | None = None) -> None:
+    """Raise one ConfigError with every problem of `cfg`; nothing is built and no data is read.
+
+    Every key of a `_target_` node must be a parameter of its target and every value must fit the annotation.
+    `options` is a class or function whose parameters are the top-level keys; without it they are not checked.
+    """
+    plain, problems = leniently_resolved(cfg)
+    plain.pop(ALLOW_TARGETS, None)
+    if options is None:
+        problems += _container_problems(plain, Any, "")
+    else:
+        problems += _binding_problems(plain, schema_of(options), "", owner="this command", partial=False)
+    if problems:
+        raise ConfigError(problems)
+
+
+def nodes(plain: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every mapping with a `_target_`, outermost first, with its dotted path."""
+    if is_node(plain):
+        yield path, plain
+    for key, value, inner in _items(plain, path):
+        del key
+        yield from nodes(value, inner)
+
+
+def is_node(value: Any) -> bool:
+    return isinstance(value, dict) and "_target_" in value
+
+
+def _items(value: Any, path: str) -> Iterator[tuple[str | int, Any, str]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield key, item, f"{path}.{key}" if path else str(key)
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield i, item, f"{path}[{i}]"
+
+
+def _node_problems(node: dict[str, Any], annotation: Any, path: str) -> list[str]:
+    target, problem = locate(node)
+    if problem:
+        return [f"{path}.{problem}"]
+    partial = node.get("_partial_", False)
+    problems = []
+    if not isinstance(partial, bool):
+        problems.append(f"{path}._partial_ = {show(partial)}: expected true or false")
+    if not partial and not _is_kind_of(target, annotation):
+        wanted = " or ".join(m.__name__ for m in members(annotation) if m is not type(None))
+        problems.append(f"{path}: expected a {wanted}; {node['_target_']} is none")
+    given = {key: value for key, value in node.items() if key not in SPECIAL_KEYS}
+    return problems + _binding_problems(
+        given, schema_of(target), path, owner=node["_target_"], partial=bool(partial)
+    )
+
+
+def _is_kind_of(target: Any, annotation: Any) -> bool:
+    """Whether an instance of `target` can fit; true wherever that cannot be told from the classes alone."""
+    kinds = [m for m in members(annotation) if m is not type(None)]
+    nominal = all(inspect.isclass(k) and get_origin(k) is None and not _is_structural(k) for k in kinds)
+    if not inspect.isclass(target) or not kinds or not nominal:
+        return True
+    return any(issubclass(target, k) for k in kinds)
+
+
+def _is_structural(kind: type) -> bool:
+    return kind in (Any, object, type, collections.abc.Callable) or Protocol in kind.__mro__
+
+
+def _binding_problems(
+    given: dict[str, Any], schema: Schema, path: str, *, owner: str, partial: bool
+) -> list[str]:
+    problems = []
+    missing = set() if partial else set(schema.required) - set(given)
+    for key, value, inner in _items(given, path):
+        if key in schema.annotations:
+            problems += _value_problems(value, schema.annotations[str(key)], inner)
+        elif not schema.open:
+            unused = [name for name in schema.annotations if name not in given]
+            hint = did_you_mean(str(key), unused or list(schema.annotations), prefix=path and f"{path}.")
+            missing = {name for name in missing if not hint.endswith(f"{name}?")}
+            problems.append(f"{inner}: {owner} has no option {key}.{hint}")
+    for name in schema.annotations:
+        if name in missing:
+            where = f"{path}.{name}" if path else name
+            problems.append(f"{where}: {owner} needs it and it is not given. Add +{where}=...")
+    return problems
+
+
+def _value_problems(value: Any, annotation: Any, path: str) -> list[str]:
+    if value == MISSING:
+        return [f"{path}: has no value yet. Give it one: {path}=..."]
+    if is_node(value):
+        return _node_problems(value, annotation, path)
+    if isinstance(value, dict) and (fields := _fields(annotation)):
+        return _binding_problems(value, fields, path, owner=path, partial=False)
+    if isinstance(value, dict | list) and next(_unplain(value), None):
+        return _container_problems(value, annotation, path)
+    if isinstance(value, str) and value.startswith("~"):
+        return [f"{path} = {value}: ~ is not expanded here. Write the home folder out, as $HOME in a shell"]
+    reason = misfit(value, annotation)
+    return [f"{path} = {show(value)}: {reason}"] if reason else []
+
+
+def _container_problems(value: dict[str, Any] | list[Any], annotation: Any, path: str) -> list[str]:
+    return [
+        problem
+        for key, item, inner in _items(value, path)
+        for problem in _value_problems(item, element(annotation, key), inner)
+    ]
+
+
+def _unplain(value: Any) -> Iterator[Any]:
+    """What inside `value` needs a look of its own: nodes, and values that are not set."""
+    for _, item, _ in _items(value, ""):
+        if item == MISSING or is_node(item):
+            yield item
+        yield from _unplain(item)
+
+
+def _fields(annotation: Any) -> Schema | None:
+    """The keys of a mapping whose annotation names them."""
+    for member in members(annotation):
+        if is_typeddict(member):
+            hints = get_type_hints(member, include_extras=True)
+            return Schema(annotations=hints, required=member.__required_keys__, open=False)
+        if inspect.isclass(member) and is_dataclass(member):
+            return schema_of(member)
+    return None

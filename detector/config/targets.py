@@ -1,0 +1,101 @@
+"""Which classes and functions a configuration may name.
+
+Hydra imports and calls whatever `_target_` names, a shell command included, and its blocklist has holes. Here
+only what is on the list below can be named, and it must be defined there: `detector.x.os.system` is not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from detector.config.errors import did_you_mean
+
+_OURS = "detector."
+_NOT_OURS = ("detector.cli", "detector.commands", "detector.config")
+# Prefixes of other packages from which classes, and only classes, may be named.
+_CLASSES = (
+    "albumentations.",
+    "lightning.pytorch.callbacks.",
+    "lightning.pytorch.loggers.",
+    "lightning.pytorch.plugins.",
+    "lightning.pytorch.profilers.",
+    "lightning.pytorch.strategies.",
+    "torch.nn.",
+    "torch.optim.",
+)
+_added: ContextVar[tuple[str, ...]] = ContextVar("_added", default=())
+
+SPECIAL_KEYS = ("_target_", "_partial_")
+
+
+@contextmanager
+def allowing(targets: Sequence[str]) -> Iterator[None]:
+    """Inside, the dotted names in `targets` are allowed too. A name that ends in a dot allows all below it.
+
+    The command line opens it with the user's own `allow_targets`, never with those of a file from elsewhere,
+    such as a checkpoint.
+    """
+    token = _added.set((*_added.get(), *targets))
+    try:
+        yield
+    finally:
+        _added.reset(token)
+
+
+def locate(node: dict[str, Any]) -> tuple[Any, str | None]:
+    """The class or function that `node["_target_"]` names, or None and the reason why not."""
+    name = node["_target_"]
+    if not isinstance(name, str):
+        return None, f"_target_ = {name!r}: expected the dotted name of a class or function"
+    if not _listed(name):
+        return None, (
+            f"_target_ = {name}: not allowed. A configuration may name {_OURS}* and classes of "
+            f"{', '.join(prefix + '*' for prefix in _CLASSES)}; allow more with '+allow_targets=[{name}]'"
+        )
+    target, problem = _import(name)
+    if problem:
+        return None, problem
+    if not _defined_where_allowed(name, target):
+        return None, f"_target_ = {name}: not a class or function that its package defines"
+    return target, None
+
+
+def _listed(name: str) -> bool:
+    ours = name.startswith(_OURS) and not name.startswith(_NOT_OURS)
+    return ours or name.startswith(_CLASSES) or _added_by_user(name)
+
+
+def _added_by_user(name: str) -> bool:
+    return any(name == added or (added.endswith(".") and name.startswith(added)) for added in _added.get())
+
+
+def _defined_where_allowed(name: str, target: Any) -> bool:
+    if _added_by_user(name):
+        return callable(target)
+    module = getattr(target, "__module__", None) or ""
+    if name.startswith(_OURS):
+        return (inspect.isclass(target) or inspect.isfunction(target)) and _listed(module + ".")
+    return inspect.isclass(target) and module.split(".")[0] == name.split(".")[0]
+
+
+def _import(name: str) -> tuple[Any, str | None]:
+    if name.startswith("albumentations."):
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import asks the network otherwise
+    module_name, _, attribute = name.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        return None, f"_target_ = {name}: there is no module {error.name}"
+    if not hasattr(module, attribute):
+        public = [n for n in getattr(module, "__all__", dir(module)) if not n.startswith("_")]
+        hint = did_you_mean(attribute, public, prefix=f"{module_name}.")
+        return None, f"_target_ = {name}: {module_name} has no {attribute}.{hint}"
+    return getattr(module, attribute), None
