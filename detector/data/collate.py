@@ -1,0 +1,43 @@
+"""Samples to one padded batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ..structures import Batch, Targets
+from .dataset import Sample
+
+# Feature maps of stride 32 then cover the padded image exactly.
+SIZE_DIVISOR = 32
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Images padded with zeros at the right and bottom to the largest, rounded up to `SIZE_DIVISOR`.
+
+    Boxes are padded to the image with the most.
+    """
+    sizes = [(s.image.shape[1], s.image.shape[2]) for s in samples]
+    height, width = (-(-max(side) // SIZE_DIVISOR) * SIZE_DIVISOR for side in zip(*sizes, strict=True))
+    images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)
+    for image, sample in zip(images, samples, strict=True):
+        image[:, : sample.image.shape[1], : sample.image.shape[2]] = sample.image
+    return Batch(
+        images=images,
+        image_sizes=torch.tensor(sizes),
+        original_sizes=torch.tensor([s.original_size for s in samples]),
+        indices=torch.tensor([s.index for s in samples]),
+        targets=_pad_targets(samples),
+    )
+
+
+def _pad_targets(samples: Sequence[Sample]) -> Targets:
+    most = max(len(s.labels) for s in samples)
+    boxes = torch.zeros(len(samples), most, 4)
+    labels = torch.zeros(len(samples), most, dtype=torch.int64)
+    valid = torch.zeros(len(samples), most, dtype=torch.bool)
+    for i, sample in enumerate(samples):
+        count = len(sample.labels)
+        boxes[i, :count], labels[i, :count], valid[i, :count] = sample.boxes, sample.labels, True
+    return Targets(boxes=boxes, labels=labels, valid=valid)

@@ -1,0 +1,137 @@
+"""The columns of a COCO file as they stand in it, before anything is checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .json_sections import read_sections
+
+_CHUNK = 8192
+_SECTIONS = ("images", "annotations", "categories")
+
+
+@dataclass
+class RawCoco:
+    """What a file says. Ids are int64 or, where any is not an integer, strings.
+
+    A box that is missing or not four numbers is four NaN, a missing area is NaN. Sizes are (height, width) of
+    any type, None where missing.
+    """
+
+    image_ids: list[Any] = field(default_factory=list)
+    file_names: list[Any] = field(default_factory=list)
+    sizes: list[tuple[Any, Any]] = field(default_factory=list)
+    categories: list[Any] = field(default_factory=list)
+    annotation_ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    annotation_image_ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    annotation_category_ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    boxes_xywh: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    areas: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    crowd: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    ignore_count: int = 0
+
+
+def read_columns(path: Path) -> RawCoco:
+    """Parse `path`. Raises ValueError where it is no COCO annotation file at all."""
+    raw = RawCoco()
+    seen: set[str] = set()
+    chunks: list[tuple[np.ndarray, ...]] = []
+    chunk: list[dict[str, Any]] = []
+    for key, value in read_sections(path):
+        seen.add(key)
+        if key not in _SECTIONS or value == []:
+            continue
+        if not isinstance(value, dict):
+            raise ValueError(f'{path}: every element of "{key}" must be an object, found {value!r:.80}.')
+        if key == "annotations":
+            chunk.append(value)
+            if len(chunk) == _CHUNK:
+                chunks.append(_annotation_columns(chunk, raw))
+                chunk = []
+        elif key == "images":
+            raw.image_ids.append(value.get("id"))
+            raw.file_names.append(value.get("file_name"))
+            raw.sizes.append((value.get("height"), value.get("width")))
+        else:
+            raw.categories.append({k: value.get(k) for k in ("id", "name", "supercategory")})
+    _require_sections(path, seen)
+    if chunk:
+        chunks.append(_annotation_columns(chunk, raw))
+    if chunks:
+        ids, image_ids, category_ids, raw.boxes_xywh, raw.areas, raw.crowd = (
+            _concatenate([c[k] for c in chunks]) for k in range(6)
+        )
+        raw.annotation_ids, raw.annotation_image_ids, raw.annotation_category_ids = (
+            ids,
+            image_ids,
+            category_ids,
+        )
+    return raw
+
+
+def _require_sections(path: Path, seen: set[str]) -> None:
+    missing = [s for s in _SECTIONS if s not in seen]
+    if missing:
+        raise ValueError(
+            f"{path}: not a COCO annotation file. Expected an object with the lists {', '.join(_SECTIONS)}; it "
+            f"lacks {', '.join(missing)} and has {', '.join(sorted(seen)) or 'nothing'}."
+        )
+
+
+def _annotation_columns(chunk: list[dict[str, Any]], raw: RawCoco) -> tuple[np.ndarray, ...]:
+    raw.ignore_count += sum(1 for a in chunk if a.get("ignore"))
+    return (
+        id_array([a.get("id") for a in chunk]),
+        id_array([a.get("image_id") for a in chunk]),
+        id_array([a.get("category_id") for a in chunk]),
+        _box_array([a.get("bbox") for a in chunk]),
+        _float_array([a.get("area") for a in chunk]),
+        np.array([a.get("iscrowd") == 1 for a in chunk], dtype=bool),
+    )
+
+
+def id_array(values: list[Any]) -> np.ndarray:
+    """int64 where all are integers (1.0 counts, true does not); otherwise their text, "" where missing."""
+    if all(type(v) is int for v in values):
+        try:
+            return np.array(values, dtype=np.int64)
+        except OverflowError:
+            pass
+    values = [int(v) if isinstance(v, float) and v.is_integer() else v for v in values]
+    if all(type(v) is int and abs(v) < 2**63 for v in values):
+        return np.array(values, dtype=np.int64)
+    return np.array(["" if v is None else str(v) for v in values])
+
+
+def _box_array(values: list[Any]) -> np.ndarray:
+    try:
+        boxes = np.array(values, dtype=np.float64)
+        if boxes.shape == (len(values), 4):
+            return boxes
+    except (TypeError, ValueError, OverflowError):
+        pass
+    bad = [float("nan")] * 4
+    return np.array([[float(x) for x in v] if _is_box(v) else bad for v in values], dtype=np.float64).reshape(
+        -1, 4
+    )
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(type(x) in (int, float) for x in value)
+
+
+def _float_array(values: list[Any]) -> np.ndarray:
+    try:
+        return np.array(values, dtype=np.float64)  # None becomes NaN
+    except (TypeError, ValueError, OverflowError):
+        return np.array([v if type(v) in (int, float) else np.nan for v in values], dtype=np.float64)
+
+
+def _concatenate(parts: list[np.ndarray]) -> np.ndarray:
+    if any(p.dtype.kind == "U" for p in parts):
+        parts = [p.astype(str) for p in parts]
+    return np.concatenate(parts)

@@ -1,0 +1,233 @@
+"""The data of one run: from configuration to batches."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import multiprocessing
+import sys
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import cv2
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from ..structures import Batch, NonNegativeInt, PositiveInt
+from .coco import (
+    CocoAnnotations,
+    OnBadBox,
+    OnBadImage,
+    drop_root_category,
+    read_coco,
+    require_same_categories,
+    require_unique_names,
+)
+from .collate import collate
+from .dataset import CocoDataset
+from .layouts import SplitFiles, SplitName, SplitPaths, find_split
+from .samplers import EvaluationBatchSampler, TrainBatchSampler
+from .transforms import Augmentation, ImageSize
+
+_log = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """Something that makes a dataset where there is none yet."""
+
+    def generate(self, root: Path) -> Path:
+        """The folder with the dataset: `root`, or another. Made where it is missing."""
+        ...
+
+
+class DetectionDataModule(LightningDataModule):
+    """Training and validation data in COCO format. See configs/data/coco.yaml for what each option means.
+
+    After `setup("fit")` there are `train_set`, `val_set`, `class_names`, `category_ids` (label i is
+    category_ids[i]) and `num_classes`; after `setup("validate")` the same without `train_set`.
+    """
+
+    allow_zero_length_dataloader_with_multiple_devices = True  # fewer validation images than devices
+
+    def __init__(
+        self,
+        *,
+        root: str | None,
+        image_size: ImageSize,
+        batch_size: PositiveInt,
+        val_batch_size: PositiveInt,
+        num_workers: NonNegativeInt,
+        seed: NonNegativeInt,
+        train: SplitPaths = SplitPaths(),  # noqa: B008 (frozen)
+        val: SplitPaths = SplitPaths(),  # noqa: B008
+        augmentation: Mapping[str, Any] | None = None,
+        on_bad_box: OnBadBox = "error",
+        on_bad_image: OnBadImage = "error",
+        drop_images_without_boxes: bool = False,
+        group_by_aspect_ratio: bool = True,
+        source: Source | None = None,
+    ) -> None:
+        super().__init__()
+        self.root = root
+        self.image_size = image_size
+        self.batch_size = batch_size
+        self.val_batch_size = val_batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self._paths: dict[SplitName, SplitPaths] = {"train": train, "val": val}
+        self._augmentation = Augmentation(augmentation) if augmentation else None
+        self._on_bad_box = on_bad_box
+        self._on_bad_image = on_bad_image
+        self._drop_images_without_boxes = drop_images_without_boxes
+        self._group_by_aspect_ratio = group_by_aspect_ratio
+        self._source = source
+        self._train_set: CocoDataset | None = None
+        self._val_set: CocoDataset | None = None
+
+    # --- Lightning's hooks
+
+    def prepare_data(self) -> None:
+        """Generate the data where a source does that. Called once a machine, before `setup`."""
+        if self._source is not None:
+            if self.root is None:
+                raise ValueError("data.root is not set. Pass data.root=FOLDER to generate the data into.")
+            self.root = str(self._source.generate(Path(self.root)))
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and check the annotations: of both splits for "fit", else of val alone. Idempotent."""
+        self.prepare_data()  # finds the data generated; makes them where a caller goes without Lightning
+        if stage in (None, "fit") and self._train_set is None:
+            train, val = drop_root_category([self._read("train"), self._read("val")])
+            require_same_categories(train, val)
+            require_unique_names(train)
+            self._train_set = self._make_train_set(train)
+            self._val_set = self._make_val_set(val)
+        elif self._val_set is None:
+            (val,) = drop_root_category([self._read("val")])
+            require_unique_names(val)
+            self._val_set = self._make_val_set(val)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        rank, world_size = self._rank_and_world_size()
+        sizes = self.train_set.annotations.sizes
+        sampler = TrainBatchSampler(
+            len(self.train_set),
+            batch_size=self.batch_size,
+            seed=self.seed,
+            groups=(sizes[:, 0] > sizes[:, 1]) if self._group_by_aspect_ratio else None,
+            rank=rank,
+            world_size=world_size,
+        )
+        # Lightning fills the workers' queues before it announces the epoch of a resumed run.
+        sampler.set_epoch(self.trainer.current_epoch if self.trainer is not None else 0)
+        return self._loader(self.train_set, sampler)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        rank, world_size = self._rank_and_world_size()
+        sampler = EvaluationBatchSampler(
+            len(self.val_set), batch_size=self.val_batch_size, rank=rank, world_size=world_size
+        )
+        return self._loader(self.val_set, sampler)
+
+    # --- what the rest of a run asks for
+
+    @property
+    def train_set(self) -> CocoDataset:
+        assert self._train_set is not None, 'call setup("fit") first'
+        return self._train_set
+
+    @property
+    def val_set(self) -> CocoDataset:
+        assert self._val_set is not None, "call setup() first"
+        return self._val_set
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.val_set.annotations.class_names
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        return self.val_set.annotations.category_ids
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the annotation files in use: same fingerprint, same images, boxes and classes."""
+        digest = hashlib.sha256()
+        for dataset in (self._train_set, self._val_set):
+            if dataset is not None:
+                with dataset.annotations.path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
+
+    # --- parts
+
+    def _read(self, split: SplitName) -> CocoAnnotations:
+        files: SplitFiles = find_split(split, root=self.root, paths=self._paths[split])
+        return read_coco(
+            files.annotations,
+            images_dir=files.images,
+            on_bad_box=self._on_bad_box,
+            on_bad_image=self._on_bad_image,
+        )
+
+    def _make_train_set(self, annotations: CocoAnnotations) -> CocoDataset:
+        if self._drop_images_without_boxes:
+            annotations = _with_boxes(annotations)
+        return CocoDataset(
+            annotations,
+            image_size=self.image_size,
+            augmentation=self._augmentation,
+            training=True,
+            seed=self.seed,
+        )
+
+    def _make_val_set(self, annotations: CocoAnnotations) -> CocoDataset:
+        return CocoDataset(annotations, image_size=self.image_size)
+
+    def _rank_and_world_size(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def _loader(
+        self, dataset: CocoDataset, sampler: TrainBatchSampler | EvaluationBatchSampler
+    ) -> DataLoader[Batch]:
+        return DataLoader[Any](
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=collate,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_quiet_worker,
+            multiprocessing_context=_start_method() if self.num_workers else None,
+        )
+
+
+def _with_boxes(annotations: CocoAnnotations) -> CocoAnnotations:
+    rows_before = np.concatenate([[0], np.cumsum(~annotations.crowd)])
+    counts = rows_before[annotations.first[1:]] - rows_before[annotations.first[:-1]]
+    kept = np.flatnonzero(counts > 0)
+    if len(kept) < len(annotations):
+        _log.info("%s: %d images without boxes left out", annotations.path, len(annotations) - len(kept))
+    return annotations.select_images(kept)
+
+
+def _start_method() -> Literal["fork"] | None:
+    """fork, where it is safe: the workers then share the annotations instead of copying them."""
+    fork = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
+    return "fork" if fork else None
+
+
+def _quiet_worker(worker: int) -> None:
+    """One thread a worker: parallelism comes from their number."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

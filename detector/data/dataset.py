@@ -1,0 +1,85 @@
+"""One split as a map-style dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .coco import CocoAnnotations
+from .images import read_image
+from .transforms import Augmentation, ImageSize, drop_thin_boxes, resize, sample_seed
+
+# H, W size of the resized picture, G boxes
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture, resized, not padded. Boxes are xyxy inside it, x1 < x2 and y1 < y2; no crowds."""
+
+    image: UInt8[Tensor, "3 H W"]
+    boxes: Float[Tensor, "G 4"]
+    labels: Int64[Tensor, " G"]
+    original_size: tuple[int, int]
+    index: int
+
+
+class CocoDataset(Dataset[Sample]):
+    """Pictures of `annotations`, by (epoch, index): the same key gives the same sample in any process.
+
+    Without `augmentation` the epoch has no effect and the size is the last of `image_size.shorter`.
+    """
+
+    def __init__(
+        self,
+        annotations: CocoAnnotations,
+        *,
+        image_size: ImageSize,
+        augmentation: Augmentation | None = None,
+        training: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.annotations = annotations
+        self.image_size = image_size
+        self._augmentation = augmentation
+        self._training = training
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def image_id(self, index: int) -> int | str:
+        """The id that the annotation file gives to image `index`."""
+        return self.annotations.image_id(index)
+
+    def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
+        """See `CocoAnnotations.ground_truth`."""
+        return self.annotations.ground_truth()
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        height, width = (int(s) for s in self.annotations.sizes[index])
+        image = read_image(self.annotations.image_path(index), declared_size=(height, width))
+        boxes, labels = self.annotations.training_boxes(index)
+        seed = sample_seed(self._seed, epoch, index)
+        if self._augmentation is not None:
+            image, boxes, labels = self._augmentation(image, boxes, labels, seed=seed)
+        size = self.image_size.fit((image.shape[0], image.shape[1]), shorter=self._shorter(seed))
+        image, boxes = resize(image, boxes, size=size)
+        boxes, labels = drop_thin_boxes(boxes, labels)
+        return Sample(
+            image=torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            boxes=torch.from_numpy(boxes.astype(np.float32)),
+            labels=torch.from_numpy(labels),
+            original_size=(height, width),
+            index=index,
+        )
+
+    def _shorter(self, seed: int) -> int:
+        choices = self.image_size.choices
+        return choices[seed % len(choices)] if self._training else choices[-1]

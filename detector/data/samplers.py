@@ -1,0 +1,93 @@
+"""Which images form which batch: a pure function of (seed, epoch)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+Key = tuple[int, int]  # (epoch, index), what CocoDataset takes
+
+
+class TrainBatchSampler(Sampler[list[Key]]):
+    """Shuffled batches of (epoch, index), the same for the same (seed, epoch) whatever was drawn before.
+
+    With `groups` (one integer an image) the images of a batch share their group wherever possible. The
+    images that do not fill a last global batch are left out of the epoch, another draw each epoch. Each of
+    `world_size` ranks gets its own part of every global batch.
+    """
+
+    def __init__(
+        self,
+        num_images: int,
+        *,
+        batch_size: int,
+        seed: int,
+        groups: np.ndarray | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if num_images < batch_size * world_size:
+            raise ValueError(
+                f"{num_images} training images do not fill one batch of {batch_size}"
+                + (f" on each of {world_size} devices" if world_size > 1 else "")
+                + f". Lower data.batch_size to at most {max(1, num_images // world_size)}."
+            )
+        self._num_images = num_images
+        self._batch_size = batch_size
+        self._seed = seed
+        self._groups = groups
+        self._rank = rank
+        self._world_size = world_size
+        self.epoch = 0
+
+    @property
+    def sampler(self) -> TrainBatchSampler:
+        """Itself: Lightning announces the epoch to `batch_sampler.sampler.set_epoch`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self._num_images // (self._batch_size * self._world_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        epoch = self.epoch
+        for batch in self.batches(epoch):
+            yield [(epoch, int(i)) for i in batch]
+
+    def batches(self, epoch: int) -> np.ndarray:
+        """The indices of this rank's batches in `epoch`, (batches, batch_size)."""
+        global_size = self._batch_size * self._world_size
+        rng = np.random.default_rng((self._seed, epoch))
+        order = rng.permutation(self._num_images)
+        if self._groups is not None:
+            order = _group_together(order, self._groups[order], size=global_size)
+        batches = order[: len(self) * global_size].reshape(len(self), self._world_size, self._batch_size)
+        return rng.permutation(batches)[:, self._rank]
+
+
+def _group_together(order: np.ndarray, groups: np.ndarray, *, size: int) -> np.ndarray:
+    """`order` with the images that fill whole batches of one group first, the rest after them."""
+    members = [order[groups == g] for g in np.unique(groups)]
+    full = [m[: len(m) // size * size] for m in members]
+    rest = [m[len(m) // size * size :] for m in members]
+    return np.concatenate(full + rest)
+
+
+class EvaluationBatchSampler(Sampler[list[Key]]):
+    """Every image once over all ranks, in order: rank r takes the r-th of `world_size` contiguous parts."""
+
+    def __init__(self, num_images: int, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        self._first = num_images * rank // world_size
+        self._last = num_images * (rank + 1) // world_size
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-(self._last - self._first) // self._batch_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for start in range(self._first, self._last, self._batch_size):
+            yield [(0, i) for i in range(start, min(start + self._batch_size, self._last))]

@@ -1,0 +1,41 @@
+"""Many strings in two buffers, so that forked loader workers share them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class StringTable:
+    """A read-only sequence of strings, kept as one UTF-8 blob and its offsets.
+
+    A list of 118,000 Python strings is copied page by page into every worker as soon as the workers touch the
+    reference counts; this is not.
+    """
+
+    blob: bytes
+    offsets: np.ndarray  # int64, one more than there are strings
+
+    @staticmethod
+    def from_strings(strings: Iterable[str]) -> StringTable:
+        # surrogateescape/surrogatepass: JSON may hold lone surrogates, which name no file but must not
+        # crash here
+        encoded = [s.encode("utf-8", "surrogatepass") for s in strings]
+        lengths = np.fromiter((len(e) for e in encoded), dtype=np.int64, count=len(encoded))
+        return StringTable(b"".join(encoded), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> str:
+        start, stop = self.offsets[index], self.offsets[index + 1]
+        return self.blob[start:stop].decode("utf-8", "surrogatepass")
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[i] for i in range(len(self)))
+
+    def select(self, indices: np.ndarray) -> StringTable:
+        return StringTable.from_strings(self[i] for i in indices)

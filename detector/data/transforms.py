@@ -1,0 +1,126 @@
+"""What happens to a picture and its boxes before they are batched: augmentation, then one resize."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from ..structures import PositiveInt
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import asks the network for its newest version
+if TYPE_CHECKING:
+    import albumentations
+
+# Thinner boxes of the resized image have no area to train on, and their x1 < x2 may not survive float32.
+MIN_BOX_SIDE_PX = 0.01
+
+
+@dataclass(frozen=True)
+class ImageSize:
+    """The size a picture is resized to, its aspect kept: the shorter side becomes `shorter` unless the
+    longer side would exceed `longer`. `shorter=240, longer=320` fits into 240 x 320.
+
+    Several values of `shorter` are drawn from at random in training; evaluation uses the last.
+    """
+
+    shorter: PositiveInt | tuple[PositiveInt, ...]
+    longer: PositiveInt
+
+    def __post_init__(self) -> None:
+        if not self.choices:
+            raise ValueError("image_size.shorter is empty. Give a side in pixels, or several.")
+        if max(self.choices) > self.longer:
+            raise ValueError(
+                f"image_size.shorter={self.shorter} exceeds image_size.longer={self.longer}. Correct one."
+            )
+
+    @property
+    def choices(self) -> tuple[int, ...]:
+        return (self.shorter,) if isinstance(self.shorter, int) else tuple(self.shorter)
+
+    def fit(self, size: tuple[int, int], *, shorter: int | None = None) -> tuple[int, int]:
+        """The resized (height, width) of a picture of `size`; `shorter` is by default the last choice."""
+        height, width = size
+        shorter = self.choices[-1] if shorter is None else shorter
+        scale = min(shorter / min(height, width), self.longer / max(height, width))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def resize(image: np.ndarray, boxes: np.ndarray, *, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Picture (bilinear) and xyxy boxes in another (height, width). Boxes scale by the ratio of the sizes."""
+    (h0, w0), (h1, w1) = image.shape[:2], size
+    if (h0, w0) == (h1, w1):
+        return image, boxes
+    ratio = np.array([w1 / w0, h1 / h0, w1 / w0, h1 / h0])
+    return cv2.resize(image, (w1, h1), interpolation=cv2.INTER_LINEAR), boxes * ratio
+
+
+def drop_thin_boxes(boxes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Without boxes thinner than `MIN_BOX_SIDE_PX`: clipping leaves such of a box that touches the border."""
+    keep = ((boxes[:, 2:] - boxes[:, :2]) >= MIN_BOX_SIDE_PX).all(1)
+    return boxes[keep], labels[keep]
+
+
+class Augmentation:
+    """albumentations transforms in the order given, drawn anew for each seed and from nothing else.
+
+    Boxes go in and come out as xyxy pixels inside the picture. A box of which a crop leaves less than a
+    tenth of its area is dropped with its label.
+    """
+
+    min_visible_fraction = 0.1
+
+    def __init__(self, transforms: Mapping[str, Any]) -> None:
+        import albumentations
+
+        self._names = list(transforms)
+        for name, transform in transforms.items():
+            _require_box_support(name, transform)
+        self._compose = albumentations.Compose(
+            list(transforms.values()),
+            bbox_params=albumentations.BboxParams(
+                format="pascal_voc",
+                label_fields=["rows"],
+                clip=True,
+                min_visibility=self.min_visible_fraction,
+            ),
+        )
+
+    def __call__(
+        self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, *, seed: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        self._compose.set_random_seed(seed)
+        out = self._compose(image=image, bboxes=boxes, rows=np.arange(len(boxes)))
+        picture = out["image"]
+        if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
+            found = f"{getattr(picture, 'dtype', type(picture).__name__)} of shape {tuple(picture.shape)}"
+            raise ValueError(
+                f"data.augmentation ({', '.join(self._names)}) gives {found}, expected uint8 (height, width, "
+                "3). Leave out transforms that normalise or make tensors: the model does that."
+            )
+        kept = np.asarray(out["bboxes"], dtype=np.float64).reshape(-1, 4)
+        return picture, kept, labels[np.asarray(out["rows"], dtype=np.int64)]
+
+
+def _require_box_support(name: str, transform: albumentations.BasicTransform) -> None:
+    import albumentations
+
+    if not isinstance(transform, albumentations.BasicTransform | albumentations.BaseCompose):
+        raise ValueError(
+            f"data.augmentation.{name} is a {type(transform).__name__}, expected an albumentations transform."
+        )
+    moves_pixels = isinstance(transform, albumentations.DualTransform)
+    if moves_pixels and "bboxes" not in transform.available_keys:
+        raise ValueError(
+            f"data.augmentation.{name}: {type(transform).__name__} moves pixels but not boxes. Replace it."
+        )
+
+
+def sample_seed(seed: int, epoch: int, index: int) -> int:
+    """32 bits from (seed, epoch, image index): different for different triples, the same in every worker."""
+    return int(np.random.SeedSequence((seed, epoch, index)).generate_state(1)[0])
