@@ -1,0 +1,107 @@
+"""`detector evaluate`: COCO metrics of a results file, or of a checkpoint on its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from detector.config import build, resolved
+from detector.evaluation import CocoEvaluator, CocoMetrics, read_ground_truth, read_results, write_metrics
+from detector.reports import print_coco_metrics
+from detector.structures import NonNegativeInt, PositiveInt
+
+
+@dataclass(frozen=True)
+class Split:
+    """Where a split lies: its annotation file and its image folder."""
+
+    annotations: str | None = None
+    images: str | None = None
+
+
+@dataclass(frozen=True)
+class DataOverrides:
+    """What differs from the data the checkpoint was trained with; None: as then."""
+
+    root: str | None = None
+    val: Split = field(default_factory=Split)
+    val_batch_size: PositiveInt | None = None
+    num_workers: NonNegativeInt | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """The keys of configs/evaluate.yaml."""
+
+    output_dir: str
+    evaluation: Callable[..., CocoEvaluator]
+    name: str = "coco"
+    checkpoint: str | None = None
+    predictions: str | None = None
+    annotations: str | None = None
+    data: DataOverrides = field(default_factory=DataOverrides)
+
+
+def run(cfg: DictConfig) -> None:
+    """Evaluate, print the tables, write metrics.json (and predictions.json of a checkpoint) to `output_dir`.
+
+    Raises:
+        ValueError: unclear what to evaluate, or a file that cannot be.
+    """
+    plain = resolved(cfg)
+    _require_one_subject(plain)
+    output_dir = Path(plain["output_dir"])
+    if plain["checkpoint"] is None:
+        metrics, title = _evaluate_file(plain)
+    else:
+        metrics, title = _evaluate_checkpoint(plain, output_dir)
+    write_metrics(output_dir / "metrics.json", metrics.to_dict())
+    print_coco_metrics(metrics, title=title, complete_in=str(output_dir / "metrics.json"))
+    print(f"Written to {output_dir}")
+
+
+def _require_one_subject(plain: dict[str, Any]) -> None:
+    checkpoint, predictions, annotations = (plain[k] for k in ("checkpoint", "predictions", "annotations"))
+    if checkpoint is None and predictions is None:
+        raise ValueError(
+            "Nothing to evaluate. Give checkpoint=<run>/checkpoints/best.ckpt, or "
+            "predictions=<results>.json annotations=<ground truth>.json."
+        )
+    if checkpoint is not None and predictions is not None:
+        raise ValueError(
+            f"Both checkpoint={checkpoint} and predictions={predictions} are given. Give one: a checkpoint "
+            "predicts first, predictions are evaluated as they are."
+        )
+    if predictions is not None and annotations is None:
+        raise ValueError(f"predictions={predictions} needs its ground truth: annotations=<COCO file>.json.")
+    if checkpoint is not None and annotations is not None:
+        raise ValueError(
+            f"annotations={annotations} is the ground truth of predictions=. The data of a checkpoint is "
+            f"set by data.val.annotations={annotations} (and data.val.images=...)."
+        )
+    if predictions is not None and (unused := given(plain["data"])):
+        raise ValueError(
+            f"data is for checkpoint=: predictions= reads no images. Leave out data.{', data.'.join(unused)}."
+        )
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The entries that are not None, of mappings inside as well."""
+    found = {key: given(value) if isinstance(value, dict) else value for key, value in options.items()}
+    return {key: value for key, value in found.items() if value is not None and value != {}}
+
+
+def _evaluate_file(plain: dict[str, Any]) -> tuple[CocoMetrics, str]:
+    predictions, annotations = Path(plain["predictions"]), Path(plain["annotations"])
+    make_evaluator = build(plain["evaluation"])
+    evaluator = make_evaluator(read_ground_truth(annotations), source=str(annotations))
+    results = read_results(predictions)
+    return evaluator.evaluate(results, source=str(predictions)), f"{predictions} against {annotations}"
+
+
+def _evaluate_checkpoint(plain: dict[str, Any], output_dir: Path) -> tuple[CocoMetrics, str]:
+    raise NotImplementedError

@@ -1,0 +1,195 @@
+"""Detections as COCO results, a list of `{"image_id", "category_id", "bbox": [x, y, w, h], "score"}`.
+
+Results are rounded when they are made, not when they are written. What is evaluated in memory is then exactly
+what the file holds, and evaluating the file again gives the same numbers to the last digit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from detector.evaluation.ground_truth import GroundTruth, is_box, is_finite_number, load_json
+from detector.evaluation.ids import Key, id_key, is_id, mismatch_hint, shift_hint, shown
+from detector.structures import Batch, Detections
+
+BOX_DECIMALS = 3  # whole pixels cost 0.7 AP points
+SCORE_DECIMALS = 6  # fewer make ties
+_KEYS = ("image_id", "category_id", "bbox", "score")
+
+
+def detections_to_results(
+    detections: Detections, *, image_id: Any, category_ids: Sequence[Any]
+) -> list[dict[str, Any]]:
+    """The results of one image, in the order of the detections, rounded.
+
+    Boxes must already be in pixels of the original image. Label i becomes `category_ids[i]`.
+    """
+    boxes = detections.boxes.detach().to("cpu", torch.float64)
+    xywh = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1).tolist()
+    scores = detections.scores.detach().to("cpu", torch.float64).tolist()
+    labels = detections.labels.tolist()
+    assert all(0 <= label < len(category_ids) for label in labels)
+    return [
+        {
+            "image_id": image_id,
+            "category_id": category_ids[label],
+            "bbox": [round(v, BOX_DECIMALS) for v in box],
+            "score": round(score, SCORE_DECIMALS),
+        }
+        for box, score, label in zip(xywh, scores, labels, strict=True)
+    ]
+
+
+class ResultCollector:
+    """Gathers a model's detections over a dataset: the one way from `predict` to metrics.
+
+    `image_id` gives the original id of a dataset index. An image seen twice (a distributed sampler pads
+    uneven ranks) is kept once.
+    """
+
+    def __init__(self, *, image_id: Callable[[int], Any], category_ids: Sequence[Any]) -> None:
+        self._image_id = image_id
+        self._category_ids = tuple(category_ids)
+        self._by_index: dict[int, list[dict[str, Any]]] = {}
+
+    def add(self, batch: Batch, detections: Sequence[Detections]) -> None:
+        """Take the detections of a batch as `predict` gives them: in pixels of the resized images."""
+        sizes = zip(batch.image_sizes.tolist(), batch.original_sizes.tolist(), strict=True)
+        for index, found, (resized, original) in zip(batch.indices.tolist(), detections, sizes, strict=True):
+            in_file = found.resized(from_size=tuple(resized), to_size=tuple(original))
+            self._by_index[index] = detections_to_results(
+                in_file, image_id=self._image_id(index), category_ids=self._category_ids
+            )
+
+    def state(self) -> dict[int, list[dict[str, Any]]]:
+        """The results by dataset index, as plain containers: what another process sends to `merge`."""
+        return dict(self._by_index)
+
+    def merge(self, state: dict[int, list[dict[str, Any]]]) -> None:
+        """Add what another collector's `state()` holds."""
+        self._by_index.update(state)
+
+    def results(self) -> list[dict[str, Any]]:
+        """All results, images in the order of the dataset."""
+        return [result for index in sorted(self._by_index) for result in self._by_index[index]]
+
+    def clear(self) -> None:
+        self._by_index.clear()
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """The list in a results file. `check_results` (called by the evaluator) looks at its entries."""
+    data = load_json(path, what="a list of COCO results")
+    if not isinstance(data, list):
+        hint = ""
+        if isinstance(data, dict) and "annotations" in data:
+            hint = " It looks like a ground truth: pass it as annotations=."
+        raise ValueError(
+            f"{path}: expected a list of results with {', '.join(_KEYS)}, got a {type(data).__name__}.{hint}"
+        )
+    return data
+
+
+def check_results(results: Sequence[Any], *, truth: GroundTruth, source: str) -> None:
+    """Raise ValueError for entries that could not be evaluated, or would be left out without a word."""
+    faults: Counter[str] = Counter()
+    first: dict[str, int] = {}
+    images: Counter[Key] = Counter()
+    categories: Counter[Key] = Counter()
+    for position, result in enumerate(results):
+        fault = _result_fault(result)
+        if fault:
+            faults[fault] += 1
+            first.setdefault(fault, position)
+            continue
+        images[id_key(result["image_id"])] += 1
+        categories[id_key(result["category_id"])] += 1
+    problems = [
+        f"{n} of {len(results)} results: {fault}. The first is number {first[fault]} (counted from 0): "
+        f"{_short(results[first[fault]])}."
+        for fault, n in faults.items()
+    ]
+    problems += _unknown_images(images, truth) + _unknown_categories(categories, truth)
+    if problems:
+        raise ValueError("\n".join(f"{source}: {problem}" for problem in problems))
+
+
+def write_predictions(path: Path, results: Iterable[dict[str, Any]]) -> None:
+    """Write results, one a line. The file is complete or not there."""
+    lines = ",\n".join(json.dumps(result, ensure_ascii=False, allow_nan=False) for result in results)
+    _write_atomically(path, f"[\n{lines}\n]\n" if lines else "[]\n")
+
+
+def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
+    """Write metrics with all their digits. The file is complete or not there."""
+    _write_atomically(path, json.dumps(metrics, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder: a rename from another filesystem would be a copy.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _result_fault(result: Any) -> str:
+    """What is wrong with one result, in words that are equal for equal faults; empty when it is good."""
+    if not isinstance(result, dict):
+        return f"is a {type(result).__name__}, not an object"
+    missing = [key for key in _KEYS if key not in result]
+    if missing:
+        return f"has no {', '.join(missing)} (only boxes with a score are evaluated)"
+    if not is_finite_number(result["score"]):
+        return "score is not a finite number"
+    if not is_box(result["bbox"]):
+        return "bbox is not four finite numbers [x, y, width, height]"
+    if min(result["bbox"][2:]) < 0:
+        return "bbox has a negative width or height; it is [x, y, width, height], not [x1, y1, x2, y2]"
+    for key in ("image_id", "category_id"):
+        if not is_id(result[key]):
+            return f"{key} is not a number or a text"
+    return ""
+
+
+def _unknown_images(used: Counter[Key], truth: GroundTruth) -> list[str]:
+    unknown = used.keys() - truth.image_numbers.keys()
+    if not unknown:
+        return []
+    hint = mismatch_hint(unknown, truth.image_numbers) or shift_hint(used, truth.image_numbers)
+    if all(f"{value}" in truth.file_names for _, value in unknown):
+        hint = "They are file names: write the ids of these images instead."
+    return [
+        f"{sum(used[key] for key in unknown)} results name images that the ground truth does not have: "
+        f"{shown(unknown)}. Its images are {shown(truth.image_numbers)}. "
+        + (hint or "Evaluate against the annotations that the predictions were made for.")
+    ]
+
+
+def _unknown_categories(used: Counter[Key], truth: GroundTruth) -> list[str]:
+    unknown = used.keys() - truth.category_numbers.keys()
+    if not unknown:
+        return []
+    known = truth.category_numbers
+    classes = ", ".join(f"{shown([key])} {truth.class_names[n - 1]}" for key, n in list(known.items())[:5])
+    hint = mismatch_hint(unknown, known) or shift_hint(used, known)
+    return [
+        f"{sum(used[key] for key in unknown)} results name categories that the ground truth does not have: "
+        f"{shown(unknown)}. Its categories are {classes}{', ...' if len(known) > 5 else ''}. "
+        + (hint or "Write the category ids of the ground truth.")
+    ]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=repr, ensure_ascii=False)
+    return text if len(text) <= 160 else f"{text[:157]}..."

@@ -1,0 +1,120 @@
+"""COCO metrics for the eye: tables on a terminal, aligned plain text elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from detector.evaluation import CocoMetrics
+
+# (name, IoU, area, detections an image): the lines of COCO's own summary, in its order.
+_TWELVE = (
+    ("AP", "0.50:0.95", "all", 100),
+    ("AP50", "0.50", "all", 100),
+    ("AP75", "0.75", "all", 100),
+    ("APs", "0.50:0.95", "small", 100),
+    ("APm", "0.50:0.95", "medium", 100),
+    ("APl", "0.50:0.95", "large", 100),
+    ("AR1", "0.50:0.95", "all", 1),
+    ("AR10", "0.50:0.95", "all", 10),
+    ("AR100", "0.50:0.95", "all", 100),
+    ("ARs", "0.50:0.95", "small", 100),
+    ("ARm", "0.50:0.95", "medium", 100),
+    ("ARl", "0.50:0.95", "large", 100),
+)
+_CLASS_COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+_MANY_CLASSES = 20  # more than this: the best and the worst half of it
+_ROWS_SPARED = "..."
+_NAME_WIDTH, _GAP = 12, 3  # what a name is folded to at least; what stands between two columns
+
+Row = tuple[str, ...]
+
+
+def print_coco_metrics(
+    metrics: CocoMetrics, *, title: str, complete_in: str = "metrics.json", console: Console | None = None
+) -> None:
+    """Print the twelve numbers and the classes, best first.
+
+    A number that is undefined (no such object in the ground truth) is shown as "-". Of more than 20 classes
+    the ten best and the ten worst are shown; `complete_in` names the file with all of them. On a terminal
+    these are tables with the columns that fit, otherwise plain lines with all, whatever the width.
+    """
+    console = console or Console()
+    summary = [(name, _shown(getattr(metrics, name)), *map(str, rest)) for name, *rest in _TWELVE]
+    classes, notes = class_rows(metrics.per_class, complete_in=complete_in)
+    tables: list[tuple[str, Row, list[Row]]] = [
+        (title, ("metric", "value", "IoU", "area", "detections"), summary),
+        ("By class", ("class", *_CLASS_COLUMNS), classes),
+    ]
+    for heading, header, rows in tables:
+        if not rows:
+            continue
+        if console.is_terminal:
+            console.print(_rich_table(heading, header, rows, width=console.width))
+        else:
+            console.print(_plain_table(heading, header, rows), markup=False, highlight=False, soft_wrap=True)
+    for note in notes:
+        console.print(Text(note, style="dim"), soft_wrap=True)
+
+
+def class_rows(
+    per_class: Mapping[str, Mapping[str, float]], *, complete_in: str
+) -> tuple[list[Row], list[str]]:
+    """Rows of the class table, best AP first, and notes on the classes that are not in it."""
+    scored = {name: numbers for name, numbers in per_class.items() if numbers["AP"] >= 0}
+    names = sorted(scored, key=lambda name: (-scored[name]["AP"], name))
+    rows = [(name, *(_shown(scored[name][column]) for column in _CLASS_COLUMNS)) for name in names]
+    notes = []
+    if len(rows) > _MANY_CLASSES:
+        half = _MANY_CLASSES // 2
+        spared = len(rows) - 2 * half
+        rows = [*rows[:half], (_ROWS_SPARED, *[""] * len(_CLASS_COLUMNS)), *rows[-half:]]
+        notes.append(f"{half} best and {half} worst classes; the {spared} between them are in {complete_in}.")
+    absent = [name for name in per_class if name not in scored]
+    if absent:
+        shown = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
+        notes.append(f"{_counted(len(absent))} without an object in the ground truth: {shown}")
+    return rows, notes
+
+
+def _counted(classes: int) -> str:
+    return "1 class" if classes == 1 else f"{classes} classes"
+
+
+def _shown(value: float) -> str:
+    return "-" if value < 0 else f"{value:.4f}"
+
+
+def _rich_table(title: str, header: Row, rows: Sequence[Row], *, width: int) -> Table:
+    """A table at most `width` wide: long names are folded, and the last columns left out, never a digit."""
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    fitting = [
+        c for c in range(1, len(header)) if _NAME_WIDTH + sum(w + _GAP for w in widths[1 : c + 1]) < width
+    ]
+    columns = [0, *fitting]
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        name, fixed = header[column], column > 0
+        table.add_column(
+            name, justify="right" if fixed else "left", no_wrap=fixed, overflow="crop" if fixed else "fold"
+        )
+    for row in rows:
+        # Text, not markup: a class may be called "[red]".
+        table.add_row(*(Text(row[column]) for column in columns), style="bold" if row[0] == "AP" else "")
+    return table
+
+
+def _plain_table(title: str, header: Row, rows: Sequence[Row]) -> str:
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (header, *rows)
+    ]
+    return "\n".join([title, *lines, ""])

@@ -1,0 +1,91 @@
+"""`detector evaluate` with a results file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detector.cli import main
+from tests.evaluation.problems import ground_truth, perfect_results
+from tests.shared import shared_path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """The overrides that evaluate a small perfect results file."""
+    (tmp_path / "gt.json").write_text(json.dumps(ground_truth()))
+    (tmp_path / "dt.json").write_text(json.dumps(perfect_results(ground_truth())))
+    return [
+        f"predictions={tmp_path}/dt.json",
+        f"annotations={tmp_path}/gt.json",
+        f"output_dir={tmp_path}/out",
+    ]
+
+
+def evaluate(monkeypatch: pytest.MonkeyPatch, *overrides: str) -> int:
+    monkeypatch.setattr("sys.argv", ["detector", "evaluate", *overrides])
+    return main()
+
+
+def test_coco100_through_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shared_path("fixtures/eval/coco100")
+    expected = json.loads((folder.parent / "pycocotools_values.json").read_text())["coco100/bbox"]
+    code = evaluate(
+        monkeypatch,
+        f"predictions={folder}/dt_bbox.json",
+        f"annotations={folder}/gt.json",
+        f"output_dir={tmp_path}/out",
+    )
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert code == 0
+    assert {key: written[key] for key in expected} == pytest.approx(expected, abs=1e-9, rel=0)
+    assert len(written["per_class"]) == 80
+    assert "AP50    0.6970" in capsys.readouterr().out
+
+
+def test_predictions_write_only_metrics(
+    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert evaluate(monkeypatch, *files) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["metrics.json"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([], "Nothing to evaluate. Give checkpoint="),
+        (["checkpoint=a.ckpt", "predictions=b.json"], "Both checkpoint=a.ckpt and predictions=b.json"),
+        (["predictions=b.json"], "predictions=b.json needs its ground truth: annotations="),
+        (["checkpoint=a.ckpt", "annotations=b.json"], "data.val.annotations=b.json"),
+        (["predictions=b.json", "annotations=c.json", "data.num_workers=2"], "Leave out data.num_workers"),
+        (["predictions=b.json", "annotations=nowhere.json"], "nowhere.json: no such file"),
+        (["checkpoint=nowhere.ckpt"], "nowhere.ckpt: no such file"),
+        (["checkpoint=a.ckpt", "data.val_batch_size=0"], "data.val_batch_size = 0: expected an integer >= 1"),
+        (["predictions=a", "annotations=b", "evaluation.on_bad_box=dorp"], "Did you mean drop?"),
+    ],
+)
+def test_a_wrong_request_is_explained(
+    overrides: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    code = evaluate(monkeypatch, *overrides, f"output_dir={tmp_path}/out")
+    error = capsys.readouterr().err
+    assert code == 2
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_dropping_is_an_option(files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth: dict[str, Any] = ground_truth()
+    truth["annotations"][0]["bbox"][2] = 0.0
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    assert evaluate(monkeypatch, *files) == 2
+    with pytest.warns(UserWarning, match="zero width"):
+        assert evaluate(monkeypatch, *files, "evaluation.on_bad_box=drop") == 0
