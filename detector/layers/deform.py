@@ -22,13 +22,13 @@ Modulation = Literal["none", "doubled_sigmoid", "sigmoid"]
 class DeformConv2d(nn.Module):
     """Convolution that learns where to look: a drop-in for `nn.Conv2d` on (N, C, H, W).
 
-    Same arguments and defaults (without `padding_mode` and padding by name), same initial weight and bias, also for
-    the same seed. A second convolution, `offset`, of the same geometry predicts G * 2K offsets in pixels and, with
-    modulation, G * K mask logits from the input (MMDetection's split). It starts at zero, so that the layer starts as
-    the plain convolution.
+    Same arguments and defaults (without `padding_mode` and padding by name), same initial weight and bias, also
+    for the same seed. A second convolution, `offset`, of the same geometry predicts G * 2K offsets in pixels and,
+    with modulation, G * K mask logits from the input (MMDetection's split). It starts at zero, so that the layer
+    starts as the plain convolution.
 
-    `modulation`: "none" is v1 (Dai et al. 2017); "doubled_sigmoid", 2 * sigmoid(logit), is 1 at the start; "sigmoid"
-    is v2 as published (Zhu et al. 2019), which starts at half the plain response.
+    `modulation`: "none" is v1 (Dai et al. 2017); "doubled_sigmoid", 2 * sigmoid(logit), is 1 at the start;
+    "sigmoid" is v2 as published (Zhu et al. 2019), which starts at half the plain response.
 
         >>> DeformConv2d(3, 16, (3, 3))(torch.randn(1, 3, 32, 32)).shape
         torch.Size([1, 16, 30, 30])
@@ -127,8 +127,8 @@ class DeformConv2d(nn.Module):
 class DeformableStages:
     """Which 3x3 convolutions of a residual backbone are deformable, and how.
 
-    `stages`: numbers as in C2..C5; () is the plain backbone. `blocks`: of each such stage, all, the last, or those
-    numbered, from 0, negative from the end. The rest is `DeformConv2d`'s.
+    `stages`: numbers as in C2..C5; () is the plain backbone. `blocks`: of each such stage, all, the last, or
+    those numbered, from 0, negative from the end. The rest is `DeformConv2d`'s.
     """
 
     stages: tuple[Literal[2, 3, 4, 5], ...] = ()
@@ -140,7 +140,9 @@ class DeformableStages:
     def __post_init__(self) -> None:
         wrong = [stage for stage in self.stages if stage not in (2, 3, 4, 5)]
         if wrong or len(set(self.stages)) < len(self.stages):
-            raise ValueError(f"deform.stages must be different numbers of 2, 3, 4, 5, got {list(self.stages)}.")
+            raise ValueError(
+                f"deform.stages must be different numbers of 2, 3, 4, 5, got {list(self.stages)}."
+            )
         if isinstance(self.blocks, str):
             _check_choice("deform.blocks", self.blocks, ("all", "last"))
         _check_choice("deform.modulation", self.modulation, get_args(Modulation))
@@ -176,9 +178,13 @@ class DeformableStages:
 
 def _check_groups(in_channels: int, out_channels: int, groups: int, offset_groups: int) -> None:
     if in_channels % groups or out_channels % groups:
-        raise ValueError(f"DeformConv2d: groups={groups} must divide {in_channels} and {out_channels} channels.")
+        raise ValueError(
+            f"DeformConv2d: groups={groups} must divide {in_channels} and {out_channels} channels."
+        )
     if in_channels % offset_groups:
-        raise ValueError(f"DeformConv2d: offset_groups={offset_groups} must divide {in_channels} input channels.")
+        raise ValueError(
+            f"DeformConv2d: offset_groups={offset_groups} must divide {in_channels} input channels."
+        )
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -17,8 +17,8 @@ _GROUPS = 32  # Wu and He 2018
 def norm_layer(kind: NormKind) -> Callable[[int], nn.Module]:
     """A constructor of the norm that takes the number of channels.
 
-    `frozen_batch`: statistics and affine are buffers that training leaves alone. `group`: 32 groups, or the most
-    below that which divide the channels.
+    `frozen_batch`: statistics and affine are buffers that training leaves alone. `group`: 32 groups, or fewer
+    where 32 do not divide the channels.
     """
     layers: dict[str, Callable[[int], nn.Module]] = {
         "frozen_batch": FrozenBatchNorm2d,

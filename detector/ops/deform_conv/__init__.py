@@ -30,17 +30,18 @@ def deform_conv2d(
     groups: int = 1,
     backend: Backend = "auto",
 ) -> Tensor:
-    """Convolution whose tap k at output p samples x at `p * stride - padding + k * dilation + offset`, bilinearly.
+    """Convolution whose tap k at output p samples x at p * stride - padding + k * dilation + offset, bilinearly.
 
-    Layout and semantics are torchvision's. x (N, C, H, W); weight (O, C / groups, kh, kw); bias (O); offset
-    (N, 2 * G * kh * kw, H', W') in pixels of x, channel `group * 2K + 2k + {0: dy, 1: dx}` with k row-major; mask
-    (N, G * kh * kw, H', W') multiplies each sample. G offset groups, read off offset's shape, move C / G neighbouring
-    channels each. A sample with h <= -1 or h >= H is 0, likewise in w; each corner outside x contributes 0.
+    Layout and semantics are torchvision's. x (N, C, H, W); weight (O, C / groups, kh, kw); bias (O).
+    offset (N, 2 * G * K, H', W') in pixels of x, for G offset groups, K = kh * kw taps in row-major order and
+    channel `group * 2K + 2k + {0: dy, 1: dx}`. mask (N, G * K, H', W') multiplies each sample.
+    An offset group moves C / G neighbouring channels; G is read off offset's shape.
+    A sample with h <= -1 or h >= H is 0, likewise in w; each corner outside x contributes 0.
     Returns (N, O, H', W'), H' and W' as for a convolution.
 
-    `backend`: "gather" (any device, made for CPU), "torchvision", or "auto": gather on CPU, torchvision elsewhere and
-    whenever the call is traced or exported. Half precision and autocast compute coordinates in float32. Raises
-    ValueError on arguments that do not fit together. Differentiable once.
+    `backend`: "gather" (any device, made for CPU), "torchvision", or "auto": gather on CPU, torchvision elsewhere
+    and whenever the call is traced or exported. Half precision and autocast compute in float32 and round the
+    result. Raises ValueError on arguments that do not fit together. Differentiable once.
 
         >>> x, offset = torch.randn(1, 3, 8, 8), torch.zeros(1, 18, 8, 8)
         >>> deform_conv2d(x, offset, torch.randn(16, 3, 3, 3), padding=1).shape

@@ -1,75 +1,236 @@
-"""Backend `gather`: every tap is a bag of four corner rows, then one matrix product. The default on CPU."""
+"""Backend `gather`: every tap is a bag of four corner rows, then one matrix product. The default on CPU.
 
-# N images, P output positions of an image, K taps, G offset groups, C input channels
+Channels-last makes a corner one contiguous row, so that `embedding_bag` (vectorised, on all cores) samples a tap,
+and its weights are computed once a tap instead of once a channel. The columns, K times the size of x, are made in
+chunks of output positions, so that they stay in cache, and made again in the backward pass instead of kept.
+"""
+
+# N images, R = N * H * W * G rows of x, M = N * H' * W' output positions, K taps, G offset groups,
+# C input and O output channels, D convolution groups
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
+from torch.autograd.function import once_differentiable
 
 from detector.ops.deform_conv.geometry import Geometry
+
+_COLUMN_BYTES = 4 << 20  # of one chunk: two of them fit the outer caches beside the rows they are made from
+_MIN_POSITIONS = 512  # below that the matrix products wait for the weights
+_SUM = 0  # embedding_bag's mode
 
 
 def deform_conv2d(
     x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, geometry: Geometry
 ) -> Tensor:
-    """See `detector.ops.deform_conv2d`."""
+    """See `detector.ops.deform_conv2d`. The result has the memory format of x."""
     device = x.device.type
     result = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     compute = torch.float64 if x.dtype == torch.float64 else torch.float32
     with torch.autocast(device, enabled=False):
-        y = _deform_conv2d(
-            x.to(compute),
-            offset.to(compute),
-            weight.to(compute),
-            None if bias is None else bias.to(compute),
-            None if mask is None else mask.to(compute),
-            geometry,
+        index, blend = _corners(
+            offset.to(compute), None if mask is None else mask.to(compute), geometry, x.shape[2], x.shape[3]
         )
+        y = _SampledProduct.apply(x.to(compute), blend, weight.to(compute), index, geometry)
+        if bias is not None:
+            y = y + bias.to(compute)[:, None, None]
     return y.to(result)
 
 
-def _deform_conv2d(
-    x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, geometry: Geometry
-) -> Tensor:
-    n, c, h, w = x.shape
-    g, k, groups = geometry.offset_groups, geometry.taps, geometry.groups
-    index, blend = _corners(offset, mask, geometry, h, w)
-    rows = x.permute(0, 2, 3, 1).reshape(n * h * w * g, c // g)
-    columns = F.embedding_bag(index.flatten(0, -2), rows, per_sample_weights=blend.flatten(0, -2), mode="sum")
-    columns = columns.view(-1, k, groups, c // groups)
-    kernel = weight.view(groups, -1, c // groups, k)
-    y = torch.einsum("pkgc,gock->pgo", columns, kernel).flatten(1)
-    if bias is not None:
-        y = y + bias
-    return y.view(n, *offset.shape[2:], weight.shape[0]).permute(0, 3, 1, 2)
-
-
-def _corners(offset: Tensor, mask: Tensor | None, geometry: Geometry, h: int, w: int) -> tuple[Tensor, Tensor]:
-    """Row numbers and weights of the four corners of every tap, both (N, P, K, G, 4)."""
-    n, _, oh, ow = offset.shape
-    g, k = geometry.offset_groups, geometry.taps
-    shift = offset.view(n, g, k, 2, oh * ow).permute(3, 0, 4, 2, 1)  # (2, N, P, K, G)
-    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = geometry.kernel, geometry.stride, geometry.padding, geometry.dilation
-    line = torch.arange(oh, dtype=shift.dtype)[:, None] * sh - ph + torch.arange(kh)[None] * dh
-    column = torch.arange(ow, dtype=shift.dtype)[:, None] * sw - pw + torch.arange(kw)[None] * dw
-    home_y = line[:, None, :, None].expand(oh, ow, kh, kw).reshape(oh * ow, k, 1)
-    home_x = column[None, :, None, :].expand(oh, ow, kh, kw).reshape(oh * ow, k, 1)
-    y, x = (shift[0] + home_y).clamp(-1, h), (shift[1] + home_x).clamp(-1, w)
-    top, left = y.detach().floor(), x.detach().floor()
-    fy, fx = y - top, x - left
-    i, j = top.long(), left.long()
-    image = torch.arange(n)[:, None, None, None] * (h * w)
-    group = torch.arange(g)
-    index, blend = [], []
-    for di, wy in ((0, 1 - fy), (1, fy)):
-        for dj, wx in ((0, 1 - fx), (1, fx)):
-            inside = (i + di >= 0) & (i + di < h) & (j + dj >= 0) & (j + dj < w)
-            row = image + (i + di).clamp(0, h - 1) * w + (j + dj).clamp(0, w - 1)
-            index.append(row * g + group)
-            blend.append(wy * wx * inside)
-    blend = torch.stack(blend, -1)
+def _corners(
+    offset: Tensor, mask: Tensor | None, geometry: Geometry, height: int, width: int
+) -> tuple[Int[Tensor, "N Y X K G 4"], Float[Tensor, "N Y X K G 4"]]:
+    """Row numbers, in x viewed as (N * H * W * G, C / G), and weights of the four corners of every tap."""
+    n, _, out_h, out_w = offset.shape
+    groups = geometry.offset_groups
+    shifts = offset.view(n, groups, geometry.taps, 2, out_h, out_w).permute(3, 0, 4, 5, 2, 1)
+    homes_y, homes_x = _homes(geometry, out_h, out_w, like=offset)
+    (above, below), (weight_above, weight_below) = _neighbours(shifts[0] + homes_y, height)
+    (left, right), (weight_left, weight_right) = _neighbours(shifts[1] + homes_x, width)
     if mask is not None:
-        blend = blend * mask.view(n, g, k, oh * ow).permute(0, 3, 2, 1)[..., None]
-    return torch.stack(index, -1), blend
+        modulation = mask.view(n, groups, geometry.taps, out_h, out_w).permute(0, 3, 4, 2, 1)
+        weight_above, weight_below = weight_above * modulation, weight_below * modulation
+    blend = torch.stack(
+        [y * x for y in (weight_above, weight_below) for x in (weight_left, weight_right)], dim=-1
+    )
+    # int32 halves the traffic of the indices
+    integers = torch.int32 if n * height * width * groups < 2**31 else torch.int64
+    image = torch.arange(n, dtype=integers, device=offset.device).view(n, 1, 1, 1, 1) * height
+    group = torch.arange(groups, dtype=integers, device=offset.device)
+    rows = [(image + y.to(integers)) * (width * groups) + group for y in (above, below)]
+    columns = [x.to(integers) * groups for x in (left, right)]
+    return torch.stack([y + x for y in rows for x in columns], dim=-1), blend
+
+
+def _homes(geometry: Geometry, out_h: int, out_w: int, *, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Where a plain convolution samples: y (H', 1, K, 1) and x (W', K, 1), in pixels of the input."""
+
+    def axis(size: int, d: int) -> Tensor:
+        outputs = torch.arange(size, dtype=like.dtype, device=like.device)[:, None] * geometry.stride[d]
+        taps = torch.arange(geometry.kernel[d], dtype=like.dtype, device=like.device) * geometry.dilation[d]
+        return outputs - geometry.padding[d] + taps
+
+    y, x = axis(out_h, 0), axis(out_w, 1)
+    return y.repeat_interleave(geometry.kernel[1], 1)[:, None, :, None], x.repeat(1, geometry.kernel[0])[
+        ..., None
+    ]
+
+
+def _neighbours(position: Tensor, size: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The two pixels around a coordinate and their weights, 0 for pixels outside [0, size).
+
+    Pixels outside are replaced by ones inside. A position <= -1 or >= size weighs 0 and has no gradient.
+    """
+    position = position.clamp(-1, size)
+    low = position.detach().floor()
+    fraction = position - low
+    weights = (1 - fraction) * ((low >= 0) & (low < size)), fraction * (low < size - 1)
+    index = low.int()  # clamped as integers: NaN becomes one that must not leave the image
+    return (index.clamp(0, size - 1), (index + 1).clamp(0, size - 1)), weights
+
+
+class _SampledProduct(torch.autograd.Function):
+    """The convolution over sampled columns, without bias; differentiable once in x, blend and weight."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, blend: Tensor, weight: Tensor, index: Tensor, geometry: Geometry
+    ) -> Tensor:
+        ctx.geometry, ctx.x_shape, ctx.x_is_contiguous = geometry, x.shape, x.is_contiguous()
+        ctx.blend_shape = blend.shape
+        rows, kernel = _to_rows(x, geometry), _to_kernel(weight, geometry)
+        index, blend = index.flatten(0, 2).flatten(1), blend.flatten(0, 2).flatten(1)
+        ctx.save_for_backward(rows, blend, weight, index)
+        y = rows.new_empty(len(blend), len(weight))
+        for part in _chunks(len(blend), kernel):
+            columns = _split(_sample(rows, index[part], blend[part]), geometry, taps=geometry.taps)
+            torch.bmm(columns, kernel.mT, out=_split(y[part], geometry))
+        return _to_image(y.view(*ctx.blend_shape[:3], len(weight)), contiguous=ctx.x_is_contiguous)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, blend, weight, index = ctx.saved_tensors
+        geometry, kernel = ctx.geometry, _to_kernel(weight, ctx.geometry)
+        need_x, need_blend, need_weight = ctx.needs_input_grad[:3]
+        grad = grad.permute(0, 2, 3, 1).reshape(len(blend), len(weight))
+        grad_rows = torch.zeros_like(rows)
+        grad_blend, grad_kernel = torch.empty_like(blend), torch.zeros_like(kernel)
+        for part in _chunks(len(blend), kernel):
+            grad_y = _split(grad[part], geometry)
+            if need_weight:
+                columns = _split(_sample(rows, index[part], blend[part]), geometry, taps=geometry.taps)
+                grad_kernel.baddbmm_(grad_y.mT, columns)
+            if need_x or need_blend:
+                grad_bags = _join(torch.bmm(grad_y, kernel), geometry).view(-1, rows.shape[1])
+            if need_blend:
+                grad_blend[part] = _blend_gradient(grad_bags, rows, index[part])
+            if need_x:
+                _scatter_add(grad_rows, grad_bags, index[part], blend[part])
+        n, c, h, w = ctx.x_shape
+        return (
+            _to_image(grad_rows.view(n, h, w, c), contiguous=ctx.x_is_contiguous) if need_x else None,
+            grad_blend.view(ctx.blend_shape) if need_blend else None,
+            _to_weight(grad_kernel, weight) if need_weight else None,
+            None,
+            None,
+        )
+
+
+def _to_rows(x: Float[Tensor, "N C H W"], geometry: Geometry) -> Float[Tensor, "R c"]:
+    """The pixels of x, one row for each offset group's channels. A view of channels-last x."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1] // geometry.offset_groups)
+
+
+def _to_image(y: Float[Tensor, "N H W C"], *, contiguous: bool) -> Float[Tensor, "N C H W"]:
+    y = y.permute(0, 3, 1, 2)
+    return y.contiguous() if contiguous else y
+
+
+def _to_kernel(weight: Float[Tensor, "O c kh kw"], geometry: Geometry) -> Float[Tensor, "D o k"]:
+    """The weight as one matrix a convolution group, (O / D, K * C / D)."""
+    return weight.permute(0, 2, 3, 1).reshape(geometry.groups, len(weight) // geometry.groups, -1)
+
+
+def _to_weight(
+    kernel: Float[Tensor, "D o k"], like: Float[Tensor, "O c kh kw"]
+) -> Float[Tensor, "O c kh kw"]:
+    out_channels, channels, height, width = like.shape
+    return kernel.view(out_channels, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _split(
+    columns: Float[Tensor, "m features"], geometry: Geometry, *, taps: int = 1
+) -> Float[Tensor, "D m group_features"]:
+    """One matrix a convolution group. A view where there is one group or one tap."""
+    by_group = columns.view(len(columns), taps, geometry.groups, -1).permute(2, 0, 1, 3)
+    return by_group.flatten(2) if taps > 1 else by_group.squeeze(2)
+
+
+def _join(columns: Float[Tensor, "D m group_features"], geometry: Geometry) -> Float[Tensor, "m features"]:
+    """The inverse of `_split` with all taps."""
+    groups, positions, _ = columns.shape
+    return columns.view(groups, positions, geometry.taps, -1).permute(1, 2, 0, 3).reshape(positions, -1)
+
+
+def _chunks(positions: int, kernel: Float[Tensor, "D o k"]) -> Iterator[slice]:
+    bytes_a_position = kernel.shape[0] * kernel.shape[2] * kernel.element_size()
+    size = max(_MIN_POSITIONS, _COLUMN_BYTES // bytes_a_position)
+    for start in range(0, positions, size):
+        yield slice(start, min(start + size, positions))
+
+
+def _sample(
+    rows: Float[Tensor, "R c"], index: Int[Tensor, "m corners"], blend: Float[Tensor, "m corners"]
+) -> Float[Tensor, "m features"]:
+    """Columns of m output positions, (m, K * C)."""
+    starts = torch.arange(0, index.numel(), 4, dtype=index.dtype, device=index.device)
+    return _weighted_bags(rows, index.flatten(), starts, blend.flatten()).view(len(index), -1)
+
+
+def _weighted_bags(
+    rows: Float[Tensor, "R c"],
+    index: Int[Tensor, " n"],
+    starts: Int[Tensor, " bags"],
+    weights: Float[Tensor, " n"],
+) -> Float[Tensor, "bags c"]:
+    """`F.embedding_bag(..., mode="sum")` without the parts that serve its own backward pass."""
+    return torch.ops.aten._embedding_bag_forward_only(
+        rows, index, starts, False, _SUM, False, weights, False, -1
+    )[0]
+
+
+def _blend_gradient(
+    grad_bags: Float[Tensor, "bags c"], rows: Float[Tensor, "R c"], index: Int[Tensor, "m corners"]
+) -> Float[Tensor, "m corners"]:
+    """The product of each corner row with the gradient of its bag."""
+    starts = torch.arange(0, index.numel(), 4, dtype=index.dtype, device=index.device)
+    bags = torch.arange(len(grad_bags), dtype=index.dtype, device=index.device).repeat_interleave(4)
+    return torch.ops.aten._embedding_bag_per_sample_weights_backward(
+        grad_bags, rows, index.flatten(), starts, bags, _SUM
+    ).view(index.shape)
+
+
+def _scatter_add(
+    target: Float[Tensor, "R c"],
+    bags: Float[Tensor, "bags c"],
+    index: Int[Tensor, "m corners"],
+    blend: Float[Tensor, "m corners"],
+) -> None:
+    """Adds each bag, times its weights, to its four rows of `target`, in a fixed order.
+
+    Sorted by row, the contributions to a row are a bag themselves. Scattering would add row by row.
+    """
+    if not index.numel():
+        return
+    keys, order = index.flatten().sort(stable=True)
+    first, last = int(keys[0]), int(keys[-1])
+    touched = torch.arange(first, last + 1, dtype=index.dtype, device=index.device)
+    starts = torch.searchsorted(keys, touched, out_int32=index.dtype == torch.int32)
+    bag = (order >> 2).to(index.dtype)
+    target[first : last + 1] += _weighted_bags(bags, bag, starts, blend.flatten()[order])

@@ -64,7 +64,7 @@ def _check_kinds(x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None,
             )
         if tensor.device != x.device:
             raise ValueError(
-                f"deform_conv2d: {name} is on {tensor.device} but x is on {x.device}. Move them to one device."
+                f"deform_conv2d: {name} is on {tensor.device} but x is on {x.device}. Move it there."
             )
     if torch.is_autocast_enabled(x.device.type):
         return  # the backends cast
@@ -73,7 +73,8 @@ def _check_kinds(x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None,
         precise = name in ("offset", "mask") and tensor.dtype == torch.float32 and x.dtype.itemsize == 2
         if tensor.dtype != x.dtype and not precise:
             raise ValueError(
-                f"deform_conv2d: {name} is {tensor.dtype} but x is {x.dtype}. Cast one of them, or run under autocast."
+                f"deform_conv2d: {name} is {tensor.dtype} but x is {x.dtype}. "
+                "Cast one of them, or run under autocast."
             )
 
 
@@ -81,8 +82,8 @@ def _check_channels(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Ge
     channels, groups = x.shape[1], geometry.groups
     if min(*geometry.stride, *geometry.dilation, groups) < 1 or min(geometry.padding) < 0:
         raise ValueError(
-            "deform_conv2d: stride, dilation and groups must be positive and padding not negative, got "
-            f"stride={geometry.stride}, dilation={geometry.dilation}, groups={groups}, padding={geometry.padding}."
+            "deform_conv2d: stride, dilation and groups must be positive and padding not negative, got stride="
+            f"{geometry.stride}, dilation={geometry.dilation}, groups={groups}, padding={geometry.padding}."
         )
     if weight.shape[1] * groups != channels:
         raise ValueError(
@@ -90,27 +91,31 @@ def _check_channels(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Ge
             f"groups={groups} takes {weight.shape[1] * groups}."
         )
     if weight.shape[0] % groups:
-        raise ValueError(f"deform_conv2d: {weight.shape[0]} output channels cannot be split in {groups} groups.")
+        raise ValueError(
+            f"deform_conv2d: {weight.shape[0]} output channels cannot be split in {groups} groups."
+        )
     if bias is not None and bias.shape[0] != weight.shape[0]:
-        raise ValueError(f"deform_conv2d: bias has {bias.shape[0]} entries for {weight.shape[0]} output channels.")
+        raise ValueError(
+            f"deform_conv2d: bias has {bias.shape[0]} entries for {weight.shape[0]} output channels."
+        )
 
 
 def _check_sampling(x: Tensor, offset: Tensor, mask: Tensor | None, geometry: Geometry) -> None:
     taps, channels = geometry.taps, offset.shape[1]
     if channels == 0 or channels % (2 * taps):
         raise ValueError(
-            f"deform_conv2d: offset has {channels} channels; a {geometry.kernel[0]}x{geometry.kernel[1]} kernel "
-            f"needs a multiple of {2 * taps} (dy and dx for each of {taps} taps and each offset group)."
+            f"deform_conv2d: offset has {channels} channels; a kernel of {geometry.kernel} needs a multiple of "
+            f"{2 * taps}: dy and dx for each of {taps} taps and each offset group."
         )
     if x.shape[1] % geometry.offset_groups:
         raise ValueError(
-            f"deform_conv2d: {x.shape[1]} input channels cannot be split in {geometry.offset_groups} offset groups "
-            f"(offset has {channels} channels)."
+            f"deform_conv2d: {x.shape[1]} input channels cannot be split in the {geometry.offset_groups} offset "
+            f"groups of an offset with {channels} channels."
         )
     height, width = geometry.output_size(x.shape[2], x.shape[3])
     if height < 1 or width < 1:
         raise ValueError(
-            f"deform_conv2d: an input of {x.shape[2]}x{x.shape[3]} is too small for kernel {geometry.kernel}, "
+            f"deform_conv2d: an input of {tuple(x.shape[2:])} is too small for kernel {geometry.kernel}, "
             f"dilation {geometry.dilation} and padding {geometry.padding}."
         )
     expected = {"offset": 2 * geometry.offset_groups * taps, "mask": geometry.offset_groups * taps}

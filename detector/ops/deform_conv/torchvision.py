@@ -12,7 +12,7 @@ from detector.ops.deform_conv.geometry import Geometry
 def deform_conv2d(
     x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, geometry: Geometry
 ) -> Tensor:
-    """See `detector.ops.deform_conv2d`. Half precision and autocast compute in float32 and round the result."""
+    """See `detector.ops.deform_conv2d`. Half precision and autocast compute in float32."""
     device = x.device.type
     result = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     # The operator has no bfloat16 kernels, and in float16 rounds coordinates to a tenth of a pixel.
