@@ -1,0 +1,35 @@
+"""Training: optimisation, schedules, the Lightning module, its callbacks and checkpoints."""
+
+from detector.training.averaging import WeightAverage
+from detector.training.callbacks import Checkpoints, RunLog
+from detector.training.checkpoint import AtomicCheckpointIO, Checkpoint, ModelRecord, load_checkpoint
+from detector.training.displays import LineDisplay, TerminalDisplay
+from detector.training.environment import environment
+from detector.training.module import DetectionModule, NonFiniteLossError, RunLength, Validation
+from detector.training.optimization import SGD, AdamW, scaled_lr
+from detector.training.schedules import Cosine, MultiStep
+from detector.training.trainer import TrainingOptions, build_trainer
+
+__all__ = [
+    "SGD",
+    "AdamW",
+    "AtomicCheckpointIO",
+    "Checkpoint",
+    "Checkpoints",
+    "Cosine",
+    "DetectionModule",
+    "LineDisplay",
+    "ModelRecord",
+    "MultiStep",
+    "NonFiniteLossError",
+    "RunLength",
+    "RunLog",
+    "TerminalDisplay",
+    "TrainingOptions",
+    "Validation",
+    "WeightAverage",
+    "build_trainer",
+    "environment",
+    "load_checkpoint",
+    "scaled_lr",
+]

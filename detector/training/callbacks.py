@@ -1,0 +1,228 @@
+"""What happens around training: progress and logs, checkpoints."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, Trainer
+from torch import Tensor
+
+from detector.evaluation import write_metrics, write_predictions
+from detector.structures import Batch
+from detector.training.displays import Display, EpochReport, StepReport
+from detector.training.files import copy_atomically, write_atomically
+from detector.training.module import DetectionModule
+
+
+class Checkpoints(Callback):
+    """Keeps `checkpoints/last.ckpt` after every epoch and `checkpoints/best.ckpt`, the one with the highest
+    val/AP.
+
+    With the best one go its `predictions.json` and `metrics.json`: exactly what its validation saw, so
+    nothing has to be evaluated again, and an interrupted run has them too.
+    """
+
+    def __init__(self, output_dir: Path) -> None:
+        self.output_dir = output_dir
+        self.last = output_dir / "checkpoints" / "last.ckpt"
+        self.best = output_dir / "checkpoints" / "best.ckpt"
+        self.best_ap: float | None = None
+        self.best_epoch: int | None = None
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: DetectionModule) -> None:  # type: ignore[override]
+        is_best = self._take_best(pl_module)
+        # The best first: a run killed in between goes on from the older last one, and finds the best again.
+        trainer.save_checkpoint(self.best if is_best else self.last, weights_only=False)
+        if is_best and trainer.is_global_zero:
+            self._write_results(pl_module)
+            copy_atomically(self.best, self.last)
+
+    def _take_best(self, module: DetectionModule) -> bool:
+        if module.metrics is None or module.validated_epoch != module.current_epoch:
+            return False
+        if self.best_ap is not None and self.best_ap >= module.metrics.AP:
+            return False
+        self.best_ap, self.best_epoch = module.metrics.AP, module.current_epoch + 1
+        return True
+
+    def _write_results(self, module: DetectionModule) -> None:
+        assert module.metrics is not None
+        write_predictions(self.output_dir / "predictions.json", module.results)
+        write_metrics(self.output_dir / "metrics.json", module.metrics.to_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_ap": self.best_ap, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self.best.is_file():  # Resumed into another folder: the best of the old one is not here.
+            self.best_ap, self.best_epoch = state["best_ap"], state["best_epoch"]
+
+
+class RunLog(Callback):
+    """Measures a run, shows it, and writes `metrics.csv`: one row an epoch with all losses and metrics.
+
+    Put it after `Checkpoints`, which knows whether the epoch was the best. Training losses are means over the
+    epoch's batches of the first device.
+    """
+
+    def __init__(self, *, display: Display, checkpoints: Checkpoints) -> None:
+        self._display = display
+        self._checkpoints = checkpoints
+        self._path = checkpoints.output_dir / "metrics.csv"
+        self._rows: list[dict[str, float]] = []
+        self._pace = Pace()
+        self._sums: dict[str, Tensor] = {}
+        self._batches = 0
+        self._lr = 0.0
+        self._epoch_start = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        if trainer.current_epoch > 0 and self._path.is_file():
+            self._rows = _read_rows(self._path, epochs=trainer.current_epoch)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self._sums, self._batches = {}, 0
+        self._epoch_start = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
+        if batch_idx == 0:
+            self._pace.start()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        losses = {"loss": outputs["loss"].detach(), **outputs["losses"]}
+        for name, value in losses.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+        self._batches += 1
+        self._lr = outputs["lr"]
+        self._pace.batch(images=len(batch.indices) * trainer.world_size)
+        if trainer.is_global_zero:
+            number, steps = batch_idx + 1, int(trainer.num_training_batches)
+            self._display.step(number, steps, lambda: self._step_report(trainer, losses, number))
+
+    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self._pace.start()
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: Any,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if trainer.is_global_zero:
+            self._display.validating(batch_idx + 1, int(trainer.num_val_batches[0]))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self._pace.validation()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: DetectionModule) -> None:  # type: ignore[override]
+        means = {f"train/{name}": value.item() / self._batches for name, value in self._sums.items()}
+        report = EpochReport(
+            epoch=trainer.current_epoch + 1,
+            epochs=_max_epochs(trainer),
+            values={**means, **pl_module.validation_metrics()},
+            seconds=time.perf_counter() - self._epoch_start,
+            eta_seconds=self._eta(trainer, batches_done=int(trainer.num_training_batches)),
+            is_best=self._checkpoints.best_epoch == trainer.current_epoch + 1,
+        )
+        self._rows.append(
+            {
+                "epoch": report.epoch,
+                "step": trainer.global_step,
+                "lr": self._lr,
+                "seconds": round(report.seconds, 3),
+                "images_per_second": round(self._pace.images_per_second, 3),
+                **report.values,
+            }
+        )
+        if trainer.is_global_zero:
+            write_atomically(self._path, lambda temporary: _write_rows(temporary, self._rows))
+            self._display.epoch(report)
+
+    def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        self._display.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        self._display.close()
+
+    def _step_report(self, trainer: Trainer, losses: dict[str, Tensor], step: int) -> StepReport:
+        return StepReport(
+            epoch=trainer.current_epoch + 1,
+            epochs=_max_epochs(trainer),
+            step=step,
+            steps=int(trainer.num_training_batches),
+            losses={name: value.item() for name, value in losses.items()},
+            lr=self._lr,
+            images_per_second=self._pace.images_per_second,
+            eta_seconds=self._eta(trainer, batches_done=step),
+        )
+
+    def _eta(self, trainer: Trainer, *, batches_done: int) -> float:
+        epochs_left = _max_epochs(trainer) - trainer.current_epoch - 1
+        steps = int(trainer.num_training_batches)
+        validations = epochs_left / (trainer.check_val_every_n_epoch or 1) + (batches_done < steps)
+        batches = epochs_left * steps + steps - batches_done
+        return batches * self._pace.seconds_per_batch + validations * self._pace.seconds_per_validation
+
+
+class Pace:
+    """How fast batches and validations are, from the last fifty batches and the last validation."""
+
+    def __init__(self) -> None:
+        self._recent: deque[tuple[float, int]] = deque(maxlen=50)  # seconds, images
+        self._since = 0.0
+        self.seconds_per_validation = 0.0
+
+    def start(self) -> None:
+        """Measure from now: what happened since the last batch was no training."""
+        self._since = time.perf_counter()
+
+    def batch(self, *, images: int) -> None:
+        now = time.perf_counter()
+        self._recent.append((now - self._since, images))
+        self._since = now
+
+    def validation(self) -> None:
+        self.seconds_per_validation = time.perf_counter() - self._since
+
+    @property
+    def seconds_per_batch(self) -> float:
+        return sum(seconds for seconds, _ in self._recent) / max(1, len(self._recent))
+
+    @property
+    def images_per_second(self) -> float:
+        return sum(images for _, images in self._recent) / max(
+            1e-9, sum(seconds for seconds, _ in self._recent)
+        )
+
+
+def _max_epochs(trainer: Trainer) -> int:
+    assert trainer.max_epochs is not None
+    return trainer.max_epochs
+
+
+def _write_rows(path: Path, rows: list[dict[str, float]]) -> None:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _read_rows(path: Path, *, epochs: int) -> list[dict[str, float]]:
+    """The rows of the first epochs, empty cells left out."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]
+    return [
+        {**row, "epoch": int(row["epoch"]), "step": int(row["step"])}
+        for row in rows
+        if row["epoch"] <= epochs
+    ]

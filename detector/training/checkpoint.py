@@ -1,0 +1,171 @@
+"""Checkpoint files: plain containers, written whole, read without running code.
+
+The file is what Lightning needs to resume, plus an entry "detector" with what a person needs to use the
+model: class names, category ids, the resolved config, metrics, and which weights were evaluated.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins import TorchCheckpointIO
+from torch import Tensor
+
+from detector.training.files import write_atomically
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    """What makes weights usable: the class of each label, and the config that builds model and data."""
+
+    class_names: tuple[str, ...]
+    category_ids: tuple[Any, ...]
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(ModelRecord):
+    """A checkpoint read from `path`.
+
+    `state_dict` holds the weights that were evaluated (averaged ones where the run kept an average), under
+    the names of `Detector`. `epoch` counts finished epochs. `metrics` are those of the validation at its end,
+    empty without one.
+    """
+
+    path: Path
+    state_dict: dict[str, Tensor]
+    metrics: dict[str, float]
+    epoch: int
+    step: int
+
+
+def describe_checkpoint(
+    record: ModelRecord, *, weights: str, metrics: Mapping[str, float], epoch: int, step: int
+) -> dict[str, Any]:
+    """The "detector" entry of a file. `weights` is the prefix of the evaluated weights in its
+    "state_dict"."""
+    return {
+        "format": _FORMAT,
+        "class_names": list(record.class_names),
+        "category_ids": list(record.category_ids),
+        "config": record.config,
+        "weights": weights,
+        "metrics": dict(metrics),
+        "epoch": epoch,
+        "step": step,
+    }
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a checkpoint of `detector train` onto the CPU.
+
+    Raises:
+        ValueError: no such file, a folder, a cut-off file, a file that is no checkpoint of this program.
+    """
+    path = Path(path)
+    content = _read(path)
+    entry = content.get("detector")
+    if not isinstance(entry, dict) or "state_dict" not in content:
+        raise ValueError(
+            f"{path}: a torch file, but no checkpoint of `detector train`: it lacks class names and config. "
+            "Weights of a backbone go to model.backbone.weights=."
+        )
+    if entry["format"] != _FORMAT:
+        raise ValueError(
+            f"{path}: written in checkpoint format {entry['format']}, this version reads {_FORMAT}. "
+            "Use the version of detector that wrote it (environment.json of its run names it)."
+        )
+    prefix = entry["weights"]
+    return Checkpoint(
+        path=path,
+        class_names=tuple(entry["class_names"]),
+        category_ids=tuple(entry["category_ids"]),
+        config=entry["config"],
+        state_dict={
+            name.removeprefix(prefix): value
+            for name, value in content["state_dict"].items()
+            if name.startswith(prefix) and isinstance(value, Tensor)
+        },
+        metrics=entry["metrics"],
+        epoch=entry["epoch"],
+        step=entry["step"],
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        inside = [
+            found for name in ("best", "last") if (found := path / "checkpoints" / f"{name}.ckpt").is_file()
+        ]
+        hint = f"Pass {inside[0]}." if inside else "Pass the file, such as <run>/checkpoints/best.ckpt."
+        raise ValueError(f"{path}: a folder, expected a checkpoint file. {hint}")
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: no such file (looked from {Path.cwd()}). "
+            "`detector train` writes checkpoints/best.ckpt and checkpoints/last.ckpt into its output_dir."
+        )
+    _check_archive(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError) as error:
+        raise ValueError(f"{path}: damaged ({_first_line(error)}). Copy it again, or use another.") from error
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path}: holds Python objects besides tensors and plain containers, and is not read because "
+            f"that could run code ({_first_line(error)}). Use a checkpoint of `detector train`."
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path}: a torch file with a {type(content).__name__}, no checkpoint of `detector train`."
+        )
+    return content
+
+
+def _check_archive(path: Path) -> None:
+    """Tell a cut-off file (starts as a zip, has no end) from one that was never a checkpoint."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if zipfile.is_zipfile(path):
+        return
+    if start.startswith(b"PK") or not start:
+        raise ValueError(
+            f"{path}: cut off ({path.stat().st_size} bytes, its end is missing), as an interrupted copy "
+            "leaves it. Copy it again, or use another."
+        )
+    raise ValueError(f"{path}: no checkpoint: it is not a torch file. Pass <run>/checkpoints/best.ckpt.")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def save_atomically(content: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """torch.save such that `path` holds either its old content or all of the new, also after a power cut."""
+    write_atomically(path, lambda temporary: torch.save(content, temporary))
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoint files, written atomically and read as plain containers only.
+
+    Lightning's own writer goes through TMPDIR: where that is another filesystem its last move is a copy, and
+    a kill during it destroys the previous good file. It also swallows PermissionError.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        save_atomically(checkpoint, path)
+
+    def load_checkpoint(
+        self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        return _read(Path(path))

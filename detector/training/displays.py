@@ -1,0 +1,167 @@
+"""How a run is shown while it goes: live on a terminal, line by line in a log file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from detector.structures import PositiveInt
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """Where a run stands after a batch. Epochs and steps count from 1; a step is a batch here."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    losses: Mapping[str, float]
+    lr: float
+    images_per_second: float
+    eta_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochReport:
+    """What an epoch gave: means of the training losses, the validation's losses and metrics if there was
+    one."""
+
+    epoch: int
+    epochs: int
+    values: Mapping[str, float]
+    seconds: float
+    eta_seconds: float
+    is_best: bool
+
+
+class Display(Protocol):
+    """Shows a run. `step` takes a function because a report costs a wait for the device: ask only to show
+    it."""
+
+    def step(self, number: int, steps: int, report: Callable[[], StepReport]) -> None: ...
+
+    def validating(self, number: int, batches: int) -> None: ...
+
+    def epoch(self, report: EpochReport) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class LineDisplay:
+    """One line every n batches and one an epoch, each `key value key value ...`, for log files and
+    programs."""
+
+    def __init__(self, *, every_n_steps: PositiveInt, write: Callable[[str], object] = print) -> None:
+        self._every = every_n_steps
+        self._write = write
+
+    def step(self, number: int, steps: int, report: Callable[[], StepReport]) -> None:
+        if number % self._every == 0:
+            self._write(step_line(report()))
+
+    def validating(self, number: int, batches: int) -> None:
+        pass  # A log file wants results only.
+
+    def epoch(self, report: EpochReport) -> None:
+        self._write(epoch_line(report))
+
+    def close(self) -> None:
+        pass
+
+
+class TerminalDisplay:
+    """A progress bar, and above it a table that grows by one row an epoch."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}  {task.fields[note]}"),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._has_header = False
+
+    def step(self, number: int, steps: int, report: Callable[[], StepReport]) -> None:
+        if number % max(1, steps // 200) and number != steps:
+            return
+        now = report()
+        note = (
+            f"loss {now.losses['loss']:.3f}  {now.images_per_second:.1f} img/s  eta {_clock(now.eta_seconds)}"
+        )
+        self._show(f"epoch {now.epoch}/{now.epochs}", number, steps, note)
+
+    def validating(self, number: int, batches: int) -> None:
+        self._show("validation", number, batches, "")
+
+    def epoch(self, report: EpochReport) -> None:
+        if not self._has_header:
+            self._console.print("".join(f"{title:>{width}}" for title, _, width in _COLUMNS), style="bold")
+            self._has_header = True
+        cells = [f"{_cell(report, key):>{width}}" for _, key, width in _COLUMNS]
+        self._console.print("".join(cells), "best" if report.is_best else "", highlight=False)
+
+    def close(self) -> None:
+        self._bar.stop()
+
+    def _show(self, description: str, done: int, total: int, note: str) -> None:
+        if self._task is None:
+            self._bar.start()
+            self._task = self._bar.add_task(description, total=total, note=note)
+        self._bar.update(self._task, description=description, completed=done, total=total, note=note)
+
+
+_COLUMNS = (  # title, key of the report's values, width
+    ("epoch", "epoch", 8),
+    ("loss", "train/loss", 9),
+    ("val loss", "val/loss", 10),
+    ("AP", "val/AP", 8),
+    ("AP50", "val/AP50", 8),
+    ("AP75", "val/AP75", 8),
+    ("time", "seconds", 9),
+    ("left", "eta", 9),
+)
+
+
+def step_line(report: StepReport) -> str:
+    """`epoch 1/12 step 40/73 loss 1.234 loss_cls 0.6 ... lr 0.01 img/s 12.3 eta 0:03:10`."""
+    losses = " ".join(f"{name} {value:.4f}" for name, value in report.losses.items())
+    return (
+        f"epoch {report.epoch}/{report.epochs} step {report.step}/{report.steps} {losses} lr {report.lr:.3g} "
+        f"img/s {report.images_per_second:.1f} eta {_clock(report.eta_seconds)}"
+    )
+
+
+def epoch_line(report: EpochReport) -> str:
+    """`epoch 1/12 done train/loss 1.2 ... val/loss 1.3 ... val/AP 0.412 ... seconds 21.3 eta 0:03:10 best`.
+
+    Of the metrics only AP, AP50 and AP75; metrics.csv has all.
+    """
+    shown = {n: v for n, v in report.values.items() if "loss" in n or n in ("val/AP", "val/AP50", "val/AP75")}
+    values = " ".join(f"{name} {value:.4f}" for name, value in shown.items())
+    return (
+        f"epoch {report.epoch}/{report.epochs} done {values} seconds {report.seconds:.1f} "
+        f"eta {_clock(report.eta_seconds)}{' best' if report.is_best else ''}"
+    )
+
+
+def _cell(report: EpochReport, key: str) -> str:
+    if key == "epoch":
+        return f"{report.epoch}/{report.epochs}"
+    if key == "seconds":
+        return f"{report.seconds:.1f} s"
+    if key == "eta":
+        return _clock(report.eta_seconds)
+    return f"{report.values[key]:.3f}" if key in report.values else "-"
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

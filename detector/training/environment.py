@@ -1,0 +1,68 @@
+"""What a run ran on, for the record."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import detector
+
+_PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "albumentations", "pycocotools", "numpy")
+
+
+def environment() -> dict[str, Any]:
+    """Versions, code state, device and command of this process, as plain containers."""
+    return {
+        "detector": detector.__version__,
+        "git": _git_state(Path(detector.__file__).parent),
+        "python": platform.python_version(),
+        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "platform": platform.platform(),
+        "cpu": {"name": _cpu_name(), "count": os.cpu_count(), "torch_threads": torch.get_num_threads()},
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "cuda": torch.version.cuda if torch.cuda.is_available() else None,
+        "command": sys.argv,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit of the checkout the code lies in; None where it is installed, or git is missing."""
+    try:
+        top = _git(folder, "rev-parse", "--show-toplevel")
+        if Path(top).resolve() != folder.parent.resolve():
+            return None
+        return {
+            "commit": _git(folder, "rev-parse", "HEAD"),
+            "changed": bool(_git(folder, "status", "--porcelain")),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")

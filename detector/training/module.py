@@ -1,0 +1,233 @@
+"""The Lightning module: losses, metrics and weights of one training run. What is trained is not defined
+here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from detector.evaluation import CocoEvaluator, CocoMetrics, ResultCollector
+from detector.models import Detector
+from detector.structures import Batch, Fraction, PositiveInt
+from detector.training.averaging import WeightAverage
+from detector.training.checkpoint import ModelRecord, describe_checkpoint
+from detector.training.optimization import Optimization
+from detector.training.schedules import Schedule
+
+
+class NonFiniteLossError(ValueError):
+    """A loss became infinite or not a number. The message names the term, the step and the images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunLength:
+    """Optimiser steps of a run. `images_per_step` counts all devices and accumulated batches."""
+
+    epochs: PositiveInt
+    steps_per_epoch: PositiveInt
+    images_per_step: PositiveInt
+
+    @property
+    def total_steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+
+class Validation:
+    """What a validation needs besides the model: original ids, and who scores.
+
+    `evaluator` makes a scorer from a COCO ground truth (a dictionary with original ids). A validation over
+    part of the images is scored against those images.
+    """
+
+    def __init__(
+        self,
+        *,
+        ground_truth: dict[str, Any],
+        evaluator: Callable[[dict[str, Any]], CocoEvaluator],
+        image_id: Callable[[int], Any],
+        category_ids: Iterable[Any],
+    ) -> None:
+        self._ground_truth = ground_truth
+        self._make_evaluator = evaluator
+        self._image_id = image_id
+        self._evaluator: tuple[int, CocoEvaluator] | None = None
+        self.collector = ResultCollector(image_id=image_id, category_ids=tuple(category_ids))
+
+    def score(self) -> tuple[list[dict[str, Any]], CocoMetrics]:
+        """The collected results and their metrics."""
+        indices = self.collector.state()
+        if self._evaluator is None or self._evaluator[0] != len(indices):
+            self._evaluator = len(indices), self._make_evaluator(self._only([*indices]))
+        results = self.collector.results()
+        return results, self._evaluator[1].evaluate(results)
+
+    def _only(self, indices: list[int]) -> dict[str, Any]:
+        truth = self._ground_truth
+        if len(indices) == len(truth["images"]):
+            return truth
+        ids = {self._image_id(index) for index in indices}
+        return {
+            **truth,
+            "images": [image for image in truth["images"] if image["id"] in ids],
+            "annotations": [a for a in truth["annotations"] if a["image_id"] in ids],
+        }
+
+
+class DetectionModule(LightningModule):
+    """Trains a detector and validates it, or with `ema_decay` the moving average of its weights.
+
+    Logs `train/loss`, each term as `train/<name>`, `train/lr`; after a validation `val/loss`, `val/<name>`
+    and the COCO metrics as `val/AP`, `val/AP50`, ... . `results` and `metrics` then hold the last
+    validation's.
+
+    Args:
+        train_image_id: the original id of an index of the training set, for error messages. length: how many
+        optimiser steps there will be, and of how many images; the learning rate follows both. record: stored
+        in every checkpoint.
+    """
+
+    def __init__(
+        self,
+        model: Detector,
+        *,
+        optimization: Optimization,
+        schedule: Schedule,
+        validation: Validation,
+        train_image_id: Callable[[int], Any],
+        length: RunLength,
+        record: ModelRecord,
+        ema_decay: Fraction | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self._layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.model = model.to(memory_format=torch.channels_last) if channels_last else model
+        self.averaged = None if ema_decay is None else WeightAverage(model, decay=ema_decay)
+        self.optimization = optimization
+        self.schedule = schedule
+        self.validation = validation
+        self.train_image_id = train_image_id
+        self.length = length
+        self.record = record
+        self.results: list[dict[str, Any]] = []
+        self.metrics: CocoMetrics | None = None
+        self.validated_epoch = -1
+        self._averaged_step = 0
+
+    @property
+    def evaluated(self) -> Detector:
+        """The model that validation scores: the average where there is one."""
+        return self.model if self.averaged is None else self.averaged.model
+
+    # Data
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        batch = batch.to(device, non_blocking=device.type == "cuda")
+        return replace(batch, images=batch.images.contiguous(memory_format=self._layout))
+
+    # Training
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        losses = self.model.loss(batch)
+        total = torch.stack([*losses.values()]).sum()
+        self._check_finite(total, losses, batch)
+        self._log_losses("train", total, losses, batch)
+        lr = float(self.trainer.optimizers[0].param_groups[0]["lr"])
+        self.log("train/lr", lr, batch_size=len(batch.indices))
+        return {"loss": total, "losses": {name: value.detach() for name, value in losses.items()}, "lr": lr}
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        if self.averaged is not None and self.global_step > self._averaged_step:
+            self.averaged.update(self.model)
+            self._averaged_step = self.global_step
+
+    def _check_finite(self, total: Tensor, losses: dict[str, Tensor], batch: Batch) -> None:
+        if math.isfinite(total.item()):
+            return
+        terms = [f"{name} is {value.item()}" for name, value in losses.items() if not value.isfinite()]
+        ids = [self.train_image_id(index) for index in batch.indices.tolist()]
+        raise NonFiniteLossError(
+            f"Training stopped at epoch {self.current_epoch + 1}, step {self.global_step + 1}: "
+            f"{', '.join(terms) or f'the sum of the losses is {total.item()}'}, for the images with the ids"
+            f" {ids}. Most often the learning rate is too high: lower optimizer.lr, lengthen "
+            "schedule.warmup_steps or set training.gradient_clip_norm=10. If the same images come up again, "
+            "look at them and their boxes."
+        )
+
+    # Validation
+
+    def on_validation_epoch_start(self) -> None:
+        self.validation.collector.clear()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        losses, detections = self.evaluated.loss_and_predict(batch)
+        self._log_losses("val", torch.stack([*losses.values()]).sum(), losses, batch)
+        self.validation.collector.add(batch, detections)
+
+    def on_validation_epoch_end(self) -> None:
+        self._gather_results()
+        self.results, self.metrics = self.validation.score()
+        self.validated_epoch = self.current_epoch
+        values = self.metrics.to_dict()
+        self.log_dict({f"val/{k}": v for k, v in values.items() if k != "per_class"})
+
+    def _gather_results(self) -> None:
+        """Let every rank hold the results of all."""
+        if self.trainer.world_size == 1:
+            return
+        states: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(states, self.validation.collector.state())
+        for state in states:
+            self.validation.collector.merge(state)
+
+    def _log_losses(self, stage: str, total: Tensor, losses: dict[str, Tensor], batch: Batch) -> None:
+        named = {"loss": total.detach(), **{name: value.detach() for name, value in losses.items()}}
+        self.log_dict(
+            {f"{stage}/{name}": value for name, value in named.items()},
+            on_step=stage == "train",
+            on_epoch=stage == "val",
+            sync_dist=stage == "val",
+            batch_size=len(batch.indices),
+        )
+
+    # Optimisation
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = self.optimization.build(self.model, global_batch_size=self.length.images_per_step)
+
+        def factor(step: int) -> float:
+            return self.schedule.factor(
+                step, total_steps=self.length.total_steps, steps_per_epoch=self.length.steps_per_epoch
+            )
+
+        scheduler = LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["detector"] = describe_checkpoint(
+            self.record,
+            weights="model." if self.averaged is None else "averaged.model.",
+            metrics=self.validation_metrics(),
+            epoch=self.current_epoch + 1,
+            step=self.global_step,
+        )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._averaged_step = checkpoint["global_step"]
+
+    def validation_metrics(self) -> dict[str, float]:
+        """What the validation of this epoch logged; empty where there was none."""
+        if self.validated_epoch != self.current_epoch:
+            return {}
+        logged = self.trainer.callback_metrics
+        return {name: float(value) for name, value in logged.items() if name.startswith("val/")}

@@ -1,0 +1,95 @@
+"""Learning-rate schedules: pure functions of the step, with a linear warm-up."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from dataclasses import dataclass
+from itertools import pairwise
+
+from detector.structures import Fraction, NonNegativeInt, PositiveInt
+
+_LONGEST_WARMUP = 1 / 3  # of the run; a longer one is shortened, and `notes` says so
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine:
+    """Half a cosine over all steps, from 1 to `final_factor` (Loshchilov and Hutter 2017).
+
+    The first `warmup_steps` are multiplied with a line from `warmup_factor` to 1.
+    """
+
+    warmup_steps: NonNegativeInt = 500
+    warmup_factor: Fraction = 0.001
+    final_factor: Fraction = 0.0
+
+    def factor(
+        self, step: NonNegativeInt, *, total_steps: PositiveInt, steps_per_epoch: PositiveInt
+    ) -> float:
+        """What the learning rate of optimiser step `step` (from 0) is multiplied with."""
+        progress = min(step / total_steps, 1.0)
+        curve = self.final_factor + (1 - self.final_factor) * (1 + math.cos(math.pi * progress)) / 2
+        return curve * _warmup(step, steps=warmup_length(self, total_steps), start=self.warmup_factor)
+
+    def notes(self, *, total_steps: PositiveInt, steps_per_epoch: PositiveInt) -> list[str]:
+        """What a person should know about this schedule in a run of this length."""
+        return _warmup_notes(self, total_steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiStep:
+    """Constant, multiplied with `gamma` after each of the epochs in `milestones`.
+
+    The first `warmup_steps` are multiplied with a line from `warmup_factor` to 1.
+    """
+
+    milestones: tuple[PositiveInt, ...]
+    gamma: Fraction = 0.1
+    warmup_steps: NonNegativeInt = 500
+    warmup_factor: Fraction = 0.001
+
+    def __post_init__(self) -> None:
+        if any(a >= b for a, b in pairwise(self.milestones)):
+            raise ValueError(
+                f"milestones must be epochs in increasing order such as [8, 11], got {list(self.milestones)}."
+                " Fix schedule.milestones."
+            )
+
+    def factor(
+        self, step: NonNegativeInt, *, total_steps: PositiveInt, steps_per_epoch: PositiveInt
+    ) -> float:
+        """What the learning rate of optimiser step `step` (from 0) is multiplied with."""
+        curve = self.gamma ** bisect_right(self.milestones, step // steps_per_epoch)
+        return curve * _warmup(step, steps=warmup_length(self, total_steps), start=self.warmup_factor)
+
+    def notes(self, *, total_steps: PositiveInt, steps_per_epoch: PositiveInt) -> list[str]:
+        """What a person should know about this schedule in a run of this length."""
+        epochs = math.ceil(total_steps / steps_per_epoch)
+        late = [milestone for milestone in self.milestones if milestone >= epochs]
+        unreached = [
+            f"the learning rate is not lowered after epoch {', '.join(map(str, late))}, the run has {epochs}:"
+            " change schedule.milestones or training.max_epochs"
+        ]
+        return _warmup_notes(self, total_steps) + (unreached if late else [])
+
+
+Schedule = Cosine | MultiStep
+
+
+def warmup_length(schedule: Schedule, total_steps: int) -> int:
+    """Steps of the warm-up: as asked, but at most a third of the run."""
+    return min(schedule.warmup_steps, int(total_steps * _LONGEST_WARMUP))
+
+
+def _warmup(step: int, *, steps: int, start: float) -> float:
+    return start + (1 - start) * step / steps if step < steps else 1.0
+
+
+def _warmup_notes(schedule: Schedule, total_steps: int) -> list[str]:
+    length = warmup_length(schedule, total_steps)
+    if length == schedule.warmup_steps:
+        return []
+    return [
+        f"the warm-up takes {length} steps instead of schedule.warmup_steps={schedule.warmup_steps}: "
+        f"a third of the run's {total_steps}"
+    ]

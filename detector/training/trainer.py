@@ -1,0 +1,123 @@
+"""The options of a run, and the Lightning trainer made from them."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from detector.structures import Fraction, PositiveFloat, PositiveInt
+from detector.training.checkpoint import AtomicCheckpointIO
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How long, on what, and how carefully to train.
+
+    `devices` are of this machine. `accumulate_batches` batches make one optimiser step. `gradient_clip_norm`
+    bounds the 2-norm of all gradients. `ema_decay` validates and keeps the moving average of the weights. The
+    last epoch is always validated. `early_stopping_patience` counts validations without a better AP.
+    `limit_*_batches` shorten each epoch (for trials). `resume` is a checkpoint to go on from.
+    """
+
+    max_epochs: PositiveInt
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    devices: PositiveInt | Literal["auto"] = "auto"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    accumulate_batches: PositiveInt = 1
+    gradient_clip_norm: PositiveFloat | None = None
+    ema_decay: Fraction | None = None
+    channels_last: bool = False
+    validate_every_n_epochs: PositiveInt = 1
+    early_stopping_patience: PositiveInt | None = None
+    log_every_n_steps: PositiveInt = 10
+    limit_train_batches: PositiveInt | None = None
+    limit_val_batches: PositiveInt | None = None
+    deterministic: bool | Literal["warn"] = False
+    resume: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision == "16-mixed" and self.accelerator == "cpu":
+            raise ValueError(
+                "training.precision=16-mixed needs a GPU, got training.accelerator=cpu. "
+                "Use bf16-mixed or 32-true."
+            )
+
+
+def build_trainer(options: TrainingOptions, *, output_dir: Path, callbacks: Sequence[Callback]) -> Trainer:
+    """A trainer that writes into `output_dir` only: `tensorboard/`, and what the callbacks write."""
+    quiet_lightning()
+    return Trainer(
+        max_epochs=options.max_epochs,
+        accelerator=options.accelerator,
+        devices=options.devices,
+        precision=options.precision,
+        accumulate_grad_batches=options.accumulate_batches,
+        gradient_clip_val=options.gradient_clip_norm,
+        log_every_n_steps=options.log_every_n_steps,
+        limit_train_batches=options.limit_train_batches,
+        limit_val_batches=options.limit_val_batches,
+        deterministic=options.deterministic,
+        callbacks=[ValidateLastEpoch(options.validate_every_n_epochs), *callbacks, *_early_stopping(options)],
+        plugins=[AtomicCheckpointIO()],
+        logger=TensorBoard(save_dir=output_dir, name="tensorboard", version="", default_hp_metric=False),
+        default_root_dir=output_dir,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # our batch sampler knows ranks, and does not pad them
+        enable_checkpointing=False,  # the `Checkpoints` callback does it
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+class ValidateLastEpoch(Callback):
+    """Validates every n epochs and after the last one."""
+
+    def __init__(self, every_n_epochs: PositiveInt) -> None:
+        self._every = every_n_epochs
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: object) -> None:
+        assert trainer.max_epochs is not None
+        is_last = trainer.current_epoch + 1 == trainer.max_epochs
+        trainer.check_val_every_n_epoch = 1 if is_last else self._every
+
+
+class TensorBoard(TensorBoardLogger):
+    """Without the empty hparams.yaml that Lightning writes beside the events."""
+
+    def save(self) -> None:
+        if self._experiment is not None:
+            self.experiment.flush()
+
+
+def quiet_lightning() -> None:
+    """Silence what Lightning says to everybody. Its errors, and warnings about this run, stay."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",  # a choice of the config, printed with it
+        ".*smaller than the logging interval.*",  # every epoch is printed and stored in any case
+        ".*exists and is not empty.*",
+        ".*overridden `transfer_batch_to_device` in `LightningModule`.*",  # as we want it
+        ".*treespec, LeafSpec.*is deprecated.*",  # between Lightning and torch
+        ".*lr_scheduler.step.*before.*optimizer.step.*",  # fp16 skips steps while it looks for its scale
+        ".*in eval mode at the start of training.*",  # the moving average is, on purpose
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def _early_stopping(options: TrainingOptions) -> list[Callback]:
+    if options.early_stopping_patience is None:
+        return []
+    return [
+        EarlyStopping(
+            "val/AP", mode="max", patience=options.early_stopping_patience, check_on_train_epoch_end=False
+        )
+    ]
