@@ -95,7 +95,8 @@ def _load(backbone: nn.Module, state: dict[str, Tensor], *, source: str, archite
             f"entries are missing and {len(wrong_shape)} have another shape; {first}: expected "
             f"{tuple(own[first].shape)}, got {came}. Choose the model/backbone that the file was made for."
         )
-    unused = [k for k in state if k not in own and not k.startswith("fc.")]
+    not_ours = ("fc.weight", "fc.bias")  # the ImageNet classifier
+    unused = [k for k in state if k not in own and k not in not_ours and not k.endswith("num_batches_tracked")]
     backbone.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
     offsets = len(missing) - len(lacking)
     log.info("loaded %s into %s: %d of %d entries", source, architecture, len(own) - len(missing), len(own))

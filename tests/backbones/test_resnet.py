@@ -1,0 +1,154 @@
+"""ResNet with injected convolutions: names, equality with torchvision, freezing, weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+
+from detector.backbones import ResNet
+from detector.layers import DeformableStages, DeformConv2d
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50, 101])
+def test_parameter_names_and_shapes_are_torchvisions(depth: int) -> None:
+    theirs = getattr(torchvision.models, f"resnet{depth}")().state_dict()
+    ours = ResNet(depth, norm="batch").state_dict()
+    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items() if not k.startswith("fc.")}
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_features_equal_torchvisions(depth: int) -> None:
+    theirs = getattr(torchvision.models, f"resnet{depth}")().eval()
+    ours = ResNet(depth, norm="batch", out_stages=(2, 3, 4, 5)).eval()
+    ours.load_state_dict({k: v for k, v in theirs.state_dict().items() if not k.startswith("fc.")})
+    x = torch.randn(1, 3, 64, 96)
+    expected = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))
+    for feature, name in zip(ours(x), ("layer1", "layer2", "layer3", "layer4"), strict=True):
+        expected = getattr(theirs, name)(expected)
+        torch.testing.assert_close(feature, expected)
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("modulation", ["none", "doubled_sigmoid"])
+def test_deformable_equals_regular_before_training(depth: int, modulation: str) -> None:
+    torch.manual_seed(0)
+    regular = ResNet(depth, norm="batch").eval()
+    deformable = ResNet(depth, norm="batch", deform=DeformableStages(stages=(3, 4, 5), modulation=modulation)).eval()
+    missing, unexpected = deformable.load_state_dict(regular.state_dict(), strict=False)
+    assert not unexpected
+    assert missing
+    assert all(".conv2.offset." in name for name in missing)
+    x = torch.randn(2, 3, 64, 64)
+    for a, b in zip(regular(x), deformable(x), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_offsets_stay_zero_after_initialisation() -> None:
+    model = ResNet(18, deform=DeformableStages(stages=(5,)))
+    offsets = [p for name, p in model.named_parameters() if ".offset." in name]
+    assert len(offsets) == 4
+    assert all(p.eq(0).all() for p in offsets)
+
+
+@pytest.mark.parametrize(("blocks", "expected"), [("all", {0, 1, 2}), ("last", {2}), ((0, -1), {0, 2})])
+def test_blocks_choose_within_a_stage(blocks: object, expected: set[int]) -> None:
+    model = ResNet(50, deform=DeformableStages(stages=(5,), blocks=blocks))
+    deformable = {i for i, block in enumerate(model.layer4) if isinstance(block.conv2, DeformConv2d)}
+    assert deformable == expected
+    assert not any(isinstance(block.conv2, DeformConv2d) for block in model.layer3)
+
+
+@pytest.mark.parametrize("norm", ["frozen_batch", "batch", "sync_batch", "group"])
+def test_every_norm_runs(norm: str) -> None:
+    assert [f.shape[1] for f in ResNet(18, norm=norm).eval()(torch.randn(1, 3, 64, 64))] == [128, 256, 512]
+
+
+def test_frozen_stages_keep_weights_and_statistics() -> None:
+    model = ResNet(18, norm="batch", frozen_stages=2).train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    model(torch.randn(2, 3, 64, 64))[-1].square().mean().backward()
+    optimizer.step()
+    moved = {k.split(".")[0] for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+    assert moved == {"layer2", "layer3", "layer4"}
+
+
+def test_out_stages_must_ascend() -> None:
+    with pytest.raises(ValueError, match=r"ascending stages out of 2\.\.5, got \[4, 3\]"):
+        ResNet(18, out_stages=(4, 3))
+
+
+# --- weights from a file -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
+    torch.save(torchvision.models.resnet18().state_dict(), path)
+    return path
+
+
+def test_local_weights_load_and_new_offsets_are_reported(weights: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    model = ResNet(18, norm="frozen_batch", deform=DeformableStages(stages=(5,)), weights=str(weights))
+    expected = torch.load(weights, weights_only=True)
+    torch.testing.assert_close(model.layer4[1].conv2.weight, expected["layer4.1.conv2.weight"])
+    assert "4 offset-branch entries are new" in caplog.text
+
+
+def test_unused_entries_are_reported(weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    state = torch.load(weights, weights_only=True) | {"extra.weight": torch.zeros(1)}
+    torch.save(state, tmp_path / "more.pth")
+    ResNet(18, weights=str(tmp_path / "more.pth"))
+    assert "1 entries" in caplog.text
+    assert "extra.weight" in caplog.text
+
+
+def test_weights_of_another_architecture_are_an_error(weights: Path) -> None:
+    with pytest.raises(ValueError, match="not the weights of a resnet50"):
+        ResNet(50, weights=str(weights))
+
+
+def test_cut_off_weights_are_an_error(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.pth").write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="cut off or damaged"):
+        ResNet(18, weights=str(tmp_path / "cut.pth"))
+
+
+def test_legacy_tar_weights_are_an_error_that_tells_the_cure(tmp_path: Path) -> None:
+    import io
+    import tarfile
+
+    with tarfile.open(tmp_path / "old.pth", "w") as tar:
+        for name in ("sys_info", "pickle", "storages", "tensors"):
+            tar.addfile(tarfile.TarInfo(name), io.BytesIO())
+    with pytest.raises(ValueError, match="old tar format"):
+        ResNet(18, weights=str(tmp_path / "old.pth"))
+
+
+@pytest.mark.parametrize(("name", "text"), [("nowhere.pth", "no such file"), ("IMAGENET9", "neither a file nor")])
+def test_unknown_weights_are_an_error(name: str, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        ResNet(18, weights=name)
+
+
+def test_a_damaged_download_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError('invalid hash value (expected "f37072fd")')
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fail)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
+    with pytest.raises(ValueError, match="damaged"):
+        ResNet(18, weights="IMAGENET1K_V1")
+
+
+def test_without_network_the_error_names_the_file_and_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError("no route")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
+    with pytest.raises(ValueError, match=r"put that file into .*checkpoints"):
+        ResNet(18, weights="IMAGENET1K_V1")

@@ -1,0 +1,35 @@
+"""FPN against torchvision's, and its levels."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import pytest
+import torch
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+
+from detector.necks import FPN
+from detector.structures import FeatureSpec
+
+SPECS = [FeatureSpec("c3", 8, 8), FeatureSpec("c4", 16, 16), FeatureSpec("c5", 32, 32)]
+
+
+@pytest.mark.parametrize(
+    ("extra", "theirs"), [("p6p7", LastLevelP6P7(24, 24)), ("maxpool", LastLevelMaxPool()), ("none", None)]
+)
+def test_levels_equal_torchvisions_with_equal_weights(extra: str, theirs: torch.nn.Module | None) -> None:
+    ours = FPN(SPECS, out_channels=24, extra_levels=extra)
+    reference = FeaturePyramidNetwork([8, 16, 32], 24, extra_blocks=theirs)
+    reference.load_state_dict(ours.state_dict())
+    features = [torch.randn(2, s.channels, 50 // (s.stride_px // 8), 37 // (s.stride_px // 8)) for s in SPECS]
+    expected = reference(OrderedDict((s.name, f) for s, f in zip(SPECS, features, strict=True)))
+    for a, b in zip(ours(features), expected.values(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_levels_are_named_by_their_stride() -> None:
+    neck = FPN(SPECS, out_channels=24)
+    assert [(f.name, f.stride_px) for f in neck.out_features] == [
+        ("p3", 8), ("p4", 16), ("p5", 32), ("p6", 64), ("p7", 128),
+    ]  # fmt: skip

@@ -1,0 +1,56 @@
+"""Small models and batches that tests share."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from detector.backbones import ResNet
+from detector.heads import FCOSHead
+from detector.layers import DeformableStages
+from detector.models import Detector, assemble
+from detector.necks import FPN
+from detector.structures import Batch, Targets
+
+
+def small_fcos(*, stages: tuple[int, ...] = (), num_classes: int = 3, channels: int = 32) -> Detector:
+    """FCOS on a ResNet-18, thin from the neck on."""
+    return assemble(
+        backbone=ResNet(18, norm="batch", deform=DeformableStages(stages=stages)),
+        neck=partial(FPN, out_channels=channels),
+        head=partial(FCOSHead, num_convs=1),
+        num_classes=num_classes,
+    )
+
+
+def make_batch(
+    boxes: list[list[list[float]]], labels: list[list[int]], *, sizes: list[tuple[int, int]], seed: int = 0
+) -> Batch:
+    """Random images of `sizes` (height, width), padded to multiples of 32, with their boxes padded to the most."""
+    generator = torch.Generator().manual_seed(seed)
+    height = max(-(-h // 32) * 32 for h, _ in sizes)
+    width = max(-(-w // 32) * 32 for _, w in sizes)
+    images = torch.zeros(len(sizes), 3, height, width, dtype=torch.uint8)
+    for image, (h, w) in zip(images, sizes, strict=True):
+        image[:, :h, :w] = torch.randint(0, 256, (3, h, w), generator=generator, dtype=torch.uint8)
+    size_tensor = torch.tensor(sizes)
+    return Batch(images, size_tensor, size_tensor, torch.arange(len(sizes)), pad_targets(boxes, labels))
+
+
+def pad_targets(boxes: list[list[list[float]]], labels: list[list[int]]) -> Targets:
+    most = max(len(b) for b in boxes)
+    padded = torch.zeros(len(boxes), most, 4)
+    padded_labels = torch.zeros(len(boxes), most, dtype=torch.int64)
+    valid = torch.zeros(len(boxes), most, dtype=torch.bool)
+    for i, (b, lab) in enumerate(zip(boxes, labels, strict=True)):
+        if b:
+            padded[i, : len(b)] = torch.tensor(b)
+            padded_labels[i, : len(b)] = torch.tensor(lab)
+            valid[i, : len(b)] = True
+    return Targets(padded, padded_labels, valid)
+
+
+def total(losses: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(losses.values())).sum()
