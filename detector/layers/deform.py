@@ -22,10 +22,10 @@ Modulation = Literal["none", "doubled_sigmoid", "sigmoid"]
 class DeformConv2d(nn.Module):
     """Convolution that learns where to look: a drop-in for `nn.Conv2d` on (N, C, H, W).
 
-    Same arguments and defaults (without `padding_mode` and padding by name), same initial weight and bias, also
-    for the same seed. A second convolution, `offset`, of the same geometry predicts G * 2K offsets in pixels and,
-    with modulation, G * K mask logits from the input (MMDetection's split). It starts at zero, so that the layer
-    starts as the plain convolution.
+    Same arguments and defaults (without `padding_mode` and padding by name), same initial weight and bias,
+    for the same seed too. A second convolution, `offset`, of the same geometry predicts G * 2K offsets in
+    pixels and, with modulation, G * K mask logits from the input (MMDetection's split). It starts at zero,
+    so that the layer starts as the plain convolution.
 
     `modulation`: "none" is v1 (Dai et al. 2017); "doubled_sigmoid", 2 * sigmoid(logit), is 1 at the start;
     "sigmoid" is v2 as published (Zhu et al. 2019), which starts at half the plain response.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from detector.ops.deform_conv import gather, torchvision
-from detector.ops.deform_conv.geometry import Geometry, IntOrPair, check_arguments, pair
+from detector.ops.deform_conv.geometry import Geometry, IntOrPair, check_shapes, check_tensors, pair
 
 __all__ = ["Backend", "IntOrPair", "deform_conv2d", "pair"]
 
@@ -30,7 +32,7 @@ def deform_conv2d(
     groups: int = 1,
     backend: Backend = "auto",
 ) -> Tensor:
-    """Convolution whose tap k at output p samples x at p * stride - padding + k * dilation + offset, bilinearly.
+    """Convolution whose tap k at output p samples x at p * stride - padding + k * dilation + offset.
 
     Layout and semantics are torchvision's. x (N, C, H, W); weight (O, C / groups, kh, kw); bias (O).
     offset (N, 2 * G * K, H', W') in pixels of x, for G offset groups, K = kh * kw taps in row-major order and
@@ -39,8 +41,8 @@ def deform_conv2d(
     A sample with h <= -1 or h >= H is 0, likewise in w; each corner outside x contributes 0.
     Returns (N, O, H', W'), H' and W' as for a convolution.
 
-    `backend`: "gather" (any device, made for CPU), "torchvision", or "auto": gather on CPU, torchvision elsewhere
-    and whenever the call is traced or exported. Half precision and autocast compute in float32 and round the
+    `backend`: "gather" (made for CPU), "torchvision", or "auto": gather on CPU, torchvision elsewhere and
+    whenever the call is traced or exported. Half precision and autocast compute in float32 and round the
     result. Raises ValueError on arguments that do not fit together. Differentiable once.
 
         >>> x, offset = torch.randn(1, 3, 8, 8), torch.zeros(1, 18, 8, 8)
@@ -49,15 +51,41 @@ def deform_conv2d(
     """
     if backend not in get_args(Backend):
         raise ValueError(f"deform_conv2d: backend must be one of {get_args(Backend)}, got {backend!r}.")
-    kernel = (weight.shape[-2], weight.shape[-1])
+    recorded = _is_recorded()  # then shapes may be symbols
+    if not recorded:
+        check_tensors(x, offset, weight, bias, mask)
+    kernel = (weight.shape[2], weight.shape[3])
     offset_groups = offset.shape[1] // (2 * kernel[0] * kernel[1])
     geometry = Geometry(kernel, pair(stride), pair(padding), pair(dilation), groups, offset_groups)
-    recorded = _is_recorded()
-    if not recorded:  # shapes of a recorded call are symbols, and were checked when it ran for real
-        check_arguments(x, offset, weight, bias, mask, geometry)
+    if not recorded:
+        check_shapes(x, offset, weight, bias, mask, geometry)
     if backend == "auto":
         backend = "gather" if x.device.type == "cpu" and not recorded else "torchvision"
-    return _BACKENDS[backend](x, offset, weight, bias, mask, geometry)
+    return _in_working_precision(_BACKENDS[backend], x, offset, weight, bias, mask, geometry)
+
+
+def _in_working_precision(
+    function: Callable[..., Tensor],
+    x: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    geometry: Geometry,
+) -> Tensor:
+    """Computes in float32 or float64 and returns what a convolution would, autocast included.
+
+    No backend has the kernels for bfloat16, and float16 rounds coordinates to a tenth of a pixel.
+    """
+    device = x.device.type
+    compute = torch.float64 if x.dtype == torch.float64 else torch.float32
+    autocast = torch.is_autocast_enabled(device)
+    result = torch.get_autocast_dtype(device) if autocast and compute == torch.float32 else x.dtype
+    with torch.autocast(device, enabled=False) if autocast else nullcontext():
+        x, offset, weight = x.to(compute), offset.to(compute), weight.to(compute)
+        bias = None if bias is None else bias.to(compute)
+        mask = None if mask is None else mask.to(compute)
+        return function(x, offset, weight, bias, mask, geometry).to(result)
 
 
 def _is_recorded() -> bool:

@@ -1,8 +1,9 @@
 """Backend `gather`: every tap is a bag of four corner rows, then one matrix product. The default on CPU.
 
-Channels-last makes a corner one contiguous row, so that `embedding_bag` (vectorised, on all cores) samples a tap,
-and its weights are computed once a tap instead of once a channel. The columns, K times the size of x, are made in
-chunks of output positions, so that they stay in cache, and made again in the backward pass instead of kept.
+Channels-last makes a corner one contiguous row, so that `embedding_bag` (vectorised, on all cores) samples
+a tap, and its weights are computed once a tap instead of once a channel. The columns, K times the size of
+x, are made in chunks of output positions, so that they stay in cache, and made again in the backward pass
+instead of kept.
 """
 
 # N images, R = N * H * W * G rows of x, M = N * H' * W' output positions, K taps, G offset groups,
@@ -29,17 +30,9 @@ def deform_conv2d(
     x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, geometry: Geometry
 ) -> Tensor:
     """See `detector.ops.deform_conv2d`. The result has the memory format of x."""
-    device = x.device.type
-    result = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-    compute = torch.float64 if x.dtype == torch.float64 else torch.float32
-    with torch.autocast(device, enabled=False):
-        index, blend = _corners(
-            offset.to(compute), None if mask is None else mask.to(compute), geometry, x.shape[2], x.shape[3]
-        )
-        y = _SampledProduct.apply(x.to(compute), blend, weight.to(compute), index, geometry)
-        if bias is not None:
-            y = y + bias.to(compute)[:, None, None]
-    return y.to(result)
+    index, blend = _corners(offset, mask, geometry, x.shape[2], x.shape[3])
+    y = _SampledProduct.apply(x, blend, weight, index, geometry)
+    return y if bias is None else y + bias[:, None, None]
 
 
 def _corners(
@@ -75,10 +68,9 @@ def _homes(geometry: Geometry, out_h: int, out_w: int, *, like: Tensor) -> tuple
         taps = torch.arange(geometry.kernel[d], dtype=like.dtype, device=like.device) * geometry.dilation[d]
         return outputs - geometry.padding[d] + taps
 
-    y, x = axis(out_h, 0), axis(out_w, 1)
-    return y.repeat_interleave(geometry.kernel[1], 1)[:, None, :, None], x.repeat(1, geometry.kernel[0])[
-        ..., None
-    ]
+    y = axis(out_h, 0).repeat_interleave(geometry.kernel[1], dim=1)
+    x = axis(out_w, 1).repeat(1, geometry.kernel[0])
+    return y[:, None, :, None], x[..., None]
 
 
 def _neighbours(position: Tensor, size: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:

@@ -42,16 +42,18 @@ class Geometry:
         return (height + 2 * ph - dh * (kh - 1) - 1) // sh + 1, (width + 2 * pw - dw * (kw - 1) - 1) // sw + 1
 
 
-def check_arguments(
+def check_shapes(
     x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, geometry: Geometry
 ) -> None:
-    """Raises ValueError naming the first argument that does not fit the others, before any kernel sees it."""
-    _check_kinds(x, offset, weight, bias, mask)
+    """Raises ValueError naming the first shape that does not fit the others, before any kernel sees it."""
     _check_channels(x, weight, bias, geometry)
     _check_sampling(x, offset, mask, geometry)
 
 
-def _check_kinds(x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None) -> None:
+def check_tensors(
+    x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None
+) -> None:
+    """Raises ValueError where a number of dimensions, device or dtype does not fit."""
     named = {"x": x, "offset": offset, "weight": weight, "bias": bias, "mask": mask}
     given = {name: tensor for name, tensor in named.items() if tensor is not None}
     for name, tensor in given.items():
@@ -82,8 +84,9 @@ def _check_channels(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Ge
     channels, groups = x.shape[1], geometry.groups
     if min(*geometry.stride, *geometry.dilation, groups) < 1 or min(geometry.padding) < 0:
         raise ValueError(
-            "deform_conv2d: stride, dilation and groups must be positive and padding not negative, got stride="
-            f"{geometry.stride}, dilation={geometry.dilation}, groups={groups}, padding={geometry.padding}."
+            "deform_conv2d: stride, dilation and groups must be positive and padding not negative, got "
+            f"stride={geometry.stride}, dilation={geometry.dilation}, groups={groups}, "
+            f"padding={geometry.padding}."
         )
     if weight.shape[1] * groups != channels:
         raise ValueError(
@@ -104,13 +107,13 @@ def _check_sampling(x: Tensor, offset: Tensor, mask: Tensor | None, geometry: Ge
     taps, channels = geometry.taps, offset.shape[1]
     if channels == 0 or channels % (2 * taps):
         raise ValueError(
-            f"deform_conv2d: offset has {channels} channels; a kernel of {geometry.kernel} needs a multiple of "
-            f"{2 * taps}: dy and dx for each of {taps} taps and each offset group."
+            f"deform_conv2d: offset has {channels} channels; a kernel of {geometry.kernel} needs a multiple "
+            f"of {2 * taps}: dy and dx for each of {taps} taps and each offset group."
         )
     if x.shape[1] % geometry.offset_groups:
         raise ValueError(
-            f"deform_conv2d: {x.shape[1]} input channels cannot be split in the {geometry.offset_groups} offset "
-            f"groups of an offset with {channels} channels."
+            f"deform_conv2d: {x.shape[1]} input channels cannot be split in the {geometry.offset_groups} "
+            f"offset groups of an offset with {channels} channels."
         )
     height, width = geometry.output_size(x.shape[2], x.shape[3])
     if height < 1 or width < 1:

@@ -1,0 +1,341 @@
+"""Deformable convolution against its definition, written as loops, and against torchvision's operator."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from detector.ops import deform_conv2d
+
+BACKENDS = ("gather", "torchvision")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A problem; `kernel`, `stride`, ... are (vertical, horizontal)."""
+
+    batch: int = 2
+    size: tuple[int, int] = (7, 6)
+    channels: tuple[int, int] = (4, 6)
+    kernel: tuple[int, int] = (3, 3)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    offset_groups: int = 1
+    modulated: bool = True
+    spread_px: float = 2.0
+    channels_last: bool = False
+
+    def geometry(self) -> dict:
+        return {
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+        }
+
+    def arguments(self, dtype: torch.dtype = torch.float64) -> list[Tensor | None]:
+        """x, offset, weight, bias, mask; offsets keep 0.1 px from integers, where the gradient has a kink."""
+        random = torch.Generator().manual_seed(0)
+
+        def draw(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=random, dtype=torch.float64)
+
+        taps = math.prod(self.kernel)
+        out = [
+            (self.size[d] + 2 * self.padding[d] - self.dilation[d] * (self.kernel[d] - 1) - 1)
+            // self.stride[d]
+            + 1
+            for d in (0, 1)
+        ]
+        x = draw(self.batch, self.channels[0], *self.size)
+        offset = draw(self.batch, 2 * taps * self.offset_groups, *out) * self.spread_px
+        offset = offset.floor() + 0.1 + 0.8 * (offset - offset.floor())
+        weight = draw(self.channels[1], self.channels[0] // self.groups, *self.kernel)
+        mask = draw(self.batch, taps * self.offset_groups, *out).sigmoid() if self.modulated else None
+        tensors = [x, offset, weight, draw(self.channels[1]), mask]
+        if self.channels_last:
+            tensors = [
+                t if t is None or t.dim() < 4 else t.to(memory_format=torch.channels_last) for t in tensors
+            ]
+        return [None if t is None else t.to(dtype).requires_grad_() for t in tensors]
+
+
+CASES = {
+    "v2": Case(),
+    "v1": Case(modulated=False),
+    "empty batch": Case(batch=0),
+    "batch of 33": Case(batch=33, size=(3, 4), channels=(2, 2)),
+    "channels last": Case(channels_last=True, batch=3),
+    "rectangular kernel": Case(kernel=(2, 5), padding=(0, 2)),
+    "1x1": Case(kernel=(1, 1), padding=(0, 0)),
+    "stride": Case(stride=(2, 3)),
+    "dilation": Case(dilation=(2, 1), padding=(2, 0)),
+    "offset groups": Case(offset_groups=4, modulated=False),
+    "groups": Case(groups=2),
+    "groups within offset groups": Case(groups=4, offset_groups=2, channels=(8, 4)),
+    "offset groups within groups": Case(groups=2, offset_groups=4, channels=(8, 4), channels_last=True),
+    "far outside": Case(spread_px=30),
+    "one pixel": Case(size=(1, 1)),
+    "everything": Case(
+        size=(9, 8), kernel=(3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2, offset_groups=2
+    ),
+}
+
+
+def by_definition(
+    case: Case, x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None
+) -> Tensor:
+    """y(p) = bias + sum_k W_k m_k x(p * stride - padding + k * dilation + offset), one number at a time."""
+    batch, out_channels, out_h, out_w = len(x), len(weight), *offset.shape[2:]
+    taps, group_channels = math.prod(case.kernel), weight.shape[1]
+    y = bias.detach().view(1, -1, 1, 1).repeat(batch, 1, out_h, out_w)
+    x, offset, weight = x.detach(), offset.detach(), weight.detach()
+    for n in range(batch):
+        for i in range(out_h):
+            for j in range(out_w):
+                for c in range(x.shape[1]):
+                    moved = c // (x.shape[1] // case.offset_groups) * taps
+                    outputs = slice(
+                        c // group_channels * (out_channels // case.groups),
+                        (c // group_channels + 1) * (out_channels // case.groups),
+                    )
+                    for k in range(taps):
+                        row, column = divmod(k, case.kernel[1])
+                        dy, dx = offset[n, 2 * (moved + k) : 2 * (moved + k) + 2, i, j].tolist()
+                        h = i * case.stride[0] - case.padding[0] + row * case.dilation[0] + dy
+                        w = j * case.stride[1] - case.padding[1] + column * case.dilation[1] + dx
+                        value = interpolated(x[n, c], h, w)
+                        if mask is not None:
+                            value *= mask[n, moved + k, i, j].item()
+                        y[n, outputs, i, j] += weight[outputs, c % group_channels, row, column] * value
+    return y
+
+
+def interpolated(image: Tensor, h: float, w: float) -> float:
+    height, width = image.shape
+    if h <= -1 or w <= -1 or h >= height or w >= width:
+        return 0.0
+    total = 0.0
+    for i in (math.floor(h), math.floor(h) + 1):
+        for j in (math.floor(w), math.floor(w) + 1):
+            if 0 <= i < height and 0 <= j < width:
+                total += (1 - abs(h - i)) * (1 - abs(w - j)) * image[i, j].item()
+    return total
+
+
+SMALL = [name for name in CASES if name not in ("batch of 33", "channels last")]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", SMALL)
+def test_follows_the_definition(name: str, backend: str) -> None:
+    case = CASES[name]
+    x, offset, weight, bias, mask = case.arguments()
+    y = deform_conv2d(x, offset, weight, bias, mask, **case.geometry(), backend=backend)
+    torch.testing.assert_close(y, by_definition(case, x, offset, weight, bias, mask))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gather_and_its_gradients_equal_torchvision(name: str) -> None:
+    case = CASES[name]
+    results = []
+    for backend in BACKENDS:
+        arguments = case.arguments()
+        y = deform_conv2d(*arguments, **case.geometry(), backend=backend)
+        y.sin().sum().backward()
+        results.append([y] + [t.grad for t in arguments if t is not None])
+    torch.testing.assert_close(*results)
+
+
+def test_non_contiguous_tensors_are_read_by_their_strides() -> None:
+    case = Case()
+    arguments = [t.detach() for t in case.arguments()]
+    expected = deform_conv2d(*arguments, **case.geometry(), backend="torchvision")
+    strided = [torch.stack([t, -t], dim=-1)[..., 0] for t in arguments]
+    assert not any(t.is_contiguous() for t in strided)
+    torch.testing.assert_close(deform_conv2d(*strided, **case.geometry(), backend="gather"), expected)
+
+
+@pytest.mark.parametrize("name", ["v1", "everything", "channels last"])
+def test_gather_passes_gradcheck(name: str) -> None:
+    case = CASES[name]
+    arguments = case.arguments()
+
+    def function(*tensors: Tensor) -> Tensor:
+        given = iter(tensors)
+        full = [None if t is None else next(given) for t in arguments]
+        return deform_conv2d(*full, **case.geometry(), backend="gather")
+
+    assert torch.autograd.gradcheck(function, [t for t in arguments if t is not None], fast_mode=True)
+
+
+@pytest.mark.parametrize("wanted", range(5))
+def test_a_single_gradient_is_that_of_all(wanted: int) -> None:
+    case = Case()
+    every, single = case.arguments(), [t.detach() for t in case.arguments()]
+    single[wanted].requires_grad_()
+    for arguments in (every, single):
+        deform_conv2d(*arguments, **case.geometry(), backend="gather").sin().sum().backward()
+    torch.testing.assert_close(single[wanted].grad, every[wanted].grad)
+
+
+def test_chunks_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    case, results = CASES["everything"], []
+    for positions in (512, 5):
+        monkeypatch.setattr("detector.ops.deform_conv.gather._MIN_POSITIONS", positions)
+        monkeypatch.setattr("detector.ops.deform_conv.gather._COLUMN_BYTES", 0)
+        arguments = case.arguments()
+        y = deform_conv2d(*arguments, **case.geometry(), backend="gather")
+        y.sin().sum().backward()
+        results.append([y] + [t.grad for t in arguments])
+    torch.testing.assert_close(*results)
+
+
+def test_the_border_is_exact() -> None:
+    # A sample at h = -1 or h = H is 0; a hair inside, the border pixel counts a hair.
+    x = torch.ones(1, 1, 4, 4, dtype=torch.float64)
+    weight = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    for backend in BACKENDS:
+        for dy, expected in ((-1.0, 0.0), (-0.75, 0.25), (3.75, 0.25), (4.0, 0.0), (1e9, 0.0), (-1e9, 0.0)):
+            offset = torch.zeros(1, 2, 4, 4, dtype=torch.float64)
+            offset[0, 0] = dy
+            y = deform_conv2d(x, offset, weight, backend=backend)
+            assert y[0, 0, 0].tolist() == [expected] * 4, (backend, dy)
+
+
+def test_a_nan_offset_gives_nan_where_it_is_used_and_nowhere_else() -> None:
+    arguments = [t.detach() for t in Case().arguments(torch.float32)]
+    arguments[1][0, 0, 2, 3] = math.nan
+    y = deform_conv2d(*arguments, padding=1, backend="gather")
+    wrong = y.isnan().nonzero()
+    assert {tuple(place) for place in wrong[:, [0, 2, 3]].tolist()} == {(0, 2, 3)}
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_gather_keeps_the_memory_format_and_so_do_its_gradients(channels_last: bool) -> None:
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    arguments = Case(channels_last=channels_last).arguments()
+    y = deform_conv2d(*arguments, padding=1, backend="gather")
+    y.sum().backward()
+    assert y.is_contiguous(memory_format=memory_format)
+    assert arguments[0].grad.is_contiguous(memory_format=memory_format)
+
+
+def test_gather_is_deterministic() -> None:
+    gradients = []
+    for _ in range(2):
+        arguments = Case(size=(20, 20)).arguments(torch.float32)
+        deform_conv2d(*arguments, padding=1, backend="gather").sin().sum().backward()
+        gradients.append(arguments[0].grad)
+    assert torch.equal(*gradients)
+
+
+def test_a_second_derivative_is_refused() -> None:
+    arguments = Case().arguments()
+    y = deform_conv2d(*arguments, padding=1, backend="gather")
+    (gradient,) = torch.autograd.grad(y.sin().sum(), arguments[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_computes_coordinates_in_float32(dtype: torch.dtype, backend: str) -> None:
+    # At x = 1000.3 half precision rounds coordinates to whole pixels and worse.
+    x = torch.zeros(1, 1, 1, 2048)
+    x[..., ::2] = 1
+    offset = torch.zeros(1, 2, 1, 2048)
+    offset[0, 1] = 0.3
+    y = deform_conv2d(x.to(dtype), offset, torch.ones(1, 1, 1, 1, dtype=dtype), backend=backend)
+    assert y.dtype == dtype
+    torch.testing.assert_close(
+        y[0, 0, 0, 1000:1004].float(), torch.tensor([0.7, 0.3, 0.7, 0.3]), atol=4e-3, rtol=0
+    )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_autocast_takes_mixed_dtypes_and_returns_its_own(backend: str) -> None:
+    arguments = Case().arguments(torch.float32)
+    expected = deform_conv2d(*arguments, padding=1)
+    mixed = [arguments[0].detach().bfloat16().requires_grad_(), *arguments[1:]]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = deform_conv2d(*mixed, padding=1, backend=backend)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), expected, atol=0.15, rtol=0.02)
+    y.float().sum().backward()
+    assert [t.grad.dtype for t in mixed] == [torch.bfloat16] + 4 * [torch.float32]
+
+
+def test_auto_is_gather_on_cpu() -> None:
+    arguments = [t.detach() for t in Case().arguments(torch.float32)]
+    calls = {b: deform_conv2d(*arguments, padding=1, backend=b) for b in ("auto", "gather")}
+    assert torch.equal(calls["auto"], calls["gather"])
+
+
+@pytest.mark.parametrize("how", ["export", "trace"])
+def test_auto_records_torchvisions_operator(how: str) -> None:
+    class Module(torch.nn.Module):
+        def forward(self, x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+            return deform_conv2d(x, offset, weight, padding=1)
+
+    x, offset, weight = (t.detach() for t in Case().arguments(torch.float32)[:3])
+    if how == "export":
+        recorded = torch.export.export(Module(), (x, offset, weight))
+        graph, module = str(recorded.graph), recorded.module()
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            module = torch.jit.trace(Module(), (x, offset, weight))
+        graph = str(module.graph)
+    assert "deform_conv2d" in graph
+    assert "embedding_bag" not in graph
+    torch.testing.assert_close(module(x, offset, weight), Module()(x, offset, weight))
+
+
+@pytest.mark.parametrize("modulated", [True, False])
+def test_zero_offset_is_a_plain_convolution(modulated: bool) -> None:
+    case = Case(stride=(2, 1), groups=2, modulated=modulated)
+    x, offset, weight, bias, mask = case.arguments()
+    mask = None if mask is None else torch.ones_like(mask)
+    y = deform_conv2d(x, torch.zeros_like(offset), weight, bias, mask, **case.geometry())
+    torch.testing.assert_close(y, F.conv2d(x, weight, bias, **case.geometry()))
+
+
+_X, _OFFSET, _WEIGHT = torch.zeros(2, 4, 7, 6), torch.zeros(2, 18, 7, 6), torch.zeros(6, 4, 3, 3)
+WRONG = {
+    "x unbatched": ({"x": _X[0]}, r"x must have 4 dimensions, got shape \(4, 7, 6\)"),
+    "weight flat": ({"weight": _WEIGHT.flatten()}, "weight must have 4 dimensions"),
+    "integers": ({"x": _X.byte()}, "x must be floating point, got torch.uint8"),
+    "dtype of offset": ({"offset": _OFFSET.double()}, r"offset is torch.float64 but x is torch.float32"),
+    "dtype of weight": ({"weight": _WEIGHT.half()}, r"weight is torch.float16 but x is torch.float32"),
+    "device": ({"mask": torch.zeros(2, 9, 7, 6, device="meta")}, "mask is on meta but x is on cpu"),
+    "input channels": ({"x": torch.zeros(2, 5, 7, 6)}, r"x has 5 channels.*takes 4"),
+    "groups": ({"groups": 3}, "takes 12"),
+    "output channels": ({"weight": torch.zeros(5, 2, 3, 3), "groups": 2}, "5 output channels .* 2 groups"),
+    "bias": ({"bias": torch.zeros(5)}, "bias has 5 entries for 6 output channels"),
+    "offset channels": ({"offset": torch.zeros(2, 17, 7, 6)}, r"17 channels.*multiple of 18"),
+    "offset groups": ({"offset": torch.zeros(2, 54, 7, 6)}, "4 input channels .* 3 offset groups"),
+    "offset size": ({"offset": torch.zeros(2, 18, 7, 5)}, r"offset must have shape \(2, 18, 7, 6\), got"),
+    "offset batch": ({"offset": torch.zeros(1, 18, 7, 6)}, r"offset must have shape \(2, 18, 7, 6\), got"),
+    "mask": ({"mask": torch.zeros(2, 18, 7, 6)}, r"mask must have shape \(2, 9, 7, 6\), got \(2, 18, 7, 6\)"),
+    "stride": ({"stride": 0}, r"stride=\(0, 0\)"),
+    "padding": ({"padding": -1}, r"padding=\(-1, -1\)"),
+    "too small": ({"dilation": 9}, r"\(7, 6\) is too small for kernel \(3, 3\), dilation \(9, 9\)"),
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", WRONG)
+def test_arguments_that_do_not_fit_are_named(name: str, backend: str) -> None:
+    changes, message = WRONG[name]
+    arguments = {"x": _X, "offset": _OFFSET, "weight": _WEIGHT, "padding": 1} | changes
+    with pytest.raises(ValueError, match=message):
+        deform_conv2d(**arguments, backend=backend)
