@@ -6,7 +6,7 @@ import collections.abc
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
-from typing import Any, Protocol, get_origin, get_type_hints, is_typeddict
+from typing import Any, Protocol, get_origin
 
 from omegaconf import DictConfig
 
@@ -30,7 +30,7 @@ def check(cfg: DictConfig | dict[str, Any], options: Callable[..., Any] | None =
     if options is None:
         problems += _container_problems(plain, Any, "")
     else:
-        problems += _binding_problems(plain, schema_of(options), "", owner="this command", partial=False)
+        problems += _binding_problems(plain, schema_of(options), "", owner=None, partial=False)
     if problems:
         raise ConfigError(problems)
 
@@ -88,37 +88,39 @@ def _is_structural(kind: type) -> bool:
 
 
 def _binding_problems(
-    given: dict[str, Any], schema: Schema, path: str, *, owner: str, partial: bool
+    given: dict[str, Any], schema: Schema, path: str, *, owner: str | None, partial: bool
 ) -> list[str]:
+    """Keys and values against parameters. `owner` is the target they are for; None: a command's options."""
     problems = []
     missing = set() if partial else set(schema.required) - set(given)
     for key, value, inner in _items(given, path):
         if key in schema.annotations:
-            problems += _value_problems(value, schema.annotations[str(key)], inner)
+            problems += _value_problems(value, schema.annotations[str(key)], inner, built=owner is not None)
         elif not schema.open:
             unused = [name for name in schema.annotations if name not in given]
             hint = did_you_mean(str(key), unused or list(schema.annotations), prefix=path and f"{path}.")
             missing = {name for name in missing if not hint.endswith(f"{name}?")}
-            problems.append(f"{inner}: {owner} has no option {key}.{hint}")
-    for name in schema.annotations:
-        if name in missing:
-            where = f"{path}.{name}" if path else name
-            problems.append(f"{where}: {owner} needs it and it is not given. Add +{where}=...")
+            problems.append(f"{inner}: {owner or 'this command'} has no option {key}.{hint}")
+    for where in (f"{path}.{name}" if path else name for name in schema.annotations if name in missing):
+        problems.append(f"{where}: {owner or 'this command'} needs it and it is not given. Add +{where}=...")
     return problems
 
 
-def _value_problems(value: Any, annotation: Any, path: str) -> list[str]:
+def _value_problems(value: Any, annotation: Any, path: str, *, built: bool = True) -> list[str]:
+    """`built`: the value becomes an argument, so a mapping for a dataclass must be a node."""
     if value == MISSING:
         return [f"{path}: has no value yet. Give it one: {path}=..."]
     if is_node(value):
         return _node_problems(value, annotation, path)
-    if isinstance(value, dict) and (fields := _fields(annotation)):
-        return _binding_problems(value, fields, path, owner=path, partial=False)
+    if isinstance(value, dict) and (kind := _dataclass(annotation)):
+        if built:
+            return [f"{path}: lacks its _target_: {kind.__module__}.{kind.__qualname__}"]
+        return _binding_problems(value, schema_of(kind), path, owner=None, partial=False)
     if isinstance(value, dict | list) and next(_unplain(value), None):
         return _container_problems(value, annotation, path)
     if isinstance(value, str) and value.startswith("~"):
         return [f"{path} = {value}: ~ is not expanded here. Write the home folder out, as $HOME in a shell"]
-    reason = misfit(value, annotation)
+    reason = misfit(value, annotation, path)
     return [f"{path} = {show(value)}: {reason}"] if reason else []
 
 
@@ -138,12 +140,5 @@ def _unplain(value: Any) -> Iterator[Any]:
         yield from _unplain(item)
 
 
-def _fields(annotation: Any) -> Schema | None:
-    """The keys of a mapping whose annotation names them."""
-    for member in members(annotation):
-        if is_typeddict(member):
-            hints = get_type_hints(member, include_extras=True)
-            return Schema(annotations=hints, required=member.__required_keys__, open=False)
-        if inspect.isclass(member) and is_dataclass(member):
-            return schema_of(member)
-    return None
+def _dataclass(annotation: Any) -> type | None:
+    return next((m for m in members(annotation) if inspect.isclass(m) and is_dataclass(m)), None)

@@ -6,6 +6,7 @@ import argparse
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,43 +22,69 @@ from omegaconf.errors import OmegaConfBaseException
 from detector.config.errors import ConfigError, closest
 from detector.config.paths import config_dir
 
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
 
-def flags_first(verb: str, arguments: Sequence[str]) -> list[str]:
-    """The arguments with Hydra's flags before the overrides: its parser fails on `seed=0,1 -m model=fcos`.
 
-    Words with dashes that are none of its flags raise ConfigError, each with the override that was meant.
+@dataclass(frozen=True)
+class Arguments:
+    """A command line after its verb: Hydra's flags, the overrides, and what the flags say."""
+
+    flags: tuple[str, ...]
+    overrides: tuple[str, ...]
+    config_dir: str | None
+    multirun: bool
+    runs: bool  # no flag that only shows something
+
+
+def parse_arguments(verb: str, words: Sequence[str]) -> Arguments:
+    """Tell flags from overrides, which may come in any order.
+
+    Words that are neither raise ConfigError, each with the override that was meant.
     """
-    parsed, unknown = _parse(arguments)
+    parser = get_args_parser()
+    parser.__class__ = _Parser
+    parsed, unknown = parser.parse_known_intermixed_args(list(words))
     if unknown:
-        with _loaded(arguments):
+        with _loaded(parsed.config_dir):
             known = _known_keys(_compose(verb, []))
-        raise ConfigError([_explain_dashes(option, arguments, known) for option in unknown])
-    flags = list(arguments)
+        raise ConfigError([_explain_dashes(option, words, known) for option in unknown])
+    _require_pairs(parsed.overrides)
+    flags = list(words)
     for override in parsed.overrides:
         flags.remove(override)
-    return [*flags, *parsed.overrides]
+    shows = parsed.cfg or parsed.info or parsed.help or parsed.hydra_help or parsed.shell_completion
+    if shows and parsed.multirun:
+        raise ConfigError([f"{' '.join(flags)}: give one of them: -m runs, the other only shows something"])
+    return Arguments(tuple(flags), tuple(parsed.overrides), parsed.config_dir, parsed.multirun, not shows)
 
 
-def explain(verb: str, arguments: Sequence[str], error: Exception) -> list[str]:
-    """Why Hydra could not compose: a problem for each wrong override; its own words when none is found."""
-    overrides = _parse(arguments)[0].overrides
-    if problems := _spaced_problems(overrides):
-        return problems
-    with _loaded(arguments):
-        parsed, problems = _parse_overrides(overrides)
-        groups = _groups(verb)
-        chosen = [o for o in parsed if _is_group(o, groups)]
-        wrong = [p for o in chosen if (p := _group_problem(o, groups))]
-        fine = [
-            str(o.input_line) for o in chosen if not _group_problem(o, groups) and not o.is_sweep_override()
-        ]
+def explain(verb: str, arguments: Arguments, error: Exception) -> dict[str, str]:
+    """Why Hydra could not compose: a problem for each wrong override, by that override.
+
+    When none is wrong, the only problem is Hydra's own message, by "".
+    """
+    with _loaded(arguments.config_dir):
         try:
-            cfg = _compose(verb, fine)
-        except (HydraException, OmegaConfBaseException):
-            return problems + wrong or [_cleaned(error)]
-        keys = [o for o in parsed if o not in chosen]
-        problems += wrong + [p for o in keys if (p := _key_problem(o, cfg, groups))]
-    return problems or [_cleaned(error)]
+            return _override_problems(verb, arguments.overrides) or {"": _cleaned(error)}
+        except COMPOSITION_ERRORS:  # no override is wrong, but the files are
+            return {"": _cleaned(error)}
+
+
+def _override_problems(verb: str, overrides: Sequence[str]) -> dict[str, str]:
+    parsed, unparsed = _parse_overrides(overrides)
+    groups = _groups(verb)
+    choices = [override for override in parsed if override.key_or_group in groups]
+    problems = {word: problem for word, problem in zip(overrides, unparsed, strict=True) if problem}
+    problems |= {_word(o): problem for o in choices if (problem := _group_problem(o, groups))}
+    chosen = [_word(o) for o in choices if not o.is_sweep_override() and _word(o) not in problems]
+    cfg = _compose(verb, chosen)
+    keys = [override for override in parsed if override not in choices]
+    problems |= {_word(o): problem for o in keys if (problem := _key_problem(o, cfg, groups))}
+    return problems
+
+
+def _word(override: Override) -> str:
+    return str(override.input_line)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,15 +92,8 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError([message])
 
 
-def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    parser = get_args_parser()
-    parser.__class__ = _Parser
-    return parser.parse_known_intermixed_args(list(arguments))
-
-
 @contextmanager
-def _loaded(arguments: Sequence[str]) -> Iterator[None]:
-    folder = _parse(arguments)[0].config_dir
+def _loaded(folder: str | None) -> Iterator[None]:
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         if folder:
             path = GlobalHydra.instance().config_loader().get_search_path()
@@ -123,30 +143,33 @@ def _suggest(key: str, known: Sequence[str]) -> str | None:
     return ends[end] if (end := closest(last, ends)) else None
 
 
-def _spaced_problems(overrides: Sequence[str]) -> list[str]:
-    """Words without a key or a value: mostly what is left of `key = value`."""
+def _require_pairs(overrides: Sequence[str]) -> None:
+    """Raise ConfigError for words without a key or a value: mostly what is left of `key = value`."""
+    padded = ["", *overrides, ""]
     problems = []
-    for i, word in enumerate(overrides):
-        before, after = overrides[i - 1] if i else "", overrides[i + 1] if i + 1 < len(overrides) else ""
+    for before, word, after in zip(padded, overrides, padded[2:], strict=False):
         if word == "=":
             problems.append(f"{before} = {after}: write it without spaces: {before}={after}")
         elif word.startswith("="):
             problems.append(f"{before} {word}: write it without spaces: {before}{word}")
         elif word.endswith("=") and after and "=" not in after:
             problems.append(f"{word} {after}: write it without spaces: {word}{after}")
-    if problems:
-        return problems
-    return [
+    lone = [
         f"{word}: expected key=value" for word in overrides if "=" not in word and not word.startswith("~")
     ]
+    if problems or lone:
+        raise ConfigError(problems or lone)
 
 
-def _parse_overrides(overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
+def _parse_overrides(overrides: Sequence[str]) -> tuple[list[Override], list[str | None]]:
+    """The overrides that can be parsed, and for each word the reason why it cannot, or None."""
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    parsed, problems = [], []
+    parsed: list[Override] = []
+    problems: list[str | None] = []
     for word in overrides:
         try:
             parsed.append(parser.parse_override(word))
+            problems.append(None)
         except HydraException as error:
             problems.append(_syntax_problem(word, error))
     return parsed, problems
@@ -174,10 +197,6 @@ def _groups(verb: str) -> dict[str, list[str]]:
     return groups
 
 
-def _is_group(override: Override, groups: dict[str, list[str]]) -> bool:
-    return override.key_or_group in groups
-
-
 def _group_problem(override: Override, groups: dict[str, list[str]]) -> str | None:
     group, options = override.key_or_group, groups[override.key_or_group]
     for choice in _choices(override):
@@ -199,7 +218,7 @@ def _choices(override: Override) -> list[str | None]:
 
 
 def _key_problem(override: Override, cfg: DictConfig, groups: dict[str, list[str]]) -> str | None:
-    key, word = override.key_or_group, str(override.input_line)
+    key, word = override.key_or_group, _word(override)
     if override.is_add() or override.is_force_add() or key.startswith("hydra"):
         return None
     if "/" in key:

@@ -29,8 +29,8 @@ _BOUNDS = {
 }
 
 
-def misfit(value: Any, annotation: Any) -> str | None:
-    """Why `value` (plain data, as read from YAML) does not fit `annotation`; None when it does.
+def misfit(value: Any, annotation: Any, path: str) -> str | None:
+    """Why `value` (plain data, as read from YAML at `path`) does not fit `annotation`; None when it does.
 
     Strict: "3" and true are not integers, but 1 is a number and a list is a tuple.
     """
@@ -42,7 +42,7 @@ def misfit(value: Any, annotation: Any) -> str | None:
     try:
         adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        return f"expected {describe(annotation)}{_reason(error)}{_hint(value, annotation)}"
+        return f"expected {describe(annotation)}{_reason(error)}{_hint(value, annotation, path)}"
     return None
 
 
@@ -76,9 +76,11 @@ def _reason(error: ValidationError) -> str:
     return f" ({'; '.join(told)})" if told else ""
 
 
-def _hint(value: Any, annotation: Any) -> str:
+def _hint(value: Any, annotation: Any, path: str) -> str:
     if isinstance(value, str):
         match = closest(value, [c for c in choices(annotation) if isinstance(c, str)])
+        if not match and value.isidentifier() and any(_is_object(m) for m in members(annotation)):
+            return f". To choose a file of a group, write {path.replace('.', '/')}={value}"
         return f". Did you mean {match}?" if match else ""
     plain = isinstance(value, int | float) and not isinstance(value, bool)
     if plain and str in members(annotation):
@@ -143,8 +145,19 @@ def describe(annotation: Any) -> str:
         return "null"
     if annotation is Any or isinstance(annotation, TypeVar):
         return "anything"
-    word = _WORDS.get(annotation)
-    return word or f"an object ({getattr(annotation, '__name__', annotation)}) with its _target_"
+    if _is_object(annotation):
+        return f"an object ({getattr(annotation, '__name__', annotation)}) with its _target_"
+    return _WORDS.get(annotation, str(annotation))
+
+
+def _is_object(annotation: Any) -> bool:
+    """Whether only a node can make a value for it."""
+    kind = get_origin(annotation) or annotation
+    return (
+        inspect.isclass(kind)
+        and kind not in (*_WORDS, *_SEQUENCES, type(None), Any)
+        and not _is_mapping(kind)
+    )
 
 
 def _describe_bounds(metadata: tuple[Any, ...]) -> list[str]:

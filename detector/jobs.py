@@ -1,0 +1,177 @@
+"""Running a verb: compose its configuration, check it, call the command; once, or for each job of a sweep."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from detector.config import ConfigError, allowing, check, config_dir
+from detector.config.overrides import COMPOSITION_ERRORS, Arguments, explain, parse_arguments
+
+FAILED, WRONG_USE = 1, 2
+
+
+def run_verb(name: str, module: str, words: Sequence[str]) -> int:
+    """Run `module.run(cfg)` with configs/<name>.yaml and the overrides in `words`. Returns the exit code.
+
+    All jobs of a sweep are checked before the first one runs.
+    """
+    try:
+        arguments = parse_arguments(name, words)
+    except ConfigError as error:
+        return report(error)
+    job = _Job(name, module)
+    try:
+        if arguments.multirun and (wrong := _check_only(job, arguments.flags, arguments.overrides)):
+            return max(report(error, job=number) for number, error in wrong)
+        _compose_and_call(job, [*arguments.flags, *arguments.overrides])
+    except COMPOSITION_ERRORS as error:
+        problems = explain(name, arguments, error)
+        others = _other_problems(job, arguments, problems) if arguments.runs else []
+        return report(ConfigError([*problems.values(), *others]))
+    return job.exit_code
+
+
+def _check_only(
+    job: _Job, flags: Sequence[str], overrides: Sequence[str]
+) -> list[tuple[int | None, Exception]]:
+    """What is wrong with each job, with its number in a sweep. Nothing is run, and no file is left."""
+    check = replace(job, check_only=True)
+    with tempfile.TemporaryDirectory() as folder:
+        unseen = [f"hydra.sweep.dir='{folder}'", "hydra/hydra_logging=none", "hydra/job_logging=none"]
+        _compose_and_call(check, [*flags, *overrides, *unseen])
+    return check.errors
+
+
+def _other_problems(job: _Job, arguments: Arguments, wrong: Collection[str]) -> list[str]:
+    """What is wrong besides the `wrong` overrides, which cannot be composed: so that all is told at once."""
+    right = [override for override in arguments.overrides if override not in wrong]
+    try:
+        errors = [error for _, error in _check_only(job, arguments.flags, right)]
+    except COMPOSITION_ERRORS:
+        return []
+    problems = dict.fromkeys(p for error in errors if isinstance(error, ConfigError) for p in error.problems)
+    told = tuple(f"{override.partition('=')[0]}:" for override in wrong if override)
+    return [problem for problem in problems if not problem.startswith(told)]
+
+
+def _compose_and_call(job: _Job, arguments: Sequence[str]) -> None:
+    app = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=job.name)(job)
+    named = [f"hydra.job.name={job.name}", f"hydra.help.app_name=detector {job.name}"]
+    before = sys.argv
+    sys.argv = [before[0], *arguments, *named]  # Hydra reads it and knows no verb
+    try:
+        with _environment(HYDRA_FULL_ERROR="1"):  # else Hydra prints the errors that we explain
+            app()
+    finally:
+        sys.argv = before
+
+
+@dataclass
+class _Job:
+    """What Hydra calls with each composed configuration. An error ends its job, not the others of a sweep."""
+
+    name: str
+    module: str
+    check_only: bool = False
+
+    def __post_init__(self) -> None:
+        self.exit_code = 0
+        self.errors: list[tuple[int | None, Exception]] = []
+        self._argv = sys.argv
+
+    def __call__(self, cfg: DictConfig) -> None:
+        with _environment(HYDRA_FULL_ERROR=None):
+            try:
+                self._run(cfg)
+            except Exception as error:
+                self.errors.append((_sweep_job(), error))
+                if not self.check_only:
+                    self.exit_code = max(self.exit_code, report(error, job=_sweep_job()))
+
+    def _run(self, cfg: DictConfig) -> None:
+        with allowing(cfg.get("allow_targets") or ()):
+            command = importlib.import_module(self.module)
+            check(cfg, getattr(command, "Options", None))
+            if not self.check_only:
+                _number_output_dir(cfg)
+                sys.argv = self._argv_of_ranks(cfg)
+                command.run(cfg)
+
+    def _argv_of_ranks(self, cfg: DictConfig) -> list[str]:
+        """The command line as typed, verb and all: Lightning starts the other ranks of a run with it.
+
+        They must run this job of a sweep alone, and write where this process does: not in a folder named by a
+        later time.
+        """
+        swept = [self._argv[0], self.name, *HydraConfig.get().overrides.task]
+        argv = self._argv if _sweep_job() is None else swept
+        return [*argv, f"output_dir={_quoted(cfg.output_dir)}"] if "output_dir" in cfg else argv
+
+
+def _number_output_dir(cfg: DictConfig) -> None:
+    """The jobs of a sweep share no folder: each gets its number in the output_dir of the sweep."""
+    number = _sweep_job()
+    if number is not None and "output_dir" in cfg:
+        cfg.output_dir = os.path.join(cfg.output_dir, str(number))
+
+
+def _sweep_job() -> int | None:
+    """The number of this job in its sweep, from 0; None outside of one."""
+    hydra_cfg = HydraConfig.get()
+    return hydra_cfg.job.num if hydra_cfg.mode == RunMode.MULTIRUN else None
+
+
+def _quoted(text: str) -> str:
+    """`text` as a value in Hydra's grammar."""
+    return "'" + text.replace("'", "\\'") + "'"
+
+
+def report(error: Exception, *, job: int | None = None) -> int:
+    """Tell the user: their mistake as one message, else the traceback. Returns the exit code."""
+    where = "detector" if job is None else f"detector (job {job} of the sweep)"
+    if _is_users(error):
+        print(f"{where}: {error}", file=sys.stderr)
+        return WRONG_USE
+    print(f"{where} failed unexpectedly:", file=sys.stderr)
+    traceback.print_exception(error)
+    return FAILED
+
+
+def _is_users(error: Exception) -> bool:
+    """Whether our own code raised it as a ValueError or a missing file; others may be bugs of ours."""
+    if not isinstance(error, ValueError | FileNotFoundError):
+        return False
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return not frames or str(frames[-1].f_globals.get("__name__", "")).startswith("detector.")
+
+
+@contextmanager
+def _environment(**variables: str | None) -> Iterator[None]:
+    """Inside, the environment variables have these values; None removes one."""
+    before: dict[str, Any] = {name: os.environ.get(name) for name in variables}
+    _set_environment(variables)
+    try:
+        yield
+    finally:
+        _set_environment(before)
+
+
+def _set_environment(variables: dict[str, Any]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
