@@ -1,9 +1,11 @@
 """Data: COCO-format files to batches."""
 
-from .coco import Category, CocoAnnotations, read_coco
+from .categories import Category
+from .coco import CocoAnnotations
 from .datamodule import DetectionDataModule
 from .dataset import CocoDataset, Sample
 from .layouts import SplitPaths
+from .reader import read_coco
 from .transforms import Augmentation, ImageSize
 from .warped_shapes import WarpedShapes
 

@@ -77,7 +77,7 @@ def _require_sections(path: Path, seen: set[str]) -> None:
     missing = [s for s in _SECTIONS if s not in seen]
     if missing:
         raise ValueError(
-            f"{path}: not a COCO annotation file. Expected an object with the lists {', '.join(_SECTIONS)}; it "
+            f"{path}: not a COCO annotation file. Expected the lists {', '.join(_SECTIONS)}; it "
             f"lacks {', '.join(missing)} and has {', '.join(sorted(seen)) or 'nothing'}."
         )
 

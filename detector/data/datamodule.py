@@ -18,18 +18,13 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from ..structures import Batch, NonNegativeInt, PositiveInt
-from .coco import (
-    CocoAnnotations,
-    OnBadBox,
-    OnBadImage,
-    drop_root_category,
-    read_coco,
-    require_same_categories,
-    require_unique_names,
-)
+from .categories import drop_root_category, require_same_categories, require_unique_names
+from .coco import CocoAnnotations
 from .collate import collate
 from .dataset import CocoDataset
+from .image_checks import CheckImages
 from .layouts import SplitFiles, SplitName, SplitPaths, find_split
+from .reader import OnBadBox, OnBadImage, read_coco
 from .samplers import EvaluationBatchSampler, TrainBatchSampler
 from .transforms import Augmentation, ImageSize
 
@@ -67,6 +62,7 @@ class DetectionDataModule(LightningDataModule):
         augmentation: Mapping[str, Any] | None = None,
         on_bad_box: OnBadBox = "error",
         on_bad_image: OnBadImage = "error",
+        check_images: CheckImages = "headers",
         drop_images_without_boxes: bool = False,
         group_by_aspect_ratio: bool = True,
         source: Source | None = None,
@@ -82,6 +78,7 @@ class DetectionDataModule(LightningDataModule):
         self._augmentation = Augmentation(augmentation) if augmentation else None
         self._on_bad_box = on_bad_box
         self._on_bad_image = on_bad_image
+        self._check_images = check_images
         self._drop_images_without_boxes = drop_images_without_boxes
         self._group_by_aspect_ratio = group_by_aspect_ratio
         self._source = source
@@ -92,14 +89,10 @@ class DetectionDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Generate the data where a source does that. Called once a machine, before `setup`."""
-        if self._source is not None:
-            if self.root is None:
-                raise ValueError("data.root is not set. Pass data.root=FOLDER to generate the data into.")
-            self.root = str(self._source.generate(Path(self.root)))
+        self._find_root()
 
     def setup(self, stage: str | None = None) -> None:
         """Read and check the annotations: of both splits for "fit", else of val alone. Idempotent."""
-        self.prepare_data()  # finds the data generated; makes them where a caller goes without Lightning
         if stage in (None, "fit") and self._train_set is None:
             train, val = drop_root_category([self._read("train"), self._read("val")])
             require_same_categories(train, val)
@@ -169,13 +162,22 @@ class DetectionDataModule(LightningDataModule):
 
     # --- parts
 
+    def _find_root(self) -> str | None:
+        """The dataset's folder; a source makes it unless it is there."""
+        if self._source is None:
+            return self.root
+        if self.root is None:
+            raise ValueError("data.root is not set. Pass data.root=FOLDER to generate the data into.")
+        return str(self._source.generate(Path(self.root)))
+
     def _read(self, split: SplitName) -> CocoAnnotations:
-        files: SplitFiles = find_split(split, root=self.root, paths=self._paths[split])
+        files: SplitFiles = find_split(split, root=self._find_root(), paths=self._paths[split])
         return read_coco(
             files.annotations,
             images_dir=files.images,
             on_bad_box=self._on_bad_box,
             on_bad_image=self._on_bad_image,
+            check=self._check_images,
         )
 
     def _make_train_set(self, annotations: CocoAnnotations) -> CocoDataset:
@@ -200,6 +202,8 @@ class DetectionDataModule(LightningDataModule):
     def _loader(
         self, dataset: CocoDataset, sampler: TrainBatchSampler | EvaluationBatchSampler
     ) -> DataLoader[Batch]:
+        if self.num_workers:
+            cv2.setNumThreads(0)  # before the fork: a child cannot stop the threads of its parent
         return DataLoader[Any](
             dataset,
             batch_sampler=sampler,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -20,9 +22,9 @@ _UPRIGHT = {
     7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
     8: lambda a: np.rot90(a, 1),
 }
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-# Formats whose cv2 decoder either fails or is right once the end of the file is there. Others go through PIL.
-_CV2_SAFE = (_JPEG, _PNG, b"BM")
+_JPEG, _JPEG_END, _PNG = b"\xff\xd8\xff", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
+_HEAD_BYTES = 4096  # holds the size of nearly every JPEG without EXIF
+_REMEDY = "restore it, or remove the image from the annotations."
 _EXIF_MARKS = (b"Exif\x00", b"eXIf", b"EXIF")
 
 
@@ -39,11 +41,82 @@ def read_image(path: Path, *, declared_size: tuple[int, int] | None) -> np.ndarr
     the fix where the file is missing, truncated, no image, or of another size.
     """
     try:
-        return decode_image(path.read_bytes(), declared_size=declared_size)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror or error}).") from None
+        return decode_image(_read_bytes(path), declared_size=declared_size)
     except ImageError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The (height, width) that the annotations of a file refer to.
+
+    `is_guess`: EXIF orientation is applied though it keeps the declared size, or none is declared.
+    """
+
+    size: tuple[int, int]
+    is_guess: bool
+
+
+def inspect_image(path: str, *, declared_size: tuple[int, int] | None, decode: bool) -> Inspection:
+    """What `read_image` will make of a file, from header and end or by decoding it. Raises ImageError."""
+    if not decode and (stored := _plain_jpeg_size(path)) is not None:
+        fitting_orientation(stored, 1, declared_size)
+        return Inspection(stored, is_guess=False)
+    content = _read_bytes(path)
+    if decode or not content.startswith((_JPEG, _PNG)) or not _has_end(content):
+        stored = _decode(content).shape[:2]
+    else:
+        stored = _pil_size(content)
+    found = exif_orientation(content)
+    used = fitting_orientation(stored, found, declared_size)
+    turns = used in (5, 6, 7, 8)
+    is_guess = used != 1 and not (turns and stored[0] != stored[1] and declared_size is not None)
+    return Inspection(stored[::-1] if turns else stored, is_guess)
+
+
+def _read_bytes(path: str | Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: Exception) -> ImageError:
+    if isinstance(error, FileNotFoundError | ValueError | NotADirectoryError):
+        return ImageError("no such file. Add it, or correct data.root or the file_name.")
+    return ImageError(f"cannot be read ({getattr(error, 'strerror', None) or error}).")
+
+
+def _plain_jpeg_size(path: str) -> tuple[int, int] | None:
+    """(height, width) of a complete JPEG without EXIF, from its first and last bytes; else None."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            head = file.read(_HEAD_BYTES)
+            if not head.startswith(_JPEG) or any(mark in head for mark in _EXIF_MARKS):
+                return None
+            file.seek(-2, os.SEEK_END)
+            if file.read(2) != _JPEG_END:
+                return None
+    except (OSError, ValueError) as error:
+        raise _unreadable(error) from None
+    at = 2
+    while at + 9 <= len(head) and head[at] == 0xFF:
+        marker, length = head[at + 1], int.from_bytes(head[at + 2 : at + 4])
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a start of frame
+            return int.from_bytes(head[at + 5 : at + 7]), int.from_bytes(head[at + 7 : at + 9])
+        at += 2 + length
+    return None
+
+
+def _pil_size(content: bytes) -> tuple[int, int]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content)) as image:
+                return image.height, image.width
+    except Exception as error:  # PIL raises nearly anything on a broken file
+        raise ImageError(f"cannot be decoded ({error}). The file is damaged: {_REMEDY}") from None
 
 
 def decode_image(content: bytes, *, declared_size: tuple[int, int] | None) -> np.ndarray:
@@ -90,8 +163,8 @@ def exif_orientation(content: bytes) -> int:
 def _decode(content: bytes) -> np.ndarray:
     """uint8 RGB as stored, EXIF not applied."""
     if not content:
-        raise ImageError("the file is empty. Restore it, or remove the image from the annotations.")
-    if content.startswith(_CV2_SAFE) and _has_end(content):
+        raise ImageError(f"the file is empty: {_REMEDY}")
+    if content.startswith((_JPEG, _PNG)) and _has_end(content):
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         try:
             decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
@@ -106,7 +179,7 @@ def _has_end(content: bytes) -> bool:
     """Whether the file ends as its format asks: cv2 decodes a truncated JPEG to half-grey without a word."""
     if content.startswith(_JPEG):
         # Compressed data holds no end marker. Padding after the end sends the file to PIL.
-        return content.endswith(b"\xff\xd9")
+        return content.endswith(_JPEG_END)
     if content.startswith(_PNG):
         return b"IEND" in content[-12:]
     return True
@@ -122,8 +195,7 @@ def _decode_strictly(content: bytes) -> np.ndarray:
                 return _to_rgb(image)
     except Exception as error:  # PIL raises nearly anything on a broken file
         raise ImageError(
-            f"cannot be decoded ({error}). The file is truncated or no image: restore it, or remove the "
-            "image from the annotations."
+            f"cannot be decoded ({error}). The file is truncated or no image: {_REMEDY}"
         ) from None
 
 
