@@ -54,8 +54,8 @@ def deform_conv2d(
     recorded = _is_recorded()  # then shapes may be symbols
     if not recorded:
         check_tensors(x, offset, weight, bias, mask)
-    kernel = (weight.shape[2], weight.shape[3])
-    offset_groups = offset.shape[1] // (2 * kernel[0] * kernel[1])
+    kernel = (int(weight.shape[2]), int(weight.shape[3]))  # torch.jit.trace gives shapes as tensors
+    offset_groups = int(offset.shape[1]) // (2 * kernel[0] * kernel[1])
     geometry = Geometry(kernel, pair(stride), pair(padding), pair(dilation), groups, offset_groups)
     if not recorded:
         check_shapes(x, offset, weight, bias, mask, geometry)
