@@ -29,7 +29,7 @@ _TWELVE = (
 _CLASS_COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 _MANY_CLASSES = 20  # more than this: the best and the worst half of it
 _ROWS_SPARED = "..."
-_NAME_WIDTH, _GAP = 12, 3  # what a name is folded to at least; what stands between two columns
+_NAME_WIDTH, _GAP = 24, 3  # what a name is folded to at least; what stands between two columns
 
 Row = tuple[str, ...]
 
@@ -51,14 +51,18 @@ def print_coco_metrics(
         ("By class", ("class", *_CLASS_COLUMNS), classes),
     ]
     for heading, header, rows in tables:
-        if not rows:
-            continue
-        if console.is_terminal:
-            console.print(_rich_table(heading, header, rows, width=console.width))
-        else:
-            console.print(_plain_table(heading, header, rows), markup=False, highlight=False, soft_wrap=True)
+        if rows:
+            print_table(heading, header, rows, console=console)
     for note in notes:
         console.print(Text(note, style="dim"), soft_wrap=True)
+
+
+def print_table(title: str, header: Row, rows: Sequence[Row], *, console: Console) -> None:
+    """Print rows of text, all columns but the first at the right. Terminal or not: as `print_coco_metrics`."""
+    if console.is_terminal:
+        console.print(_rich_table(title, header, rows, width=console.width))
+    else:
+        console.print(_plain_table(title, header, rows), markup=False, highlight=False, soft_wrap=True)
 
 
 def class_rows(
@@ -92,8 +96,9 @@ def _shown(value: float) -> str:
 def _rich_table(title: str, header: Row, rows: Sequence[Row], *, width: int) -> Table:
     """A table at most `width` wide: long names are folded, and the last columns left out, never a digit."""
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    name_width = min(widths[0], _NAME_WIDTH)
     fitting = [
-        c for c in range(1, len(header)) if _NAME_WIDTH + sum(w + _GAP for w in widths[1 : c + 1]) < width
+        c for c in range(1, len(header)) if name_width + sum(w + _GAP for w in widths[1 : c + 1]) < width
     ]
     columns = [0, *fitting]
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)

@@ -1,0 +1,106 @@
+"""Timings that can be compared: interleaved runs, medians, ratios of one run, and where they were taken."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+import torch
+import torchvision
+from torch.nn import functional as F
+
+from detector.ops import deform_conv2d
+
+# C3, C4, C5 of a ResNet at 800x1088, batch 2: (N, C, H, W)
+DEFORM_CONV_SHAPES = ((2, 128, 100, 136), (2, 256, 50, 68), (2, 512, 25, 34))
+
+Milliseconds = Mapping[str, float]
+
+
+def interleaved_medians(candidates: Mapping[str, Callable[[], object]], *, repeats: int) -> Milliseconds:
+    """Median time of each candidate in ms, taking turns so that a disturbance meets all of them; one warm-up."""
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for repeat in range(repeats + 1):
+        for name, run in candidates.items():
+            start = time.perf_counter()
+            run()
+            if repeat:
+                times[name].append(1000 * (time.perf_counter() - start))
+    return {name: median(values) for name, values in times.items()}
+
+
+def deform_conv_candidates(
+    shape: tuple[int, int, int, int], *, offset_std_px: float = 2.0
+) -> dict[str, Callable[[], object]]:
+    """Forward and backward of a 3x3 convolution that keeps the channels: plain, and deformable by each backend.
+
+    fp32, modulated, gradients of all inputs; offsets as spread as trained ones, since zero offsets flatter.
+    """
+    n, c, h, w = shape
+    random = torch.Generator().manual_seed(0)
+
+    def leaf(*size: int) -> torch.Tensor:
+        return torch.randn(size, generator=random).requires_grad_()
+
+    x, weight, bias, grad = leaf(*shape), leaf(c, c, 3, 3), leaf(c), leaf(*shape).detach()
+    offset = (leaf(n, 18, h, w).detach() * offset_std_px).requires_grad_()
+    mask = leaf(n, 9, h, w).detach().sigmoid().requires_grad_()
+
+    def plain() -> object:
+        return torch.autograd.grad(F.conv2d(x, weight, bias, padding=1), (x, weight, bias), grad)
+
+    def deformable(backend: str) -> object:
+        y = deform_conv2d(x, offset, weight, bias, mask, padding=1, backend=backend)
+        return torch.autograd.grad(y, (x, offset, weight, bias, mask), grad)
+
+    return {
+        "plain conv": plain,
+        "gather": lambda: deformable("gather"),
+        "torchvision": lambda: deformable("torchvision"),
+    }
+
+
+def markdown_comparison(rows: Mapping[str, Milliseconds], *, reference: str) -> str:
+    """A table of times with their ratio to `reference`, and a last row with the sums over all rows."""
+    names = list(next(iter(rows.values())))
+    total = {name: sum(times[name] for times in rows.values()) for name in names}
+    ratios = [name for name in names if name != reference]
+    header = ["", *(f"{name}, ms" for name in names), *(f"{name} / {reference}" for name in ratios)]
+    lines = [_row(header), _row(["---"] + ["---:"] * (len(header) - 1))]
+    for label, times in {**rows, "together": total}.items():
+        relative = [f"{times[name] / times[reference]:.2f}" for name in ratios]
+        lines.append(_row([label, *(f"{times[name]:.0f}" for name in names), *relative]))
+    return "\n".join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def environment() -> str:
+    """One line: processor, threads, versions, date."""
+    return (
+        f"{_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"torchvision {torchvision.__version__}, {datetime.date.today()}"
+    )
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def replace_section(document: Path, *, name: str, text: str) -> None:
+    """Puts `text` between `<!-- name:begin -->` and `<!-- name:end -->`, which the document must have once."""
+    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
+    content = document.read_text()
+    if content.count(begin) != 1 or content.count(end) != 1:
+        raise ValueError(f"{document} must hold the lines {begin.strip()} and {end}, each once.")
+    before, after = content.split(begin)[0], content.split(end)[1]
+    document.write_text(f"{before}{begin}\n{text}\n\n{end}{after}")

@@ -1,0 +1,29 @@
+"""`detector info` says what a model is made of."""
+
+from __future__ import annotations
+
+import pytest
+
+from detector.jobs import run_verb
+
+
+def _info(capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
+    assert run_verb("info", "detector.commands.info", overrides) == 0
+    return capsys.readouterr().out
+
+
+def test_a_regular_model_says_how_to_turn_deformable_layers_on(capsys: pytest.CaptureFixture[str]) -> None:
+    out = _info(capsys)
+    assert "Deformable layers: none" in out
+    assert "model.backbone.deform.stages=[3,4,5]" in out
+
+
+def test_parameters_and_deformable_layers_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    out = _info(capsys, "model.backbone.deform.stages=[5]", "model.backbone.frozen_stages=1", "num_classes=3")
+    total = next(line for line in out.splitlines() if line.startswith("total"))
+    # two layers of 512 channels, 27 offset and mask channels, 3 x 3
+    assert total.split()[-1] == f"{2 * (512 * 27 * 9 + 27):,}"
+    assert "Deformable layers: 2" in out
+    assert "backbone.layer4.1.conv2  512 to 512" in out
+    parameters, trained = (int(n.replace(",", "")) for n in total.split()[2:4])
+    assert parameters - trained == 64 * 3 * 7 * 7 + 2 * 64  # the stem
