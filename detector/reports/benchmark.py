@@ -13,7 +13,7 @@ import torch
 import torchvision
 from torch.nn import functional as F
 
-from detector.ops import deform_conv2d
+from detector.ops.deform_conv import Backend, deform_conv2d
 
 # C3, C4, C5 of a ResNet at 800x1088, batch 2: (N, C, H, W)
 DEFORM_CONV_SHAPES = ((2, 128, 100, 136), (2, 256, 50, 68), (2, 512, 25, 34))
@@ -22,7 +22,7 @@ Milliseconds = Mapping[str, float]
 
 
 def interleaved_medians(candidates: Mapping[str, Callable[[], object]], *, repeats: int) -> Milliseconds:
-    """Median time of each candidate in ms, taking turns so that a disturbance meets all of them; one warm-up."""
+    """Median time of each candidate in ms after a warm-up. They take turns: disturbances meet all of them."""
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for repeat in range(repeats + 1):
         for name, run in candidates.items():
@@ -36,7 +36,7 @@ def interleaved_medians(candidates: Mapping[str, Callable[[], object]], *, repea
 def deform_conv_candidates(
     shape: tuple[int, int, int, int], *, offset_std_px: float = 2.0
 ) -> dict[str, Callable[[], object]]:
-    """Forward and backward of a 3x3 convolution that keeps the channels: plain, and deformable by each backend.
+    """Forward and backward of a 3x3 convolution that keeps its channels: plain, deformable by each backend.
 
     fp32, modulated, gradients of all inputs; offsets as spread as trained ones, since zero offsets flatter.
     """
@@ -53,7 +53,7 @@ def deform_conv_candidates(
     def plain() -> object:
         return torch.autograd.grad(F.conv2d(x, weight, bias, padding=1), (x, weight, bias), grad)
 
-    def deformable(backend: str) -> object:
+    def deformable(backend: Backend) -> object:
         y = deform_conv2d(x, offset, weight, bias, mask, padding=1, backend=backend)
         return torch.autograd.grad(y, (x, offset, weight, bias, mask), grad)
 
@@ -97,7 +97,7 @@ def _processor() -> str:
 
 
 def replace_section(document: Path, *, name: str, text: str) -> None:
-    """Puts `text` between `<!-- name:begin -->` and `<!-- name:end -->`, which the document must have once."""
+    """Puts `text` between the lines `<!-- name:begin -->` and `<!-- name:end -->` of the document."""
     begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
     content = document.read_text()
     if content.count(begin) != 1 or content.count(end) != 1:
