@@ -46,6 +46,19 @@ def misfit(value: Any, annotation: Any, path: str) -> str | None:
     return None
 
 
+def fitted(value: Any, annotation: Any) -> Any:
+    """A value without mappings as `annotation` has it: a list as a tuple, 1 as 1.0. A misfit is unchanged."""
+    from pydantic import ValidationError
+
+    adapter = _adapter(annotation) if isinstance(value, list | int) else None
+    if adapter is None:
+        return value
+    try:
+        return adapter.validate_json(json.dumps(value), strict=True)
+    except ValidationError:
+        return value
+
+
 def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
     try:
         return _cached_adapter(annotation)
