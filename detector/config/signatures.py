@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
@@ -22,30 +22,30 @@ def schema_of(target: Callable[..., Any]) -> Schema:
     """What `target` can be called with. A parameter whose annotation is absent or cannot be read is Any."""
     parameters = inspect.signature(target).parameters.values()
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    hints = _hints(target)
+    namespaces = list(_namespaces(target))
     return Schema(
-        annotations={p.name: hints.get(p.name, Any) for p in named},
+        annotations={p.name: _evaluated(p.annotation, namespaces) for p in named},
         required=frozenset(p.name for p in named if p.default is p.empty),
         open=any(p.kind is p.VAR_KEYWORD for p in parameters),
     )
 
 
-def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+def _namespaces(target: Callable[..., Any]) -> Iterator[dict[str, Any]]:
+    """Where the names in the annotations of `target` may be defined, the likeliest first."""
     # A decorator (the shape checks of the tests are one) hides the function that knows its module's names.
     function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
-    try:
-        return get_type_hints(function, include_extras=True)
-    except (NameError, TypeError, AttributeError):
-        return _hints_one_by_one(function)
+    yield getattr(function, "__globals__", {})
+    for kind in getattr(target, "__mro__", (target,)):
+        yield vars(sys.modules[kind.__module__])
 
 
-def _hints_one_by_one(function: Any) -> dict[str, Any]:
-    namespace = vars(sys.modules.get(function.__module__, sys))
-    hints = {}
-    for name, annotation in getattr(function, "__annotations__", {}).items():
-        probe: Any = type("probe", (), {"__annotations__": {name: annotation}})
+def _evaluated(annotation: Any, namespaces: list[dict[str, Any]]) -> Any:
+    if annotation is inspect.Parameter.empty:
+        return Any
+    for namespace in namespaces:
+        holder: Any = type("holder", (), {"__annotations__": {"it": annotation}})
         try:
-            hints[name] = get_type_hints(probe, globalns=dict(namespace), include_extras=True)[name]
+            return get_type_hints(holder, globalns=namespace, include_extras=True)["it"]
         except (NameError, TypeError, AttributeError):
-            hints[name] = Any
-    return hints
+            continue
+    return Any

@@ -1,0 +1,166 @@
+"""Every YAML file in configs/ against the signatures that it configures."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from detector.cli import VERBS
+from detector.config import ConfigError, check, config_dir
+from detector.config.check import SPECIAL_KEYS, nodes
+from detector.config.plain import leniently_resolved
+from detector.config.signatures import schema_of
+from detector.config.targets import locate
+
+FILES = sorted(config_dir().rglob("*.yaml"))
+GROUP_FILES = [f for f in FILES if f.parent != config_dir() and f.parent.name != "hydra"]
+
+
+def composed(verb: str, *overrides: str) -> DictConfig:
+    """The configuration of a verb as its command gets it."""
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        cfg = compose(verb, overrides=list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    cfg = copy.deepcopy(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg
+
+
+def options(verb: str) -> Any:
+    return getattr(importlib.import_module(VERBS[verb].module), "Options", None)
+
+
+def plain(verb: str, *overrides: str) -> dict[str, Any]:
+    values, problems = leniently_resolved(composed(verb, *overrides))
+    assert not problems
+    return values
+
+
+def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from leaves(item, (*path, key))
+    elif path[-1] not in SPECIAL_KEYS:
+        yield path
+
+
+def parent(values: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    for key in path[:-1]:
+        values = values[key]
+    return values
+
+
+def misspelt(key: str) -> str:
+    return key[:-1] + key[-1] * 2
+
+
+# What has no value until the user gives it.
+MANDATORY = {"model/backbone/resnet": ["model.backbone.depth=18"]}
+
+
+def group_overrides(file: Path) -> tuple[str, list[str]]:
+    """The verb that uses the group of a file, and the overrides that choose it."""
+    group, choice = file.relative_to(config_dir()).parent.as_posix(), file.stem
+    overrides = [f"{group}={choice}", *MANDATORY.get(f"{group}/{choice}", [])]
+    for verb in VERBS:
+        try:
+            composed(verb, *overrides)
+        except HydraException:  # this verb has no such group
+            continue
+        return verb, overrides
+    raise AssertionError(f"no verb uses {file}")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_primary_configuration_is_right(verb: str) -> None:
+    check(composed(verb), options(verb))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_says_what_its_options_are(verb: str) -> None:
+    assert options(verb) is not None
+
+
+@pytest.mark.parametrize("file", GROUP_FILES, ids=lambda f: f.relative_to(config_dir()).as_posix())
+def test_choice_of_a_group_is_right(file: Path) -> None:
+    verb, overrides = group_overrides(file)
+    check(composed(verb, *overrides), options(verb))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_configured_parameter_has_an_annotation_that_can_be_read(verb: str) -> None:
+    for path, node in nodes(plain(verb)):
+        target, _ = locate(node)
+        if not node["_target_"].startswith("detector."):
+            continue
+        annotations = schema_of(target).annotations
+        blind = [key for key in node if key not in SPECIAL_KEYS and annotations[key] is Any]
+        assert not blind, f"{path}: {node['_target_']} does not say what {blind} may be"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_typo_in_every_key_gets_the_right_suggestion(verb: str) -> None:
+    values = plain(verb)
+    schema = options(verb)
+    for path in leaves(values):
+        if "augmentation" in path[:-1] and path[-2] == "augmentation":
+            continue  # its keys are the user's own names
+        wrong = copy.deepcopy(values)
+        inner = parent(wrong, path)
+        inner[misspelt(path[-1])] = inner.pop(path[-1])
+        with pytest.raises(ConfigError) as raised:
+            check(OmegaConf.create(wrong), schema)
+        (problem,) = raised.value.problems
+        assert problem.startswith(".".join((*path[:-1], misspelt(path[-1]))))
+        assert problem.endswith(f"Did you mean {'.'.join(path)}?")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_value_is_checked(verb: str) -> None:
+    """No annotation takes a list of mappings."""
+    values = plain(verb)
+    for path in leaves(values):
+        wrong = copy.deepcopy(values)
+        parent(wrong, path)[path[-1]] = [{"nonsense": 1}]
+        with pytest.raises(ConfigError) as raised:
+            check(OmegaConf.create(wrong), options(verb))
+        assert raised.value.problems[0].startswith(".".join(path)), path
+
+
+def test_documented_choices_are_real() -> None:
+    """A comment `# a | b | c` beside an option lists values that the check accepts."""
+    for file in GROUP_FILES:
+        verb, overrides = group_overrides(file)
+        for line in file.read_text(encoding="utf-8").splitlines():
+            value, _, comment = line.partition("#")
+            words = comment.split("|")
+            if len(words) < 2 or ":" not in value:
+                continue
+            key = value.partition(":")[0].strip()
+            base = plain(verb, *overrides)
+            paths = [p for p in leaves(base) if p[-1] == key]
+            node = file.relative_to(config_dir()).parent.parts
+            (path,) = [p for p in paths if p[: len(node)] == node and len(p) == len(node) + 1] or paths[:1]
+            for word in words:
+                choice = word.strip().split(",")[0].split(" ")[0]
+                if not choice.replace("-", "").replace("_", "").isalnum() or choice == "a":
+                    continue
+                changed = copy.deepcopy(base)
+                parent(changed, path)[path[-1]] = OmegaConf.create(f"x: {choice}").x
+                check(OmegaConf.create(changed), options(verb))
+
+
+def test_no_file_in_the_repository_has_an_equals_sign_in_its_name() -> None:
+    root = Path(__file__).resolve().parents[1]
+    folders = [root / name for name in ("configs", "detector", "docs", "scripts", "tests")]
+    assert not [f for folder in folders for f in folder.rglob("*=*")]

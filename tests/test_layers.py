@@ -1,0 +1,120 @@
+"""Dependencies point down only, and each heavy package has its places: read from the imports."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "detector"
+
+# A layer may import those before it, not its siblings on the same line nor those after.
+LAYERS = [
+    {"structures"},
+    {"ops"},
+    {"layers"},
+    {"backbones", "necks", "heads", "data", "evaluation"},
+    {"models"},
+    {"training", "reports"},
+    {"config"},
+    {"commands"},
+    {"jobs"},
+    {"cli"},
+    {"__main__"},
+]
+# Who may import a package; the others of the table of dependencies are free.
+PLACES = {
+    "hydra": {"config", "commands", "jobs"},
+    "omegaconf": {"config", "commands", "jobs", "cli"},
+    "lightning": {"data", "training", "commands"},
+    "albumentations": {"data"},
+    "pycocotools": {"evaluation"},
+    "pydantic": {"config"},
+    "rich": {"data", "training", "reports", "commands"},
+    "tensorboard": {"training"},
+}
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+IMPORT_NAMES = {
+    "hydra-core": "hydra",
+    "opencv-python-headless": "cv2",
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "annotated-types": "annotated_types",
+}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def layer(module: Path) -> str:
+    """The first part below the package: detector/heads/fcos.py and detector/heads are "heads"."""
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(module: Path, root: Path = PACKAGE) -> Iterator[str]:
+    """Dotted names of the modules that `module` imports, wherever in it, relative ones made absolute."""
+    package = (root.name, *module.relative_to(root).parts[:-1])
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            name = ".".join([*base, *filter(None, [node.module])])
+            yield name
+            if name == "detector":  # from detector import heads
+                yield from (f"{name}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(PACKAGE)))
+def test_module_imports_only_lower_layers(module: Path) -> None:
+    if module == PACKAGE / "__init__.py":
+        assert list(imports(module)) == [], "`import detector` stays instant"
+        return
+    mine = layer(module)
+    for name in imports(module):
+        top, _, rest = name.partition(".")
+        imported = rest.partition(".")[0]
+        if top == "detector" and imported in RANK and imported != mine:
+            assert RANK[imported] < RANK[mine], f"{mine} must not import {name}"
+
+
+@pytest.mark.parametrize("package", PLACES)
+def test_package_is_imported_in_its_places_only(package: str) -> None:
+    importers = {layer(m) for m in MODULES if any(n.partition(".")[0] == package for n in imports(m))}
+    assert importers <= PLACES[package]
+
+
+def test_every_folder_has_its_layer() -> None:
+    found = {layer(module) for module in MODULES} - {"__init__"}
+    assert found <= set(RANK)
+
+
+def test_nobody_imports_scripts_or_tests() -> None:
+    for module in MODULES:
+        assert not {"scripts", "tests"} & {name.partition(".")[0] for name in imports(module)}, module
+
+
+def test_every_imported_package_is_a_declared_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = [re.split(r"[<>=\[]", requirement)[0] for requirement in project["dependencies"]]
+    declared = {IMPORT_NAMES.get(name, name) for name in names} | {"detector"}
+    for module in MODULES:
+        used = {name.partition(".")[0] for name in imports(module)} - set(sys.stdlib_module_names)
+        assert used <= declared, f"{module}: {used - declared} not in pyproject.toml"
+
+
+def test_rule_sees_a_wrong_import(tmp_path: Path) -> None:
+    """The reader of imports must find each form, or the rules above prove nothing."""
+    module = tmp_path / "detector" / "ops" / "bad.py"
+    module.parent.mkdir(parents=True)
+    module.write_text(
+        "import torch.nn\nfrom ..heads import fcos\nfrom . import boxes\nfrom detector import models\n"
+        "def f():\n    from detector.heads.fcos import FCOSHead\n"
+    )
+    assert {"torch.nn", "detector.heads", "detector.ops", "detector.models", "detector.heads.fcos"} <= set(
+        imports(module, tmp_path / "detector")
+    )
