@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -15,12 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.core.hydra_config import HydraConfig
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
 from rich.console import Console
 
 from detector.commands.parts import build_data, build_model
+from detector.commands.resume import (
+    require_free,
+    require_same_classes,
+    require_same_model,
+    task_overrides,
+    what_is_kept,
+)
 from detector.config import build, resolved
 from detector.data import DetectionDataModule
 from detector.evaluation import CocoEvaluator, CocoMetrics
@@ -69,96 +74,36 @@ def run(cfg: DictConfig) -> None:
     """Train, validate, and print the COCO table of the best checkpoint. All files go to `cfg.output_dir`.
 
     Raises:
-        ValueError: output_dir holds another run, the data or the checkpoint to resume does not fit, a loss is
-        not
-            finite.
+        ValueError: output_dir holds another run, data or checkpoint do not fit, a loss is not finite.
     """
     config = resolved(cfg)
     options: TrainingOptions = build(cfg.training)
     output_dir = Path(cfg.output_dir)
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:  # other devices' processes start when files are there
         require_free(output_dir, resume=options.resume)
-    if options.resume is not None:
-        say_differences(options.resume, config)
-    seed_everything(cfg.seed, workers=True, verbose=False)
+    resumed = None if options.resume is None else load_checkpoint(options.resume)
+    changes = [] if resumed is None else require_same_model(resumed, config, max_epochs=options.max_epochs)
 
     data = build_data(cfg)
     data.prepare_data()
     data.setup("fit")
-    if options.resume is not None:
-        require_resumable(options, class_names=data.class_names)
+    if resumed is not None:
+        require_same_classes(resumed, data.class_names)
     record = ModelRecord(class_names=data.class_names, category_ids=data.category_ids, config=config)
     checkpoints = Checkpoints(output_dir)
     log = RunLog(display=choose_display(options), checkpoints=checkpoints)
     trainer = build_trainer(options, output_dir=output_dir, callbacks=[checkpoints, log])
+    seed_everything(cfg.seed, workers=True, verbose=False)  # here: generating data must not change the model
     module = build_module(cfg, options=options, data=data, trainer=trainer, record=record)
 
     if trainer.is_global_zero:
         write_record(output_dir, config=config, fingerprint=data.fingerprint)
         print_plan(module, data=data, output_dir=output_dir)
+        for change in changes:
+            say(f"changed since {options.resume}: {change}")
     fit(trainer, module, data=data, checkpoints=checkpoints, resume=options.resume)
     if trainer.is_global_zero:
         report(checkpoints)
-
-
-def require_free(output_dir: Path, *, resume: str | None) -> None:
-    """Raise ValueError where a run would overwrite another one, unless it goes on with it."""
-    present = [
-        name for name in ("checkpoints", "metrics.json", "metrics.csv") if (output_dir / name).exists()
-    ]
-    continues = resume is not None and output_dir.resolve() in Path(resume).resolve().parents
-    if present and not continues:
-        last = output_dir / "checkpoints" / "last.ckpt"
-        go_on = f" or go on with it (training.resume={last})" if last.is_file() else ""
-        raise ValueError(
-            f"output_dir={output_dir} already holds a run ({', '.join(present)}). Choose another output_dir, "
-            f"remove it{go_on}."
-        )
-
-
-def say_differences(resume: str, config: dict[str, Any]) -> None:
-    """Print what is configured otherwise than in the checkpoint that the run goes on from.
-
-    Raises:
-        ValueError: the model or the kind of optimiser is another, so that the saved state has no place.
-    """
-    before = flattened(load_checkpoint(resume).config)
-    now = flattened(config)
-    ignored = ("output_dir", "name", "training.resume")
-    changed = {
-        key: f"{key}: {before.get(key)} -> {now.get(key)}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in ignored
-    }
-    fatal = [
-        text
-        for key, text in changed.items()
-        if (key.startswith("model.") and key != "model.backbone.weights")
-        or key == "optimizer._target_"
-        or (key == "training.ema_decay" and None in (before.get(key), now.get(key)))
-    ]
-    if fatal:
-        raise ValueError(
-            f"training.resume={resume} was trained with another configuration: {'; '.join(fatal)}. "
-            "Repeat its overrides (overrides.txt beside its checkpoints), or start a new run."
-        )
-    for text in changed.values():
-        say(f"changed since {resume}: {text}")
-
-
-def require_resumable(options: TrainingOptions, *, class_names: tuple[str, ...]) -> None:
-    assert options.resume is not None
-    checkpoint = load_checkpoint(options.resume)
-    if checkpoint.class_names != class_names:
-        raise ValueError(
-            f"training.resume={options.resume} knows the classes {', '.join(checkpoint.class_names)}, the "
-            f"data has {', '.join(class_names)}. Go on with the data it was trained on."
-        )
-    if checkpoint.epoch >= options.max_epochs:
-        raise ValueError(
-            f"training.resume={options.resume} has finished {checkpoint.epoch} epochs, "
-            f"training.max_epochs={options.max_epochs} leaves nothing to do. Raise training.max_epochs."
-        )
 
 
 def build_module(
@@ -207,11 +152,10 @@ def choose_display(options: TrainingOptions) -> Display:
 
 def write_record(output_dir: Path, *, config: dict[str, Any], fingerprint: str) -> None:
     """config.yaml, overrides.txt and environment.json: what it takes to know, and to repeat, the run."""
-    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     facts = {**environment(), "data_fingerprint": fingerprint}
     texts = {
         "config.yaml": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
-        "overrides.txt": "".join(f"{override}\n" for override in overrides),
+        "overrides.txt": "".join(f"{override}\n" for override in task_overrides()),
         "environment.json": json.dumps(facts, indent=2, ensure_ascii=False) + "\n",
     }
     for name, text in texts.items():
@@ -251,22 +195,10 @@ def fit(
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C (exit code 1) and SIGTERM (exit code 0)
         if trainer.is_global_zero:
-            say(f"Interrupted in epoch {trainer.current_epoch + 1}. {kept(checkpoints)}", error=True)
+            say(f"Interrupted in epoch {trainer.current_epoch + 1}. {what_is_kept(checkpoints)}", error=True)
         sys.exit(143 if trainer.received_sigterm else 130)
     finally:
         signal.signal(signal.SIGINT, on_interrupt)
-
-
-def kept(checkpoints: Checkpoints) -> str:
-    """What an interrupted run leaves behind, and how to go on."""
-    if not checkpoints.last.is_file():
-        return "No epoch was finished: nothing is kept."
-    epoch = load_checkpoint(checkpoints.last).epoch
-    overrides = shlex.join(HydraConfig.get().overrides.task) if HydraConfig.initialized() else ""
-    return (
-        f"Kept: {checkpoints.last} (after epoch {epoch}). Go on from it with: detector train "
-        f"{overrides}{' ' if overrides else ''}training.resume={checkpoints.last}"
-    )
 
 
 def report(checkpoints: Checkpoints) -> None:
@@ -292,14 +224,3 @@ def report(checkpoints: Checkpoints) -> None:
 
 def say(text: str = "", *, error: bool = False) -> None:
     print(text, file=sys.stderr if error else sys.stdout, flush=True)
-
-
-def flattened(config: Any, path: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys."""
-    if not isinstance(config, dict) or not config:
-        return {path: config}
-    return {
-        key: value
-        for name, item in config.items()
-        for key, value in flattened(item, f"{path}.{name}" if path else str(name)).items()
-    }

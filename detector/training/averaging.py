@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ class WeightAverage(nn.Module, Generic[Model]):
         self.decay = decay
         self.updates = 0
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> WeightAverage[Model]:
         return self  # Always in evaluation mode, whatever the module around it does.
 
     @torch.no_grad()

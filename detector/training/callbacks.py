@@ -44,7 +44,7 @@ class Checkpoints(Callback):
     def _take_best(self, module: DetectionModule) -> bool:
         if module.metrics is None or module.validated_epoch != module.current_epoch:
             return False
-        if self.best_ap is not None and self.best_ap >= module.metrics.AP:
+        if self.best_ap is not None and self.best_ap > module.metrics.AP:
             return False
         self.best_ap, self.best_epoch = module.metrics.AP, module.current_epoch + 1
         return True
@@ -73,7 +73,7 @@ class RunLog(Callback):
         self._display = display
         self._checkpoints = checkpoints
         self._path = checkpoints.output_dir / "metrics.csv"
-        self._rows: list[dict[str, float]] = []
+        self._rows: list[dict[str, int | float]] = []
         self._pace = Pace()
         self._sums: dict[str, Tensor] = {}
         self._batches = 0
@@ -95,7 +95,7 @@ class RunLog(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        losses = {"loss": outputs["loss"].detach(), **outputs["losses"]}
+        losses: dict[str, Tensor] = outputs["losses"]
         for name, value in losses.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
         self._batches += 1
@@ -209,7 +209,7 @@ def _max_epochs(trainer: Trainer) -> int:
     return trainer.max_epochs
 
 
-def _write_rows(path: Path, rows: list[dict[str, float]]) -> None:
+def _write_rows(path: Path, rows: list[dict[str, int | float]]) -> None:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")
@@ -217,7 +217,7 @@ def _write_rows(path: Path, rows: list[dict[str, float]]) -> None:
         writer.writerows(rows)
 
 
-def _read_rows(path: Path, *, epochs: int) -> list[dict[str, float]]:
+def _read_rows(path: Path, *, epochs: int) -> list[dict[str, int | float]]:
     """The rows of the first epochs, empty cells left out."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]

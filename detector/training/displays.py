@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -40,20 +40,27 @@ class EpochReport:
     is_best: bool
 
 
-class Display(Protocol):
-    """Shows a run. `step` takes a function because a report costs a wait for the device: ask only to show
-    it."""
+class Display(ABC):
+    """Shows a run."""
 
-    def step(self, number: int, steps: int, report: Callable[[], StepReport]) -> None: ...
+    @abstractmethod
+    def step(self, number: int, steps: int, report: Callable[[], StepReport]) -> None:
+        """Batch `number` of `steps` is done. Calling `report` waits for the device: only to show it."""
 
-    def validating(self, number: int, batches: int) -> None: ...
+    @abstractmethod
+    def validating(self, number: int, batches: int) -> None:
+        """Batch `number` of a validation is done."""
 
-    def epoch(self, report: EpochReport) -> None: ...
+    @abstractmethod
+    def epoch(self, report: EpochReport) -> None:
+        """An epoch and its validation are done."""
 
-    def close(self) -> None: ...
+    @abstractmethod
+    def close(self) -> None:
+        """The run is over, or failed. May be called again."""
 
 
-class LineDisplay:
+class LineDisplay(Display):
     """One line every n batches and one an epoch, each `key value key value ...`, for log files and
     programs."""
 
@@ -75,7 +82,7 @@ class LineDisplay:
         pass
 
 
-class TerminalDisplay:
+class TerminalDisplay(Display):
     """A progress bar, and above it a table that grows by one row an epoch."""
 
     def __init__(self, console: Console) -> None:

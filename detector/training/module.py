@@ -142,7 +142,8 @@ class DetectionModule(LightningModule):
         self._log_losses("train", total, losses, batch)
         lr = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         self.log("train/lr", lr, batch_size=len(batch.indices))
-        return {"loss": total, "losses": {name: value.detach() for name, value in losses.items()}, "lr": lr}
+        named = {"loss": total, **losses}  # Lightning divides its "loss" by the number of accumulated batches
+        return {"loss": total, "losses": {name: value.detach() for name, value in named.items()}, "lr": lr}
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         if self.averaged is not None and self.global_step > self._averaged_step:
@@ -221,6 +222,10 @@ class DetectionModule(LightningModule):
             epoch=self.current_epoch + 1,
             step=self.global_step,
         )
+        # Checkpoints are written at the end of an epoch, which Lightning counts as completed a moment later.
+        # Left so, a resumed run would start the loader's workers with the images of the epoch before.
+        for progress in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
+            progress["completed"] = progress["processed"]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._averaged_step = checkpoint["global_step"]

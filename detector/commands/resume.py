@@ -1,0 +1,95 @@
+"""Going on with a run: what has to be as it was, what may change, and what is said about it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+
+from detector.training import Checkpoint, Checkpoints, load_checkpoint
+
+
+def require_free(output_dir: Path, *, resume: str | None) -> None:
+    """Raise ValueError where a run would overwrite another one, unless it goes on with it."""
+    present = [
+        name for name in ("checkpoints", "metrics.json", "metrics.csv") if (output_dir / name).exists()
+    ]
+    continues = resume is not None and output_dir.resolve() in Path(resume).resolve().parents
+    if present and not continues:
+        last = output_dir / "checkpoints" / "last.ckpt"
+        go_on = f" To go on with it: training.resume={last}." if last.is_file() else ""
+        raise ValueError(
+            f"output_dir={output_dir} already holds a run ({', '.join(present)}). Choose another output_dir "
+            f"or remove it.{go_on}"
+        )
+
+
+def require_same_model(checkpoint: Checkpoint, config: dict[str, Any], *, max_epochs: int) -> list[str]:
+    """What else is configured otherwise than in the checkpoint, one `key: before -> now` each.
+
+    Raises:
+        ValueError: nothing is left to train; or the model, the kind of optimiser or the use of an average
+            differs, so that the saved state has no place.
+    """
+    if checkpoint.epoch >= max_epochs:
+        raise ValueError(
+            f"training.resume={checkpoint.path} has finished {checkpoint.epoch} epochs, "
+            f"training.max_epochs={max_epochs} leaves nothing to do. Raise training.max_epochs."
+        )
+    before, now = flattened(checkpoint.config), flattened(config)
+    changed = [
+        key
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key not in ("output_dir", "name", "training.resume")
+    ]
+    texts = {key: f"{key}: {before.get(key)} -> {now.get(key)}" for key in changed}
+    misfits = [texts[key] for key in changed if _state_depends_on(key, {before.get(key), now.get(key)})]
+    if misfits:
+        raise ValueError(
+            f"training.resume={checkpoint.path} was trained otherwise: {'; '.join(misfits)}. "
+            "Repeat its overrides (overrides.txt beside its checkpoints), or start a new run."
+        )
+    return list(texts.values())
+
+
+def require_same_classes(checkpoint: Checkpoint, class_names: tuple[str, ...]) -> None:
+    """Raise ValueError unless label i means the same in the checkpoint and in the data."""
+    if checkpoint.class_names != class_names:
+        raise ValueError(
+            f"training.resume={checkpoint.path} knows the classes {', '.join(checkpoint.class_names)}, the "
+            f"data has {', '.join(class_names)}. Go on with the data it was trained on."
+        )
+
+
+def what_is_kept(checkpoints: Checkpoints) -> str:
+    """What an interrupted run leaves behind, and how to go on from it."""
+    if not checkpoints.last.is_file():
+        return "No epoch was finished, no checkpoint is kept."
+    epoch = load_checkpoint(checkpoints.last).epoch
+    overrides = [o for o in task_overrides() if not o.startswith("training.resume=")]
+    command = shlex.join(["detector", "train", *overrides, f"training.resume={checkpoints.last}"])
+    return f"Kept: {checkpoints.last}, after epoch {epoch}. To go on from it: {command}"
+
+
+def task_overrides() -> list[str]:
+    """The overrides of the command line, in order; none where the command was called from Python."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def flattened(config: Any, path: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys; lists as text, to be compared as a whole."""
+    if not isinstance(config, dict):
+        return {path: str(config) if isinstance(config, list) else config}
+    return {
+        key: value
+        for name, item in config.items()
+        for key, value in flattened(item, f"{path}.{name}" if path else str(name)).items()
+    }
+
+
+def _state_depends_on(key: str, values: set[Any]) -> bool:
+    if key == "training.ema_decay":
+        return None in values
+    return key == "optimizer._target_" or (key.startswith("model.") and key != "model.backbone.weights")

@@ -1,0 +1,235 @@
+"""`detector train` as a whole, on a tiny dataset."""
+
+from __future__ import annotations
+
+import csv
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from detector.commands.inference import evaluate_checkpoint
+from detector.commands.parts import restore_model
+from detector.evaluation import CocoEvaluator
+from detector.models import Detector
+from detector.training import DetectionModule, NonFiniteLossError, load_checkpoint
+from tests.training.tiny import run_training, write_dataset
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def finished(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two epochs with a moving average, its lines in printed.txt."""
+    return run_training(dataset, tmp_path_factory.mktemp("runs") / "finished", "training.ema_decay=0.9")
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    states = [load_checkpoint(run / "checkpoints" / "last.ckpt").state_dict for run in (a, b)]
+    return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_everything_lies_in_the_output_dir_and_nothing_else(finished: Path) -> None:
+    files = {
+        str(p.relative_to(finished))
+        for p in finished.rglob("*")
+        if p.is_file() and "tensorboard" not in str(p)
+    }
+    assert files == {
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "config.yaml",
+        "environment.json",
+        "metrics.csv",
+        "metrics.json",
+        "overrides.txt",
+        "predictions.json",
+    }
+    assert [p.name.split(".")[0] for p in (finished / "tensorboard").iterdir()] == ["events"]
+
+
+def test_checkpoint_knows_original_classes_and_config(finished: Path) -> None:
+    checkpoint = load_checkpoint(finished / "checkpoints" / "best.ckpt")
+    assert dict(zip(checkpoint.category_ids, checkpoint.class_names, strict=True)) == {3: "disc", 7: "square"}
+    assert checkpoint.config == yaml.safe_load((finished / "config.yaml").read_text())
+
+
+def test_checkpoint_holds_the_metrics_of_its_validation(finished: Path) -> None:
+    checkpoint = load_checkpoint(finished / "checkpoints" / "best.ckpt")
+    stored = json.loads((finished / "metrics.json").read_text())
+    assert checkpoint.metrics["val/AP50"] == pytest.approx(stored["AP50"], abs=1e-6)
+    assert {"val/loss", "val/loss_cls"} <= checkpoint.metrics.keys()
+
+
+def test_metrics_csv_has_one_row_an_epoch_with_both_losses_and_metrics(finished: Path) -> None:
+    assert [row["epoch"] for row in rows(finished)] == ["1", "2"]
+    assert all(float(row[name]) > 0 for row in rows(finished) for name in ("train/loss", "val/loss", "lr"))
+    assert "val/AP50" in rows(finished)[0]
+
+
+def test_predictions_have_original_ids(finished: Path) -> None:
+    results = json.loads((finished / "predictions.json").read_text())
+    assert {result["image_id"] for result in results} <= set(range(200, 206))
+    assert {result["category_id"] for result in results} <= {3, 7}
+    assert results
+
+
+def test_evaluating_the_best_checkpoint_gives_its_validation_again(finished: Path) -> None:
+    results, metrics, _ = evaluate_checkpoint(
+        str(finished / "checkpoints" / "best.ckpt"),
+        data_overrides={},
+        evaluator=CocoEvaluator,
+        accelerator="cpu",
+    )
+    assert metrics.to_dict() == json.loads((finished / "metrics.json").read_text())
+    assert results == json.loads((finished / "predictions.json").read_text())
+
+
+def test_evaluated_weights_are_the_average_not_the_trained_ones(finished: Path) -> None:
+    path = finished / "checkpoints" / "last.ckpt"
+    evaluated = restore_model(load_checkpoint(path)).state_dict()
+    trained = torch.load(path, weights_only=True)["state_dict"]
+    name = "head.classification_head.cls_logits.weight"
+    assert not torch.equal(evaluated[name], trained[f"model.{name}"])
+    assert torch.equal(evaluated[name], trained[f"averaged.model.{name}"])
+
+
+def test_no_network_is_touched(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError(f"network: {args}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    run = run_training(dataset, tmp_path / "run", "training.max_epochs=1")
+    evaluate_checkpoint(
+        str(run / "checkpoints" / "best.ckpt"), data_overrides={}, evaluator=CocoEvaluator, accelerator="cpu"
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    options = (f"data.num_workers={workers}", "training.ema_decay=0.9")
+    straight = run_training(dataset, tmp_path / "straight", *options)
+    with monkeypatch.context() as context:
+        context.setattr(DetectionModule, "on_train_epoch_start", _fail_in_second_epoch)
+        with pytest.raises(_StopHere):
+            run_training(dataset, tmp_path / "resumed", *options)
+    last = tmp_path / "resumed" / "checkpoints" / "last.ckpt"
+    resumed = run_training(dataset, tmp_path / "resumed", *options, f"training.resume={last}")
+    assert same_weights(straight, resumed)
+    assert [row["val/loss"] for row in rows(straight)] == [row["val/loss"] for row in rows(resumed)]
+
+
+class _StopHere(Exception):
+    pass
+
+
+def _fail_in_second_epoch(module: DetectionModule) -> None:
+    if module.current_epoch == 1:
+        raise _StopHere
+
+
+def test_finished_run_is_not_overwritten(dataset: Path, finished: Path) -> None:
+    with pytest.raises(ValueError, match="already holds a run"):
+        run_training(dataset, finished)
+
+
+def test_resuming_another_model_names_the_difference(dataset: Path, finished: Path, tmp_path: Path) -> None:
+    last = finished / "checkpoints" / "last.ckpt"
+    overrides = (f"training.resume={last}", "training.max_epochs=3", "model.head.num_convs=2")
+    with pytest.raises(ValueError, match=r"model\.head\.num_convs: 1 -> 2"):
+        run_training(dataset, tmp_path / "run", *overrides, "training.ema_decay=0.9")
+
+
+def test_resuming_a_finished_run_says_that_nothing_is_left(
+    dataset: Path, finished: Path, tmp_path: Path
+) -> None:
+    last = finished / "checkpoints" / "last.ckpt"
+    with pytest.raises(ValueError, match=r"finished 2 epochs.*Raise training\.max_epochs"):
+        run_training(dataset, tmp_path / "run", f"training.resume={last}", "training.ema_decay=0.9")
+
+
+def test_last_epoch_is_validated_whatever_the_interval(dataset: Path, tmp_path: Path) -> None:
+    run = run_training(
+        dataset, tmp_path / "run", "training.validate_every_n_epochs=2", "training.max_epochs=3"
+    )
+    assert [bool(row["val/AP"]) for row in rows(run)] == [False, True, True]
+
+
+def test_part_of_the_validation_is_scored_against_that_part(dataset: Path, tmp_path: Path) -> None:
+    run = run_training(
+        dataset,
+        tmp_path / "run",
+        "training.limit_val_batches=1",
+        "data.val_batch_size=2",
+        "training.max_epochs=1",
+    )
+    results = json.loads((run / "predictions.json").read_text())
+    assert {result["image_id"] for result in results} <= {200, 201}
+
+
+def test_accumulated_batches_scale_the_rate_and_the_steps(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_training(
+        dataset,
+        tmp_path / "run",
+        "training.accumulate_batches=2",
+        "data.batch_size=2",
+        "optimizer.lr=0.01",
+        "optimizer.reference_batch_size=2",
+    )
+    assert "learning rate: 0.02 = optimizer.lr 0.01 x 4 images a step" in capsys.readouterr().out
+    assert [row["step"] for row in rows(run)] == ["2", "4"]
+
+
+def test_non_finite_loss_names_term_step_and_images(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = Detector.loss
+
+    def broken(model: Detector, batch: Any) -> dict[str, torch.Tensor]:
+        return {**loss(model, batch), "loss_box": torch.tensor(float("nan"))}
+
+    monkeypatch.setattr(Detector, "loss", broken)
+    with pytest.raises(NonFiniteLossError) as caught:
+        run_training(dataset, tmp_path / "run", "data.batch_size=8")
+    text = str(caught.value)
+    assert "epoch 1, step 1: loss_box is nan" in text
+    assert "loss_cls" not in text
+    assert all(str(image_id) in text for image_id in range(100, 108))
+
+
+def test_interrupted_run_says_what_is_kept(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(module: DetectionModule) -> None:
+        if module.current_epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(DetectionModule, "on_train_epoch_start", interrupt)
+    with pytest.raises(SystemExit) as caught:
+        run_training(dataset, tmp_path / "run")
+    assert caught.value.code == 130
+    said = capsys.readouterr().err
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert f"Kept: {last}, after epoch 1." in said
+    assert f"training.resume={last}" in said
+
+
+def test_same_seed_gives_the_same_weights(dataset: Path, finished: Path, tmp_path: Path) -> None:
+    assert same_weights(finished, run_training(dataset, tmp_path / "again", "training.ema_decay=0.9"))

@@ -1,0 +1,128 @@
+"""Checkpoint files: what is in them, and what is said about those that are none."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from detector.training import ModelRecord, load_checkpoint
+from detector.training.checkpoint import AtomicCheckpointIO, describe_checkpoint, save_atomically
+from detector.training.files import write_atomically
+
+RECORD = ModelRecord(
+    class_names=("cat", "dog"), category_ids=(3, 7), config={"seed": 1, "model": {"depth": 18}}
+)
+
+
+def content(weights: str = "model.") -> dict[str, Any]:
+    return {
+        "state_dict": {
+            "model.w": torch.arange(100_000.0),
+            "averaged.model.w": torch.ones(2),
+            "averaged._extra_state": {"updates": 3},
+        },
+        "detector": describe_checkpoint(RECORD, weights=weights, metrics={"val/AP": 0.5}, epoch=2, step=10),
+    }
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    save_atomically(content(), tmp_path / "checkpoints" / "best.ckpt")
+    return tmp_path / "checkpoints" / "best.ckpt"
+
+
+def test_round_trip(path: Path) -> None:
+    checkpoint = load_checkpoint(path)
+    assert (checkpoint.class_names, checkpoint.category_ids) == (("cat", "dog"), (3, 7))
+    assert checkpoint.config == RECORD.config
+    assert (checkpoint.metrics, checkpoint.epoch, checkpoint.step) == ({"val/AP": 0.5}, 2, 10)
+    assert list(checkpoint.state_dict) == ["w"]
+    assert torch.equal(checkpoint.state_dict["w"], torch.arange(100_000.0))
+
+
+def test_averaged_weights_are_the_ones_read_where_they_were_evaluated(tmp_path: Path) -> None:
+    save_atomically(content(weights="averaged.model."), tmp_path / "a.ckpt")
+    state = load_checkpoint(tmp_path / "a.ckpt").state_dict
+    assert list(state) == ["w"]
+    assert torch.equal(state["w"], torch.ones(2))
+
+
+def test_file_holds_plain_containers_only(path: Path) -> None:
+    assert torch.load(path, weights_only=True)["detector"]["class_names"] == ["cat", "dog"]
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no such file.*checkpoints/best\.ckpt"):
+        load_checkpoint(tmp_path / "none.ckpt")
+
+
+def test_folder_of_a_run_names_the_file_to_pass(path: Path) -> None:
+    with pytest.raises(ValueError, match=f"a folder.*Pass {path}"):
+        load_checkpoint(path.parent.parent)
+
+
+@pytest.mark.parametrize("kept", [0, 1000, 200_000])
+def test_cut_off_file(path: Path, kept: int) -> None:
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ValueError, match="cut off"):
+        load_checkpoint(path)
+
+
+def test_file_that_is_no_torch_file(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(ValueError, match="not a torch file"):
+        load_checkpoint(tmp_path / "notes.txt")
+
+
+def test_weights_without_a_record_are_sent_to_the_backbone(tmp_path: Path) -> None:
+    torch.save({"conv1.weight": torch.ones(3)}, tmp_path / "resnet18.pth")
+    with pytest.raises(ValueError, match=r"model\.backbone\.weights="):
+        load_checkpoint(tmp_path / "resnet18.pth")
+
+
+class Exploit:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("exploited",)
+
+
+def test_file_with_code_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"detector": Exploit()}, tmp_path / "bad.ckpt")
+    with pytest.raises(ValueError, match="could run code"):
+        load_checkpoint(tmp_path / "bad.ckpt")
+    assert not (tmp_path / "exploited").exists()
+
+
+def test_checkpoint_of_another_format_names_both(tmp_path: Path) -> None:
+    other = content()
+    other["detector"]["format"] = 99
+    save_atomically(other, tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match="format 99, this version reads 1"):
+        load_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_failed_write_leaves_the_old_file_and_no_litter(path: Path) -> None:
+    before = path.read_bytes()
+
+    def fail(temporary: Path) -> None:
+        temporary.write_bytes(b"half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, fail)
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == ["best.ckpt"]
+
+
+def test_lightning_writes_beside_the_file_not_through_tmpdir(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renames: list[tuple[Path, Path]] = []
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: (renames.append((Path(a), Path(b))), replace(a, b)))
+    AtomicCheckpointIO().save_checkpoint(content(), path)
+    assert [(a.parent, b) for a, b in renames] == [(path.parent, path)]

@@ -1,0 +1,79 @@
+"""A dataset and a model small enough to train in a test, and runs of the whole command on them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from detector.commands import train
+from detector.config import check, config_dir
+
+SIZE = 64
+CLASSES = {7: "square", 3: "disc"}  # ids sparse and unordered, as real files have them
+
+
+def write_dataset(root: Path, *, train_images: int = 8, val_images: int = 6, seed: int = 0) -> Path:
+    """Grey noise with one or two bright squares and discs; image ids start at 100 (train) and 200 (val)."""
+    rng = np.random.default_rng(seed)
+    (root / "images").mkdir(parents=True)
+    for split, count, first_id in (("train", train_images, 100), ("val", val_images, 200)):
+        images, annotations = [], []
+        for image_id in range(first_id, first_id + count):
+            name = f"{split}{image_id}.png"
+            picture = rng.integers(0, 90, (SIZE, SIZE, 3), dtype=np.uint8)
+            for corner in ((2, 2), (34, 34))[: rng.integers(1, 3)]:
+                category = int(rng.choice([*CLASSES]))
+                box = _draw(picture, corner, int(rng.integers(16, 26)), category)
+                annotations.append(
+                    {"id": len(annotations), "image_id": image_id, "category_id": category, "bbox": box}
+                )
+            cv2.imwrite(str(root / "images" / name), picture)
+            images.append({"id": image_id, "file_name": name, "width": SIZE, "height": SIZE})
+        categories = [{"id": number, "name": name} for number, name in CLASSES.items()]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (root / f"{split}.json").write_text(json.dumps(content))
+    return root
+
+
+def _draw(picture: np.ndarray, corner: tuple[int, int], side: int, category: int) -> list[int]:
+    x, y = corner
+    if CLASSES[category] == "square":
+        cv2.rectangle(picture, (x, y), (x + side - 1, y + side - 1), (230, 230, 230), -1)
+    else:
+        cv2.circle(picture, (x + side // 2, y + side // 2), side // 2, (230, 230, 230), -1)
+    return [x, y, side, side]
+
+
+def tiny_config(root: Path, output_dir: Path, *overrides: str) -> DictConfig:
+    """configs/train.yaml for the dataset in `root`: two epochs of two batches with a thin FCOS R18."""
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return compose(
+            "train",
+            overrides=[
+                "data=coco",
+                f"data.root={root}",
+                f"data.image_size.shorter={SIZE}",
+                f"data.image_size.longer={SIZE}",
+                "data.num_workers=0",
+                "model.neck.out_channels=32",
+                "model.head.num_convs=1",
+                "training.max_epochs=2",
+                "training.accelerator=cpu",
+                "name=tiny",
+                f"output_dir={output_dir}",
+                *overrides,
+            ],
+        )
+
+
+def run_training(root: Path, output_dir: Path, *overrides: str) -> Path:
+    """Check and train, as the command line does. Returns `output_dir`."""
+    cfg = tiny_config(root, output_dir, *overrides)
+    check(cfg, train.Options)
+    train.run(cfg)
+    return output_dir
