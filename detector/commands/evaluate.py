@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig
 
 from detector.config import build, resolved
-from detector.evaluation import CocoEvaluator, CocoMetrics, read_ground_truth, read_results, write_metrics
+from detector.evaluation import (
+    CocoEvaluator,
+    CocoMetrics,
+    read_ground_truth,
+    read_results,
+    write_metrics,
+    write_predictions,
+)
 from detector.reports import print_coco_metrics
 from detector.structures import NonNegativeInt, PositiveInt
 
@@ -44,6 +51,7 @@ class Options:
     predictions: str | None = None
     annotations: str | None = None
     data: DataOverrides = field(default_factory=DataOverrides)
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
 
 
 def run(cfg: DictConfig) -> None:
@@ -55,10 +63,22 @@ def run(cfg: DictConfig) -> None:
     plain = resolved(cfg)
     _require_one_subject(plain)
     output_dir = Path(plain["output_dir"])
+    if (output_dir / "checkpoints").exists():
+        raise ValueError(
+            f"output_dir={output_dir} is a training run, whose metrics would be lost. Choose another."
+        )
     if plain["checkpoint"] is None:
         metrics, title = _evaluate_file(plain)
     else:
-        metrics, title = _evaluate_checkpoint(plain, output_dir)
+        from detector.commands.inference import evaluate_checkpoint  # heavy, and not needed for a file
+
+        results, metrics, title = evaluate_checkpoint(
+            plain["checkpoint"],
+            data_overrides=given(plain["data"]),
+            evaluator=build(plain["evaluation"]),
+            accelerator=plain["accelerator"],
+        )
+        write_predictions(output_dir / "predictions.json", results)
     write_metrics(output_dir / "metrics.json", metrics.to_dict())
     print_coco_metrics(metrics, title=title, complete_in=str(output_dir / "metrics.json"))
     print(f"Written to {output_dir}")
@@ -101,7 +121,3 @@ def _evaluate_file(plain: dict[str, Any]) -> tuple[CocoMetrics, str]:
     evaluator = make_evaluator(read_ground_truth(annotations), source=str(annotations))
     results = read_results(predictions)
     return evaluator.evaluate(results, source=str(predictions)), f"{predictions} against {annotations}"
-
-
-def _evaluate_checkpoint(plain: dict[str, Any], output_dir: Path) -> tuple[CocoMetrics, str]:
-    raise NotImplementedError

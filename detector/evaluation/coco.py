@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -79,7 +79,7 @@ class CocoEvaluator:
         """The keys of `per_class`, in the order of the category ids."""
         return self._truth.class_names
 
-    def evaluate(self, results: list[dict[str, Any]], *, source: str = "results") -> CocoMetrics:
+    def evaluate(self, results: Sequence[Any], *, source: str = "results") -> CocoMetrics:
         """The metrics of results with original ids. No results give zeros.
 
         The order of the rows matters only between equal scores of one class in one image: there the earlier
@@ -103,7 +103,7 @@ class CocoEvaluator:
             },
         )
 
-    def _rows(self, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _rows(self, results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Results as pycocotools annotations: by image, best score first, ties as given; numbered from 1."""
         images, categories = self._truth.image_numbers, self._truth.category_numbers
         rows = [

@@ -84,7 +84,7 @@ class ResultCollector:
         self._by_index.clear()
 
 
-def read_results(path: Path) -> list[dict[str, Any]]:
+def read_results(path: Path) -> list[Any]:
     """The list in a results file. `check_results` (called by the evaluator) looks at its entries."""
     data = load_json(path, what="a list of COCO results")
     if not isinstance(data, list):

@@ -125,7 +125,7 @@ def test_detections_in_a_crowd_do_not_count() -> None:
     )
 
 
-@pytest.mark.parametrize("image_ids", [("a", "b"), (3, "3"), (0, -4), (1.5, True), (None, "")])
+@pytest.mark.parametrize("image_ids", [("a", "b"), (3, "3"), (0, -4), (1.5, True), (1, True), (None, "")])
 def test_image_ids_may_be_any_scalar(image_ids: tuple[Any, Any]) -> None:
     text = json.dumps(ground_truth())
     truth = json.loads(

@@ -1,0 +1,96 @@
+"""A checkpoint at work: its detections on a dataset, scored as its training scored them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from lightning import Fabric
+from rich.console import Console
+from rich.progress import track
+
+from detector.commands.parts import build_data, restore_model
+from detector.data import DetectionDataModule
+from detector.evaluation import CocoEvaluator, CocoMetrics, ResultCollector
+from detector.training import Checkpoint, Validation, load_checkpoint
+
+
+def evaluate_checkpoint(
+    path: str,
+    *,
+    data_overrides: dict[str, Any],
+    evaluator: Callable[..., CocoEvaluator],
+    accelerator: str,
+) -> tuple[list[dict[str, Any]], CocoMetrics, str]:
+    """Results and metrics on the validation images, and a line that says of what on what.
+
+    On the same device and with the same batch size these are the numbers of the training's own validation.
+
+    Raises:
+        ValueError: no such checkpoint or data, or data with other classes.
+    """
+    checkpoint = load_checkpoint(path)
+    data = build_data({"data": data_config(checkpoint.config["data"], data_overrides)})
+    data.prepare_data()
+    data.setup("validate")
+    source = data.val_set.annotations.path
+    require_same_classes(checkpoint, data.class_names, where=str(source))
+    validation = Validation(
+        ground_truth=data.val_set.ground_truth(),
+        evaluator=evaluator,
+        image_id=data.val_set.image_id,
+        category_ids=data.category_ids,
+    )
+    predict(checkpoint, data, validation.collector, accelerator=accelerator)
+    results, metrics = validation.score()
+    return results, metrics, f"{path} (epoch {checkpoint.epoch}) on {source}"
+
+
+def data_config(trained: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """The data of the training with other values where `overrides` (nested) has some."""
+    merged = {**trained, **overrides}
+    if "val" in overrides:
+        trained_paths = trained.get("val") or {"_target_": "detector.data.SplitPaths"}
+        merged["val"] = {**trained_paths, **overrides["val"]}
+        merged["source"] = None  # a file is named: nothing has to be generated
+    return merged
+
+
+def require_same_classes(checkpoint: Checkpoint, class_names: tuple[str, ...], *, where: str) -> None:
+    """Raise ValueError unless label i means the same in both. Category ids may differ."""
+    if checkpoint.class_names == class_names:
+        return
+    missing = [name for name in checkpoint.class_names if name not in class_names]
+    unknown = [name for name in class_names if name not in checkpoint.class_names]
+    differences = [
+        f"{what}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}."
+        for what, names in (("Only the checkpoint has", missing), ("Only the data has", unknown))
+        if names
+    ] or [f"The order by category id differs: {', '.join(checkpoint.class_names)} in the checkpoint."]
+    raise ValueError(
+        f"{where}: its {len(class_names)} classes are not the {len(checkpoint.class_names)} that "
+        f"{checkpoint.path} was trained on. {' '.join(differences)} "
+        "Evaluate on data with the same categories in the same order."
+    )
+
+
+def predict(
+    checkpoint: Checkpoint, data: DetectionDataModule, collector: ResultCollector, *, accelerator: str
+) -> None:
+    """Add the detections of all validation images, in the precision and memory layout of the training."""
+    training = checkpoint.config["training"]
+    fabric = Fabric(accelerator=accelerator, devices=1, precision=training["precision"])
+    layout = torch.channels_last if training["channels_last"] else torch.contiguous_format
+    model = restore_model(checkpoint).to(fabric.device).to(memory_format=layout)
+    batches = data.val_dataloader()
+    console = Console(stderr=True)
+    say = f"Predicting {len(data.val_set)} images on {fabric.device}"
+    if not console.is_terminal:
+        print(say, flush=True)
+    for batch in track(batches, description=say, console=console, disable=not console.is_terminal):
+        batch = batch.to(fabric.device)
+        batch = replace(batch, images=batch.images.contiguous(memory_format=layout))
+        with torch.inference_mode(), fabric.autocast():
+            collector.add(batch, model.predict(batch))
