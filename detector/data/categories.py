@@ -35,7 +35,7 @@ def read_categories(entries: Sequence[dict[str, Any]], fatal: Findings) -> tuple
         id_, name = entry.get("id"), entry.get("name")
         if type(id_) is not int or not isinstance(name, str) or not name:
             fatal.note(
-                f"category at position {position}: id {id_!r}, name {name!r}. It needs an integer id and a name."
+                f"category at position {position}: id {id_!r}, name {name!r}. Give an integer id and a name."
             )
         elif id_ in kept:
             fatal.note(f"category id {id_} is listed twice. Make category ids unique.")

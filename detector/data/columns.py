@@ -41,7 +41,7 @@ def read_columns(path: Path) -> RawCoco:
     seen: set[str] = set()
     chunks: list[tuple[np.ndarray, ...]] = []
     chunk: list[dict[str, Any]] = []
-    for key, value in read_sections(path):
+    for key, value in read_sections(path, lists=_SECTIONS):
         seen.add(key)
         if key not in _SECTIONS or value == []:
             continue

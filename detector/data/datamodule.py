@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import multiprocessing
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -31,6 +32,7 @@ from .transforms import Augmentation, ImageSize
 _log = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class Source(Protocol):
     """Something that makes a dataset where there is none yet."""
 
@@ -233,5 +235,6 @@ def _start_method() -> Literal["fork"] | None:
 
 def _quiet_worker(worker: int) -> None:
     """One thread a worker: parallelism comes from their number."""
+    gc.freeze()  # a full collection would write to, and so copy, every inherited page
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -112,7 +112,7 @@ def leaves_folder(name: str) -> bool:
 
 
 def _inspect(
-    folder: Path, names: list[str], sizes: np.ndarray, *, indices: np.ndarray, how: CheckImages
+    folder: Path, names: list[Any], sizes: np.ndarray, *, indices: np.ndarray, how: CheckImages
 ) -> Iterator[tuple[int, Inspection | str]]:
     """What each file is, or why it cannot be used. Threads hide the latency of a slow disk."""
 

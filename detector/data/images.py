@@ -64,7 +64,8 @@ def inspect_image(path: str, *, declared_size: tuple[int, int] | None, decode: b
         return Inspection(stored, is_guess=False)
     content = _read_bytes(path)
     if decode or not content.startswith((_JPEG, _PNG)) or not _has_end(content):
-        stored = _decode(content).shape[:2]
+        height, width = _decode(content).shape[:2]
+        stored = (height, width)
     else:
         stored = _pil_size(content)
     found = exif_orientation(content)
@@ -164,7 +165,7 @@ def _decode(content: bytes) -> np.ndarray:
     """uint8 RGB as stored, EXIF not applied."""
     if not content:
         raise ImageError(f"the file is empty: {_REMEDY}")
-    if content.startswith((_JPEG, _PNG)) and _has_end(content):
+    if content.startswith((_JPEG, _PNG)) and _has_end(content) and not _is_animated_png(content):
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         try:
             decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
@@ -185,11 +186,18 @@ def _has_end(content: bytes) -> bool:
     return True
 
 
+def _is_animated_png(content: bytes) -> bool:
+    """Of an animated PNG `cv2.imdecode` gives a frame of the animation, not the picture itself."""
+    return content.startswith(_PNG) and b"acTL" in content[:_HEAD_BYTES]
+
+
 def _decode_strictly(content: bytes) -> np.ndarray:
-    """With PIL, which raises on truncated files."""
+    """With PIL, which raises on truncated files, and on wrong checksums where asked to verify."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
+            if content.startswith(_PNG):
+                Image.open(io.BytesIO(content)).verify()
             with Image.open(io.BytesIO(content)) as image:
                 image.load()
                 return _to_rgb(image)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,15 @@ _POLYGONS = re.compile(rb'"segmentation"\s*:\s*\[[^"{}]*\]')
 _WHITESPACE = re.compile(r"[ \t\n\r]*")
 
 
-def read_sections(path: Path) -> Iterator[tuple[str, Any]]:
+class _NotAListError(Exception):
+    """The member of this name should be a list."""
+
+
+def read_sections(path: Path, *, lists: Collection[str]) -> Iterator[tuple[str, Any]]:
     """The members of the JSON object in `path`: (key, value), a list as (key, element) one element at a time.
 
     A list that is empty comes once as (key, []). Polygons come as null. Raises ValueError, naming the file,
-    where this is not one JSON object.
+    where this is not one JSON object, or where one of the members named `lists` is no list.
     """
     text = _text_without_polygons(path)
     if text[_skip(text, 0) : _skip(text, 0) + 1] == "[":
@@ -30,12 +34,14 @@ def read_sections(path: Path) -> Iterator[tuple[str, Any]]:
             "list is a COCO results file (detections): pass the ground truth here."
         )
     try:
-        yield from _members(text)
+        yield from _members(text, lists)
     except json.JSONDecodeError as error:
         raise ValueError(
             f"{path}: not valid JSON near line {error.lineno}, column {error.colno} (counted without "
             f"polygons): {error.msg}. Was the file cut off? Write it again."
         ) from None
+    except _NotAListError as error:
+        raise ValueError(f'{path}: "{error}" must be a list.') from None
     except RecursionError:
         raise ValueError(f"{path}: nested too deeply to be a COCO file.") from None
 
@@ -63,7 +69,7 @@ def _expect(text: str, at: int, characters: str) -> int:
     return at
 
 
-def _members(text: str) -> Iterator[tuple[str, Any]]:
+def _members(text: str, lists: Collection[str]) -> Iterator[tuple[str, Any]]:
     decode = json.JSONDecoder().raw_decode
     at = _skip(text, 0)
     at = _skip(text, _expect(text, at, "{") + 1)
@@ -72,6 +78,8 @@ def _members(text: str) -> Iterator[tuple[str, Any]]:
         at = _skip(text, _expect(text, at, ":") + 1)
         if text[at : at + 1] == "[":
             at = yield from _elements(text, at, key, decode)
+        elif key in lists:
+            raise _NotAListError(key)
         else:
             value, at = decode(text, at)
             yield key, value

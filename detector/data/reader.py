@@ -109,7 +109,7 @@ def _note_oddities(path: Path, raw: RawCoco, *, turned: int) -> None:
         )
     if turned:
         _log.warning(
-            "%s: %d images have an EXIF orientation that the declared size does not decide on: it is applied, as "
+            "%s: %d images have an EXIF orientation that their size does not decide on: it is applied, as "
             "viewers do.",
             path,
             turned,

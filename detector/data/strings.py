@@ -38,4 +38,4 @@ class StringTable:
         return (self[i] for i in range(len(self)))
 
     def select(self, indices: np.ndarray) -> StringTable:
-        return StringTable.from_strings(self[i] for i in indices)
+        return StringTable.from_strings(self[int(i)] for i in indices)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,8 +14,6 @@ import numpy as np
 from ..structures import PositiveInt
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import asks the network for its newest version
-if TYPE_CHECKING:
-    import albumentations
 
 # Thinner boxes of the resized image have no area to train on, and their x1 < x2 may not survive float32.
 MIN_BOX_SIDE_PX = 0.01
@@ -80,16 +79,22 @@ class Augmentation:
 
         self._names = list(transforms)
         for name, transform in transforms.items():
-            _require_box_support(name, transform)
-        self._compose = albumentations.Compose(
-            list(transforms.values()),
-            bbox_params=albumentations.BboxParams(
-                format="pascal_voc",
-                label_fields=["rows"],
-                clip=True,
-                min_visibility=self.min_visible_fraction,
-            ),
+            if not isinstance(transform, albumentations.BasicTransform | albumentations.BaseCompose):
+                raise ValueError(
+                    f"data.augmentation.{name} is a {type(transform).__name__}, expected an albumentations "
+                    "transform."
+                )
+        boxes = albumentations.BboxParams(
+            format="pascal_voc",
+            label_fields=["rows"],
+            clip=True,
+            min_visibility=self.min_visible_fraction,
         )
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "Got processor for bboxes"
+            )  # colour alone: boxes stay where they are
+            self._compose = albumentations.Compose(list(transforms.values()), bbox_params=boxes)
 
     def __call__(
         self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, *, seed: int
@@ -105,20 +110,6 @@ class Augmentation:
             )
         kept = np.asarray(out["bboxes"], dtype=np.float64).reshape(-1, 4)
         return picture, kept, labels[np.asarray(out["rows"], dtype=np.int64)]
-
-
-def _require_box_support(name: str, transform: albumentations.BasicTransform) -> None:
-    import albumentations
-
-    if not isinstance(transform, albumentations.BasicTransform | albumentations.BaseCompose):
-        raise ValueError(
-            f"data.augmentation.{name} is a {type(transform).__name__}, expected an albumentations transform."
-        )
-    moves_pixels = isinstance(transform, albumentations.DualTransform)
-    if moves_pixels and "bboxes" not in transform.available_keys:
-        raise ValueError(
-            f"data.augmentation.{name}: {type(transform).__name__} moves pixels but not boxes. Replace it."
-        )
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:

@@ -1,0 +1,211 @@
+"""Decoding: orientation, truncation, odd formats."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detector.data.images import ImageError, decode_image, inspect_image, read_image
+from tests.shared import shared_path
+
+# What a viewer does to the stored pixels, as PIL names it.
+_STORE = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,  # stored so that turning it clockwise shows the picture
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def picture(height=40, width=56):
+    """Smooth, and different under every rotation and mirror."""
+    y, x = np.mgrid[:height, :width]
+    channels = [x * 4, y * 6, (x + y) % 100]
+    return np.stack(channels, axis=-1).astype(np.uint8)
+
+
+def encode(array, fmt="PNG", **options):
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, fmt, **options)
+    return buffer.getvalue()
+
+
+def with_orientation(orientation, fmt="PNG", **options):
+    stored = Image.fromarray(picture())
+    if _STORE[orientation] is not None:
+        stored = stored.transpose(_STORE[orientation])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    stored.save(buffer, fmt, exif=exif, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_where_it_fits(orientation):
+    shown = decode_image(with_orientation(orientation), declared_size=(40, 56))
+    np.testing.assert_array_equal(shown, picture())
+
+
+@pytest.mark.parametrize("fmt", ["JPEG", "WEBP"])
+def test_exif_orientation_is_read_from_every_format(fmt):
+    shown = decode_image(with_orientation(6, fmt, quality=100), declared_size=(40, 56))
+    assert np.abs(shown.astype(int) - picture()).mean() < 4
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_exif_orientation_is_not_applied_where_only_the_stored_size_fits(orientation):
+    content = with_orientation(orientation)
+    stored = np.array(Image.open(io.BytesIO(content)))
+    np.testing.assert_array_equal(decode_image(content, declared_size=(56, 40)), stored)
+
+
+def test_without_a_declared_size_a_picture_is_as_viewers_show_it():
+    np.testing.assert_array_equal(decode_image(with_orientation(8), declared_size=None), picture())
+
+
+def test_a_size_that_fits_neither_way_names_both():
+    with pytest.raises(ImageError, match=r"is 56 x 40 .*\(40 x 56 as .*say 41 x 56"):
+        decode_image(with_orientation(6), declared_size=(41, 56))
+
+
+@pytest.mark.parametrize("decode", [False, True])
+@pytest.mark.parametrize("fmt", ["PNG", "JPEG"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_inspection_agrees_with_decoding(tmp_path, orientation, fmt, decode):
+    path = tmp_path / "image"
+    path.write_bytes(with_orientation(orientation, fmt))
+    inspection = inspect_image(str(path), declared_size=(40, 56), decode=decode)
+    assert inspection.size == read_image(path, declared_size=(40, 56)).shape[:2]
+    assert inspection.is_guess == (orientation == 3)
+
+
+@pytest.mark.parametrize("fmt", ["JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF"])
+@pytest.mark.parametrize("part", [0.0, 0.02, 0.3, 0.95])
+def test_a_truncated_file_is_an_error_in_every_format(tmp_path, fmt, part):
+    path = tmp_path / "image"
+    content = encode(picture(), fmt)
+    path.write_bytes(content[: int(len(content) * part)])
+    with pytest.raises(ValueError, match=r"restore it") as error:
+        read_image(path, declared_size=None)
+    assert str(path) in str(error.value)
+    with pytest.raises(ImageError):
+        inspect_image(str(path), declared_size=None, decode=False)
+
+
+def test_padding_after_the_end_of_a_jpeg_is_no_truncation():
+    content = encode(picture(), "JPEG")
+    np.testing.assert_allclose(
+        decode_image(content + bytes(100), declared_size=None).astype(int),
+        decode_image(content, declared_size=None).astype(int),
+        atol=3,
+    )
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere\.jpg: no such file"):
+        read_image(tmp_path / "nowhere.jpg", declared_size=None)
+
+
+@pytest.mark.parametrize("fmt", ["PNG", "TIFF"])
+def test_16_bit_grey_becomes_its_high_byte(fmt):
+    high = picture()[..., 1]
+    deep = high.astype(np.uint16) * 256 + 200
+    shown = decode_image(encode(deep, fmt), declared_size=None)
+    np.testing.assert_array_equal(shown, np.repeat(high[..., None], 3, axis=2))
+
+
+def test_grey_palette_and_alpha_become_rgb():
+    colour = Image.fromarray(picture())
+    alpha = colour.copy()
+    alpha.putalpha(Image.fromarray(picture()[..., 0]))
+    for image in (colour.convert("L"), colour.convert("P"), alpha, colour.convert("LA"), colour.convert("1")):
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        expected = np.array(image.convert("RGB"))
+        np.testing.assert_array_equal(decode_image(buffer.getvalue(), declared_size=None), expected)
+
+
+def test_cmyk_jpeg_becomes_rgb():
+    buffer = io.BytesIO()
+    Image.fromarray(picture()).convert("CMYK").save(buffer, "JPEG", quality=100)
+    shown = decode_image(buffer.getvalue(), declared_size=None)
+    assert np.abs(shown.astype(int) - picture()).mean() < 6
+
+
+def test_pixels_out_of_16_bit_are_refused():
+    with pytest.raises(ImageError, match="outside 0 to 65535"):
+        decode_image(encode(np.full((4, 4), 0.5, np.float32), "TIFF"), declared_size=None)
+
+
+# --- files nobody here wrote
+
+FIXTURES = "fixtures/images"
+UPRIGHT = [f"hopper_orientation_{i}.jpg" for i in (2, 3, 4, 6, 8)] + ["hopper_orientation_6.webp"]
+NOT_IMAGES = ["broken.png", "dummy.container", "zero_width.gif", "zero_height.j2k", "truncated_jpeg.jpg"]
+BROKEN_EXIF = [
+    "hopper_bad_exif.jpg",
+    "invalid-exif.jpg",
+    "invalid-exif-without-x-resolution.jpg",
+    "exif_typeerror.jpg",
+    "broken_exif_dpi.jpg",
+    "no-dpi-in-exif.jpg",
+    "exif-ifd-offset.jpg",
+    "junk_jpeg_header.jpg",
+]
+ODD_MODES = [
+    "hopper_gray.jpg",
+    "mode_grayscale.png",
+    "mode_grayscale_alpha.png",
+    "pil123p.png",
+    "pil123rgba.png",
+    "transparent.png",
+    "hopper.gif",
+    "hopper.bmp",
+    "hopper_idat_after_image_end.png",
+    "hopper_16bit_qtables.jpg",
+]
+
+
+@pytest.mark.parametrize("name", UPRIGHT)
+def test_real_photos_look_like_the_upright_one(name):
+    folder = shared_path(FIXTURES)
+    upright = read_image(folder / "hopper.jpg", declared_size=None).astype(int)
+    turned = read_image(folder / name, declared_size=None).astype(int)
+    assert np.abs(turned - upright).mean() < 5
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("Portrait_6", (1800, 1200)), ("Portrait_8", (1800, 1200)), ("Landscape_5", (1200, 1800))],
+)
+def test_real_photos_have_the_declared_size(name, shown):
+    path = shared_path(FIXTURES) / f"{name}.jpg"
+    assert read_image(path, declared_size=shown).shape[:2] == shown
+    assert read_image(path, declared_size=shown[::-1]).shape[:2] == shown[::-1]
+
+
+@pytest.mark.parametrize("name", NOT_IMAGES)
+def test_what_is_no_image_is_an_error_that_names_it(name):
+    with pytest.raises(ValueError, match=name):
+        read_image(shared_path(FIXTURES) / name, declared_size=None)
+
+
+@pytest.mark.parametrize("name", BROKEN_EXIF + ODD_MODES)
+def test_odd_but_sound_files_look_as_pil_shows_them(name):
+    path = shared_path(FIXTURES) / name
+    expected = np.array(Image.open(path).convert("RGB")).astype(int)
+    assert np.abs(read_image(path, declared_size=None).astype(int) - expected).mean() < 1.5
+
+
+@pytest.mark.parametrize("name", ["imageio16.png", "mode_16bit.png", "16_bit_binary_pgm.tiff"])
+def test_16_bit_files_are_not_clipped(name):
+    shown = read_image(shared_path(FIXTURES) / name, declared_size=None)
+    assert shown.dtype == np.uint8
+    assert shown.shape[2] == 3
+    assert 40 < shown.mean() < 160  # PIL's own conversion of 16-bit grey comes out white

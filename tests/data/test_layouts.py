@@ -1,0 +1,92 @@
+"""Finding the splits of a dataset from its root folder."""
+
+import shutil
+
+import pytest
+
+from detector.data import SplitPaths
+from detector.data.layouts import find_split
+from tests.data.small_coco import write_dataset
+
+NOTHING_SAID = SplitPaths()
+
+
+def test_finds_the_plain_layout(tmp_path):
+    root = write_dataset(tmp_path)
+    found = find_split("val", root=str(root), paths=NOTHING_SAID)
+    assert (found.annotations, found.images) == (root / "val.json", root / "images")
+
+
+def test_finds_the_official_coco_layout(tmp_path):
+    plain = write_dataset(tmp_path / "plain")
+    root = tmp_path / "coco"
+    shutil.copytree(plain / "images", root / "val2017")
+    (root / "annotations").mkdir()
+    shutil.copy(plain / "val.json", root / "annotations/instances_val2017.json")
+    found = find_split("val", root=str(root), paths=NOTHING_SAID)
+    assert found.images == root / "val2017"
+
+
+def test_finds_the_roboflow_layout(tmp_path):
+    plain = write_dataset(tmp_path / "plain")
+    root = tmp_path / "roboflow"
+    shutil.copytree(plain / "images", root / "valid")
+    shutil.copy(plain / "val.json", root / "valid/_annotations.coco.json")
+    found = find_split("val", root=str(root), paths=NOTHING_SAID)
+    assert (found.annotations.name, found.images) == ("_annotations.coco.json", root / "valid")
+
+
+def test_explicit_paths_are_relative_to_the_root(tmp_path):
+    root = write_dataset(tmp_path)
+    found = find_split("train", root=str(root), paths=SplitPaths("val.json", "images"))
+    assert (found.annotations, found.images) == (root / "val.json", root / "images")
+
+
+def test_explicit_paths_need_no_root(tmp_path):
+    root = write_dataset(tmp_path)
+    paths = SplitPaths(str(root / "train.json"), str(root / "images"))
+    assert find_split("train", root=None, paths=paths).images == root / "images"
+
+
+def test_images_default_to_the_folder_beside_explicit_annotations(tmp_path):
+    root = write_dataset(tmp_path)
+    paths = SplitPaths(annotations=str(root / "train.json"))
+    assert find_split("train", root=None, paths=paths).images == root / "images"
+
+
+def test_no_root_says_what_to_pass():
+    with pytest.raises(ValueError, match=r"data\.root is not set.*data\.root=FOLDER"):
+        find_split("train", root=None, paths=NOTHING_SAID)
+
+
+def test_a_missing_root_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"no such folder .*nowhere"):
+        find_split("train", root=str(tmp_path / "nowhere"), paths=NOTHING_SAID)
+
+
+def test_an_unknown_layout_lists_what_was_looked_for_and_what_is_there(tmp_path):
+    (tmp_path / "labels.txt").touch()
+    with pytest.raises(ValueError, match=r"labels\.txt") as error:
+        find_split("train", root=str(tmp_path), paths=NOTHING_SAID)
+    for looked_for in ("train.json", "instances_train2017.json", "train/_annotations.coco.json"):
+        assert looked_for in str(error.value)
+
+
+def test_two_layouts_at_once_are_refused(tmp_path):
+    root = write_dataset(tmp_path)
+    (root / "train").mkdir()
+    shutil.copy(root / "train.json", root / "train/_annotations.coco.json")
+    with pytest.raises(ValueError, match="more than one train split"):
+        find_split("train", root=str(root), paths=NOTHING_SAID)
+
+
+def test_a_missing_image_folder_is_named(tmp_path):
+    root = write_dataset(tmp_path)
+    shutil.rmtree(root / "images")
+    with pytest.raises(ValueError, match=r"images.*does not exist.*data\.train\.images=FOLDER"):
+        find_split("train", root=str(root), paths=NOTHING_SAID)
+
+
+def test_images_without_annotations_are_refused():
+    with pytest.raises(ValueError, match="without annotations"):
+        SplitPaths(images="photos")
