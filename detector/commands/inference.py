@@ -29,8 +29,9 @@ def evaluate_checkpoint(
     On the same device and with the same batch size these are the numbers of the training's own validation.
 
     Raises:
-        ValueError: no such checkpoint or data, or data with other classes.
+        ValueError: no such accelerator, checkpoint or data, or data with other classes.
     """
+    require_accelerator(accelerator)
     checkpoint = load_checkpoint(path)
     data = build_data({"data": data_config(checkpoint.config["data"], data_overrides)})
     data.prepare_data()
@@ -46,6 +47,15 @@ def evaluate_checkpoint(
     predict(checkpoint, data, validation.collector, accelerator=accelerator)
     results, metrics = validation.score()
     return results, metrics, f"{path} (epoch {checkpoint.epoch}) on {source}"
+
+
+def require_accelerator(name: str) -> None:
+    """Raise ValueError where this machine has no such accelerator."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if (name == "gpu" and not (cuda or mps)) or (name == "mps" and not mps):
+        raise ValueError(
+            f"accelerator={name}: this machine has none that torch can use. Pass accelerator=auto."
+        )
 
 
 def data_config(trained: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def print_coco_metrics(
 
 
 def print_table(title: str, header: Row, rows: Sequence[Row], *, console: Console) -> None:
-    """Print rows of text, all columns but the first at the right. Terminal or not: as `print_coco_metrics`."""
+    """Print rows of text, all columns but the first at the right. Elsewhere than on a terminal: plain."""
     if console.is_terminal:
         console.print(_rich_table(title, header, rows, width=console.width))
     else:

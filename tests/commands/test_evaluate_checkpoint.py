@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from detector.cli import main
 from detector.commands.inference import data_config
@@ -138,6 +139,13 @@ def test_a_training_run_is_not_overwritten(trained: Path, capsys: pytest.Capture
     assert code == 2
     assert "is a training run" in capsys.readouterr().err
     assert (trained / "run/metrics.json").read_text() == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_accelerator_is_an_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code = detector("evaluate", "checkpoint=a.ckpt", "accelerator=gpu", f"output_dir={tmp_path}/out")
+    assert code == 2
+    assert "Pass accelerator=auto" in capsys.readouterr().err
 
 
 def test_overrides_replace_only_what_they_name() -> None:
