@@ -12,6 +12,7 @@ instead of kept.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,8 +22,9 @@ from torch.autograd.function import once_differentiable
 
 from detector.ops.deform_conv.geometry import Geometry
 
-_COLUMN_BYTES = 4 << 20  # of one chunk: two of them fit the outer caches beside the rows they are made from
+_COLUMN_BYTES = 8 << 20  # of one chunk: two of them fit the outer cache beside the rows they are made from
 _MIN_POSITIONS = 512  # below that the matrix products wait for the weights
+_CORNERS = 4
 _SUM = 0  # embedding_bag's mode
 
 
@@ -99,7 +101,7 @@ class _SampledProduct(torch.autograd.Function):
         index, blend = index.flatten(0, 2).flatten(1), blend.flatten(0, 2).flatten(1)
         ctx.save_for_backward(rows, blend, weight, index)
         y = rows.new_empty(len(blend), len(weight))
-        for part in _chunks(len(blend), kernel):
+        for part in _chunks(len(blend), _chunk_size(kernel)):
             columns = _split(_sample(rows, index[part], blend[part]), geometry, taps=geometry.taps)
             torch.bmm(columns, kernel.mT, out=_split(y[part], geometry))
         return _to_image(y.view(*ctx.blend_shape[:3], len(weight)), contiguous=ctx.x_is_contiguous)
@@ -113,7 +115,9 @@ class _SampledProduct(torch.autograd.Function):
         grad = grad.permute(0, 2, 3, 1).reshape(len(blend), len(weight))
         grad_rows = torch.zeros_like(rows)
         grad_blend, grad_kernel = torch.empty_like(blend), torch.zeros_like(kernel)
-        for part in _chunks(len(blend), kernel):
+        size = _chunk_size(kernel)
+        uses = _Uses.of(index, blend, num_rows=len(rows), chunk_size=size) if need_x else None
+        for part in _chunks(len(blend), size):
             grad_y = _split(grad[part], geometry)
             if need_weight:
                 columns = _split(_sample(rows, index[part], blend[part]), geometry, taps=geometry.taps)
@@ -122,8 +126,8 @@ class _SampledProduct(torch.autograd.Function):
                 grad_bags = _join(torch.bmm(grad_y, kernel), geometry).view(-1, rows.shape[1])
             if need_blend:
                 grad_blend[part] = _blend_gradient(grad_bags, rows, index[part])
-            if need_x:
-                _scatter_add(grad_rows, grad_bags, index[part], blend[part])
+            if uses is not None:
+                uses.add(grad_bags, part=part, into=grad_rows)
         n, c, h, w = ctx.x_shape
         return (
             _to_image(grad_rows.view(n, h, w, c), contiguous=ctx.x_is_contiguous) if need_x else None,
@@ -132,6 +136,44 @@ class _SampledProduct(torch.autograd.Function):
             None,
             None,
         )
+
+
+@dataclass(frozen=True)
+class _Uses:
+    """Which bags use a row of x, and with which weight: `index` and `blend` transposed, chunk by chunk.
+
+    Sorted by chunk and then row, so that what the bags of a chunk give back to a row is a bag itself, summed by
+    all cores in a fixed order; scattering would go row by row.
+    """
+
+    keys: Int[Tensor, " uses"]  # chunk * num_rows + row
+    bag: Int[Tensor, " uses"]  # counted from the first of its chunk
+    weight: Float[Tensor, " uses"]
+    num_rows: int
+    chunk_size: int
+
+    @staticmethod
+    def of(
+        index: Int[Tensor, "m corners"], blend: Float[Tensor, "m corners"], *, num_rows: int, chunk_size: int
+    ) -> _Uses:
+        positions, corners = index.shape
+        first_key = torch.arange(positions, device=index.device) // chunk_size * num_rows
+        wide = (positions // chunk_size + 1) * num_rows >= 2**31
+        first_key = first_key.to(torch.int64 if wide else torch.int32)
+        keys, order = (index + first_key[:, None]).flatten().sort(stable=True)
+        bag = (order % (chunk_size * corners) // _CORNERS).to(index.dtype)
+        return _Uses(keys, bag, blend.flatten()[order], num_rows, chunk_size)
+
+    def add(self, bags: Float[Tensor, "bags c"], *, part: slice, into: Float[Tensor, "R c"]) -> None:
+        """Adds each of a chunk's bags, times its weights, to its four rows."""
+        per_position = _CORNERS * len(bags) // (part.stop - part.start)
+        uses = slice(part.start * per_position, part.stop * per_position)
+        keys = self.keys[uses]
+        first, last = int(keys[0]), int(keys[-1])
+        touched = torch.arange(first, last + 1, dtype=keys.dtype, device=keys.device)
+        starts = torch.searchsorted(keys, touched).to(self.bag.dtype)
+        row = part.start // self.chunk_size * self.num_rows
+        into[first - row : last - row + 1] += _weighted_bags(bags, self.bag[uses], starts, self.weight[uses])
 
 
 def _to_rows(x: Float[Tensor, "N C H W"], geometry: Geometry) -> Float[Tensor, "R c"]:
@@ -170,9 +212,12 @@ def _join(columns: Float[Tensor, "D m group_features"], geometry: Geometry) -> F
     return columns.view(groups, positions, geometry.taps, -1).permute(1, 2, 0, 3).reshape(positions, -1)
 
 
-def _chunks(positions: int, kernel: Float[Tensor, "D o k"]) -> Iterator[slice]:
-    bytes_a_position = kernel.shape[0] * kernel.shape[2] * kernel.element_size()
-    size = max(_MIN_POSITIONS, _COLUMN_BYTES // bytes_a_position)
+def _chunk_size(kernel: Float[Tensor, "D o k"]) -> int:
+    """Output positions a chunk."""
+    return max(_MIN_POSITIONS, _COLUMN_BYTES // (kernel.shape[0] * kernel.shape[2] * kernel.element_size()))
+
+
+def _chunks(positions: int, size: int) -> Iterator[slice]:
     for start in range(0, positions, size):
         yield slice(start, min(start + size, positions))
 
@@ -181,7 +226,7 @@ def _sample(
     rows: Float[Tensor, "R c"], index: Int[Tensor, "m corners"], blend: Float[Tensor, "m corners"]
 ) -> Float[Tensor, "m features"]:
     """Columns of m output positions, (m, K * C)."""
-    starts = torch.arange(0, index.numel(), 4, dtype=index.dtype, device=index.device)
+    starts = torch.arange(0, index.numel(), _CORNERS, dtype=index.dtype, device=index.device)
     return _weighted_bags(rows, index.flatten(), starts, blend.flatten()).view(len(index), -1)
 
 
@@ -201,28 +246,8 @@ def _blend_gradient(
     grad_bags: Float[Tensor, "bags c"], rows: Float[Tensor, "R c"], index: Int[Tensor, "m corners"]
 ) -> Float[Tensor, "m corners"]:
     """The product of each corner row with the gradient of its bag."""
-    starts = torch.arange(0, index.numel(), 4, dtype=index.dtype, device=index.device)
-    bags = torch.arange(len(grad_bags), dtype=index.dtype, device=index.device).repeat_interleave(4)
+    starts = torch.arange(0, index.numel(), _CORNERS, dtype=index.dtype, device=index.device)
+    bags = torch.arange(len(grad_bags), dtype=index.dtype, device=index.device).repeat_interleave(_CORNERS)
     return torch.ops.aten._embedding_bag_per_sample_weights_backward(
         grad_bags, rows, index.flatten(), starts, bags, _SUM
     ).view(index.shape)
-
-
-def _scatter_add(
-    target: Float[Tensor, "R c"],
-    bags: Float[Tensor, "bags c"],
-    index: Int[Tensor, "m corners"],
-    blend: Float[Tensor, "m corners"],
-) -> None:
-    """Adds each bag, times its weights, to its four rows of `target`, in a fixed order.
-
-    Sorted by row, the contributions to a row are a bag themselves. Scattering would add row by row.
-    """
-    if not index.numel():
-        return
-    keys, order = index.flatten().sort(stable=True)
-    first, last = int(keys[0]), int(keys[-1])
-    touched = torch.arange(first, last + 1, dtype=index.dtype, device=index.device)
-    starts = torch.searchsorted(keys, touched, out_int32=index.dtype == torch.int32)
-    bag = (order >> 2).to(index.dtype)
-    target[first : last + 1] += _weighted_bags(bags, bag, starts, blend.flatten()[order])
