@@ -32,34 +32,50 @@ def run_verb(name: str, module: str, words: Sequence[str]) -> int:
         arguments = parse_arguments(name, words)
     except ConfigError as error:
         return report(error)
-    job = _Job(name, module)
+    job = _Job(name, module, arguments.flags)
     try:
-        if arguments.multirun and (wrong := _check_only(job, arguments.flags, arguments.overrides)):
-            return max(report(error, job=number) for number, error in wrong)
-        _compose_and_call(job, [*arguments.flags, *arguments.overrides])
+        return _sweep(job, arguments) if arguments.multirun else _once(job, arguments)
     except COMPOSITION_ERRORS as error:
         problems = explain(name, arguments, error)
         others = _other_problems(job, arguments, problems) if arguments.runs else []
         return report(ConfigError([*problems.values(), *others]))
+
+
+def _once(job: _Job, arguments: Arguments) -> int:
+    _compose_and_call(job, arguments.overrides)
     return job.exit_code
 
 
-def _check_only(
-    job: _Job, flags: Sequence[str], overrides: Sequence[str]
-) -> list[tuple[int | None, Exception]]:
-    """What is wrong with each job, with its number in a sweep. Nothing is run, and no file is left."""
+def _sweep(job: _Job, arguments: Arguments) -> int:
+    checked = _check_only(job, arguments.overrides)
+    if checked.errors:
+        return max(report(error, job=number) for number, error in checked.errors)
+    overrides = list(arguments.overrides)
+    if checked.output_dirs:
+        folder = _quoted(checked.output_dirs[0])
+        overrides.append(f"hydra.sweep.dir={folder}")
+        if not any(override.startswith("output_dir=") for override in overrides):
+            overrides.append(
+                f"output_dir={folder}"
+            )  # one for all jobs, not one for the second that each begins
+    _compose_and_call(job, overrides)
+    return job.exit_code
+
+
+def _check_only(job: _Job, overrides: Sequence[str]) -> _Job:
+    """The job after all its configurations were checked, none run and no file left."""
     check = replace(job, check_only=True)
     with tempfile.TemporaryDirectory() as folder:
-        unseen = [f"hydra.sweep.dir='{folder}'", "hydra/hydra_logging=none", "hydra/job_logging=none"]
-        _compose_and_call(check, [*flags, *overrides, *unseen])
-    return check.errors
+        unseen = [f"hydra.sweep.dir={_quoted(folder)}", "hydra/hydra_logging=none", "hydra/job_logging=none"]
+        _compose_and_call(check, [*overrides, *unseen])
+    return check
 
 
 def _other_problems(job: _Job, arguments: Arguments, wrong: Collection[str]) -> list[str]:
     """What is wrong besides the `wrong` overrides, which cannot be composed: so that all is told at once."""
     right = [override for override in arguments.overrides if override not in wrong]
     try:
-        errors = [error for _, error in _check_only(job, arguments.flags, right)]
+        errors = [error for _, error in _check_only(job, right).errors]
     except COMPOSITION_ERRORS:
         return []
     problems = dict.fromkeys(p for error in errors if isinstance(error, ConfigError) for p in error.problems)
@@ -67,11 +83,11 @@ def _other_problems(job: _Job, arguments: Arguments, wrong: Collection[str]) -> 
     return [problem for problem in problems if not problem.startswith(told)]
 
 
-def _compose_and_call(job: _Job, arguments: Sequence[str]) -> None:
+def _compose_and_call(job: _Job, overrides: Sequence[str]) -> None:
     app = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=job.name)(job)
     named = [f"hydra.job.name={job.name}", f"hydra.help.app_name=detector {job.name}"]
     before = sys.argv
-    sys.argv = [before[0], *arguments, *named]  # Hydra reads it and knows no verb
+    sys.argv = [before[0], *job.flags, *overrides, *named]  # Hydra reads it and knows no verb
     try:
         with _environment(HYDRA_FULL_ERROR="1"):  # else Hydra prints the errors that we explain
             app()
@@ -85,11 +101,13 @@ class _Job:
 
     name: str
     module: str
+    flags: tuple[str, ...]
     check_only: bool = False
 
     def __post_init__(self) -> None:
         self.exit_code = 0
         self.errors: list[tuple[int | None, Exception]] = []
+        self.output_dirs: list[str] = []
         self._argv = sys.argv
 
     def __call__(self, cfg: DictConfig) -> None:
@@ -105,6 +123,8 @@ class _Job:
         with allowing(cfg.get("allow_targets") or ()):
             command = importlib.import_module(self.module)
             check(cfg, getattr(command, "Options", None))
+            if "output_dir" in cfg:
+                self.output_dirs.append(cfg.output_dir)
             if not self.check_only:
                 _number_output_dir(cfg)
                 sys.argv = self._argv_of_ranks(cfg)
@@ -116,8 +136,10 @@ class _Job:
         They must run this job of a sweep alone, and write where this process does: not in a folder named by a
         later time.
         """
-        swept = [self._argv[0], self.name, *HydraConfig.get().overrides.task]
-        argv = self._argv if _sweep_job() is None else swept
+        argv = self._argv
+        if _sweep_job() is not None:
+            flags = [flag for flag in self.flags if flag not in ("-m", "--multirun")]
+            argv = [argv[0], self.name, *flags, *HydraConfig.get().overrides.task]
         return [*argv, f"output_dir={_quoted(cfg.output_dir)}"] if "output_dir" in cfg else argv
 
 

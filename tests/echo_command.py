@@ -1,0 +1,28 @@
+"""A command that records what it was run with, for the tests of the command line."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from omegaconf import DictConfig
+
+from detector.commands.train import Options
+from detector.config import resolved
+
+__all__ = ["Options", "argv", "runs"]
+
+runs: list[dict[str, Any]] = []
+argv: list[list[str]] = []
+
+
+def run(cfg: DictConfig) -> None:
+    """Record; seeds from 900 up are accidents."""
+    runs.append(resolved(cfg))
+    argv.append(list(sys.argv))
+    if cfg.seed == 900:
+        raise KeyboardInterrupt
+    if cfg.seed == 901:
+        raise RuntimeError("a bug")
+    if cfg.seed == 902:
+        int("not a number")

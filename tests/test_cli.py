@@ -1,0 +1,283 @@
+"""The command line: verbs, overrides, sweeps, and what a user is told."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from detector import __version__, cli
+from tests import echo_command
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(cli.VERBS, "train", replace(cli.VERBS["train"], module="tests.echo_command"))
+    echo_command.runs.clear()
+    echo_command.argv.clear()
+    handlers = list(logging.root.handlers)
+    yield
+    logging.root.handlers = handlers  # Hydra sets its own
+
+
+@pytest.fixture
+def detector(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Runs a command line in this process: (exit code, stdout, stderr)."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["detector", *words])
+        code = cli.main()
+        out, err = capsys.readouterr()
+        assert sys.argv == ["detector", *words], "the command line is as it was"
+        return code, out, err
+
+    return run
+
+
+def fresh(*words: str, then: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command line in a fresh interpreter, `then` an expression of what was imported."""
+    code = f"""
+import sys
+from detector.cli import main
+try:
+    sys.exit(main())
+finally:
+    print({then})
+"""
+    return subprocess.run(
+        [sys.executable, "-c", code, *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+        check=False,
+    )
+
+
+HEAVY = "[m for m in ('torch', 'hydra', 'omegaconf', 'pydantic', 'lightning', 'numpy') if m in sys.modules]"
+
+# --- without a verb
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+def test_help_lists_the_verbs(detector, words: list[str]) -> None:
+    code, out, _ = detector(*words)
+    assert code == 0
+    assert all(verb.summary in out for verb in cli.VERBS.values())
+
+
+def test_version(detector) -> None:
+    assert detector("--version") == (0, f"detector {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [("trian", "Did you mean train?"), ("xyz", "Verbs: train, "), ("seed=1", "the verb comes first")],
+)
+def test_wrong_verb_is_told(detector, word: str, told: str) -> None:
+    code, _, err = detector(word)
+    assert code == 2
+    assert told in err
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["--version"], ["trian"]])
+def test_answer_without_a_verb_imports_nothing_heavy(words: list[str]) -> None:
+    assert fresh(*words, then=HEAVY).stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("words", [["train", "--cfg", "job"], ["train", "--help"]])
+def test_showing_the_configuration_imports_no_torch(words: list[str]) -> None:
+    done = fresh(*words, then="'torch' in sys.modules, 'pydantic' in sys.modules")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "False False"
+
+
+def test_module_runs_as_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "detector", "--version"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == f"detector {__version__}\n"
+
+
+# --- running
+
+
+def test_command_gets_the_composed_configuration(detector) -> None:
+    assert detector("train", "seed=3", "model/backbone=resnet50", "training.max_epochs=2") == (0, "", "")
+    (cfg,) = echo_command.runs
+    assert (cfg["seed"], cfg["model"]["backbone"]["depth"], cfg["training"]["max_epochs"]) == (3, 50, 2)
+
+
+def test_hydra_leaves_no_file(detector, tmp_path: Path) -> None:
+    detector("train")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ranks_of_a_distributed_run_get_verb_and_folder(detector) -> None:
+    detector("train", "seed=3")
+    output_dir = echo_command.runs[0]["output_dir"]
+    assert echo_command.argv == [["detector", "train", "seed=3", f"output_dir='{output_dir}'"]]
+
+
+def test_own_folder_of_configurations_is_searched(detector, tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 42\n")
+    assert detector("train", "--config-dir", str(tmp_path), "experiment=mine")[0] == 0
+    assert echo_command.runs[0]["seed"] == 42
+
+
+def test_added_option_must_be_one_of_the_signature(detector) -> None:
+    code, _, err = detector("train", "+model.backbone.deptth=50")
+    assert code == 2
+    assert "model.backbone.deptth: detector.backbones.ResNet has no option deptth" in err
+    assert "Did you mean" in err
+
+
+def test_misspelt_key_in_an_own_file_is_told(detector, tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\ntraining: {max_epoch: 42}\n")
+    code, _, err = detector("train", "--config-dir", str(tmp_path), "experiment=mine")
+    assert code == 2
+    assert "Did you mean training.max_epochs?" in err
+
+
+# --- sweeps
+
+
+def test_sweep_runs_every_combination_in_its_own_folder(detector, tmp_path: Path) -> None:
+    code, _, err = detector("train", "training.max_epochs=2", "-m", "seed=1,2", "output_dir=out")
+    assert (code, err) == (0, "")
+    assert [(r["seed"], r["output_dir"]) for r in echo_command.runs] == [(1, "out/0"), (2, "out/1")]
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.*")] == ["out/multirun.yaml"]
+
+
+def test_sweep_over_lists(detector) -> None:
+    assert detector("train", "-m", "model.backbone.deform.stages=[],[5],[3,4,5]", "output_dir=out")[0] == 0
+    stages = [run["model"]["backbone"]["deform"]["stages"] for run in echo_command.runs]
+    assert stages == [[], [5], [3, 4, 5]]
+
+
+def test_default_folders_of_a_sweep_do_not_collide(detector) -> None:
+    assert detector("train", "-m", "seed=1,2,3")[0] == 0
+    assert len({run["output_dir"] for run in echo_command.runs}) == 3
+    assert not [run for run in echo_command.runs if "=" in run["output_dir"]]
+
+
+def test_rank_of_a_sweep_runs_its_job_alone(detector) -> None:
+    detector("train", "-m", "seed=1,2", "output_dir=out")
+    assert echo_command.argv[1] == ["detector", "train", "seed=2", "output_dir=out", "output_dir='out/1'"]
+
+
+def test_wrong_job_of_a_sweep_is_told_before_any_runs(detector, tmp_path: Path) -> None:
+    code, _, err = detector("train", "-m", "seed=1,-1", "training.max_epochs=1,0", "output_dir=out")
+    assert code == 2
+    assert "job 1 of the sweep): training.max_epochs = 0" in err
+    assert "job 2 of the sweep)" in err
+    assert "seed = -1: expected an integer >= 0" in err
+    assert echo_command.runs == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failing_job_does_not_stop_the_sweep(detector) -> None:
+    assert detector("train", "-m", "seed=901,1", "output_dir=out")[0] == 1
+    assert [run["seed"] for run in echo_command.runs] == [901, 1]
+
+
+# --- mistakes
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["trainig.max_epochs=3"], "Did you mean training.max_epochs?"),
+        (["max_epochs=3"], "Did you mean training.max_epochs?"),
+        (["optimiser=adamw"], "Did you mean optimizer?"),
+        (["optimizer=adam"], "Did you mean optimizer=adamw? There are: adamw, sgd."),
+        (["experiment=mine"], "there is no experiment/mine.yaml"),
+        (["model.backbone=resnet50"], "write model/backbone=resnet50"),
+        (["data/root=x"], "Did you mean data.root=...?"),
+        (["model/bakbone=resnet50"], "Did you mean model/backbone=...?"),
+        (["training.max_epochs=-5"], "training.max_epochs = -5: expected an integer >= 1"),
+        (["training.max_epochs=ten"], "training.max_epochs = ten: expected an integer >= 1"),
+        (["~training.max_epochs"], "training.max_epochs"),
+        (["--max-epochs", "3"], "Did you mean training.max_epochs=3?"),
+        (["--max_epochs=3"], "Did you mean training.max_epochs=3?"),
+        (["--lr", "0.1", "--seed", "3"], "Did you mean optimizer.lr=0.1?"),
+        (["seed", "=", "3"], "write it without spaces: seed=3"),
+        (["seed=", "3"], "write it without spaces: seed=3"),
+        (["seed", "=3"], "write it without spaces: seed=3"),
+        (["config.yaml"], "config.yaml: expected key=value"),
+        (["data.root=a=b"], "quoted twice: 'data.root=\"a=b\"'"),
+        (["data.root=x,y"], "-m"),
+        (["data.root=(x"], "quoted twice: 'data.root=\"(x\"'"),
+        (["data.root=~/coco"], "/coco or data.root=$HOME/coco"),
+        (['data.root="~/coco"'], "~ is not expanded here"),
+        (["--cfg", "jobs"], "invalid choice: 'jobs'"),
+        (["-m", "--cfg", "job"], "give one of them"),
+        (["--config-dir", "nowhere"], "nowhere"),
+    ],
+)
+def test_mistake_is_told_in_one_message(detector, words: list[str], told: str) -> None:
+    code, out, err = detector("train", *words)
+    assert code == 2
+    assert told in err
+    assert "Traceback" not in out + err
+    assert "To append" not in err
+    assert echo_command.runs == []
+
+
+def test_mistakes_of_all_kinds_are_told_at_once(detector) -> None:
+    _, _, err = detector(
+        "train", "sed=1", "optimizer=adam", "training.max_epochs=0", "data.root=~/x", "name=3"
+    )
+    for number, told in enumerate(("data.root=~/x:", "optimizer=adam:", "sed:", "training.max_epochs = 0:")):
+        assert f"  {number + 1}. {told}" in err
+    assert "name = 3: expected a string" in err
+    assert err.count("data.root") == 3  # once, with its two cures
+
+
+def test_typo_in_every_key_of_the_command_line_gets_the_right_suggestion() -> None:
+    from detector.config.overrides import explain, parse_arguments
+    from tests.test_config_files import leaves, misspelt, plain
+
+    keys = [path for path in leaves(plain("train")) if "." not in path[-1]]
+    words = [f"{'.'.join((*path[:-1], misspelt(path[-1])))}=1" for path in keys]
+    problems = explain("train", parse_arguments("train", words), ValueError())
+    for path, word in zip(keys, words, strict=True):
+        assert problems[word].endswith(f"Did you mean {'.'.join(path)}?")
+
+
+# --- accidents
+
+
+def test_interrupt_ends_with_its_exit_code(detector) -> None:
+    code, _, err = detector("train", "seed=900")
+    assert (code, err) == (130, "\nInterrupted.\n")
+
+
+@pytest.mark.parametrize("seed", [901, 902])
+def test_bug_keeps_its_traceback(detector, seed: int) -> None:
+    code, _, err = detector("train", f"seed={seed}")
+    assert code == 1
+    assert "Traceback" in err
+    assert "echo_command.py" in err
+
+
+def test_value_error_of_our_own_is_the_users(detector) -> None:
+    """`detector evaluate` without anything to evaluate raises one."""
+    code, out, err = detector("evaluate")
+    assert code == 2
+    assert "Traceback" not in out + err
+    assert err.startswith("detector: ")
