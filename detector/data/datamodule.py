@@ -48,8 +48,6 @@ class DetectionDataModule(LightningDataModule):
     category_ids[i]) and `num_classes`; after `setup("validate")` the same without `train_set`.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True  # fewer validation images than devices
-
     def __init__(
         self,
         *,
@@ -70,6 +68,7 @@ class DetectionDataModule(LightningDataModule):
         source: Source | None = None,
     ) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer validation images than devices
         self.root = root
         self.image_size = image_size
         self.batch_size = batch_size

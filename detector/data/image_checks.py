@@ -18,7 +18,7 @@ from rich.progress import track
 
 from .columns import RawCoco
 from .findings import Findings
-from .images import ImageError, Inspection, inspect_image
+from .images import ImageError, Inspection, MissingImageError, inspect_image
 
 CheckImages = Literal["headers", "decode"]
 
@@ -87,6 +87,15 @@ def check_images(
     return CheckedImages(bad, sizes, turned)
 
 
+def _missing(folder: Path, name: str) -> str:
+    """Where it should be; and where it is, if file names count from the folder above."""
+    above = os.path.exists(folder.parent / name) if "\0" not in name else False
+    if above:
+        return f"no such file in {folder}, but in {folder.parent}: give that as data.train.images (or val)."
+    hint = " Folders are separated by / in file names." if "\\" in name else ""
+    return f"no such file in {folder}. Add it, or correct data.root or the file_name.{hint}"
+
+
 def _clean_size(height: Any, width: Any) -> tuple[int, int]:
     return (int(height), int(width)) if _is_side(height) and _is_side(width) else (0, 0)
 
@@ -120,6 +129,8 @@ def _inspect(
         declared = (int(sizes[i, 0]), int(sizes[i, 1])) if sizes[i, 0] else None
         try:
             return inspect_image(f"{folder}/{names[i]}", declared_size=declared, decode=how == "decode")
+        except MissingImageError:
+            return _missing(folder, names[i])
         except ImageError as error:
             return str(error)
 

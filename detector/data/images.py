@@ -28,8 +28,20 @@ _REMEDY = "restore it, or remove the image from the annotations."
 _EXIF_MARKS = (b"Exif\x00", b"eXIf", b"EXIF")
 
 
-class ImageError(ValueError):
-    """An image file that cannot be used; the message says why and what to do, without the file's name."""
+class ImageError(Exception):
+    """A file that cannot be used: why, and what to do, without its name."""
+
+
+class MissingImageError(ImageError):
+    """There is no such file."""
+
+
+class ImageFileError(ValueError):
+    """A file that cannot be used: its name, why, and what to do."""
+
+    def __init__(self, message: str) -> None:
+        # Of an error in a loader worker torch makes a new one whose message is the whole traceback.
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
 def read_image(path: Path, *, declared_size: tuple[int, int] | None) -> np.ndarray:
@@ -37,13 +49,15 @@ def read_image(path: Path, *, declared_size: tuple[int, int] | None) -> np.ndarr
 
     `declared_size` is the (height, width) of the annotation file, None where it has none. EXIF orientation
     is applied where the rotated size is the declared one; where both fit (square pictures, half turns,
-    mirrors) or none is declared, it is applied, as every viewer does. Raises ValueError naming the file and
-    the fix where the file is missing, truncated, no image, or of another size.
+    mirrors) or none is declared, it is applied, as every viewer does. Raises ImageFileError, naming the file
+    and the fix, where the file is missing, truncated, no image, or of another size.
     """
     try:
         return decode_image(_read_bytes(path), declared_size=declared_size)
     except ImageError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ImageFileError(
+            f"{path}: {error} (data.check_images=decode data.on_bad_image=skip trains without such images.)"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -85,7 +99,7 @@ def _read_bytes(path: str | Path) -> bytes:
 
 def _unreadable(error: Exception) -> ImageError:
     if isinstance(error, FileNotFoundError | ValueError | NotADirectoryError):
-        return ImageError("no such file. Add it, or correct data.root or the file_name.")
+        return MissingImageError("no such file. Add it, or correct data.root or the file_name.")
     return ImageError(f"cannot be read ({getattr(error, 'strerror', None) or error}).")
 
 

@@ -99,6 +99,19 @@ def _epoch(root, *, epoch, num_workers, seed=0):
     return digest.hexdigest()
 
 
+@pytest.mark.parametrize("epoch", range(5))
+def test_strongly_augmented_boxes_stay_inside_their_picture(tmp_path, epoch):
+    transforms = {"crop": A.RandomCrop(30, 30), "affine": A.Affine(scale=(0.5, 2), rotate=(-45, 45), p=1)}
+    module = fit(many_images(tmp_path), augmentation=transforms)
+    for index in range(12):
+        sample = module.train_set[epoch, index]
+        height, width = sample.image.shape[1:]
+        assert (sample.boxes >= 0).all()
+        assert (sample.boxes <= torch.tensor([width, height, width, height])).all()
+        assert (sample.boxes[:, :2] < sample.boxes[:, 2:]).all()
+        assert len(sample.boxes) == len(sample.labels)
+
+
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_an_epoch_is_the_same_with_any_number_of_workers(tmp_path):
     root = many_images(tmp_path)
@@ -136,12 +149,14 @@ def test_images_without_boxes_are_dropped_from_training_alone(tmp_path, caplog):
     assert "1 images without boxes" in caplog.text
 
 
-def test_an_image_damaged_after_the_checks_stops_the_run_with_its_name(tmp_path):
-    module = fit(write_dataset(tmp_path))
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_image_damaged_after_the_checks_stops_the_run_with_its_name_alone(tmp_path, num_workers):
+    module = fit(write_dataset(tmp_path), num_workers=num_workers)
     path = tmp_path / "images/b.jpg"
     path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(ValueError, match=r"b\.jpg: cannot be decoded .*restore it"):
+    with pytest.raises(ValueError, match=r"b\.jpg: cannot be decoded .*restore it") as error:
         list(module.val_dataloader())
+    assert str(error.value).startswith(str(path))
 
 
 # --- set-up

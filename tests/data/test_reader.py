@@ -125,6 +125,14 @@ def test_a_file_without_annotations_is_a_dataset_without_boxes(root):
     assert annotations.boxes_xywh.shape == (0, 4)
 
 
+def test_file_names_that_count_from_the_folder_above_get_a_hint(root):
+    content = valid()
+    for image in content["images"]:
+        image["file_name"] = f"images/{image['file_name']}"
+    with pytest.raises(ValueError, match=rf"no such file in {root}/images, but in {root}: give that"):
+        read(root, content)
+
+
 # --- refused: (what to break, what the message must say)
 
 
