@@ -1,0 +1,127 @@
+"""Every command that the README shows works as shown."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from detector import cli
+from tests import echo_command
+
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines() if line.strip()]
+# What makes a run of minutes one of seconds.
+TINY = [
+    "output_dir=path/to",
+    "training.max_epochs=1",
+    "training.limit_train_batches=2",
+    "training.limit_val_batches=1",
+    "data.source.num_train=32",
+    "data.source.num_val=8",
+    "data.batch_size=4",
+    "data.val_batch_size=4",
+    "data.num_workers=0",
+    "data.image_size.shorter=64",
+    "data.image_size.longer=64",
+    "model.neck.out_channels=32",
+]
+BY_CI = {"pip install -e .", 'pip install -e ".[dev]"', "pytest"}
+
+
+def run(command: str, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
+    monkeypatch.setattr(sys, "argv", [*shlex.split(command), *more])
+    return cli.main()
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    handlers = list(logging.root.handlers)
+    yield
+    logging.root.handlers = handlers  # Hydra sets its own
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which `detector train` ran, small."""
+    folder = tmp_path_factory.mktemp("readme")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)
+        assert run("detector train", monkeypatch, *TINY) == 0
+    shutil.copy(folder / "path/to/checkpoints/best.ckpt", folder / "path/to/best.ckpt")
+    return folder
+
+
+def test_first_commands_are_the_two_set_ups() -> None:
+    assert COMMANDS[:2] == ["pip install -e .", "detector train"]
+    assert {'pip install -e ".[dev]"', "pytest"} <= set(COMMANDS)
+
+
+def test_every_command_is_tested() -> None:
+    assert [
+        c for c in COMMANDS if not c.startswith(("detector train", "detector evaluate", "detector info"))
+    ] == [c for c in COMMANDS if c in BY_CI]
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("detector train")])
+def test_train_command_composes_and_is_checked(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(cli.VERBS, "train", replace(cli.VERBS["train"], module="tests.echo_command"))
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "cells.yaml").write_text("# @package _global_\nseed: 1\n")
+    echo_command.runs.clear()
+    shows = "--help" in command or "--cfg" in command
+    try:
+        code = run(command, monkeypatch)
+    except SystemExit as exit:  # how Hydra ends --help
+        code = int(exit.code or 0)
+    assert code == 0
+    assert bool(echo_command.runs) != shows
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("detector info")])
+def test_info_command_runs(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(command, monkeypatch) == 0
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("detector evaluate")])
+def test_evaluate_command_runs(command: str, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    (truth,) = trained.rglob("val.json")
+    shutil.copy(truth, "gt.json")
+    shutil.copy("path/to/predictions.json", "dt.json")
+    assert run(command, monkeypatch, "output_dir=evaluation") == 0
+    assert json.loads(Path("evaluation/metrics.json").read_text(encoding="utf-8"))["AP"] >= 0
+
+
+def test_listed_files_of_a_run_are_there(trained: Path) -> None:
+    rows = re.findall(r"^\| (`[^|]*`) \|", README.partition("## A run's files")[2], flags=re.MULTILINE)
+    names = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    assert names
+    assert [name for name in names if not (trained / "path/to" / name).exists()] == []
+
+
+@pytest.mark.parametrize("code", [text for kind, text in BLOCKS if kind == "python"])
+def test_python_example_gives_what_it_says(code: str) -> None:
+    *statements, last = code.strip().splitlines()
+    expression, _, said = last.partition("  # ")
+    namespace: dict[str, object] = {}
+    exec("\n".join(statements), namespace)
+    assert repr(eval(expression, namespace)) == said
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", README))
+def test_linked_file_exists(link: str) -> None:
+    assert (Path(__file__).resolve().parents[1] / link).exists()
