@@ -106,6 +106,7 @@ def quiet_lightning() -> None:
         ".*smaller than the logging interval.*",  # every epoch is printed and stored in any case
         ".*exists and is not empty.*",
         ".*overridden `transfer_batch_to_device` in `LightningModule`.*",  # as we want it
+        ".*sync_dist=True.*",  # every rank computes the metrics of all images
         ".*treespec, LeafSpec.*is deprecated.*",  # between Lightning and torch
         ".*lr_scheduler.step.*before.*optimizer.step.*",  # fp16 skips steps while it looks for its scale
         ".*in eval mode at the start of training.*",  # the moving average is, on purpose

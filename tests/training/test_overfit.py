@@ -1,4 +1,4 @@
-"""Eight images can be learned by heart: the whole chain, from boxes to losses to boxes, fits together."""
+"""Eight images can be learned by heart: from boxes to losses to boxes, the whole chain fits together."""
 
 from __future__ import annotations
 

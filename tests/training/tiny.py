@@ -49,26 +49,33 @@ def _draw(picture: np.ndarray, corner: tuple[int, int], side: int, category: int
     return [x, y, side, side]
 
 
-def tiny_config(root: Path, output_dir: Path, *overrides: str) -> DictConfig:
+def tiny_overrides(root: Path, output_dir: Path) -> list[str]:
     """configs/train.yaml for the dataset in `root`: two epochs of two batches with a thin FCOS R18."""
+    return [
+        "data=coco",
+        f"data.root={root}",
+        f"data.image_size.shorter={SIZE}",
+        f"data.image_size.longer={SIZE}",
+        "data.batch_size=4",
+        "data.num_workers=0",
+        "model.neck.out_channels=32",
+        "model.head.num_convs=1",
+        "optimizer=sgd",
+        "optimizer.lr=0.01",
+        "optimizer.reference_batch_size=4",
+        "schedule=cosine",
+        "training.ema_decay=null",
+        "training.max_epochs=2",
+        "training.accelerator=cpu",
+        "name=tiny",
+        f"output_dir={output_dir}",
+    ]
+
+
+def tiny_config(root: Path, output_dir: Path, *overrides: str) -> DictConfig:
+    """configs/train.yaml with `tiny_overrides` and others."""
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return compose(
-            "train",
-            overrides=[
-                "data=coco",
-                f"data.root={root}",
-                f"data.image_size.shorter={SIZE}",
-                f"data.image_size.longer={SIZE}",
-                "data.num_workers=0",
-                "model.neck.out_channels=32",
-                "model.head.num_convs=1",
-                "training.max_epochs=2",
-                "training.accelerator=cpu",
-                "name=tiny",
-                f"output_dir={output_dir}",
-                *overrides,
-            ],
-        )
+        return compose("train", overrides=[*tiny_overrides(root, output_dir), *overrides])
 
 
 def run_training(root: Path, output_dir: Path, *overrides: str) -> Path:
