@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -91,9 +91,14 @@ class SceneObject:
         contours, _ = cv2.findContours(
             corners, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(part.left, part.top)
         )
-        simple = [cv2.approxPolyDP(c, 1.0, closed=True)[:, 0] / _SAMPLES for c in contours]
-        parts = sorted((p for p in simple if len(p) >= 3), key=shapes.area, reverse=True)
+        parts = sorted((_simplified(c) / _SAMPLES for c in contours), key=shapes.area, reverse=True)
         return [p for i, p in enumerate(parts) if i == 0 or shapes.area(p) >= _SLIVER_PX]
+
+
+def _simplified(contour: NDArray[Any]) -> Points:
+    """The contour to one sample with few points; as it is where that leaves no area, as of a speck."""
+    few = cv2.approxPolyDP(contour, 1.0, closed=True)
+    return (few if len(few) >= 3 else contour)[:, 0].astype(np.float64)
 
 
 def _layer(mask: Mask) -> Layer:

@@ -65,10 +65,10 @@ class WarpedShapes:
             object.__setattr__(self, name, float(getattr(self, name)))
         for name in ("seed", "clutter", "colour_distance"):
             _require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
-        for name, low in (("num_train", 1), ("num_val", 1), ("image_size", 32)):
-            _require(getattr(self, name) >= low, name, f"at least {low}", getattr(self, name))
-        for name in ("strength", "affine", "min_visible"):
-            _require(0 <= getattr(self, name) <= 1, name, "in [0, 1]", getattr(self, name))
+        for name, least in (("num_train", 1), ("num_val", 1), ("image_size", 32)):
+            _require(getattr(self, name) >= least, name, f"at least {least}", getattr(self, name))
+        for name, low in (("strength", 0.0), ("affine", 0.0), ("min_visible", 0.1)):
+            _require(low <= getattr(self, name) <= 1, name, f"in [{low:g}, 1]", getattr(self, name))
         _require(1 <= self.objects[0] <= self.objects[1], "objects", "[fewest, most] from 1 up", self.objects)
         _require(0.02 <= self.scale[0] <= self.scale[1] <= 1, "scale", "[low, high] in [0.02, 1]", self.scale)
 

@@ -118,6 +118,13 @@ def test_what_a_later_object_hides_is_in_no_polygon_but_its_own() -> None:
         assert sum(thing.visible.astype(int) for thing in placed).max() == 1
 
 
+def test_the_smallest_specks_have_boxes() -> None:
+    options = replace(TINY, image_size=32, scale=(0.02, 0.03), min_visible=0.1, objects=(6, 6))
+    things = [thing for index in range(20) for thing in draw_scene(options, key=(0, 0, index))[1]]
+    assert len(things) > 60
+    assert all(np.ptp(np.concatenate(thing.polygons()), axis=0).min() > 0 for thing in things)
+
+
 def test_every_class_is_drawn_and_named(tmp_path: Path) -> None:
     content = read(replace(TINY, num_train=24).generate(tmp_path / "s"))
     assert {c["name"] for c in content["categories"]} == set(CLASS_NAMES)
@@ -296,6 +303,7 @@ def test_says_what_it_does_once_off_a_terminal(tmp_path: Path, capsys: pytest.Ca
         ("scale", (0.5, 0.2)),
         ("scale", (0.0, 0.2)),
         ("min_visible", 1.1),
+        ("min_visible", 0.0),
         ("clutter", -1),
         ("colour_distance", -1.0),
     ],
