@@ -128,12 +128,13 @@ class _SampledProduct(torch.autograd.Function):
             of_columns, of_kernel, of_bias = _multiply_backward(
                 grad[part], columns, kernel, geometry, (need_x or need_blend, need_weight, need_bias)
             )
-            if need_weight:
+            if of_kernel is not None:
                 grad_kernel += of_kernel
-            if need_bias:
+            if of_bias is not None:
                 grad_bias += of_bias
-            if need_x or need_blend:
-                bags = _ungroup(of_columns, geometry).view(-1, rows.shape[1])
+            if of_columns is None:
+                continue
+            bags = _ungroup(of_columns, geometry).view(-1, rows.shape[1])
             if need_blend:
                 grad_blend[part] = _blend_gradient(bags, rows, index[part])
             if uses is not None:
@@ -213,8 +214,8 @@ def _multiply_backward(
     kernel: Float[Tensor, "O k 1 1"],
     geometry: Geometry,
     wanted: tuple[bool, bool, bool],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of columns, kernel and bias, those that are wanted, of the product of columns and kernel."""
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of columns, kernel and bias of the product of columns and kernel; None where not wanted."""
     of_pixels, of_kernel, of_bias = torch.ops.aten.convolution_backward(
         _to_pixels(grad),
         _to_pixels(columns),
@@ -223,19 +224,21 @@ def _multiply_backward(
         *([1, 1], [0, 0], [1, 1], False, [0, 0], geometry.groups),
         wanted,
     )
-    return _to_matrix(of_pixels) if wanted[0] else of_pixels, of_kernel, of_bias
+    return _to_matrix(of_pixels) if wanted[0] else None, of_kernel, of_bias
 
 
-def _to_pixels(matrix: Float[Tensor, "m f"]) -> Float[Tensor, "1 f m 1"]:
+def _to_pixels(matrix: Float[Tensor, "m f"]) -> Float[Tensor, "1 f h w"]:
     """The rows as pixels of one channels-last image, a view.
 
     A 1x1 convolution over it is a matrix product, up to 1.5 times as fast as `torch.mm`: oneDNN, not MKL.
     """
-    return matrix.view(1, len(matrix), 1, -1).permute(0, 3, 1, 2)
+    # oneDNN's weight gradient likes a column best, but is four times slower where its length has few divisors
+    line = 1 if len(matrix) % 16 == 0 else len(matrix)
+    return matrix.view(1, len(matrix) // line, line, -1).permute(0, 3, 1, 2)
 
 
-def _to_matrix(pixels: Float[Tensor, "1 f m 1"]) -> Float[Tensor, "m f"]:
-    return pixels.permute(0, 2, 3, 1).reshape(pixels.shape[2], -1)
+def _to_matrix(pixels: Float[Tensor, "1 f h w"]) -> Float[Tensor, "m f"]:
+    return pixels.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def _group(columns: Float[Tensor, "m features"], geometry: Geometry) -> Float[Tensor, "m features"]:
@@ -252,7 +255,8 @@ def _ungroup(columns: Float[Tensor, "m features"], geometry: Geometry) -> Float[
 def _chunk_size(positions: int, weight: Float[Tensor, "O c kh kw"], geometry: Geometry) -> int:
     """Output positions a chunk, such that no chunk is much smaller than the others."""
     size = max(_MIN_POSITIONS, _COLUMN_BYTES // (weight[0].nbytes * geometry.groups))
-    return max(1, math.ceil(positions / max(1, math.ceil(positions / size))))
+    chunks = max(1, math.ceil(positions / size))
+    return max(16, math.ceil(positions / chunks / 16) * 16)
 
 
 def _chunks(positions: int, size: int) -> Iterator[slice]:
