@@ -24,8 +24,8 @@ Fraction = Annotated[float, Interval(ge=0, le=1)]
 class FeatureSpec:
     """One feature map of a backbone or neck.
 
-    `name` is the field's term ("c3", "p5"); `stride_px` is the distance of neighbouring cells in pixels of the
-    input image.
+    `name` is the field's term ("c3", "p5"); `stride_px` is the distance of neighbouring cells in pixels of
+    the input image.
     """
 
     name: str
@@ -37,8 +37,8 @@ class FeatureSpec:
 class Targets:
     """Ground truth of a batch, padded to the image with the most boxes.
 
-    Boxes are xyxy in pixels of the resized image, x1 < x2 and y1 < y2. Labels are contiguous classes in
-    [0, num_classes). Where `valid` is false the entry is padding (a zero box, label 0) and must have no effect.
+    Boxes are xyxy in pixels of the resized image, x1 < x2 and y1 < y2. Labels are contiguous classes in [0,
+    num_classes). Where `valid` is false the entry is padding (a zero box, label 0) and must have no effect.
     Crowd regions are not in here. G may be 0.
     """
 
@@ -59,8 +59,9 @@ class Targets:
 class Batch:
     """Images of one step, padded at the right and bottom to a common size.
 
-    `image_sizes` and `original_sizes` are (height, width) in pixels: of the resized image inside the padding, and of
-    the image file as its annotations see it. `indices` are positions in the dataset, which knows the original ids.
+    `image_sizes` and `original_sizes` are (height, width) in pixels: of the resized image inside the padding,
+    and of the image file as its annotations see it. `indices` are positions in the dataset, which knows the
+    original ids.
     """
 
     images: UInt8[Tensor, "B 3 H W"]
@@ -90,7 +91,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Detections:
-    """Detections of one image, best first. Boxes are xyxy in pixels, scores in [0, 1], labels in [0, num_classes)."""
+    """Detections of one image, best first.
+
+    Boxes are xyxy in pixels, scores in [0, 1], labels in [0, num_classes).
+    """
 
     boxes: Float[Tensor, "N 4"]
     scores: Float[Tensor, "N"]

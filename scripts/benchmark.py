@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from detector.reports import benchmark
+from detector.reports.benchmark_train import train_step_candidates
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
@@ -25,7 +26,16 @@ def ops(repeats: int) -> str:
     return f"{benchmark.markdown_comparison(rows, reference='plain conv')}\n\nTogether, {speedup}."
 
 
-SECTIONS = {"ops": ops}
+def train(repeats: int) -> str:
+    """A training step of FCOS, 256 x 256, batch 4, against torchvision's."""
+    rows = {}
+    for depth in (18, 50):
+        candidates = train_step_candidates(depth)
+        rows[f"ResNet-{depth}"] = benchmark.interleaved_medians(candidates, repeats=repeats)
+    return benchmark.markdown_comparison(rows, reference="torchvision")
+
+
+SECTIONS = {"ops": ops, "train": train}
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ def small_fcos(*, stages: tuple[int, ...] = (), num_classes: int = 3, channels: 
 def make_batch(
     boxes: list[list[list[float]]], labels: list[list[int]], *, sizes: list[tuple[int, int]], seed: int = 0
 ) -> Batch:
-    """Random images of `sizes` (height, width), padded to multiples of 32, with their boxes padded to the most."""
+    """Random images of `sizes` (height, width), padded to multiples of 32, with their boxes."""
     generator = torch.Generator().manual_seed(seed)
     height = max(-(-h // 32) * 32 for h, _ in sizes)
     width = max(-(-w // 32) * 32 for _, w in sizes)

@@ -14,11 +14,12 @@ log = logging.getLogger(__name__)
 
 
 def load_backbone_weights(backbone: nn.Module, weights: str, *, architecture: str) -> None:
-    """Loads ImageNet weights into a backbone with torchvision's parameter names, and logs what did not take part.
+    """Loads ImageNet weights into a backbone with torchvision's parameter names, and logs what did not take
+    part.
 
-    `weights` is a torchvision name such as "IMAGENET1K_V1" (downloaded to torch's hub folder and checked by hash) or
-    the path of a file holding a state dict. Offset branches keep their initialisation. Raises ValueError for a file
-    that is missing, cut off, of the old tar format, or of another architecture.
+    `weights` is a torchvision name such as "IMAGENET1K_V1" (downloaded to torch's hub folder and checked by
+    hash) or the path of a file holding a state dict. Offset branches keep their initialisation. Raises
+    ValueError for a file that is missing, cut off, of the old tar format, or of another architecture.
     """
     path = Path(weights).expanduser()
     looks_like_path = path.suffix in {".pt", ".pth", ".tar", ".ckpt"} or "/" in weights
@@ -40,8 +41,9 @@ def _download(name: str, architecture: str) -> dict[str, Tensor]:
     except OSError as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise ValueError(
-            f"model.backbone.weights={name}: could not download {entry.url} ({error}). Without a network, put that "
-            f"file into {folder}, or name a local file: model.backbone.weights=/path/to/{Path(entry.url).name}"
+            f"model.backbone.weights={name}: could not download {entry.url} ({error}). Without a "
+            f"network, put that file into {folder}, or name a local file: "
+            f"model.backbone.weights=/path/to/{Path(entry.url).name}"
         ) from error
     except RuntimeError as error:  # torch.hub's "invalid hash value"
         raise ValueError(
@@ -51,18 +53,22 @@ def _download(name: str, architecture: str) -> dict[str, Tensor]:
 
 def _read_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise ValueError(f"model.backbone.weights: no such file: {path}. Give a file, or a torchvision weight name.")
+        raise ValueError(
+            f"model.backbone.weights: no such file: {path}. Give a file, or a torchvision weight name."
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise ValueError(f"model.backbone.weights: cannot read {path}: {_why_unreadable(path, error)}") from error
+        raise ValueError(
+            f"model.backbone.weights: cannot read {path}: {_why_unreadable(path, error)}"
+        ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     tensors = isinstance(content, dict) and {k: v for k, v in content.items() if isinstance(v, Tensor)}
     if not tensors:
         raise ValueError(
-            f"model.backbone.weights: {path} holds {type(content).__name__}, expected a dict of parameter names and "
-            "tensors. Save it with torch.save(model.state_dict(), path)."
+            f"model.backbone.weights: {path} holds {type(content).__name__}, expected a dict of parameter "
+            "names and tensors. Save it with torch.save(model.state_dict(), path)."
         )
     return {k.removeprefix("module."): v for k, v in tensors.items()}
 
@@ -76,10 +82,14 @@ def _why_unreadable(path: Path, error: Exception) -> str:
         return "it is cut off or damaged (a zip archive without its end). Copy or download it again."
     if "tar" in str(error) or start not in (b"\x80\x02", b"\x80\x03", b"\x80\x04"):
         return (
-            "it is not a file of torch.save, or of its old tar format, which cannot be loaded safely. Load it once with "
-            "the torch that wrote it and save it again: torch.save(torch.load(path, weights_only=False), new_path)."
+            "it is not a file of torch.save, or of its old tar format, which cannot be loaded safely. Load "
+            "it once with the torch that wrote it and save it again: "
+            "torch.save(torch.load(path, weights_only=False), new_path)."
         )
-    return f"{error}. If it holds more than tensors, save its state dict alone: torch.save(model.state_dict(), path)."
+    return (
+        f"{error}. If it holds more than tensors, save its state dict alone: "
+        "torch.save(model.state_dict(), path)."
+    )
 
 
 def _load(backbone: nn.Module, state: dict[str, Tensor], *, source: str, architecture: str) -> None:
@@ -91,19 +101,23 @@ def _load(backbone: nn.Module, state: dict[str, Tensor], *, source: str, archite
         first = wrong_shape[0] if wrong_shape else lacking[0]
         came = tuple(state[first].shape) if first in state else "nothing"
         raise ValueError(
-            f"model.backbone.weights={source}: not the weights of a {architecture}: {len(lacking)} of {len(own)} "
-            f"entries are missing and {len(wrong_shape)} have another shape; {first}: expected "
+            f"model.backbone.weights={source}: not the weights of a {architecture}: {len(lacking)} of "
+            f"{len(own)} entries are missing and {len(wrong_shape)} have another shape; {first}: expected "
             f"{tuple(own[first].shape)}, got {came}. Choose the model/backbone that the file was made for."
         )
     not_ours = ("fc.weight", "fc.bias")  # the ImageNet classifier
-    unused = [k for k in state if k not in own and k not in not_ours and not k.endswith("num_batches_tracked")]
+    unused = [
+        k for k in state if k not in own and k not in not_ours and not k.endswith("num_batches_tracked")
+    ]
     backbone.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
     offsets = len(missing) - len(lacking)
     log.info("loaded %s into %s: %d of %d entries", source, architecture, len(own) - len(missing), len(own))
     if offsets:
         log.info("%d offset-branch entries are new and keep their initialisation", offsets)
     if lacking:
-        log.warning("%d entries are not in %s and keep their initialisation: %s", len(lacking), source, _some(lacking))
+        log.warning(
+            "%d entries are not in %s and keep their initialisation: %s", len(lacking), source, _some(lacking)
+        )
     if unused:
         log.warning("%d entries of %s are not used: %s", len(unused), source, _some(unused))
 

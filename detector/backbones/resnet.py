@@ -86,9 +86,10 @@ _DEPTHS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, in
 class ResNet(nn.Module):
     """A ResNet without its classifier, giving the feature maps of `out_stages` (C2..C5, strides 4 to 32).
 
-    `deform` says which stages and blocks get deformable convolution. `frozen_stages` keeps everything up to that stage
-    as it is: 0 nothing, 1 the stem, 2 the stem and C2, ... 5 all of it; frozen batch norms also keep their statistics.
-    `weights` is a torchvision weight name ("IMAGENET1K_V1", downloaded and hash-checked when named) or a local file.
+    `deform` says which stages and blocks get deformable convolution. `frozen_stages` keeps everything up to
+    that stage as it is: 0 nothing, 1 the stem, 2 the stem and C2, ... 5 all of it; frozen batch norms also
+    keep their statistics. `weights` is a torchvision weight name ("IMAGENET1K_V1", downloaded and
+    hash-checked when named) or a local file.
     """
 
     def __init__(
@@ -149,7 +150,7 @@ class ResNet(nn.Module):
         return self
 
     def _initialise(self) -> None:
-        """Kaiming normal over fan-out as in torchvision. A deformable convolution and its offsets keep their own."""
+        """Kaiming normal over fan-out as in torchvision. Offset branches keep their zeros."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d | DeformConv2d) and not name.endswith(".offset"):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -29,10 +29,11 @@ def run(cfg: DictConfig) -> None:
     model = build_model(cfg, cfg.num_classes)
     console = Console()
     parts = [_part(name, part) for name, part in (*model.named_children(), ("total", model))]
-    header = ("part", "type", "parameters", "trained", "of them offsets")
-    print_table("Parameters", header, parts, console=console)
+    print_table(
+        "Parameters", ("part", "type", "parameters", "trained", "of them offsets"), parts, console=console
+    )
 
-    levels = [_level(f) for part in (model.backbone, model.neck) for f in part.out_features]
+    levels = [_level(f) for f in model.feature_levels]
     print_table("Feature levels", ("level", "channels", "stride in pixels"), levels, console=console)
 
     layers = [_layer(name, m) for name, m in model.named_modules() if isinstance(m, DeformConv2d)]

@@ -1,4 +1,5 @@
-"""FCOS (Tian et al. 2019, 2020): every point of the pyramid predicts classes, distances to the box sides, centerness.
+"""FCOS (Tian et al. 2019, 2020): every point of the pyramid predicts classes, distances to the box sides,
+centerness.
 
 Parameter names are torchvision's.
 """
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from detector.heads.head import Head
 from detector.heads.points import Points, assign_points, make_points
+from detector.layers import Conv3x3
 from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxes
 from detector.ops.losses import focal_loss_sum, giou_loss
 from detector.ops.nms import class_nms
@@ -35,7 +37,7 @@ from detector.structures import (
 
 @dataclass(frozen=True)
 class FCOSOutputs:
-    """Raw outputs, levels concatenated. `distances` (left, top, right, bottom) are in strides of the point's level."""
+    """Raw outputs, levels concatenated. `distances` (left, top, right, bottom) are in strides."""
 
     logits: Float[Tensor, "B P C"]
     distances: Float[Tensor, "B P 4"]
@@ -47,9 +49,9 @@ class FCOSOutputs:
 class FCOSHead(Head[FCOSOutputs]):
     """Two towers shared by all levels; centerness sits on the regression tower, regression is in strides.
 
-    `center_sampling_radius` is in strides, 0 trains every point inside a box. `point_offset` is the place of a point in
-    its cell: 0.5 the middle (the paper), 0 the corner (torchvision). `centerness_weighted_boxes` weights each
-    positive's GIoU by its centerness target (the paper) instead of equally (torchvision).
+    `center_sampling_radius` is in strides, 0 trains every point inside a box. `point_offset` is the place of
+    a point in its cell: 0.5 the middle (the paper), 0 the corner (torchvision). `centerness_weighted_boxes`
+    weights each positive's GIoU by its centerness target (the paper) instead of equally (torchvision).
     """
 
     def __init__(
@@ -94,9 +96,7 @@ class FCOSHead(Head[FCOSOutputs]):
             logits=torch.cat(logits, dim=1).float(),  # losses and decoding stay in fp32 under autocast
             distances=box_outputs[..., :4].relu(),
             centerness=box_outputs[..., 4],
-            points=make_points(
-                shapes, self.strides_px, offset=self.point_offset, device=features[0].device
-            ),
+            points=make_points(shapes, self.strides_px, offset=self.point_offset, device=features[0].device),
             points_per_level=[rows * columns for rows, columns in shapes],
         )
 
@@ -115,7 +115,9 @@ class FCOSHead(Head[FCOSOutputs]):
             loss_box = (box_losses * centerness).sum() / centerness.sum().clamp(min=1e-6)
         else:
             loss_box = box_losses.sum() / count
-        centerness_losses = F.binary_cross_entropy_with_logits(outputs.centerness, centerness, reduction="none")
+        centerness_losses = F.binary_cross_entropy_with_logits(
+            outputs.centerness, centerness, reduction="none"
+        )
         return {
             "loss_cls": focal_loss_sum(outputs.logits, labels) / count,
             "loss_box": loss_box,
@@ -187,16 +189,16 @@ def _flatten(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P C"]:
 def _tower(channels: int, num_convs: int, norm: str) -> nn.Sequential:
     layers: list[nn.Module] = []
     for _ in range(num_convs):
-        layers.append(_normal_conv(channels, channels))
+        layers.append(_normal(Conv3x3(channels, channels)))
         if norm == "group":
             layers.append(nn.GroupNorm(math.gcd(32, channels), channels))
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
 
 
-def _normal_conv(in_channels: int, out_channels: int, bias: float = 0.0) -> nn.Conv2d:
-    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+def _normal(conv: nn.Conv2d, bias: float = 0.0) -> nn.Conv2d:
     nn.init.normal_(conv.weight, std=0.01)
+    assert conv.bias is not None
     nn.init.constant_(conv.bias, bias)
     return conv
 
@@ -206,7 +208,7 @@ class _ClassificationTower(nn.Module):
         super().__init__()
         self.conv = _tower(channels, num_convs, norm)
         prior = 0.01  # rare positives at the start keep the focal loss small (Lin et al. 2017, section 3.3)
-        self.cls_logits = _normal_conv(channels, num_classes, bias=-math.log((1 - prior) / prior))
+        self.cls_logits = _normal(Conv3x3(channels, num_classes), bias=-math.log((1 - prior) / prior))
 
     def forward(self, x: Float[Tensor, "B _C H W"]) -> Float[Tensor, "B C H W"]:
         return self.cls_logits(self.conv(x))
@@ -218,12 +220,14 @@ class _RegressionTower(nn.Module):
     def __init__(self, channels: int, num_convs: int, norm: str) -> None:
         super().__init__()
         self.conv = _tower(channels, num_convs, norm)
-        self.bbox_reg = _normal_conv(channels, 4)
-        self.bbox_ctrness = _normal_conv(channels, 1)
+        self.bbox_reg = _normal(Conv3x3(channels, 4))
+        self.bbox_ctrness = _normal(Conv3x3(channels, 1))
 
     def forward(self, x: Float[Tensor, "B _C H W"]) -> Float[Tensor, "B 5 H W"]:
         x = self.conv(x)
         # One convolution for both: their outputs are too thin to be worth a pass each.
         weight = torch.cat([self.bbox_reg.weight, self.bbox_ctrness.weight])
+        assert self.bbox_reg.bias is not None
+        assert self.bbox_ctrness.bias is not None
         bias = torch.cat([self.bbox_reg.bias, self.bbox_ctrness.bias])
         return F.conv2d(x, weight, bias, padding=1)

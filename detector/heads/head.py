@@ -16,7 +16,8 @@ Outputs = TypeVar("Outputs")
 class Head(nn.Module, ABC, Generic[Outputs]):
     """Turns pyramid features into outputs of its own kind, and those into losses or detections.
 
-    The outputs are made once and can serve both, so that validation reports losses and detections of one pass.
+    The outputs are made once and can serve both, so that validation reports losses and detections of one
+    pass.
     """
 
     num_classes: int

@@ -27,10 +27,11 @@ class Points:
 def make_points(
     shapes: Sequence[tuple[int, int]], strides_px: Sequence[int], *, offset: float, device: torch.device
 ) -> Points:
-    """Points of levels with `shapes` (rows, columns); `offset` is the place in a cell, 0 its corner, 0.5 its middle.
+    """Points of levels with `shapes` (rows, columns); `offset` is the place in a cell, 0 its corner, 0.5 its
+    middle.
 
-    Sides up to 8 strides away belong to a level, from where the finer one ends; the finest has no lower bound and the
-    coarsest no upper one (FCOS section 3.2, m = 0, 64, 128, 256, 512, inf).
+    Sides up to 8 strides away belong to a level, from where the finer one ends; the finest has no lower bound
+    and the coarsest no upper one (FCOS section 3.2, m = 0, 64, 128, 256, 512, inf).
     """
     xys, strides, ranges = [], [], []
     for level, ((rows, columns), stride) in enumerate(zip(shapes, strides_px, strict=True)):
@@ -48,8 +49,8 @@ def make_points(
 def assign_points(points: Points, targets: Targets, *, center_radius: float) -> Int64[Tensor, "B P"]:
     """Index of the box that each point learns, or -1: at most one, the smallest of those that qualify.
 
-    A box qualifies if the point is inside it, near its centre (closer than `center_radius` strides in x and y; 0 turns
-    this off) and its farthest side lies in the point's size range.
+    A box qualifies if the point is inside it, near its centre (closer than `center_radius` strides in x and
+    y; 0 turns this off) and its farthest side lies in the point's size range.
     """
     num_boxes = targets.boxes.shape[1]
     if num_boxes == 0:

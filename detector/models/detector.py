@@ -22,8 +22,8 @@ class FeatureModule(Protocol):
 class Detector(nn.Module):
     """Images in, losses or detections out.
 
-    Takes uint8 RGB and normalises it on the device. Mean and standard deviation are ImageNet's, in units of 0..1; the
-    padding of a batch becomes zero after normalisation, as if each image were alone.
+    Takes uint8 RGB and normalises it on the device. Mean and standard deviation are ImageNet's, in units of
+    0..1; the padding of a batch becomes zero after normalisation, as if each image were alone.
     """
 
     mean: Tensor
@@ -41,6 +41,12 @@ class Detector(nn.Module):
     @property
     def num_classes(self) -> int:
         return self.head.num_classes
+
+    @property
+    def feature_levels(self) -> tuple[FeatureSpec, ...]:
+        """The maps of the backbone, then those of the neck."""
+        parts = (cast(FeatureModule, part) for part in (self.backbone, self.neck))
+        return tuple(level for part in parts for level in part.out_features)
 
     def forward(self, images: UInt8[Tensor, "B 3 H W"], image_sizes: Int64[Tensor, "B 2"]) -> object:
         """The head's raw outputs; `image_sizes` (height, width) tell image from padding."""

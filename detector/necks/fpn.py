@@ -11,14 +11,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from detector.layers import Conv3x3
 from detector.structures import FeatureSpec, PositiveInt
 
 
 class FPN(nn.Module):
     """Top-down pyramid over backbone features, finest first, all with `out_channels`.
 
-    `extra_levels` above the coarsest: "p6p7" adds two stride-2 convolutions on top of P5 (RetinaNet, FCOS), "maxpool"
-    one subsampled level (Faster R-CNN), "none" nothing.
+    `extra_levels` above the coarsest: "p6p7" adds two stride-2 convolutions on top of P5 (RetinaNet, FCOS),
+    "maxpool" one subsampled level (Faster R-CNN), "none" nothing.
     """
 
     def __init__(
@@ -33,11 +34,9 @@ class FPN(nn.Module):
             nn.Sequential(nn.Conv2d(f.channels, out_channels, 1)) for f in features
         )
         self.layer_blocks = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(out_channels, out_channels, 3, padding=1)) for _ in features
+            nn.Sequential(Conv3x3(out_channels, out_channels)) for _ in features
         )
-        for conv in (m for m in self.modules() if isinstance(m, nn.Conv2d)):
-            nn.init.kaiming_uniform_(conv.weight, a=1)
-            nn.init.zeros_(conv.bias)
+        _initialise(self)
         self.extra_blocks = _EXTRA[extra_levels](out_channels)
         strides = [f.stride_px for f in features]
         strides += [strides[-1] * 2 ** (i + 1) for i in range(self.extra_blocks.num_levels)]
@@ -50,6 +49,13 @@ class FPN(nn.Module):
             inner[i] = inner[i] + F.interpolate(inner[i + 1], size=inner[i].shape[-2:], mode="nearest")
         levels = [block(x) for block, x in zip(self.layer_blocks, inner, strict=True)]
         return levels + self.extra_blocks(levels[-1])
+
+
+def _initialise(module: nn.Module) -> None:
+    for conv in (m for m in module.modules() if isinstance(m, nn.Conv2d)):
+        assert conv.bias is not None
+        nn.init.kaiming_uniform_(conv.weight, a=1)
+        nn.init.zeros_(conv.bias)
 
 
 class _NoExtra(nn.Module):
@@ -79,9 +85,7 @@ class _P6P7(nn.Module):
         super().__init__()
         self.p6 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
         self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-        for conv in (self.p6, self.p7):
-            nn.init.kaiming_uniform_(conv.weight, a=1)
-            nn.init.zeros_(conv.bias)
+        _initialise(self)
 
     def forward(self, coarsest: Tensor) -> list[Tensor]:
         p6 = self.p6(coarsest)

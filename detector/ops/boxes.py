@@ -1,4 +1,4 @@
-"""Boxes as tensors. xyxy is (x1, y1, x2, y2) in pixels, continuous: no pixel is added to a width or height."""
+"""Boxes as tensors. xyxy is (x1, y1, x2, y2) in pixels, continuous: no pixel is added to a width."""
 
 # ... any leading dimensions, P points
 
@@ -31,7 +31,7 @@ def generalized_iou(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float
 def distances_to_boxes(
     points: Float[Tensor, "*#n 2"], distances: Float[Tensor, "*n 4"]
 ) -> Float[Tensor, "*n 4"]:
-    """Boxes xyxy from points (x, y) and their distances to the left, top, right and bottom side, all in pixels."""
+    """Boxes xyxy from points (x, y) and their distances to the left, top, right and bottom side."""
     return torch.cat([points - distances[..., :2], points + distances[..., 2:]], dim=-1)
 
 

@@ -16,8 +16,8 @@ def focal_loss_sum(
 ) -> Float[Tensor, ""]:
     """Sum of the sigmoid focal loss (Lin et al. 2017) over all places and classes.
 
-    A label in [0, C) is the one positive class of its place; -1 is background. The positives are gathered instead of
-    written into a one-hot tensor, so the loss costs one pass over the logits.
+    A label in [0, C) is the one positive class of its place; -1 is background. The positives are gathered
+    instead of written into a one-hot tensor, so the loss costs one pass over the logits.
     """
     prob = logits.sigmoid()
     as_negative = (1 - alpha) * prob.pow(gamma) * F.softplus(logits)
@@ -25,7 +25,9 @@ def focal_loss_sum(
     foreground = labels >= 0
     logit = logits.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
     p = logit.sigmoid()
-    correction = alpha * (1 - p).pow(gamma) * F.softplus(-logit) - (1 - alpha) * p.pow(gamma) * F.softplus(logit)
+    correction = alpha * (1 - p).pow(gamma) * F.softplus(-logit) - (1 - alpha) * p.pow(gamma) * F.softplus(
+        logit
+    )
     return as_negative.sum() + correction.masked_fill(~foreground, 0).sum()
 
 

@@ -15,5 +15,5 @@ def class_nms(
     iou_threshold: float,
     limit: int,
 ) -> Int64[Tensor, "K"]:
-    """Indices of the boxes kept, best first, at most `limit`: none overlaps a better one of its class by more IoU."""
+    """Indices of the boxes kept, best first, at most `limit`; none overlaps a better one of its class."""
     return batched_nms(boxes, scores, labels, iou_threshold)[:limit]

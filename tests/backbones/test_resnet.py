@@ -16,7 +16,9 @@ from detector.layers import DeformableStages, DeformConv2d
 def test_parameter_names_and_shapes_are_torchvisions(depth: int) -> None:
     theirs = getattr(torchvision.models, f"resnet{depth}")().state_dict()
     ours = ResNet(depth, norm="batch").state_dict()
-    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items() if not k.startswith("fc.")}
+    assert {k: v.shape for k, v in ours.items()} == {
+        k: v.shape for k, v in theirs.items() if not k.startswith("fc.")
+    }
 
 
 @pytest.mark.parametrize("depth", [18, 50])
@@ -36,7 +38,9 @@ def test_features_equal_torchvisions(depth: int) -> None:
 def test_deformable_equals_regular_before_training(depth: int, modulation: str) -> None:
     torch.manual_seed(0)
     regular = ResNet(depth, norm="batch").eval()
-    deformable = ResNet(depth, norm="batch", deform=DeformableStages(stages=(3, 4, 5), modulation=modulation)).eval()
+    deformable = ResNet(
+        depth, norm="batch", deform=DeformableStages(stages=(3, 4, 5), modulation=modulation)
+    ).eval()
     missing, unexpected = deformable.load_state_dict(regular.state_dict(), strict=False)
     assert not unexpected
     assert missing
@@ -81,7 +85,7 @@ def test_out_stages_must_ascend() -> None:
         ResNet(18, out_stages=(4, 3))
 
 
-# --- weights from a file -----------------------------------------------------------------------------------------
+# --- weights from a file ---
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +95,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_local_weights_load_and_new_offsets_are_reported(weights: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_local_weights_load_and_new_offsets_are_reported(
+    weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO")
     model = ResNet(18, norm="frozen_batch", deform=DeformableStages(stages=(5,)), weights=str(weights))
     expected = torch.load(weights, weights_only=True)
@@ -129,7 +135,9 @@ def test_legacy_tar_weights_are_an_error_that_tells_the_cure(tmp_path: Path) -> 
         ResNet(18, weights=str(tmp_path / "old.pth"))
 
 
-@pytest.mark.parametrize(("name", "text"), [("nowhere.pth", "no such file"), ("IMAGENET9", "neither a file nor")])
+@pytest.mark.parametrize(
+    ("name", "text"), [("nowhere.pth", "no such file"), ("IMAGENET9", "neither a file nor")]
+)
 def test_unknown_weights_are_an_error(name: str, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         ResNet(18, weights=name)

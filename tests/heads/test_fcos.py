@@ -39,8 +39,14 @@ def test_padding_of_targets_changes_no_loss() -> None:
     assert more.targets.boxes.shape[1] == 7
     one = total(model.loss(batch))
     trimmed = make_batch(BOXES, LABELS, sizes=SIZES)
-    padded = type(batch.targets)(*(t[:2] for t in (more.targets.boxes, more.targets.labels, more.targets.valid)))
-    two = total(model.loss(type(batch)(trimmed.images, trimmed.image_sizes, trimmed.original_sizes, trimmed.indices, padded)))
+    padded = type(batch.targets)(
+        *(t[:2] for t in (more.targets.boxes, more.targets.labels, more.targets.valid))
+    )
+    two = total(
+        model.loss(
+            type(batch)(trimmed.images, trimmed.image_sizes, trimmed.original_sizes, trimmed.indices, padded)
+        )
+    )
     assert two.item() == pytest.approx(one.item(), rel=1e-6)
 
 
@@ -54,7 +60,9 @@ def test_order_of_boxes_changes_no_loss() -> None:
 def test_detections_lie_in_their_image_and_come_best_first() -> None:
     torch.manual_seed(0)
     model = small_fcos().eval()
-    for (height, width), found in zip(SIZES, model.predict(make_batch(BOXES, LABELS, sizes=SIZES)), strict=True):
+    for (height, width), found in zip(
+        SIZES, model.predict(make_batch(BOXES, LABELS, sizes=SIZES)), strict=True
+    ):
         assert 0 < len(found) <= 100
         assert found.boxes.min() >= 0
         assert found.boxes[:, 2].max() <= width

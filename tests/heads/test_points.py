@@ -31,7 +31,9 @@ def test_corner_offset_is_torchvisions_grid() -> None:
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.floats(0, 100), st.floats(0, 100), st.floats(1, 60), st.floats(1, 60)), min_size=1, max_size=6
+        st.tuples(st.floats(0, 100), st.floats(0, 100), st.floats(1, 60), st.floats(1, 60)),
+        min_size=1,
+        max_size=6,
     ),
     st.sampled_from([0.0, 1.5]),
 )
@@ -44,8 +46,12 @@ def test_assignment_equals_the_rule_spelled_out(raw: list[tuple[float, ...]], ra
 
 
 def _allowed(points, i: int, boxes: torch.Tensor, radius: float) -> set[int]:
-    """The indices of the smallest boxes that qualify for a point, -1 if none does; exact ties allow several."""
-    (x, y), stride, (low, high) = points.xy[i].tolist(), points.strides[i].item(), points.size_range[i].tolist()
+    """The indices of the smallest boxes that qualify for a point, -1 if none does; ties allow several."""
+    (x, y), stride, (low, high) = (
+        points.xy[i].tolist(),
+        points.strides[i].item(),
+        points.size_range[i].tolist(),
+    )
     qualifying = {}
     for j, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
         sides = [x - x1, y - y1, x2 - x, y2 - y]
@@ -66,7 +72,9 @@ def test_order_of_boxes_and_padding_change_nothing() -> None:
     boxes = [[10.0, 10, 60, 50], [20, 20, 40, 40], [70, 5, 120, 90]]
     points = _points()
     one = assign_points(points, pad_targets([boxes], [[0, 1, 2]]), center_radius=1.5)[0]
-    two = assign_points(points, pad_targets([boxes[::-1], [boxes[0]] * 5], [[2, 1, 0], [0] * 5]), center_radius=1.5)[0]
+    two = assign_points(
+        points, pad_targets([boxes[::-1], [boxes[0]] * 5], [[2, 1, 0], [0] * 5]), center_radius=1.5
+    )[0]
     swapped = torch.where(two >= 0, 2 - two, two)
     assert torch.equal(one, swapped)
     assert (one >= 0).sum() > 5
@@ -74,5 +82,7 @@ def test_order_of_boxes_and_padding_change_nothing() -> None:
 
 def test_images_without_boxes_match_nothing() -> None:
     assert assign_points(_points(), pad_targets([[]], [[]]), center_radius=1.5).eq(-1).all()
-    padding = Targets(torch.tensor([[[0.0, 0, 60, 60]]]), torch.zeros(1, 1, dtype=torch.int64), torch.tensor([[False]]))
+    padding = Targets(
+        torch.tensor([[[0.0, 0, 60, 60]]]), torch.zeros(1, 1, dtype=torch.int64), torch.tensor([[False]])
+    )
     assert assign_points(_points(), padding, center_radius=1.5).eq(-1).all()

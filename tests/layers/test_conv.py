@@ -1,0 +1,59 @@
+"""The 3x3 convolution that chooses its algorithm."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from detector.layers import Conv3x3
+from detector.layers import conv as conv_module
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
+    seen: list[torch.Size] = []
+
+    def spy(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        seen.append(x.shape)
+        return F.conv2d(x, weight, bias, padding=1)
+
+    monkeypatch.setattr(conv_module, "winograd_conv3x3", spy)
+    return seen
+
+
+def test_names_and_initial_values_are_those_of_a_convolution() -> None:
+    torch.manual_seed(0)
+    ours = Conv3x3(3, 4)
+    torch.manual_seed(0)
+    theirs = nn.Conv2d(3, 4, 3, padding=1)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True)
+    )
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+
+
+def test_wide_layers_train_by_winograd_and_give_the_same(calls: list[torch.Size]) -> None:
+    layer = Conv3x3(128, 128)
+    x = torch.randn(2, 128, 32, 32)
+    layer(x)
+    assert calls == [x.shape]
+
+
+@pytest.mark.parametrize("case", ["narrow", "small", "no gradient", "double", "autocast"])
+def test_the_rest_is_torchs_convolution(case: str, calls: list[torch.Size]) -> None:
+    layer, x = Conv3x3(128, 128), torch.randn(2, 128, 32, 32)
+    if case == "narrow":
+        layer, x = Conv3x3(64, 128), x[:, :64]
+    elif case == "small":
+        x = x[..., :8, :8]
+    elif case == "double":
+        layer, x = layer.double(), x.double()
+    with (
+        torch.autocast("cpu", torch.bfloat16, enabled=case == "autocast"),
+        torch.set_grad_enabled(case != "no gradient"),
+    ):
+        layer(x)
+    assert not calls
