@@ -1,0 +1,34 @@
+"""Sections of docs/benchmarks.md and the ratios in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from detector.reports import benchmark
+
+
+def test_ratios_of_the_sums_are_not_sums_of_ratios() -> None:
+    rows = {"small": {"ours": 1.0, "theirs": 2.0}, "large": {"ours": 30.0, "theirs": 10.0}}
+    table = benchmark.markdown_comparison(rows, reference="theirs").splitlines()
+    assert table[2:] == [
+        "| small | 1 | 2 | 0.50 |",
+        "| large | 30 | 10 | 3.00 |",
+        "| together | 31 | 12 | 2.58 |",
+    ]
+
+
+def test_a_section_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+    document = tmp_path / "benchmarks.md"
+    document.write_text("before\n<!-- ops:begin -->\nold\n<!-- ops:end -->\nafter\n")
+    for text in ("first", "second"):
+        benchmark.replace_section(document, name="ops", text=text)
+    assert document.read_text() == "before\n<!-- ops:begin -->\n\nsecond\n\n<!-- ops:end -->\nafter\n"
+
+
+def test_a_document_without_the_section_is_refused(tmp_path: Path) -> None:
+    document = tmp_path / "benchmarks.md"
+    document.write_text("text\n")
+    with pytest.raises(ValueError, match="must hold the lines"):
+        benchmark.replace_section(document, name="ops", text="x")
