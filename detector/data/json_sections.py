@@ -14,6 +14,7 @@ from typing import Any
 # last "]" then finds the end of the polygons. `"segmentation"` inside a JSON string has an escaped quote
 # and does not match.
 _POLYGONS = re.compile(rb'"segmentation"\s*:\s*\[[^"{}]*\]')
+_COMMA = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
 _WHITESPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -99,7 +100,7 @@ def _elements(text: str, at: int, key: str, decode: Any) -> Generator[tuple[str,
     while True:
         value, at = decode(text, at)
         yield key, value
-        at = _expect(text, at, ",]")
-        if text[at] == "]":
-            return at + 1
-        at = _skip(text, at + 1)
+        comma = _COMMA.match(text, at)
+        if comma is None:
+            return _expect(text, at, "]") + 1
+        at = comma.end()
