@@ -15,7 +15,7 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from detector.config import ConfigError, allowing, check, config_dir
 from detector.config.overrides import COMPOSITION_ERRORS, Arguments, explain, parse_arguments
@@ -120,7 +120,8 @@ class _Job:
                     self.exit_code = max(self.exit_code, report(error, job=_sweep_job()))
 
     def _run(self, cfg: DictConfig) -> None:
-        with allowing(cfg.get("allow_targets") or ()):
+        added = cfg.get("allow_targets")
+        with allowing(added if isinstance(added, ListConfig) else ()):
             command = importlib.import_module(self.module)
             check(cfg, getattr(command, "Options", None))
             if "output_dir" in cfg:

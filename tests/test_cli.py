@@ -153,6 +153,14 @@ def test_misspelt_key_in_an_own_file_is_told(detector, tmp_path: Path) -> None:
     assert "Did you mean training.max_epochs?" in err
 
 
+def test_class_of_the_users_own_is_refused_until_allowed(detector) -> None:
+    own = "+data.augmentation.own={_target_: fractions.Fraction, numerator: 1}"
+    code, _, err = detector("train", own)
+    assert code == 2
+    assert "'+allow_targets=[fractions.Fraction]'" in err
+    assert detector("train", own, "+allow_targets=[fractions.Fraction]")[0] == 0
+
+
 # --- sweeps
 
 

@@ -93,6 +93,10 @@ def test_value_that_fits_passes(options: dict[str, Any]) -> None:
         ("parts", [1], "expected a list, each an object (Part)"),
         ("table", [1], "expected a mapping or null"),
         ("name", "~/data", "~ is not expanded here"),
+        ("epochs", {"a": {"_target_": "tests.parts.Size"}}, "expected an integer >= 1"),
+        ("epochs", [{"_target_": "tests.parts.Size"}], "expected an integer >= 1"),
+        ("rate", float("nan"), "expected a number >= 0"),
+        ("rate", float("inf"), "expected a number >= 0"),
         ("epochs", "???", "has no value yet. Give it one: x.epochs=..."),
     ],
 )
@@ -233,6 +237,11 @@ def test_added_targets_count_only_inside() -> None:
         assert locate({"_target_": "os.path.join"})[1] is None
         assert locate({"_target_": "os.path.exists"})[1] is not None
     assert locate({"_target_": "os.path.join"})[1] is not None
+
+
+def test_added_targets_of_a_configuration_must_be_a_list() -> None:
+    assert problems({"allow_targets": ["a.b"]}) == []
+    assert problems({"allow_targets": "a.b"}) == ["allow_targets: expected a list, each a string or null"]
 
 
 def test_check_calls_nothing() -> None:

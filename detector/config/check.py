@@ -14,7 +14,7 @@ from detector.config.errors import ConfigError, did_you_mean
 from detector.config.plain import MISSING, leniently_resolved
 from detector.config.signatures import Schema, schema_of
 from detector.config.targets import SPECIAL_KEYS, locate
-from detector.config.values import element, members, misfit, show
+from detector.config.values import element, holds, members, misfit, show
 
 ALLOW_TARGETS = "allow_targets"
 
@@ -26,7 +26,8 @@ def check(cfg: DictConfig | dict[str, Any], options: Callable[..., Any] | None =
     `options` is a class or function whose parameters are the top-level keys; without it they are not checked.
     """
     plain, problems = leniently_resolved(cfg)
-    plain.pop(ALLOW_TARGETS, None)
+    if reason := misfit(plain.pop(ALLOW_TARGETS, None), list[str] | None, ALLOW_TARGETS):
+        problems.append(f"{ALLOW_TARGETS}: {reason}")
     if options is None:
         problems += _container_problems(plain, Any, "")
     else:
@@ -116,7 +117,7 @@ def _value_problems(value: Any, annotation: Any, path: str, *, built: bool = Tru
         if built:
             return [f"{path}: lacks its _target_: {kind.__module__}.{kind.__qualname__}"]
         return _binding_problems(value, schema_of(kind), path, owner=None, partial=False)
-    if isinstance(value, dict | list) and next(_unplain(value), None):
+    if isinstance(value, dict | list) and next(_unplain(value), None) and holds(annotation, value):
         return _container_problems(value, annotation, path)
     if isinstance(value, str) and value.startswith("~"):
         return [f"{path} = {value}: ~ is not expanded here. Write the home folder out, as $HOME in a shell"]

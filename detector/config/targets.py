@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -35,7 +35,7 @@ SPECIAL_KEYS = ("_target_", "_partial_")
 
 
 @contextmanager
-def allowing(targets: Sequence[str]) -> Iterator[None]:
+def allowing(targets: Iterable[str]) -> Iterator[None]:
     """Inside, the dotted names in `targets` are allowed too. A name that ends in a dot allows all below it.
 
     The command line opens it with the user's own `allow_targets`, never with those of a file from elsewhere,
@@ -93,7 +93,8 @@ def _import(name: str) -> tuple[Any, str | None]:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
-        return None, f"_target_ = {name}: there is no module {error.name}"
+        hint = ". Is its folder in PYTHONPATH?" if _added_by_user(name) else ""
+        return None, f"_target_ = {name}: there is no module {error.name}{hint}"
     if not hasattr(module, attribute):
         public = [n for n in getattr(module, "__all__", dir(module)) if not n.startswith("_")]
         hint = did_you_mean(attribute, public, prefix=f"{module_name}.")

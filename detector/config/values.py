@@ -70,7 +70,7 @@ def _new_adapter(annotation: Any) -> TypeAdapter[Any] | None:
     from pydantic import ConfigDict, PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter
 
     try:
-        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
     except (PydanticUserError, PydanticUndefinedAnnotation):
         if get_origin(annotation) is not Annotated:  # its own config counts: dataclasses, TypedDict
             try:
@@ -132,6 +132,14 @@ def element(annotation: Any, key: str | int) -> Any:
             fixed = origin is tuple and args[-1] is not ...
             return args[min(key, len(args) - 1)] if fixed else args[0]
     return Any
+
+
+def holds(annotation: Any, container: dict[str, Any] | list[Any]) -> bool:
+    """Whether a mapping or a list, whatever is in it, can fit."""
+    kinds = [get_origin(member) or member for member in members(annotation)]
+    if any(kind in (Any, object) or isinstance(kind, TypeVar) for kind in kinds):
+        return True
+    return any(_is_mapping(k) if isinstance(container, dict) else k in _SEQUENCES for k in kinds)
 
 
 def _is_mapping(origin: Any) -> bool:
