@@ -86,6 +86,8 @@ _DEPTHS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, in
 class ResNet(nn.Module):
     """A ResNet without its classifier, giving the feature maps of `out_stages` (C2..C5, strides 4 to 32).
 
+    Stages above the last of them are not built.
+
     `deform` says which stages and blocks get deformable convolution. `frozen_stages` keeps everything up to
     that stage as it is: 0 nothing, 1 the stem, 2 the stem and C2, ... 5 all of it; frozen batch norms also
     keep their statistics. `weights` is a torchvision weight name ("IMAGENET1K_V1", downloaded and
@@ -107,6 +109,11 @@ class ResNet(nn.Module):
             raise ValueError(f"depth: expected one of {sorted(_DEPTHS)}, got {depth}")
         if not out_stages or list(out_stages) != sorted(set(out_stages) & {2, 3, 4, 5}):
             raise ValueError(f"out_stages: expected ascending stages out of 2..5, got {list(out_stages)}")
+        if deform is not None and any(stage > max(out_stages) for stage in deform.stages):
+            raise ValueError(
+                f"deform.stages: {list(deform.stages)} goes beyond the last of out_stages {list(out_stages)}; "
+                "stages above it are not built. Leave them out, or add them to model.backbone.out_stages."
+            )
         block, counts = _DEPTHS[depth]
         make_norm = norm_layer(norm)
         self.out_stages = tuple(out_stages)
@@ -116,7 +123,7 @@ class ResNet(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         channels = 64
-        for stage, count in zip((2, 3, 4, 5), counts, strict=True):
+        for stage, count in zip(range(2, max(out_stages) + 1), counts, strict=False):
             width = 64 * 2 ** (stage - 2)
             blocks = []
             for i in range(count):
@@ -156,7 +163,8 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def _frozen_parts(self) -> Sequence[nn.Module]:
-        stages: list[nn.Module] = [getattr(self, f"layer{s - 1}") for s in range(2, self.frozen_stages + 1)]
+        frozen = range(2, min(self.frozen_stages, max(self.out_stages)) + 1)
+        stages: list[nn.Module] = [getattr(self, f"layer{s - 1}") for s in frozen]
         return [self.conv1, self.bn1, *stages] if self.frozen_stages else []
 
     def _freeze(self) -> None:

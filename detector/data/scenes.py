@@ -31,6 +31,8 @@ class SceneOptions(Protocol):
     @property
     def strength(self) -> float: ...
     @property
+    def rotation(self) -> float: ...
+    @property
     def affine(self) -> float: ...
     @property
     def image_size(self) -> int: ...
@@ -134,7 +136,7 @@ def _add_object(canvas: Pixels, placed: list[SceneObject], options: SceneOptions
     label = int(rng.integers(len(CLASS_NAMES)))
     points = shapes.outline(CLASS_NAMES[label])
     points = shapes.random_warp(points, strength=options.strength, rng=rng)
-    points = shapes.normalised(shapes.random_affine(points, amount=options.affine, rng=rng))
+    points = shapes.normalised(_random_affine(points, options, rng))
     points *= options.image_size * np.exp(rng.uniform(*np.log(options.scale)))
     full_area = shapes.area(points) * _SAMPLES**2
     margin = np.minimum(_CENTRE_MARGIN * np.ptp(points, axis=0), options.image_size / 2)
@@ -145,6 +147,10 @@ def _add_object(canvas: Pixels, placed: list[SceneObject], options: SceneOptions
         if thing.fraction_left() >= options.min_visible and _put(canvas, placed, mask, options, paint_rng):
             placed.append(thing)
             return
+
+
+def _random_affine(points: Points, options: SceneOptions, rng: Generator) -> Points:
+    return shapes.random_affine(points, rotation=options.rotation, amount=options.affine, rng=rng)
 
 
 def _add_stroke(canvas: Pixels, placed: list[SceneObject], options: SceneOptions, rng: Generator) -> None:

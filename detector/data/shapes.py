@@ -26,14 +26,16 @@ def outline(name: str) -> Points:
     return _OUTLINES[name].copy()
 
 
-def random_affine(points: Points, *, amount: float, rng: Generator) -> Points:
-    """Rotate by any angle; stretch one axis by up to 1.6 and shear by up to 0.3 at amount 1, not at all at 0.
+def random_affine(points: Points, *, rotation: float, amount: float, rng: Generator) -> Points:
+    """Rotate by up to `rotation` half turns either way; stretch a random axis by up to 1.6 and shear by up to
+    0.3 at amount 1, not at all at 0.
 
     No class becomes another under any affine map, so every rotation and stretch keeps the label true.
     """
     stretch = 1.6 ** (amount * rng.uniform(-0.5, 0.5))
     shear = 0.3 * amount * rng.uniform(-1, 1)
-    matrix = _rotation(rng) @ np.array([[stretch, shear], [0.0, 1 / stretch]]) @ _rotation(rng)
+    axis, turn = _rotation(rng.uniform(-np.pi, np.pi)), _rotation(rotation * rng.uniform(-np.pi, np.pi))
+    matrix = turn @ axis @ np.array([[stretch, shear], [0.0, 1 / stretch]]) @ axis.T
     return points @ matrix.T
 
 
@@ -44,7 +46,7 @@ def random_warp(points: Points, *, strength: float, rng: Generator) -> Points:
     as long as the shape. Both are free of folds up to strength 1. The random numbers taken do not depend on
     it.
     """
-    turn = _rotation(rng)
+    turn = _rotation(rng.uniform(-np.pi, np.pi))
     curvature = strength * rng.choice([-1, 1]) * rng.uniform(0.5, 1.0)
     waves = [_random_wave(rng) for _ in range(3)]
     bent = _bend(points @ turn.T, curvature=curvature) @ turn
@@ -72,8 +74,7 @@ def _bend(points: Points, *, curvature: float) -> Points:
     return np.stack([radius * np.sin(angle), 1 / curvature - radius * np.cos(angle)], axis=1)
 
 
-def _rotation(rng: Generator) -> Points:
-    angle = rng.uniform(0, 2 * np.pi)
+def _rotation(angle: float) -> Points:
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 

@@ -39,7 +39,8 @@ class WarpedShapes:
     they are.
 
     strength: how far objects are bent, apart from the affine map that each gets.
-    affine: 0 turns objects only; 1 also stretches by up to 1.6 and shears by up to 0.3.
+    rotation: how far objects turn either way, in half turns; 1 is any direction.
+    affine: 0 keeps the proportions; 1 stretches by up to 1.6 and shears by up to 0.3.
     image_size: side of the square pictures in pixels.
     objects: fewest and most objects tried in a picture; those that find no free place are left out.
     scale: range of the square root of an object's whole area, as fractions of `image_size`.
@@ -50,24 +51,25 @@ class WarpedShapes:
 
     strength: Fraction = 0.5
     seed: NonNegativeInt = 0
-    num_train: PositiveInt = 2500
-    num_val: PositiveInt = 400
-    image_size: Annotated[int, Ge(32)] = 128
+    num_train: PositiveInt = 4000
+    num_val: PositiveInt = 300
+    image_size: Annotated[int, Ge(32)] = 64
+    rotation: Fraction = 0.05
     affine: Fraction = 0.5
-    objects: tuple[PositiveInt, PositiveInt] = (1, 6)
-    scale: tuple[Fraction, Fraction] = (0.1, 0.5)
-    clutter: NonNegativeInt = 4
+    objects: tuple[PositiveInt, PositiveInt] = (1, 4)
+    scale: tuple[Fraction, Fraction] = (0.2, 0.7)
+    clutter: NonNegativeInt = 2
     min_visible: Fraction = 0.7
     colour_distance: NonNegativeFloat = 100.0
 
     def __post_init__(self) -> None:
-        for name in ("strength", "affine", "min_visible", "colour_distance"):  # 0 and 0.0 are one folder
+        for name in ("strength", "rotation", "affine", "min_visible", "colour_distance"):  # 0 and 0.0 are one folder
             object.__setattr__(self, name, float(getattr(self, name)))
         for name in ("seed", "clutter", "colour_distance"):
             _require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         for name, least in (("num_train", 1), ("num_val", 1), ("image_size", 32)):
             _require(getattr(self, name) >= least, name, f"at least {least}", getattr(self, name))
-        for name, low in (("strength", 0.0), ("affine", 0.0), ("min_visible", 0.1)):
+        for name, low in (("strength", 0.0), ("rotation", 0.0), ("affine", 0.0), ("min_visible", 0.1)):
             _require(low <= getattr(self, name) <= 1, name, f"in [{low:g}, 1]", getattr(self, name))
         _require(1 <= self.objects[0] <= self.objects[1], "objects", "[fewest, most] from 1 up", self.objects)
         _require(0.02 <= self.scale[0] <= self.scale[1] <= 1, "scale", "[low, high] in [0.02, 1]", self.scale)

@@ -85,6 +85,13 @@ def test_out_stages_must_ascend() -> None:
         ResNet(18, out_stages=(4, 3))
 
 
+def test_stages_above_the_last_are_not_built_and_cannot_deform() -> None:
+    names = {name.split(".")[0] for name, _ in ResNet(18, out_stages=(3, 4)).named_parameters()}
+    assert names == {"conv1", "layer1", "layer2", "layer3"}
+    with pytest.raises(ValueError, match=r"\[5\] goes beyond the last of out_stages \[3, 4\]"):
+        ResNet(18, out_stages=(3, 4), deform=DeformableStages(stages=(5,)))
+
+
 # --- weights from a file ---
 
 
@@ -103,6 +110,12 @@ def test_local_weights_load_and_new_offsets_are_reported(
     expected = torch.load(weights, weights_only=True)
     torch.testing.assert_close(model.layer4[1].conv2.weight, expected["layer4.1.conv2.weight"])
     assert "4 offset-branch entries are new" in caplog.text
+
+
+def test_entries_of_stages_not_built_are_reported(weights: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ResNet(18, out_stages=(3, 4), weights=str(weights))
+    assert "30 entries" in caplog.text or "25 entries" in caplog.text
+    assert "layer4" in caplog.text
 
 
 def test_unused_entries_are_reported(weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
