@@ -40,8 +40,7 @@ def nodes(plain: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Every mapping with a `_target_`, outermost first, with its dotted path."""
     if is_node(plain):
         yield path, plain
-    for key, value, inner in _items(plain, path):
-        del key
+    for _, value, inner in _items(plain, path):
         yield from nodes(value, inner)
 
 
@@ -100,7 +99,7 @@ def _binding_problems(
         elif not schema.open:
             unused = [name for name in schema.annotations if name not in given]
             hint = did_you_mean(str(key), unused or list(schema.annotations), prefix=path and f"{path}.")
-            missing = {name for name in missing if not hint.endswith(f"{name}?")}
+            missing = {name for name in missing if not hint.endswith((f" {name}?", f".{name}?"))}
             problems.append(f"{inner}: {owner or 'this command'} has no option {key}.{hint}")
     for where in (f"{path}.{name}" if path else name for name in schema.annotations if name in missing):
         problems.append(f"{where}: {owner or 'this command'} needs it and it is not given. Add +{where}=...")

@@ -1,4 +1,4 @@
-"""Mistakes on the command line, in the user's terms. Only called when there is one."""
+"""The words of a command line, and the mistakes in them in the user's terms."""
 
 from __future__ import annotations
 
@@ -154,11 +154,11 @@ def _require_pairs(overrides: Sequence[str]) -> None:
             problems.append(f"{before} {word}: write it without spaces: {before}{word}")
         elif word.endswith("=") and after and "=" not in after:
             problems.append(f"{word} {after}: write it without spaces: {word}{after}")
-    lone = [
-        f"{word}: expected key=value" for word in overrides if "=" not in word and not word.startswith("~")
-    ]
-    if problems or lone:
-        raise ConfigError(problems or lone)
+    if not problems:
+        lone = [word for word in overrides if "=" not in word and not word.startswith("~")]
+        problems = [f"{word}: expected key=value" for word in lone]
+    if problems:
+        raise ConfigError(problems)
 
 
 def _parse_overrides(overrides: Sequence[str]) -> tuple[list[Override], list[str | None]]:
@@ -222,10 +222,8 @@ def _key_problem(override: Override, cfg: DictConfig, groups: dict[str, list[str
     if override.is_add() or override.is_force_add() or key.startswith("hydra"):
         return None
     if "/" in key:
-        dotted = key.replace("/", ".")
-        meant = (
-            dotted if _has(cfg, dotted) else closest(key, [g for g in groups if not g.startswith("hydra")])
-        )
+        dotted, own = key.replace("/", "."), [group for group in groups if not group.startswith("hydra")]
+        meant = dotted if _has(cfg, dotted) else closest(key, own)
         return f"{word}: there is no group {key}.{f' Did you mean {meant}=...?' if meant else ''}"
     if _has(cfg, key):
         return None
