@@ -34,7 +34,7 @@ class TrainingOptions:
     accumulate_batches: PositiveInt = 1
     gradient_clip_norm: PositiveFloat | None = None
     ema_decay: Fraction | None = None
-    channels_last: bool = False
+    channels_last: bool = True
     validate_every_n_epochs: PositiveInt = 1
     early_stopping_patience: PositiveInt | None = None
     log_every_n_steps: PositiveInt = 10
