@@ -8,7 +8,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from lightning import Callback, Trainer
+from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from detector.evaluation import write_metrics, write_predictions
@@ -33,7 +33,8 @@ class Checkpoints(Callback):
         self.best_ap: float | None = None
         self.best_epoch: int | None = None
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: DetectionModule) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, DetectionModule)
         is_best = self._take_best(pl_module)
         # The best first: a run killed in between goes on from the older last one, and finds the best again.
         trainer.save_checkpoint(self.best if is_best else self.last, weights_only=False)
@@ -123,7 +124,8 @@ class RunLog(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         self._pace.validation()
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: DetectionModule) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, DetectionModule)
         means = {f"train/{name}": value.item() / self._batches for name, value in self._sums.items()}
         report = EpochReport(
             epoch=trainer.current_epoch + 1,
