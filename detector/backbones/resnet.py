@@ -111,8 +111,8 @@ class ResNet(nn.Module):
             raise ValueError(f"out_stages: expected ascending stages out of 2..5, got {list(out_stages)}")
         if deform is not None and any(stage > max(out_stages) for stage in deform.stages):
             raise ValueError(
-                f"deform.stages: {list(deform.stages)} goes beyond the last of out_stages {list(out_stages)}; "
-                "stages above it are not built. Leave them out, or add them to model.backbone.out_stages."
+                f"deform.stages: {list(deform.stages)} goes beyond the last of out_stages "
+                f"{list(out_stages)}; stages above it are not built. Leave them out, or add them to model.backbone.out_stages."
             )
         block, counts = _DEPTHS[depth]
         make_norm = norm_layer(norm)

@@ -63,7 +63,8 @@ class WarpedShapes:
     colour_distance: NonNegativeFloat = 100.0
 
     def __post_init__(self) -> None:
-        for name in ("strength", "rotation", "affine", "min_visible", "colour_distance"):  # 0 and 0.0 are one folder
+        # 0 and 0.0 are one folder
+        for name in ("strength", "rotation", "affine", "min_visible", "colour_distance"):
             object.__setattr__(self, name, float(getattr(self, name)))
         for name in ("seed", "clutter", "colour_distance"):
             _require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
