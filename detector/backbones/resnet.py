@@ -112,7 +112,8 @@ class ResNet(nn.Module):
         if deform is not None and any(stage > max(out_stages) for stage in deform.stages):
             raise ValueError(
                 f"deform.stages: {list(deform.stages)} goes beyond the last of out_stages "
-                f"{list(out_stages)}; stages above it are not built. Leave them out, or add them to model.backbone.out_stages."
+                f"{list(out_stages)}; stages above it are not built. Leave them out, or add them to "
+                "model.backbone.out_stages."
             )
         block, counts = _DEPTHS[depth]
         make_norm = norm_layer(norm)
