@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,14 +16,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(cli.VERBS, "train", replace(cli.VERBS["train"], module="tests.echo_command"))
     echo_command.runs.clear()
     echo_command.argv.clear()
-    handlers = list(logging.root.handlers)
-    yield
-    logging.root.handlers = handlers  # Hydra sets its own
 
 
 @pytest.fixture

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,13 +39,6 @@ BY_CI = {"pip install -e .", 'pip install -e ".[dev]"', "pytest"}
 def run(command: str, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
     monkeypatch.setattr(sys, "argv", [*shlex.split(command), *more])
     return cli.main()
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    handlers = list(logging.root.handlers)
-    yield
-    logging.root.handlers = handlers  # Hydra sets its own
 
 
 @pytest.fixture(scope="module")

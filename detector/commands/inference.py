@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from lightning import Fabric
 from rich.console import Console
 from rich.progress import track
 
-from detector.commands.parts import build_data, restore_model
+from detector.commands.parts import build_data, require_accelerator, restore_model
 from detector.data import DetectionDataModule
 from detector.evaluation import CocoEvaluator, CocoMetrics, ResultCollector
 from detector.training import Checkpoint, Validation, load_checkpoint
@@ -49,23 +50,22 @@ def evaluate_checkpoint(
     return results, metrics, f"{path} (epoch {checkpoint.epoch}) on {source}"
 
 
-def require_accelerator(name: str) -> None:
-    """Raise ValueError where this machine has no such accelerator."""
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if (name == "gpu" and not (cuda or mps)) or (name == "mps" and not mps):
-        raise ValueError(
-            f"accelerator={name}: this machine has none that torch can use. Pass accelerator=auto."
-        )
-
-
 def data_config(trained: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     """The data of the training with other values where `overrides` (nested) has some."""
     merged = {**trained, **overrides}
-    if "val" in overrides:
-        trained_paths = trained.get("val") or {"_target_": "detector.data.SplitPaths"}
-        merged["val"] = {**trained_paths, **overrides["val"]}
-        merged["source"] = None  # a file is named: nothing has to be generated
+    paths = trained.get("val") or {"_target_": "detector.data.SplitPaths"}
+    if "root" in overrides:  # absolute paths of the training would not follow it
+        paths = {
+            k: None if k in ("annotations", "images") and _is_absolute(v) else v for k, v in paths.items()
+        }
+    merged["val"] = {**paths, **overrides.get("val", {})}
+    if "root" in overrides or "val" in overrides:
+        merged["source"] = None  # other data is named: nothing has to be generated
     return merged
+
+
+def _is_absolute(path: str | None) -> bool:
+    return path is not None and Path(path).is_absolute()
 
 
 def require_same_classes(checkpoint: Checkpoint, class_names: tuple[str, ...], *, where: str) -> None:

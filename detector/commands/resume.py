@@ -68,8 +68,9 @@ def what_is_kept(checkpoints: Checkpoints) -> str:
     if not checkpoints.last.is_file():
         return "No epoch was finished, no checkpoint is kept."
     epoch = load_checkpoint(checkpoints.last).epoch
-    overrides = [o for o in task_overrides() if not o.startswith("training.resume=")]
-    command = shlex.join(["detector", "train", *overrides, f"training.resume={checkpoints.last}"])
+    overrides = [o for o in task_overrides() if not o.startswith(("training.resume=", "output_dir="))]
+    here = [f"output_dir={checkpoints.output_dir}", f"training.resume={checkpoints.last}"]
+    command = shlex.join(["detector", "train", *overrides, *here])
     return f"Kept: {checkpoints.last}, after epoch {epoch}. To go on from it: {command}"
 
 
@@ -92,4 +93,10 @@ def flattened(config: Any, path: str = "") -> dict[str, Any]:
 def _state_depends_on(key: str, values: set[Any]) -> bool:
     if key == "training.ema_decay":
         return None in values
-    return key == "optimizer._target_" or (key.startswith("model.") and key != "model.backbone.weights")
+    # The optimiser brings its rates and its step count back: other values here would have no effect.
+    steps = ("data.batch_size", "training.devices", "training.accumulate_batches")
+    return (
+        key.startswith("optimizer.")
+        or key in steps
+        or (key.startswith("model.") and key != "model.backbone.weights")
+    )

@@ -18,7 +18,7 @@ from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
 from rich.console import Console
 
-from detector.commands.parts import build_data, build_model
+from detector.commands.parts import build_data, build_model, require_accelerator, require_buildable
 from detector.commands.resume import (
     require_free,
     require_same_classes,
@@ -78,6 +78,8 @@ def run(cfg: DictConfig) -> None:
     """
     config = resolved(cfg)
     options: TrainingOptions = build(cfg.training)
+    require_accelerator(options.accelerator)
+    require_buildable(cfg)
     output_dir = Path(cfg.output_dir)
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:  # other devices' processes start when files are there
         require_free(output_dir, resume=options.resume)

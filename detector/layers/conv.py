@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from detector.ops.winograd import winograd_conv3x3
 from detector.structures import PositiveInt
 
-# Measured on 2 cores by scripts/benchmark.py winograd: below these the direct kernel is as fast or faster.
+# Measured on 2 cores: below these the direct kernel is as fast or faster.
 _FEWEST_CHANNELS, _FEWEST_POSITIONS = 128, 2048
 
 

@@ -145,15 +145,26 @@ def test_a_training_run_is_not_overwritten(trained: Path, capsys: pytest.Capture
 def test_a_missing_accelerator_is_an_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code = detector("evaluate", "checkpoint=a.ckpt", "accelerator=gpu", f"output_dir={tmp_path}/out")
     assert code == 2
-    assert "Pass accelerator=auto" in capsys.readouterr().err
+    assert "Choose auto or cpu" in capsys.readouterr().err
 
 
 def test_overrides_replace_only_what_they_name() -> None:
     trained = {"root": "a", "num_workers": 2, "val": {"_target_": "x", "annotations": None, "images": "i"}}
+    assert data_config(trained, {"num_workers": 0}) == {**trained, "num_workers": 0}
     merged = data_config(trained, {"root": "b", "val": {"annotations": "v.json"}})
     assert merged == {
         "root": "b",
         "num_workers": 2,
         "val": {"_target_": "x", "annotations": "v.json", "images": "i"},
+        "source": None,
+    }
+
+
+def test_another_root_generates_nothing_and_leaves_absolute_paths_of_the_training() -> None:
+    val = {"_target_": "x", "annotations": "/training/v.json", "images": "i"}
+    merged = data_config({"root": "a", "val": val, "source": {"_target_": "y"}}, {"root": "b"})
+    assert merged == {
+        "root": "b",
+        "val": {"_target_": "x", "annotations": None, "images": "i"},
         "source": None,
     }
