@@ -110,6 +110,10 @@ def test_value_that_does_not_fit_is_told(option: str, value: object, told: str |
         assert told in found[0]
 
 
+def test_word_for_a_number_is_not_taken_for_a_file_of_a_group() -> None:
+    assert problems({"x": part(epochs="ten")}) == ["x.epochs = ten: expected an integer >= 1"]
+
+
 def test_problems_of_nodes_inside_a_list_are_told() -> None:
     node = {"_target_": "tests.parts.Part", "depth": 18, "parts": [part(epochs=0), part(norm="x")]}
     assert [p.split(" = ")[0] for p in problems({"x": node})] == ["x.parts[0].epochs", "x.parts[1].norm"]

@@ -173,6 +173,8 @@ def describe(annotation: Any) -> str:
 
 def _is_object(annotation: Any) -> bool:
     """Whether only a node can make a value for it."""
+    if get_origin(annotation) is Annotated:
+        return _is_object(get_args(annotation)[0])
     kind = get_origin(annotation) or annotation
     return (
         inspect.isclass(kind)
