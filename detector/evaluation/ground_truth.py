@@ -46,7 +46,7 @@ def read_ground_truth(path: Path) -> dict[str, Any]:
 def load_json(path: Path, *, what: str) -> Any:
     """The JSON value in a file; a missing or malformed file is a ValueError that says what was expected."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; expected {what} (JSON).") from None
     except IsADirectoryError:

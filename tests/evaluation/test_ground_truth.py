@@ -95,6 +95,11 @@ def test_a_file_that_is_no_ground_truth(tmp_path: Path, text: str, message: str)
     assert message in str(error.value)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "gt.json").write_text(json.dumps(ground_truth()), encoding="utf-8-sig")
+    assert read_ground_truth(tmp_path / "gt.json")["images"]
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nowhere.json: no such file"):
         read_ground_truth(tmp_path / "nowhere.json")
