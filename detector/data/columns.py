@@ -90,7 +90,7 @@ def _annotation_columns(chunk: list[dict[str, Any]], raw: RawCoco) -> tuple[np.n
         id_array([a.get("category_id") for a in chunk]),
         _box_array([a.get("bbox") for a in chunk]),
         _float_array([a.get("area") for a in chunk]),
-        np.array([a.get("iscrowd") == 1 for a in chunk], dtype=bool),
+        np.array([a.get("iscrowd") not in (None, 0, "0", "") for a in chunk], dtype=bool),
     )
 
 

@@ -63,6 +63,10 @@ class AdamW:
     bias_lr_multiplier: PositiveFloat = 1.0
     offset_lr_multiplier: NonNegativeFloat = 1.0
 
+    def __post_init__(self) -> None:
+        if max(self.betas) >= 1:
+            raise ValueError(f"optimizer.betas: expected numbers from 0 to below 1, got {list(self.betas)}.")
+
     def build(self, model: nn.Module, *, global_batch_size: PositiveInt) -> torch.optim.AdamW:
         """The optimiser of all trainable parameters; `global_batch_size` is in images an optimiser step."""
         groups = parameter_groups(

@@ -65,6 +65,14 @@ def test_missing_iscrowd_and_area_are_filled(root):
     assert {a["id"]: a["area"] for a in truth} == {0: 120, 4: 200, 2: 900, 9: 1600}
 
 
+@pytest.mark.parametrize("value", ["1", True, 2])
+def test_a_crowd_is_one_however_it_is_written(root, value):
+    content = valid()
+    content["annotations"][0]["iscrowd"] = value
+    ids = {a["id"] for a in read(root, content).ground_truth()["annotations"] if a["iscrowd"]}
+    assert ids == {content["annotations"][0]["id"], 2}
+
+
 def test_polygons_change_nothing(root):
     plain = read(root).ground_truth()
     content = valid()

@@ -104,3 +104,8 @@ def test_model_without_trainable_parameters_is_an_error() -> None:
 def test_nesterov_without_momentum_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"optimizer\.momentum"):
         SGD(lr=0.1, momentum=0.0, nesterov=True)
+
+
+def test_betas_of_one_are_an_error() -> None:
+    with pytest.raises(ValueError, match="betas: expected numbers from 0 to below 1"):
+        AdamW(lr=1e-3, betas=(0.9, 1.0))
