@@ -19,6 +19,7 @@ from omegaconf import DictConfig, ListConfig
 
 from detector.config import ConfigError, allowing, check, config_dir
 from detector.config.overrides import COMPOSITION_ERRORS, Arguments, explain, parse_arguments
+from detector.errors import RunError
 
 FAILED, WRONG_USE = 1, 2
 
@@ -163,11 +164,17 @@ def _quoted(text: str) -> str:
 
 
 def report(error: Exception, *, job: int | None = None) -> int:
-    """Tell the user: their mistake as one message, else the traceback. Returns the exit code."""
+    """Tell the user: a mistake or a fault of the run as one message, a bug of ours with its traceback.
+
+    Returns the exit code.
+    """
     where = "detector" if job is None else f"detector (job {job} of the sweep)"
     if _is_users(error):
         print(f"{where}: {error}", file=sys.stderr)
         return WRONG_USE
+    if isinstance(error, RunError | OSError):
+        print(f"{where} failed: {error}", file=sys.stderr)
+        return FAILED
     print(f"{where} failed unexpectedly:", file=sys.stderr)
     traceback.print_exception(error)
     return FAILED

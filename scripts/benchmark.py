@@ -7,18 +7,20 @@ from pathlib import Path
 
 import torch
 
+from detector.data import DetectionDataModule, ImageSize
 from detector.reports import benchmark
-from detector.reports.benchmark_train import train_step_candidates
+from detector.reports.benchmark_index import index_table
+from detector.reports.benchmark_train import finished_runs, random_batch, train_step_candidates
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
 
-def ops(repeats: int) -> str:
+def ops(arguments: argparse.Namespace) -> str:
     """Deformable convolution against a plain one and torchvision's operator."""
     rows = {}
     for shape in benchmark.DEFORM_CONV_SHAPES:
         candidates = benchmark.deform_conv_candidates(shape)
-        rows["x".join(map(str, shape))] = benchmark.interleaved_medians(candidates, repeats=repeats)
+        rows["x".join(map(str, shape))] = benchmark.interleaved_medians(candidates, arguments.repeats)
     total = {name: sum(times[name] for times in rows.values()) for name in candidates}
     speedup = (
         f"gather is {total['torchvision'] / total['gather']:.1f} times as fast as torchvision's operator"
@@ -26,29 +28,55 @@ def ops(repeats: int) -> str:
     return f"{benchmark.markdown_comparison(rows, reference='plain conv')}\n\nTogether, {speedup}."
 
 
-def train(repeats: int) -> str:
+def train(arguments: argparse.Namespace) -> str:
     """A training step of FCOS, 256 x 256, batch 4, against torchvision's."""
     rows = {}
     for depth in (18, 50):
-        candidates = train_step_candidates(depth)
-        rows[f"ResNet-{depth}"] = benchmark.interleaved_medians(candidates, repeats=repeats)
+        candidates = train_step_candidates(depth, [random_batch(num_classes=80)], num_classes=80)
+        rows[f"ResNet-{depth}"] = benchmark.interleaved_medians(candidates, arguments.repeats)
     return benchmark.markdown_comparison(rows, reference="torchvision")
 
 
-SECTIONS = {"ops": ops, "train": train}
+def bccd(arguments: argparse.Namespace) -> str:
+    """Finished runs (--runs), and a training step of FCOS R18 on the batches of the dataset (--root)."""
+    data = DetectionDataModule(
+        root=str(arguments.root),
+        image_size=ImageSize(shorter=240, longer=320),
+        batch_size=4,
+        val_batch_size=4,
+        num_workers=0,
+        seed=0,
+    )
+    data.setup("fit")
+    batches = [batch for batch, _ in zip(data.train_dataloader(), range(arguments.repeats), strict=False)]
+    candidates = train_step_candidates(18, batches, num_classes=data.num_classes)
+    times = benchmark.interleaved_medians(candidates, arguments.repeats)
+    table = benchmark.markdown_comparison({"a step": times}, reference="torchvision")
+    return f"{finished_runs(arguments.runs)}\n\n{table}"
+
+
+def index(arguments: argparse.Namespace) -> str:
+    """Reading a dataset of COCO's size (--root, made by scripts/make_large_coco.py)."""
+    return index_table(arguments.root)
+
+
+SECTIONS = {"ops": ops, "train": train, "bccd": bccd, "index": index}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("section", choices=SECTIONS)
     parser.add_argument(
-        "--repeats", type=int, default=5, help="timed runs of each candidate; medians are shown"
+        "--repeats", type=int, default=9, help="timed runs of each candidate; medians are shown"
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--root", type=Path, help="bccd, index: the dataset's folder")
+    parser.add_argument("--runs", type=Path, nargs="*", default=[], help="bccd: folders of finished runs")
     parser.add_argument("--write", action="store_true", help=f"update that section of {DOCUMENT.name}")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    text = f"{SECTIONS[arguments.section](arguments.repeats)}\n\nMeasured on {benchmark.environment()}."
+    text = SECTIONS[arguments.section](arguments)
+    text += f"\n\nMeasured on {benchmark.measured_on()}. Medians of {arguments.repeats}."
     print(text)
     if arguments.write:
         benchmark.replace_section(DOCUMENT, name=arguments.section, text=text)

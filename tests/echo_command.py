@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from detector.commands.train import Options
 from detector.config import resolved
+from detector.errors import RunError
 
 __all__ = ["Options", "argv", "runs"]
 
@@ -26,3 +27,7 @@ def run(cfg: DictConfig) -> None:
         raise RuntimeError("a bug")
     if cfg.seed == 902:
         int("not a number")
+    if cfg.seed == 903:
+        raise RunError("the loss is nan")
+    if cfg.seed == 904:
+        raise OSError(28, "No space left on device", "last.ckpt")

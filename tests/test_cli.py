@@ -278,6 +278,16 @@ def test_bug_keeps_its_traceback(detector, seed: int) -> None:
     assert "echo_command.py" in err
 
 
+@pytest.mark.parametrize(
+    ("seed", "told"), [(903, "the loss is nan"), (904, "No space left on device: 'last.ckpt'")]
+)
+def test_fault_of_a_run_needs_no_traceback(detector, seed: int, told: str) -> None:
+    code, _, err = detector("train", f"seed={seed}")
+    assert code == 1
+    assert told in err
+    assert "Traceback" not in err
+
+
 def test_value_error_of_our_own_is_the_users(detector) -> None:
     """`detector evaluate` without anything to evaluate raises one."""
     code, out, err = detector("evaluate")

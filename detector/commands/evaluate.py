@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig
 
+from detector.commands.record import require_writable, write_record
 from detector.config import build, resolved
 from detector.evaluation import (
     CocoEvaluator,
@@ -58,7 +59,8 @@ class Options:
 
 
 def run(cfg: DictConfig) -> None:
-    """Evaluate, print the tables, write metrics.json (and predictions.json of a checkpoint) to `output_dir`.
+    """Evaluate, print the tables, write metrics.json, the record of the run and (of a checkpoint)
+    predictions.json to `output_dir`.
 
     Raises:
         ValueError: unclear what to evaluate, or a file that cannot be.
@@ -70,6 +72,7 @@ def run(cfg: DictConfig) -> None:
         raise ValueError(
             f"output_dir={output_dir} is a training run, whose metrics would be lost. Choose another."
         )
+    require_writable(output_dir)
     if plain["checkpoint"] is None:
         metrics, title = _evaluate_file(plain)
     else:
@@ -82,6 +85,7 @@ def run(cfg: DictConfig) -> None:
             accelerator=plain["accelerator"],
         )
         write_predictions(output_dir / "predictions.json", results)
+    write_record(output_dir, config=plain)
     write_metrics(output_dir / "metrics.json", metrics.to_dict())
     print_coco_metrics(metrics, title=title, complete_in=str(output_dir / "metrics.json"))
     print(f"Written to {output_dir}")

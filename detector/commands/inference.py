@@ -12,7 +12,12 @@ from lightning import Fabric
 from rich.console import Console
 from rich.progress import track
 
-from detector.commands.parts import build_data, require_accelerator, restore_model
+from detector.commands.parts import (
+    build_data,
+    find_accelerator,
+    require_same_classes,
+    restore_model,
+)
 from detector.data import DetectionDataModule
 from detector.evaluation import CocoEvaluator, CocoMetrics, ResultCollector
 from detector.training import Checkpoint, Validation, load_checkpoint
@@ -32,10 +37,11 @@ def evaluate_checkpoint(
     Raises:
         ValueError: no such accelerator, checkpoint or data, or data with other classes.
     """
-    require_accelerator(accelerator)
+    kind = find_accelerator(accelerator)
     checkpoint = load_checkpoint(path)
     data = build_data({"data": data_config(checkpoint.config["data"], data_overrides)})
     data.prepare_data()
+    data.know_classes(checkpoint.class_names)
     data.setup("validate")
     source = data.val_set.annotations.path
     require_same_classes(checkpoint, data.class_names, where=str(source))
@@ -45,7 +51,7 @@ def evaluate_checkpoint(
         image_id=data.val_set.image_id,
         category_ids=data.category_ids,
     )
-    predict(checkpoint, data, validation.collector, accelerator=accelerator)
+    predict(checkpoint, data, validation.collector, kind)
     results, metrics = validation.score()
     return results, metrics, f"{path} (epoch {checkpoint.epoch}) on {source}"
 
@@ -68,30 +74,15 @@ def _is_absolute(path: str | None) -> bool:
     return path is not None and Path(path).is_absolute()
 
 
-def require_same_classes(checkpoint: Checkpoint, class_names: tuple[str, ...], *, where: str) -> None:
-    """Raise ValueError unless label i means the same in both. Category ids may differ."""
-    if checkpoint.class_names == class_names:
-        return
-    missing = [name for name in checkpoint.class_names if name not in class_names]
-    unknown = [name for name in class_names if name not in checkpoint.class_names]
-    differences = [
-        f"{what}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}."
-        for what, names in (("Only the checkpoint has", missing), ("Only the data has", unknown))
-        if names
-    ] or [f"The order by category id differs: {', '.join(checkpoint.class_names)} in the checkpoint."]
-    raise ValueError(
-        f"{where}: its {len(class_names)} classes are not the {len(checkpoint.class_names)} that "
-        f"{checkpoint.path} was trained on. {' '.join(differences)} "
-        "Evaluate on data with the same categories in the same order."
-    )
-
-
 def predict(
-    checkpoint: Checkpoint, data: DetectionDataModule, collector: ResultCollector, *, accelerator: str
+    checkpoint: Checkpoint, data: DetectionDataModule, collector: ResultCollector, accelerator: str
 ) -> None:
     """Add the detections of all validation images, in the precision and memory layout of the training."""
     training = checkpoint.config["training"]
-    fabric = Fabric(accelerator=accelerator, devices=1, precision=training["precision"])
+    precision = training["precision"]
+    if precision == "16-mixed" and accelerator == "cpu":
+        precision = "32-true"  # the nearest that a CPU has
+    fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
     layout = torch.channels_last if training["channels_last"] else torch.contiguous_format
     model = restore_model(checkpoint).to(fabric.device).to(memory_format=layout)
     batches = data.val_dataloader()

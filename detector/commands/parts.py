@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from copy import deepcopy
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from omegaconf import DictConfig
@@ -11,7 +12,7 @@ from omegaconf import DictConfig
 from detector.config import build
 from detector.data import DetectionDataModule
 from detector.models import Detector
-from detector.training import Checkpoint
+from detector.training import Checkpoint, TrainingOptions
 
 Config = DictConfig | dict[str, Any]
 
@@ -26,11 +27,33 @@ def build_model(cfg: Config, num_classes: int) -> Detector:
     return cast(Detector, build(cfg["model"])(num_classes=num_classes))
 
 
-def require_accelerator(name: str) -> None:
-    """Raise ValueError where this machine has no such accelerator."""
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if (name == "gpu" and not (cuda or mps)) or (name == "mps" and not mps):
-        raise ValueError(f"accelerator={name}: this machine has none that torch can use. Choose auto or cpu.")
+def find_accelerator(name: str) -> Literal["cuda", "mps", "cpu"]:
+    """The accelerator that `name` (auto, gpu, mps or cpu) means on this machine; ValueError where it has
+    none."""
+    wanted: dict[str, tuple[Literal["cuda", "mps", "cpu"], ...]] = {
+        "auto": ("cuda", "mps", "cpu"),
+        "gpu": ("cuda", "mps"),
+        "mps": ("mps",),
+        "cpu": ("cpu",),
+    }
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    for kind in wanted[name]:
+        if present[kind]:
+            return kind
+    raise ValueError(f"accelerator={name}: this machine has none that torch can use. Choose auto or cpu.")
+
+
+def require_hardware(options: TrainingOptions) -> None:
+    """Raise ValueError where this machine lacks the accelerator, so many devices, or the precision."""
+    kind = find_accelerator(options.accelerator)
+    if kind == "cpu" and options.precision == "16-mixed":
+        raise ValueError(
+            "training.precision=16-mixed needs a GPU, and the run would be on the CPU. "
+            "Use bf16-mixed or 32-true."
+        )
+    count = {"cuda": torch.cuda.device_count(), "mps": 1, "cpu": sys.maxsize}[kind]
+    if options.devices != "auto" and options.devices > count:
+        raise ValueError(f"training.devices={options.devices}: this machine has {count}. Choose auto.")
 
 
 def require_buildable(cfg: DictConfig) -> None:
@@ -49,3 +72,21 @@ def restore_model(checkpoint: Checkpoint) -> Detector:
     model = build_model(config, len(checkpoint.class_names))
     model.load_state_dict(checkpoint.state_dict)
     return model.eval()
+
+
+def require_same_classes(checkpoint: Checkpoint, class_names: tuple[str, ...], *, where: str) -> None:
+    """Raise ValueError unless label i means the same in both. Category ids may differ."""
+    if checkpoint.class_names == class_names:
+        return
+    missing = [name for name in checkpoint.class_names if name not in class_names]
+    unknown = [name for name in class_names if name not in checkpoint.class_names]
+    differences = [
+        f"{what}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}."
+        for what, names in (("Only the checkpoint has", missing), ("Only the data has", unknown))
+        if names
+    ] or [f"The order by category id differs: {', '.join(checkpoint.class_names)} in the checkpoint."]
+    raise ValueError(
+        f"{where}: its {len(class_names)} classes are not the {len(checkpoint.class_names)} that "
+        f"{checkpoint.path} was trained on. {' '.join(differences)} "
+        "Use data with the same categories in the same order."
+    )

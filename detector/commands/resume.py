@@ -6,8 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-
+from detector.commands.record import task_overrides
 from detector.training import Checkpoint, Checkpoints, load_checkpoint
 
 
@@ -54,15 +53,6 @@ def require_same_model(checkpoint: Checkpoint, config: dict[str, Any], *, max_ep
     return list(texts.values())
 
 
-def require_same_classes(checkpoint: Checkpoint, class_names: tuple[str, ...]) -> None:
-    """Raise ValueError unless label i means the same in the checkpoint and in the data."""
-    if checkpoint.class_names != class_names:
-        raise ValueError(
-            f"training.resume={checkpoint.path} knows the classes {', '.join(checkpoint.class_names)}, the "
-            f"data has {', '.join(class_names)}. Go on with the data it was trained on."
-        )
-
-
 def what_is_kept(checkpoints: Checkpoints) -> str:
     """What an interrupted run leaves behind, and how to go on from it."""
     if not checkpoints.last.is_file():
@@ -72,11 +62,6 @@ def what_is_kept(checkpoints: Checkpoints) -> str:
     here = [f"output_dir={checkpoints.output_dir}", f"training.resume={checkpoints.last}"]
     command = shlex.join(["detector", "train", *overrides, *here])
     return f"Kept: {checkpoints.last}, after epoch {epoch}. To go on from it: {command}"
-
-
-def task_overrides() -> list[str]:
-    """The overrides of the command line, in order; none where the command was called from Python."""
-    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def flattened(config: Any, path: str = "") -> dict[str, Any]:

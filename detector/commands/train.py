@@ -9,21 +9,23 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import yaml
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
 from rich.console import Console
 
-from detector.commands.parts import build_data, build_model, require_accelerator, require_buildable
+from detector.commands.parts import (
+    build_data,
+    build_model,
+    require_buildable,
+    require_hardware,
+    require_same_classes,
+)
+from detector.commands.record import require_writable, write_record
 from detector.commands.resume import (
     require_free,
-    require_same_classes,
     require_same_model,
-    task_overrides,
     what_is_kept,
 )
 from detector.config import build, resolved
@@ -47,12 +49,10 @@ from detector.training import (
     TrainingOptions,
     Validation,
     build_trainer,
-    environment,
     load_checkpoint,
     scaled_lr,
 )
 from detector.training.displays import Display
-from detector.training.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,10 @@ def run(cfg: DictConfig) -> None:
     """
     config = resolved(cfg)
     options: TrainingOptions = build(cfg.training)
-    require_accelerator(options.accelerator)
+    require_hardware(options)
     require_buildable(cfg)
     output_dir = Path(cfg.output_dir)
+    require_writable(output_dir)
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:  # other devices' processes start when files are there
         require_free(output_dir, resume=options.resume)
     resumed = None if options.resume is None else load_checkpoint(options.resume)
@@ -90,7 +91,7 @@ def run(cfg: DictConfig) -> None:
     data.prepare_data()
     data.setup("fit")
     if resumed is not None:
-        require_same_classes(resumed, data.class_names)
+        require_same_classes(resumed, data.class_names, where=str(data.train_set.annotations.path))
     record = ModelRecord(class_names=data.class_names, category_ids=data.category_ids, config=config)
     checkpoints = Checkpoints(output_dir)
     log = RunLog(display=choose_display(options), checkpoints=checkpoints)
@@ -99,7 +100,7 @@ def run(cfg: DictConfig) -> None:
     module = build_module(cfg, options=options, data=data, trainer=trainer, record=record)
 
     if trainer.is_global_zero:
-        write_record(output_dir, config=config, fingerprint=data.fingerprint)
+        write_record(output_dir, config=config, data_fingerprint=data.fingerprint)
         print_plan(module, data=data, output_dir=output_dir)
         for change in changes:
             say(f"changed since {options.resume}: {change}")
@@ -150,18 +151,6 @@ def choose_display(options: TrainingOptions) -> Display:
     if console.is_terminal:
         return TerminalDisplay(console)
     return LineDisplay(every_n_steps=options.log_every_n_steps)
-
-
-def write_record(output_dir: Path, *, config: dict[str, Any], fingerprint: str) -> None:
-    """config.yaml, overrides.txt and environment.json: what it takes to know, and to repeat, the run."""
-    facts = {**environment(), "data_fingerprint": fingerprint}
-    texts = {
-        "config.yaml": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
-        "overrides.txt": "".join(f"{override}\n" for override in task_overrides()),
-        "environment.json": json.dumps(facts, indent=2, ensure_ascii=False) + "\n",
-    }
-    for name, text in texts.items():
-        write_atomically(output_dir / name, partial(Path.write_text, data=text, encoding="utf-8"))
 
 
 def print_plan(module: DetectionModule, *, data: DetectionDataModule, output_dir: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,12 +46,17 @@ def read_categories(entries: Sequence[dict[str, Any]], fatal: Findings) -> tuple
     return tuple(kept[i] for i in sorted(kept))
 
 
-def drop_root_category(splits: Sequence[CocoAnnotations]) -> list[CocoAnnotations]:
-    """Without a dummy root (Roboflow): a category without boxes that is all others' supercategory."""
+def drop_root_category(
+    splits: Sequence[CocoAnnotations], *, keep: Collection[str] = ()
+) -> list[CocoAnnotations]:
+    """Without a dummy root (Roboflow): a category without boxes that is all others' supercategory.
+
+    A category named in `keep` is none: it may have boxes in a split that is not looked at.
+    """
     for root in splits[0].categories:
         others = [c for c in splits[0].categories if c is not root]
         is_root = bool(others) and all(c.supercategory == root.name for c in others)
-        if is_root and all(_is_unused(s, root) for s in splits):
+        if is_root and root.name not in keep and all(_is_unused(s, root) for s in splits):
             _log.warning(
                 '%s: category %d "%s" is used by no annotation and is the supercategory of all others: '
                 "left out of the classes.",

@@ -83,6 +83,7 @@ class DetectionDataModule(LightningDataModule):
         self._drop_images_without_boxes = drop_images_without_boxes
         self._group_by_aspect_ratio = group_by_aspect_ratio
         self._source = source
+        self._known_classes: tuple[str, ...] = ()
         self._train_set: CocoDataset | None = None
         self._val_set: CocoDataset | None = None
 
@@ -101,7 +102,7 @@ class DetectionDataModule(LightningDataModule):
             self._train_set = self._make_train_set(train)
             self._val_set = self._make_val_set(val)
         elif self._val_set is None:
-            (val,) = drop_root_category([self._read("val")])
+            (val,) = drop_root_category([self._read("val")], keep=self._known_classes)
             require_unique_names(val)
             self._val_set = self._make_val_set(val)
 
@@ -128,6 +129,10 @@ class DetectionDataModule(LightningDataModule):
         return self._loader(self.val_set, sampler)
 
     # --- what the rest of a run asks for
+
+    def know_classes(self, names: tuple[str, ...]) -> None:
+        """Before `setup("validate")`: the classes of the model, of which none is a dummy root category."""
+        self._known_classes = names
 
     @property
     def train_set(self) -> CocoDataset:

@@ -7,7 +7,6 @@ what the file holds, and evaluating the file again gives the same numbers to the
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 
 from detector.evaluation.ground_truth import GroundTruth, is_box, is_finite_number, load_json
 from detector.evaluation.ids import Key, id_key, is_id, mismatch_hint, shift_hint, shown
+from detector.files import write_text_atomically
 from detector.structures import Batch, Detections
 
 BOX_DECIMALS = 3  # whole pixels cost 0.7 AP points
@@ -124,23 +124,12 @@ def check_results(results: Sequence[Any], *, truth: GroundTruth, source: str) ->
 def write_predictions(path: Path, results: Iterable[dict[str, Any]]) -> None:
     """Write results, one a line. The file is complete or not there."""
     lines = ",\n".join(json.dumps(result, ensure_ascii=False, allow_nan=False) for result in results)
-    _write_atomically(path, f"[\n{lines}\n]\n" if lines else "[]\n")
+    write_text_atomically(path, f"[\n{lines}\n]\n" if lines else "[]\n")
 
 
 def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
     """Write metrics with all their digits. The file is complete or not there."""
-    _write_atomically(path, json.dumps(metrics, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder: a rename from another filesystem would be a copy.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text_atomically(path, json.dumps(metrics, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
 
 
 def _result_fault(result: Any) -> str:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from detector.heads.head import Head
 from detector.heads.points import Points, assign_points, make_points
-from detector.layers import Conv3x3
+from detector.layers import Conv3x3, norm_layer
 from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxes
 from detector.ops.losses import focal_loss_sum, giou_loss
 from detector.ops.nms import class_nms
@@ -88,8 +88,8 @@ class FCOSHead(Head[FCOSOutputs]):
 
     def forward(self, features: list[Float[Tensor, "B _C _H _W"]]) -> FCOSOutputs:
         assert len(features) == len(self.strides_px)
-        logits = [_flatten(self.classification_head(x)) for x in features]
-        boxes = [_flatten(self.regression_head(x)) for x in features]
+        logits = [_flatten(x) for x in self.classification_head(features)]
+        boxes = [_flatten(x) for x in self.regression_head(features)]
         shapes = [(x.shape[-2], x.shape[-1]) for x in features]
         box_outputs = torch.cat(boxes, dim=1).float()
         return FCOSOutputs(
@@ -191,16 +191,23 @@ def _tower(channels: int, num_convs: int, norm: str) -> nn.Sequential:
     for _ in range(num_convs):
         layers.append(_normal(Conv3x3(channels, channels)))
         if norm == "group":
-            layers.append(nn.GroupNorm(math.gcd(32, channels), channels))
+            layers.append(norm_layer("group")(channels))
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
 
 
-def _normal(conv: nn.Conv2d, bias: float = 0.0) -> nn.Conv2d:
+def _normal(conv: Conv3x3, bias: float = 0.0) -> Conv3x3:
     nn.init.normal_(conv.weight, std=0.01)
     assert conv.bias is not None
     nn.init.constant_(conv.bias, bias)
     return conv
+
+
+def _through(tower: nn.Sequential, levels: Sequence[Tensor]) -> list[Tensor]:
+    """What the tower makes of each level. Layer by layer, for convolutions take all levels at once."""
+    for layer in tower:
+        levels = layer.each(levels) if isinstance(layer, Conv3x3) else [layer(x) for x in levels]
+    return [*levels]
 
 
 class _ClassificationTower(nn.Module):
@@ -210,8 +217,8 @@ class _ClassificationTower(nn.Module):
         prior = 0.01  # rare positives at the start keep the focal loss small (Lin et al. 2017, section 3.3)
         self.cls_logits = _normal(Conv3x3(channels, num_classes), bias=-math.log((1 - prior) / prior))
 
-    def forward(self, x: Float[Tensor, "B _C H W"]) -> Float[Tensor, "B C H W"]:
-        return self.cls_logits(self.conv(x))
+    def forward(self, levels: Sequence[Float[Tensor, "B _C _H _W"]]) -> list[Float[Tensor, "B C _H _W"]]:
+        return self.cls_logits.each(_through(self.conv, levels))
 
 
 class _RegressionTower(nn.Module):
@@ -223,11 +230,10 @@ class _RegressionTower(nn.Module):
         self.bbox_reg = _normal(Conv3x3(channels, 4))
         self.bbox_ctrness = _normal(Conv3x3(channels, 1))
 
-    def forward(self, x: Float[Tensor, "B _C H W"]) -> Float[Tensor, "B 5 H W"]:
-        x = self.conv(x)
+    def forward(self, levels: Sequence[Float[Tensor, "B _C _H _W"]]) -> list[Float[Tensor, "B 5 _H _W"]]:
         # One convolution for both: their outputs are too thin to be worth a pass each.
         weight = torch.cat([self.bbox_reg.weight, self.bbox_ctrness.weight])
         assert self.bbox_reg.bias is not None
         assert self.bbox_ctrness.bias is not None
         bias = torch.cat([self.bbox_reg.bias, self.bbox_ctrness.bias])
-        return F.conv2d(x, weight, bias, padding=1)
+        return [F.conv2d(x, weight, bias, padding=1) for x in _through(self.conv, levels)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -25,12 +27,17 @@ class Conv3x3(nn.Conv2d):
         super().__init__(in_channels, out_channels, 3, padding=1, bias=bias)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
-        if self._winograd_pays(x):
-            return winograd_conv3x3(x, self.weight, self.bias)
-        return super().forward(x)
+        return self.each([x])[0]
 
-    def _winograd_pays(self, x: Tensor) -> bool:
+    def each(self, maps: Sequence[Float[Tensor, "B C _H _W"]]) -> list[Float[Tensor, "B D _H _W"]]:
+        """The convolution of each map: at once where that is faster than one by one."""
+        if self._winograd_pays(maps):
+            return winograd_conv3x3(maps, self.weight, self.bias)
+        return [nn.Conv2d.forward(self, x) for x in maps]
+
+    def _winograd_pays(self, maps: Sequence[Tensor]) -> bool:
         """Its gain is in the backward pass: inference takes the direct kernel."""
+        x = maps[0]
         return (
             min(self.in_channels, self.out_channels) >= _FEWEST_CHANNELS
             and x.device.type == "cpu"
@@ -39,5 +46,5 @@ class Conv3x3(nn.Conv2d):
             and not torch.is_autocast_enabled("cpu")
             and not torch.jit.is_tracing()
             and not torch.compiler.is_compiling()
-            and x.shape[0] * x.shape[2] * x.shape[3] >= _FEWEST_POSITIONS
+            and sum(x.shape[0] * x.shape[2] * x.shape[3] for x in maps) >= _FEWEST_POSITIONS
         )

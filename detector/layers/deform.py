@@ -45,6 +45,8 @@ class DeformConv2d(nn.Module):
         groups: PositiveInt = 1,
         bias: bool = True,
         *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
         offset_groups: PositiveInt = 1,
         modulation: Modulation = "doubled_sigmoid",
         backend: Backend = "auto",
@@ -58,8 +60,10 @@ class DeformConv2d(nn.Module):
         self.padding, self.dilation = pair(padding), pair(dilation)
         self.groups, self.offset_groups = groups, offset_groups
         self.modulation, self.backend = modulation, backend
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, *self.kernel_size))
-        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        self.weight = nn.Parameter(
+            torch.empty(out_channels, in_channels // groups, *self.kernel_size, device=device, dtype=dtype)
+        )
+        self.bias = nn.Parameter(self.weight.new_empty(out_channels)) if bias else None
         # skip_init draws no random numbers: the rest of a network starts as it would with plain convolutions
         self.offset = nn.utils.skip_init(
             nn.Conv2d,
@@ -69,6 +73,8 @@ class DeformConv2d(nn.Module):
             self.stride,
             self.padding,
             self.dilation,
+            device=self.weight.device,
+            dtype=self.weight.dtype,
         )
         self.reset_parameters()
 

@@ -18,7 +18,7 @@ def norm_layer(kind: NormKind) -> Callable[[int], nn.Module]:
     """A constructor of the norm that takes the number of channels.
 
     `frozen_batch`: statistics and affine are buffers that training leaves alone. `group`: 32 groups, or fewer
-    where 32 do not divide the channels.
+    where 32 do not divide the channels or a group would have one channel alone.
     """
     layers: dict[str, Callable[[int], nn.Module]] = {
         "frozen_batch": FrozenBatchNorm2d,
@@ -32,4 +32,6 @@ def norm_layer(kind: NormKind) -> Callable[[int], nn.Module]:
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(gcd(_GROUPS, channels), channels)
+    # At least two channels a group: torch refuses one alone where a map of one image has a single cell.
+    groups = gcd(_GROUPS, channels)
+    return nn.GroupNorm(groups // 2 if 1 < groups == channels else groups, channels)

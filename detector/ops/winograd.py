@@ -49,115 +49,150 @@ _OUTPUT: Matrix = (
 
 
 def winograd_conv3x3(
-    x: Float[Tensor, "N C H W"], weight: Float[Tensor, "O C 3 3"], bias: Float[Tensor, "O"] | None
-) -> Float[Tensor, "N O H W"]:
-    """`F.conv2d(x, weight, bias, padding=1)` in float32, channels last. Differentiable once."""
-    return _WinogradConv3x3.apply(x, weight, bias)
+    maps: Sequence[Float[Tensor, "N C _H _W"]],
+    weight: Float[Tensor, "O C 3 3"],
+    bias: Float[Tensor, "O"] | None,
+) -> list[Float[Tensor, "N O _H _W"]]:
+    """`[F.conv2d(x, weight, bias, padding=1) for x in maps]` in float32, channels last. Differentiable once.
+
+    All maps go through the same matrix products, so that small ones beside a large one cost little.
+    """
+    return list(_WinogradConv3x3.apply(weight, bias, *maps))
 
 
 class _WinogradConv3x3(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        u = _transform_input(x)
+    def forward(ctx: Any, weight: Tensor, bias: Tensor | None, *maps: Tensor) -> tuple[Tensor, ...]:
+        ctx.shapes = [x.shape for x in maps]
+        ctx.patches = [_count(shape) for shape in ctx.shapes]
+        u = maps[0].new_empty(_PATCH**2, sum(ctx.patches), maps[0].shape[1])
+        for x, part in zip(maps, u.split(ctx.patches, dim=1), strict=True):
+            _transform_input(x, out=part)
         w = _transform_weight(weight)
         ctx.save_for_backward(u, w)
-        ctx.shape = x.shape
-        products = torch.bmm(u, w.transpose(1, 2))
-        return _transform_products(products, x.shape, bias)
+        products = torch.bmm(u, w.transpose(1, 2)).split(ctx.patches, dim=1)
+        return tuple(
+            _transform_products(part, shape, bias) for part, shape in zip(products, ctx.shapes, strict=True)
+        )
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         u, w = ctx.saved_tensors
-        grad_products = _transform_products_adjoint(grad)
-        grad_x = grad_weight = grad_bias = None
+        grad_products = grads[0].new_empty(_PATCH**2, u.shape[1], w.shape[1])
+        for grad, part in zip(grads, grad_products.split(ctx.patches, dim=1), strict=True):
+            _transform_products_adjoint(grad, out=part)
+        grad_weight = grad_bias = None
+        grad_maps: list[Tensor | None] = [None for _ in grads]
         if ctx.needs_input_grad[0]:
-            grad_x = _transform_input_adjoint(torch.bmm(grad_products, w), ctx.shape)
-        if ctx.needs_input_grad[1]:
             grad_weight = _transform_weight_adjoint(torch.bmm(grad_products.transpose(1, 2), u))
-        if ctx.needs_input_grad[2]:
-            grad_bias = grad.sum((0, 2, 3))
-        return grad_x, grad_weight, grad_bias
+        if ctx.needs_input_grad[1]:
+            grad_bias = torch.stack([grad.sum((0, 2, 3)) for grad in grads]).sum(0)
+        if any(ctx.needs_input_grad[2:]):
+            grad_u = torch.bmm(grad_products, w).split(ctx.patches, dim=1)
+            grad_maps = [
+                _transform_input_adjoint(part, shape) for part, shape in zip(grad_u, ctx.shapes, strict=True)
+            ]
+        return grad_weight, grad_bias, *grad_maps
 
 
-def _combine(matrix: Matrix, parts: Sequence[Tensor]) -> list[Tensor]:
+def _combine(matrix: Matrix, parts: Sequence[Tensor], *, out: Sequence[Tensor]) -> None:
     """The linear combination of `parts` by each row. As additions: the matrices are small and half zeros."""
-    combined = []
-    for row in matrix:
+    for row, total in zip(matrix, out, strict=True):
         (factor, first), *rest = [(f, part) for f, part in zip(row, parts, strict=True) if f]
-        total = first * factor
+        torch.mul(first, factor, out=total)
         for factor, part in rest:
             total.add_(part, alpha=factor)
-        combined.append(total)
-    return combined
 
 
 def _transposed(matrix: Matrix) -> Matrix:
     return tuple(zip(*matrix, strict=True))
 
 
-def _transform_input(x: Tensor) -> Tensor:
-    """(36, T, C) from the overlapping 6x6 patches of x with its border of zeros."""
+def _transform_input(x: Tensor, *, out: Tensor) -> None:
+    """Fills (36, T, C) from the overlapping 6x6 patches of x with its border of zeros."""
     n, c, h, w = x.shape
-    rows, columns = _counts(h, w)
+    rows, columns = _grid(x.shape)
     padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, _STEP * columns + 1 - w, 1, _STEP * rows + 1 - h))
-    by_row = torch.stack(_combine(_INPUT, [padded[:, s] for s in _every(rows)]))
-    by_place = torch.stack(_combine(_INPUT, [by_row[:, :, :, s] for s in _every(columns)]))
-    return by_place.view(_PATCH**2, n * rows * columns, c)
+    by_row = x.new_empty(_PATCH, n, rows, _STEP * columns + 2, c)
+    _combine(_INPUT, [padded[:, s] for s in _every(rows)], out=by_row.unbind())
+    by_place = out.view(_PATCH, _PATCH, n, rows, columns, c)
+    _combine(_INPUT, [by_row[:, :, :, s] for s in _every(columns)], out=by_place.unbind())
 
 
 def _transform_input_adjoint(grad: Tensor, shape: torch.Size) -> Tensor:
     n, c, h, w = shape
-    rows, columns = _counts(h, w)
+    rows, columns = _grid(shape)
     by_place = grad.view(_PATCH, _PATCH, n, rows, columns, c)
+    parts = grad.new_empty(_PATCH, _PATCH, n, rows, columns, c)
+    _combine(_transposed(_INPUT), by_place.unbind(), out=parts.unbind())
     by_row = grad.new_zeros(_PATCH, n, rows, _STEP * columns + 2, c)
-    for s, part in zip(_every(columns), _combine(_transposed(_INPUT), by_place.unbind()), strict=True):
+    for s, part in zip(_every(columns), parts, strict=True):
         by_row[:, :, :, s].add_(part)
+    parts = torch.empty_like(by_row)
+    _combine(_transposed(_INPUT), by_row.unbind(), out=parts.unbind())
     padded = grad.new_zeros(n, _STEP * rows + 2, _STEP * columns + 2, c)
-    for s, part in zip(_every(rows), _combine(_transposed(_INPUT), by_row.unbind()), strict=True):
+    for s, part in zip(_every(rows), parts, strict=True):
         padded[:, s].add_(part)
     return padded[:, 1 : h + 1, 1 : w + 1].permute(0, 3, 1, 2)
 
 
 def _transform_weight(weight: Tensor) -> Tensor:
     """(36, O, C)"""
-    by_row = torch.stack(_combine(_WEIGHT, weight.permute(2, 3, 0, 1).contiguous().unbind()))
-    by_place = torch.stack(_combine(_WEIGHT, by_row.unbind(1)))
-    return by_place.view(_PATCH**2, *weight.shape[:2])
+    o, c = weight.shape[:2]
+    by_row = weight.new_empty(_PATCH, 3, o, c)
+    _combine(_WEIGHT, weight.permute(2, 3, 0, 1).contiguous().unbind(), out=by_row.unbind())
+    by_place = weight.new_empty(_PATCH, _PATCH, o, c)
+    _combine(_WEIGHT, by_row.unbind(1), out=by_place.unbind())
+    return by_place.view(_PATCH**2, o, c)
 
 
 def _transform_weight_adjoint(grad: Tensor) -> Tensor:
-    by_place = grad.view(_PATCH, _PATCH, *grad.shape[1:])
-    by_row = torch.stack(_combine(_transposed(_WEIGHT), by_place.unbind()), dim=1)
-    return torch.stack(_combine(_transposed(_WEIGHT), by_row.unbind())).permute(2, 3, 0, 1)
+    o, c = grad.shape[1:]
+    by_row = grad.new_empty(3, _PATCH, o, c)
+    _combine(_transposed(_WEIGHT), grad.view(_PATCH, _PATCH, o, c).unbind(), out=by_row.unbind())
+    by_place = grad.new_empty(3, 3, o, c)
+    _combine(_transposed(_WEIGHT), by_row.unbind(1), out=by_place.unbind())
+    return by_place.permute(2, 3, 0, 1)
 
 
 def _transform_products(products: Tensor, shape: torch.Size, bias: Tensor | None) -> Tensor:
     """(N, O, H, W), channels last, from (36, T, O)."""
     n, _, h, w = shape
-    rows, columns = _counts(h, w)
-    by_place = products.view(_PATCH, _PATCH, n, rows, columns, products.shape[-1])
-    by_row = torch.stack(_combine(_OUTPUT, by_place.unbind()), dim=4)  # (6, N, rows, columns, 4, O)
-    joined = torch.stack(_combine(_OUTPUT, by_row.unbind()), dim=2)  # (N, rows, 4, columns, 4, O)
+    o = products.shape[-1]
+    rows, columns = _grid(shape)
+    by_place = products.view(_PATCH, _PATCH, n, rows, columns, o)
+    by_row = products.new_empty(_STEP, _PATCH, n, rows, columns, o)
+    _combine(_OUTPUT, by_place.unbind(), out=by_row.unbind())
+    joined = products.new_empty(n, rows, _STEP, columns, _STEP, o)
+    for column, part in zip(joined.unbind(4), by_row, strict=True):
+        _combine(_OUTPUT, part.unbind(), out=column.unbind(2))
     if bias is not None:
         joined += bias
-    grid = joined.view(n, _STEP * rows, _STEP * columns, joined.shape[-1])
+    grid = joined.view(n, _STEP * rows, _STEP * columns, o)
     return grid[:, :h, :w].permute(0, 3, 1, 2)
 
 
-def _transform_products_adjoint(grad: Tensor) -> Tensor:
+def _transform_products_adjoint(grad: Tensor, *, out: Tensor) -> None:
     n, o, h, w = grad.shape
-    rows, columns = _counts(h, w)
+    rows, columns = _grid(grad.shape)
     grid = F.pad(grad.permute(0, 2, 3, 1), (0, 0, 0, _STEP * columns - w, 0, _STEP * rows - h))
     joined = grid.reshape(n, rows, _STEP, columns, _STEP, o)
-    by_row = torch.stack(_combine(_transposed(_OUTPUT), joined.unbind(2)))
-    by_place = torch.stack(_combine(_transposed(_OUTPUT), by_row.unbind(4)))
-    return by_place.view(_PATCH**2, n * rows * columns, o)
+    by_row = grad.new_empty(_PATCH, n, rows, columns, _STEP, o)
+    _combine(_transposed(_OUTPUT), joined.unbind(2), out=by_row.unbind())
+    by_place = out.view(_PATCH, _PATCH, n, rows, columns, o)
+    _combine(_transposed(_OUTPUT), by_row.unbind(4), out=by_place.unbind())
 
 
-def _counts(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of patches."""
-    return -(-height // _STEP), -(-width // _STEP)
+def _grid(shape: torch.Size) -> tuple[int, int]:
+    """Rows and columns of patches on a map."""
+    return -(-shape[2] // _STEP), -(-shape[3] // _STEP)
+
+
+def _count(shape: torch.Size) -> int:
+    """Patches of a batch of maps: T."""
+    rows, columns = _grid(shape)
+    return shape[0] * rows * columns
 
 
 def _every(patches: int) -> list[slice]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 import torchvision
 from torch.nn import functional as F
 
+from detector.environment import processor_name
 from detector.ops.deform_conv import Backend, deform_conv2d
 
 # C3, C4, C5 of a ResNet at 800x1088, batch 2: (N, C, H, W)
@@ -21,7 +21,7 @@ DEFORM_CONV_SHAPES = ((2, 128, 100, 136), (2, 256, 50, 68), (2, 512, 25, 34))
 Milliseconds = Mapping[str, float]
 
 
-def interleaved_medians(candidates: Mapping[str, Callable[[], object]], *, repeats: int) -> Milliseconds:
+def interleaved_medians(candidates: Mapping[str, Callable[[], object]], repeats: int) -> Milliseconds:
     """Median time of each candidate in ms after a warm-up. They take turns: disturbances meet all of them."""
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for repeat in range(repeats + 1):
@@ -70,30 +70,23 @@ def markdown_comparison(rows: Mapping[str, Milliseconds], *, reference: str) -> 
     total = {name: sum(times[name] for times in rows.values()) for name in names}
     ratios = [name for name in names if name != reference]
     header = ["", *(f"{name}, ms" for name in names), *(f"{name} / {reference}" for name in ratios)]
-    lines = [_row(header), _row(["---"] + ["---:"] * (len(header) - 1))]
+    lines = [markdown_row(header), markdown_row(["---"] + ["---:"] * (len(header) - 1))]
     for label, times in {**rows, "together": total}.items():
         relative = [f"{times[name] / times[reference]:.2f}" for name in ratios]
-        lines.append(_row([label, *(f"{times[name]:.0f}" for name in names), *relative]))
+        lines.append(markdown_row([label, *(f"{times[name]:.0f}" for name in names), *relative]))
     return "\n".join(lines)
 
 
-def _row(cells: Sequence[str]) -> str:
+def markdown_row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def environment() -> str:
+def measured_on() -> str:
     """One line: processor, threads, versions, date."""
     return (
-        f"{_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"{processor_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"torchvision {torchvision.__version__}, {datetime.date.today()}"
     )
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
 
 
 def replace_section(document: Path, *, name: str, text: str) -> None:

@@ -4,7 +4,6 @@ from detector.training.averaging import WeightAverage
 from detector.training.callbacks import Checkpoints, RunLog
 from detector.training.checkpoint import AtomicCheckpointIO, Checkpoint, ModelRecord, load_checkpoint
 from detector.training.displays import LineDisplay, TerminalDisplay
-from detector.training.environment import environment
 from detector.training.module import DetectionModule, NonFiniteLossError, RunLength, Validation
 from detector.training.optimization import SGD, AdamW, scaled_lr
 from detector.training.schedules import Cosine, MultiStep
@@ -29,7 +28,6 @@ __all__ = [
     "Validation",
     "WeightAverage",
     "build_trainer",
-    "environment",
     "load_checkpoint",
     "scaled_lr",
 ]

@@ -12,9 +12,9 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from detector.evaluation import write_metrics, write_predictions
+from detector.files import copy_atomically, write_atomically
 from detector.structures import Batch
 from detector.training.displays import Display, EpochReport, StepReport
-from detector.training.files import copy_atomically, write_atomically
 from detector.training.module import DetectionModule
 
 

@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor
 
-from detector.training.files import write_atomically
+from detector.files import write_atomically
 
 _FORMAT = 1
 

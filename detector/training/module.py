@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from detector.errors import RunError
 from detector.evaluation import CocoEvaluator, CocoMetrics, ResultCollector
 from detector.models import Detector
 from detector.structures import Batch, Fraction, PositiveInt
@@ -23,7 +24,7 @@ from detector.training.optimization import Optimization
 from detector.training.schedules import Schedule
 
 
-class NonFiniteLossError(ValueError):
+class NonFiniteLossError(RunError):
     """A loss became infinite or not a number. The message names the term, the step and the images."""
 
 
@@ -57,7 +58,7 @@ class Validation:
     ) -> None:
         self._ground_truth = ground_truth
         self._make_evaluator = evaluator
-        self._image_id = image_id
+        self.image_id = image_id
         self._evaluator: tuple[int, CocoEvaluator] | None = None
         self.collector = ResultCollector(image_id=image_id, category_ids=tuple(category_ids))
 
@@ -73,7 +74,7 @@ class Validation:
         truth = self._ground_truth
         if len(indices) == len(truth["images"]):
             return truth
-        ids = {self._image_id(index) for index in indices}
+        ids = {self.image_id(index) for index in indices}
         return {
             **truth,
             "images": [image for image in truth["images"] if image["id"] in ids],
@@ -138,7 +139,9 @@ class DetectionModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         losses = self.model.loss(batch)
         total = torch.stack([*losses.values()]).sum()
-        self._check_finite(total, losses, batch)
+        if not math.isfinite(total.item()):
+            ids = [self.train_image_id(index) for index in batch.indices.tolist()]
+            raise self._non_finite("Training", losses, ids)
         self._log_losses("train", total, losses, batch)
         lr = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         self.log("train/lr", lr, batch_size=len(batch.indices))
@@ -150,15 +153,12 @@ class DetectionModule(LightningModule):
             self.averaged.update(self.model)
             self._averaged_step = self.global_step
 
-    def _check_finite(self, total: Tensor, losses: dict[str, Tensor], batch: Batch) -> None:
-        if math.isfinite(total.item()):
-            return
+    def _non_finite(self, where: str, losses: dict[str, Tensor], ids: list[Any]) -> NonFiniteLossError:
         terms = [f"{name} is {value.item()}" for name, value in losses.items() if not value.isfinite()]
-        ids = [self.train_image_id(index) for index in batch.indices.tolist()]
-        raise NonFiniteLossError(
-            f"Training stopped at epoch {self.current_epoch + 1}, step {self.global_step + 1}: "
-            f"{', '.join(terms) or f'the sum of the losses is {total.item()}'}, for the images with the ids"
-            f" {ids}. Most often the learning rate is too high: lower optimizer.lr, lengthen "
+        return NonFiniteLossError(
+            f"{where} stopped at epoch {self.current_epoch + 1}, step {self.global_step + 1}: "
+            f"{', '.join(terms) or 'the sum of the losses is not finite'}, for the images with the ids {ids}."
+            " Most often the learning rate is too high: lower optimizer.lr, lengthen "
             "schedule.warmup_steps or set training.gradient_clip_norm=10. If the same images come up again, "
             "look at them and their boxes."
         )
@@ -170,7 +170,11 @@ class DetectionModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         losses, detections = self.evaluated.loss_and_predict(batch)
-        self._log_losses("val", torch.stack([*losses.values()]).sum(), losses, batch)
+        total = torch.stack([*losses.values()]).sum()
+        if not math.isfinite(total.item()):
+            ids = [self.validation.image_id(index) for index in batch.indices.tolist()]
+            raise self._non_finite("Validation", losses, ids)
+        self._log_losses("val", total, losses, batch)
         self.validation.collector.add(batch, detections)
 
     def on_validation_epoch_end(self) -> None:

@@ -39,14 +39,7 @@ class SGD:
 
     def build(self, model: nn.Module, *, global_batch_size: PositiveInt) -> torch.optim.SGD:
         """The optimiser of all trainable parameters; `global_batch_size` is in images an optimiser step."""
-        groups = parameter_groups(
-            model,
-            lr=scaled_lr(self, global_batch_size=global_batch_size),
-            weight_decay=self.weight_decay,
-            decay_norm_and_bias=self.decay_norm_and_bias,
-            bias_lr_multiplier=self.bias_lr_multiplier,
-            offset_lr_multiplier=self.offset_lr_multiplier,
-        )
+        groups = _groups(self, model, global_batch_size)
         return torch.optim.SGD(groups, momentum=self.momentum, nesterov=self.nesterov)
 
 
@@ -69,14 +62,7 @@ class AdamW:
 
     def build(self, model: nn.Module, *, global_batch_size: PositiveInt) -> torch.optim.AdamW:
         """The optimiser of all trainable parameters; `global_batch_size` is in images an optimiser step."""
-        groups = parameter_groups(
-            model,
-            lr=scaled_lr(self, global_batch_size=global_batch_size),
-            weight_decay=self.weight_decay,
-            decay_norm_and_bias=self.decay_norm_and_bias,
-            bias_lr_multiplier=self.bias_lr_multiplier,
-            offset_lr_multiplier=self.offset_lr_multiplier,
-        )
+        groups = _groups(self, model, global_batch_size)
         return torch.optim.AdamW(groups, betas=(self.betas[0], self.betas[1]))
 
 
@@ -86,6 +72,17 @@ Optimization = SGD | AdamW
 def scaled_lr(optimization: Optimization, *, global_batch_size: int) -> float:
     """The learning rate of the real batch."""
     return optimization.lr * global_batch_size / optimization.reference_batch_size
+
+
+def _groups(optimization: Optimization, model: nn.Module, global_batch_size: int) -> list[dict[str, Any]]:
+    return parameter_groups(
+        model,
+        lr=scaled_lr(optimization, global_batch_size=global_batch_size),
+        weight_decay=optimization.weight_decay,
+        decay_norm_and_bias=optimization.decay_norm_and_bias,
+        bias_lr_multiplier=optimization.bias_lr_multiplier,
+        offset_lr_multiplier=optimization.offset_lr_multiplier,
+    )
 
 
 def parameter_groups(

@@ -43,13 +43,6 @@ class TrainingOptions:
     deterministic: bool | Literal["warn"] = False
     resume: str | None = None
 
-    def __post_init__(self) -> None:
-        if self.precision == "16-mixed" and self.accelerator == "cpu":
-            raise ValueError(
-                "training.precision=16-mixed needs a GPU, got training.accelerator=cpu. "
-                "Use bf16-mixed or 32-true."
-            )
-
 
 def build_trainer(options: TrainingOptions, *, output_dir: Path, callbacks: Sequence[Callback]) -> Trainer:
     """A trainer that writes into `output_dir` only: `tensorboard/`, and what the callbacks write."""

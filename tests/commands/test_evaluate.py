@@ -46,11 +46,12 @@ def test_coco100_through_the_command(
     assert "AP50    0.6970" in capsys.readouterr().out
 
 
-def test_predictions_write_only_metrics(
+def test_predictions_write_metrics_and_the_record(
     files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert evaluate(monkeypatch, *files) == 0
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["metrics.json"]
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"metrics.json", "config.yaml", "overrides.txt", "environment.json"}
 
 
 @pytest.mark.parametrize(

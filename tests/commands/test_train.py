@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from lightning import seed_everything
 
 from detector.commands.inference import evaluate_checkpoint
-from detector.commands.parts import restore_model
+from detector.commands.parts import build_model, require_hardware, restore_model
 from detector.evaluation import CocoEvaluator
 from detector.models import Detector
-from detector.training import DetectionModule, NonFiniteLossError, load_checkpoint
+from detector.training import DetectionModule, NonFiniteLossError, TrainingOptions, load_checkpoint
 from tests.training.tiny import run_training, write_dataset
 
 
@@ -106,18 +106,6 @@ def test_evaluated_weights_are_the_average_not_the_trained_ones(finished: Path) 
     assert torch.equal(evaluated[name], trained[f"averaged.model.{name}"])
 
 
-def test_no_network_is_touched(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError(f"network: {args}")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    run = run_training(dataset, tmp_path / "run", "training.max_epochs=1")
-    evaluate_checkpoint(
-        str(run / "checkpoints" / "best.ckpt"), data_overrides={}, evaluator=CocoEvaluator, accelerator="cpu"
-    )
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
@@ -195,6 +183,89 @@ def test_accumulated_batches_scale_the_rate_and_the_steps(
     )
     assert "learning rate: 0.02 = optimizer.lr 0.01 x 4 images a step" in capsys.readouterr().out
     assert [row["step"] for row in rows(run)] == ["2", "4"]
+
+
+def test_training_stops_when_the_metric_does_not_improve(dataset: Path, tmp_path: Path) -> None:
+    run = run_training(
+        dataset,
+        tmp_path / "run",
+        "optimizer.lr=1e-9",
+        "training.max_epochs=9",
+        "training.early_stopping_patience=1",
+    )
+    assert [row["epoch"] for row in rows(run)] == ["1", "2"]
+
+
+def test_gradients_are_clipped(dataset: Path, tmp_path: Path) -> None:
+    moved = {}
+    for norm in (1e-6, 10):
+        run = run_training(
+            dataset,
+            tmp_path / f"run{norm}",
+            f"training.gradient_clip_norm={norm}",
+            "training.max_epochs=1",
+            "optimizer.weight_decay=0",
+            "schedule.warmup_steps=0",
+        )
+        start = build_model_of_seed(run)
+        end = load_checkpoint(run / "checkpoints" / "last.ckpt").state_dict
+        moved[norm] = sum((end[n] - p).norm().item() for n, p in start.named_parameters())
+    assert moved[1e-6] < 1e-5 < moved[10]
+
+
+def build_model_of_seed(run: Path) -> Detector:
+    """The model as its run started with it."""
+    config = load_checkpoint(run / "checkpoints" / "last.ckpt").config
+    seed_everything(config["seed"], verbose=False)
+    return build_model(config, 2)
+
+
+def test_deterministic_algorithms_train_deformable_stages(dataset: Path, tmp_path: Path) -> None:
+    options = ("model.backbone.deform.stages=[5]", "training.max_epochs=1")
+    run_training(dataset, tmp_path / "run", "training.deterministic=true", *options)
+    assert torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("training.precision=16-mixed", "needs a GPU"),
+        ("training.accelerator=gpu", "this machine has none"),
+    ],
+)
+def test_missing_hardware_is_told_before_anything_is_read(tmp_path: Path, option: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        run_training(tmp_path / "no data here", tmp_path / "run", option)
+
+
+def test_more_devices_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match=r"training\.devices=3: this machine has 2"):
+        require_hardware(TrainingOptions(max_epochs=1, devices=3))
+
+
+def test_output_dir_that_cannot_be_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="file is no folder"):
+        run_training(tmp_path / "no data here", tmp_path / "file" / "run")
+
+
+def test_non_finite_loss_of_the_validation_names_its_images(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = Detector.loss_and_predict
+
+    def broken(model: Detector, batch: Any) -> Any:
+        losses, detections = both(model, batch)
+        return {**losses, "loss_cls": torch.tensor(float("inf"))}, detections
+
+    monkeypatch.setattr(Detector, "loss_and_predict", broken)
+    with pytest.raises(NonFiniteLossError, match=r"Validation .* loss_cls is inf.* ids \[200, 201") as caught:
+        run_training(dataset, tmp_path / "run", "training.max_epochs=1")
+    assert "loss_box" not in str(caught.value)
 
 
 def test_non_finite_loss_names_term_step_and_images(

@@ -223,6 +223,15 @@ def test_a_root_category_that_one_split_uses_stays(tmp_path):
     assert module.category_ids == (0, 1, 20)
 
 
+def test_a_class_of_the_model_is_no_root_category(tmp_path):
+    """In training another split used it."""
+    root = write_dataset(tmp_path, train=_with_root(), val=_with_root())
+    module = make(root)
+    module.know_classes(("blood", "things", "cell"))
+    module.setup("validate")
+    assert module.category_ids == (0, 1, 20)
+
+
 def test_an_unused_category_that_is_no_root_stays(tmp_path):
     content = valid()
     content["categories"].append({"id": 5, "name": "unseen"})

@@ -15,9 +15,9 @@ from detector.layers import conv as conv_module
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
     seen: list[torch.Size] = []
 
-    def spy(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        seen.append(x.shape)
-        return F.conv2d(x, weight, bias, padding=1)
+    def spy(maps: list[torch.Tensor], weight: torch.Tensor, bias: torch.Tensor | None) -> list[torch.Tensor]:
+        seen.extend(x.shape for x in maps)
+        return [F.conv2d(x, weight, bias, padding=1) for x in maps]
 
     monkeypatch.setattr(conv_module, "winograd_conv3x3", spy)
     return seen
@@ -40,6 +40,14 @@ def test_wide_layers_train_by_winograd_and_give_the_same(calls: list[torch.Size]
     x = torch.randn(2, 128, 32, 32)
     layer(x)
     assert calls == [x.shape]
+
+
+def test_small_maps_go_along_with_a_large_one(calls: list[torch.Size]) -> None:
+    layer = Conv3x3(128, 128)
+    maps = [torch.randn(2, 128, size, size) for size in (32, 4)]
+    for found, x in zip(layer.each(maps), maps, strict=True):
+        torch.testing.assert_close(found, nn.Conv2d.forward(layer, x))
+    assert calls == [x.shape for x in maps]
 
 
 @pytest.mark.parametrize("case", ["narrow", "small", "no gradient", "double", "autocast"])

@@ -26,6 +26,11 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], objec
         temporary.unlink(missing_ok=True)
 
 
+def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` as UTF-8."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
 def copy_atomically(source: Path, target: Path) -> None:
     """Copy a file such that `target` is complete or as before."""
     write_atomically(target, lambda temporary: shutil.copyfile(source, temporary))

@@ -1,0 +1,38 @@
+"""What it takes to know, and to repeat, a run."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.hydra_config import HydraConfig
+
+from detector.environment import environment
+from detector.files import write_text_atomically
+
+
+def require_writable(output_dir: Path) -> None:
+    """Raise ValueError where no file could be written into `output_dir`, which need not be there yet."""
+    folder = next(p for p in (output_dir.absolute(), *output_dir.absolute().parents) if p.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        what = "cannot be written to" if folder.is_dir() else "is no folder"
+        raise ValueError(f"output_dir={output_dir}: {folder} {what}. Choose another output_dir.")
+
+
+def write_record(output_dir: Path, *, config: dict[str, Any], **facts: Any) -> None:
+    """config.yaml, overrides.txt and environment.json, the last with `facts` about this run too."""
+    texts = {
+        "config.yaml": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        "overrides.txt": "".join(f"{override}\n" for override in task_overrides()),
+        "environment.json": json.dumps({**environment(), **facts}, indent=2, ensure_ascii=False) + "\n",
+    }
+    for name, text in texts.items():
+        write_text_atomically(output_dir / name, text)
+
+
+def task_overrides() -> list[str]:
+    """The overrides of the command line, in order; none where the command was called from Python."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []

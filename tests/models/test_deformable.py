@@ -1,0 +1,36 @@
+"""A finished detector with deformable stages starts as the plain one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from detector.backbones import ResNet
+from detector.heads import FCOSHead
+from detector.layers import DeformableStages
+from detector.models import Detector, assemble
+from detector.necks import FPN
+from tests.samples import make_batch
+
+BATCH = make_batch([[[10.0, 12, 50, 60], [0, 0, 127, 95]], []], [[0, 4], []], sizes=[(96, 128), (91, 117)])
+
+
+def build(deform: DeformableStages) -> Detector:
+    torch.manual_seed(0)
+    return assemble(backbone=ResNet(18, deform=deform), neck=FPN, head=FCOSHead, num_classes=5)
+
+
+@pytest.mark.parametrize("modulation", ["none", "doubled_sigmoid"])
+def test_losses_and_gradients_start_as_those_of_the_plain_detector(modulation: str) -> None:
+    plain = build(DeformableStages())
+    deformable = build(DeformableStages(stages=(3, 4, 5), modulation=modulation))  # type: ignore[arg-type]
+    for model in (plain, deformable):
+        torch.stack([*model.loss(BATCH).values()]).sum().backward()
+    expected, found = plain.loss(BATCH), deformable.loss(BATCH)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    gradients = dict(deformable.named_parameters())
+    for name, parameter in plain.named_parameters():
+        torch.testing.assert_close(gradients[name].grad, parameter.grad, rtol=1e-3, atol=1e-4)
+    branches = {name for name in gradients if ".offset." in name}
+    assert gradients.keys() - branches == dict(plain.named_parameters()).keys()
+    assert all(gradients[name].grad is not None for name in branches)
