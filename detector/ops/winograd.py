@@ -164,13 +164,16 @@ def _transform_products(products: Tensor, shape: torch.Size, bias: Tensor | None
     by_place = products.view(_PATCH, _PATCH, n, rows, columns, o)
     by_row = products.new_empty(_STEP, _PATCH, n, rows, columns, o)
     _combine(_OUTPUT, by_place.unbind(), out=by_row.unbind())
-    joined = products.new_empty(n, rows, _STEP, columns, _STEP, o)
+    # A tensor of its own, not a view: autograd lets nobody change one of several views in place.
+    y = torch.empty(
+        (n, o, _STEP * rows, _STEP * columns), dtype=products.dtype, memory_format=torch.channels_last
+    )
+    joined = y.permute(0, 2, 3, 1).view(n, rows, _STEP, columns, _STEP, o)
     for column, part in zip(joined.unbind(4), by_row, strict=True):
         _combine(_OUTPUT, part.unbind(), out=column.unbind(2))
     if bias is not None:
         joined += bias
-    grid = joined.view(n, _STEP * rows, _STEP * columns, o)
-    return grid[:, :h, :w].permute(0, 3, 1, 2)
+    return y if y.shape == (n, o, h, w) else y[:, :, :h, :w].clone()
 
 
 def _transform_products_adjoint(grad: Tensor, *, out: Tensor) -> None:

@@ -33,6 +33,14 @@ def test_values_and_gradients_equal_a_direct_convolution(
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [(8, 8), (7, 9)])
+def test_results_may_be_changed_in_place(size: tuple[int, int]) -> None:
+    weight, maps = torch.randn(7, 5, 3, 3, requires_grad=True), [torch.randn(2, 5, *size) for _ in range(2)]
+    found = [F.relu(y, inplace=True) for y in winograd_conv3x3(maps, weight, None)]
+    sum(y.sum() for y in found).backward()
+    assert all(y.is_contiguous(memory_format=torch.channels_last) for y in found)
+
+
 def test_frozen_inputs_get_no_gradient() -> None:
     torch.manual_seed(0)
     weight, maps = torch.randn(7, 5, 3, 3, requires_grad=True), [torch.randn(1, 5, 8, 8)]
