@@ -64,8 +64,12 @@ def misspelt(key: str) -> str:
     return key[:-1] + key[-1] * 2
 
 
-# What has no value until the user gives it.
-MANDATORY = {"model/backbone/resnet": ["model.backbone.depth=18"]}
+# What a choice needs beside it: a value that only the user has, the model that a part belongs to.
+MANDATORY = {
+    "model/backbone/resnet": ["model.backbone.depth=18"],
+    "model/head/faster_rcnn": ["model=faster_rcnn"],
+    "recipe/warped_shapes_faster_rcnn_small": ["model=faster_rcnn_small"],
+}
 
 
 def group_overrides(file: Path) -> tuple[str, list[str]]:

@@ -61,6 +61,7 @@ def require_buildable(cfg: DictConfig) -> None:
     build(cfg.optimizer)
     build(cfg.schedule)
     without_weights = deepcopy(cfg)
+    without_weights.model.weights = None
     without_weights.model.backbone.weights = None
     build_model(without_weights, num_classes=1)
 
@@ -68,6 +69,7 @@ def require_buildable(cfg: DictConfig) -> None:
 def restore_model(checkpoint: Checkpoint) -> Detector:
     """The detector of a checkpoint with its weights, in evaluation mode. Needs no pretrained file."""
     config = deepcopy(checkpoint.config)
+    config["model"]["weights"] = None
     config["model"]["backbone"]["weights"] = None
     model = build_model(config, len(checkpoint.class_names))
     model.load_state_dict(checkpoint.state_dict)

@@ -130,6 +130,7 @@ def build_module(
         train_image_id=data.train_set.image_id,
         length=run_length(options, data=data, trainer=trainer),
         record=record,
+        seed=cfg.seed,
         ema_decay=options.ema_decay,
         channels_last=options.channels_last,
     )

@@ -23,7 +23,7 @@ from detector.heads.points import Points, assign_points, make_points
 from detector.layers import Conv3x3, norm_layer
 from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxes
 from detector.ops.losses import focal_loss_sum, giou_loss
-from detector.ops.nms import class_nms
+from detector.ops.nms import batch_class_nms
 from detector.structures import (
     Detections,
     FeatureSpec,
@@ -44,6 +44,7 @@ class FCOSOutputs:
     centerness: Float[Tensor, "B P"]
     points: Points
     points_per_level: list[int]
+    image_sizes: Int64[Tensor, "B 2"]
 
 
 class FCOSHead(Head[FCOSOutputs]):
@@ -52,6 +53,7 @@ class FCOSHead(Head[FCOSOutputs]):
     `center_sampling_radius` is in strides, 0 trains every point inside a box. `point_offset` is the place of
     a point in its cell: 0.5 the middle (the paper), 0 the corner (torchvision). `centerness_weighted_boxes`
     weights each positive's GIoU by its centerness target (the paper) instead of equally (torchvision).
+    `level_scales` learns a factor for the distances of each level (the paper); torchvision has none.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class FCOSHead(Head[FCOSOutputs]):
         candidates_per_level: PositiveInt = 1000,
         nms_iou_threshold: Fraction = 0.6,
         detections_per_image: PositiveInt = 100,
+        level_scales: bool = False,
     ) -> None:
         super().__init__()
         if num_classes < 1:
@@ -84,9 +87,13 @@ class FCOSHead(Head[FCOSOutputs]):
         self.nms_iou_threshold = nms_iou_threshold
         self.detections_per_image = detections_per_image
         self.classification_head = _ClassificationTower(channels, num_classes, num_convs, norm)
-        self.regression_head = _RegressionTower(channels, num_convs, norm)
+        self.regression_head = _RegressionTower(
+            channels, num_convs, norm, num_scales=len(features) if level_scales else 0
+        )
 
-    def forward(self, features: list[Float[Tensor, "B _C _H _W"]]) -> FCOSOutputs:
+    def forward(
+        self, features: list[Float[Tensor, "B _C _H _W"]], image_sizes: Int64[Tensor, "B 2"]
+    ) -> FCOSOutputs:
         assert len(features) == len(self.strides_px)
         logits = [_flatten(x) for x in self.classification_head(features)]
         boxes = [_flatten(x) for x in self.regression_head(features)]
@@ -98,6 +105,7 @@ class FCOSHead(Head[FCOSOutputs]):
             centerness=box_outputs[..., 4],
             points=make_points(shapes, self.strides_px, offset=self.point_offset, device=features[0].device),
             points_per_level=[rows * columns for rows, columns in shapes],
+            image_sizes=image_sizes,
         )
 
     def loss(self, outputs: FCOSOutputs, targets: Targets) -> dict[str, Float[Tensor, ""]]:
@@ -125,16 +133,22 @@ class FCOSHead(Head[FCOSOutputs]):
         }
 
     @torch.no_grad()
-    def predict(self, outputs: FCOSOutputs, image_sizes: Int64[Tensor, "B 2"]) -> list[Detections]:
+    def predict(self, outputs: FCOSOutputs) -> list[Detections]:
         # sqrt(class * centerness): FCOS v2, section 3
         scores = (outputs.logits.sigmoid() * outputs.centerness.sigmoid()[..., None]).sqrt()
         scores, place, labels = self._candidates(scores, outputs.points_per_level)
         strides = outputs.points.strides[place][..., None]
         distances = outputs.distances.gather(1, place[..., None].expand(-1, -1, 4)) * strides
-        boxes = clip_boxes(distances_to_boxes(outputs.points.xy[place], distances), image_sizes)
-        return [
-            self._suppress(boxes[i], scores[i], labels[i]) for i in range(len(boxes))
-        ]  # NMS has a size of its own per image
+        boxes = clip_boxes(distances_to_boxes(outputs.points.xy[place], distances), outputs.image_sizes)
+        kept = batch_class_nms(
+            boxes,
+            scores=scores,
+            labels=labels,
+            candidates=scores > self.score_threshold,
+            iou_threshold=self.nms_iou_threshold,
+            limit=self.detections_per_image,
+        )
+        return [Detections(boxes[i, k], scores[i, k], labels[i, k]) for i, k in enumerate(kept)]
 
     def _candidates(
         self, scores: Float[Tensor, "B P C"], points_per_level: list[int]
@@ -148,20 +162,6 @@ class FCOSHead(Head[FCOSOutputs]):
             start += level.shape[1]
         index = torch.cat([i for _, i in parts], dim=1)
         return torch.cat([s for s, _ in parts], dim=1), index // self.num_classes, index % self.num_classes
-
-    def _suppress(
-        self, boxes: Float[Tensor, "K 4"], scores: Float[Tensor, "K"], labels: Int64[Tensor, "K"]
-    ) -> Detections:
-        above = scores > self.score_threshold
-        boxes, scores, labels = boxes[above], scores[above], labels[above]
-        keep = class_nms(
-            boxes,
-            scores=scores,
-            labels=labels,
-            iou_threshold=self.nms_iou_threshold,
-            limit=self.detections_per_image,
-        )
-        return Detections(boxes[keep], scores[keep], labels[keep])
 
 
 def _gather_targets(
@@ -224,9 +224,10 @@ class _ClassificationTower(nn.Module):
 class _RegressionTower(nn.Module):
     """Four distances before their ReLU, then the centerness logit."""
 
-    def __init__(self, channels: int, num_convs: int, norm: str) -> None:
+    def __init__(self, channels: int, num_convs: int, norm: str, *, num_scales: int) -> None:
         super().__init__()
         self.conv = _tower(channels, num_convs, norm)
+        self.scales = nn.ParameterList(nn.Parameter(torch.ones(())) for _ in range(num_scales))
         self.bbox_reg = _normal(Conv3x3(channels, 4))
         self.bbox_ctrness = _normal(Conv3x3(channels, 1))
 
@@ -236,4 +237,9 @@ class _RegressionTower(nn.Module):
         assert self.bbox_reg.bias is not None
         assert self.bbox_ctrness.bias is not None
         bias = torch.cat([self.bbox_reg.bias, self.bbox_ctrness.bias])
-        return [F.conv2d(x, weight, bias, padding=1) for x in _through(self.conv, levels)]
+        outputs = [F.conv2d(x, weight, bias, padding=1) for x in _through(self.conv, levels)]
+        if not self.scales:
+            return outputs
+        kept = torch.ones_like(outputs[0][:1, :1, :1, :1])  # of centerness, the fifth channel
+        factors = [torch.cat([scale.expand(1, 4, 1, 1), kept], dim=1) for scale in self.scales]
+        return [x * factor for x, factor in zip(outputs, factors, strict=True)]

@@ -23,13 +23,15 @@ class Head(nn.Module, ABC, Generic[Outputs]):
     num_classes: int
 
     @abstractmethod
-    def forward(self, features: list[Float[Tensor, "B _C _H _W"]]) -> Outputs:
-        """Raw outputs over all levels, finest first."""
+    def forward(
+        self, features: list[Float[Tensor, "B _C _H _W"]], image_sizes: Int64[Tensor, "B 2"]
+    ) -> Outputs:
+        """Raw outputs over all levels, finest first; sizes (height, width) in pixels of the batch."""
 
     @abstractmethod
     def loss(self, outputs: Outputs, targets: Targets) -> dict[str, Float[Tensor, ""]]:
         """Losses by log name ("loss_..."); their sum is minimised."""
 
     @abstractmethod
-    def predict(self, outputs: Outputs, image_sizes: Int64[Tensor, "B 2"]) -> list[Detections]:
-        """Detections of each image, clipped to its size (height, width) in pixels of the batch."""
+    def predict(self, outputs: Outputs) -> list[Detections]:
+        """Detections of each image, clipped to its size."""

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from detector.heads import Head
+from detector.models.pretrained import load_detector_weights
 from detector.structures import Batch, Detections, FeatureSpec, PositiveInt
 
 
@@ -50,7 +51,8 @@ class Detector(nn.Module):
 
     def forward(self, images: UInt8[Tensor, "B 3 H W"], image_sizes: Int64[Tensor, "B 2"]) -> object:
         """The head's raw outputs; `image_sizes` (height, width) tell image from padding."""
-        return self.head(self.neck(self.backbone(self.normalise(images, image_sizes))))
+        features = self.neck(self.backbone(self.normalise(images, image_sizes)))
+        return self.head(features, image_sizes)
 
     def normalise(
         self, images: UInt8[Tensor, "B 3 H W"], image_sizes: Int64[Tensor, "B 2"]
@@ -66,12 +68,12 @@ class Detector(nn.Module):
 
     def predict(self, batch: Batch) -> list[Detections]:
         """Detections of each image, in pixels of the resized image."""
-        return self.head.predict(self(batch.images, batch.image_sizes), batch.image_sizes)
+        return self.head.predict(self(batch.images, batch.image_sizes))
 
     def loss_and_predict(self, batch: Batch) -> tuple[dict[str, Float[Tensor, ""]], list[Detections]]:
         """Both from one pass, for validation."""
         outputs = self(batch.images, batch.image_sizes)
-        return self.head.loss(outputs, batch.targets), self.head.predict(outputs, batch.image_sizes)
+        return self.head.loss(outputs, batch.targets), self.head.predict(outputs)
 
 
 def assemble(
@@ -80,8 +82,11 @@ def assemble(
     neck: Callable[[Sequence[FeatureSpec]], nn.Module],
     head: Callable[[Sequence[FeatureSpec], int], Head],
     num_classes: PositiveInt,
+    weights: str | None = None,
 ) -> Detector:
     """A detector from a backbone and from a neck and head that still wait for what comes below them.
+
+    `weights` of a whole detector, see `load_detector_weights`.
 
     Example:
         >>> from functools import partial
@@ -93,4 +98,7 @@ def assemble(
         3
     """
     made_neck = neck(cast(FeatureModule, backbone).out_features)
-    return Detector(backbone, made_neck, head(cast(FeatureModule, made_neck).out_features, num_classes))
+    model = Detector(backbone, made_neck, head(cast(FeatureModule, made_neck).out_features, num_classes))
+    if weights is not None:
+        load_detector_weights(model, weights)
+    return model

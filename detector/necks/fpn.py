@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from detector.layers import Conv3x3
+from detector.layers import Conv3x3, NormKind, norm_layer
 from detector.structures import FeatureSpec, PositiveInt
 
 
@@ -19,7 +19,8 @@ class FPN(nn.Module):
     """Top-down pyramid over backbone features, finest first, all with `out_channels`.
 
     `extra_levels` above the coarsest: "p6p7" adds two stride-2 convolutions on top of P5 (RetinaNet, FCOS),
-    "maxpool" one subsampled level (Faster R-CNN), "none" nothing.
+    "maxpool" one subsampled level (Faster R-CNN), "none" nothing. `norm` follows each
+    convolution of the pyramid.
     """
 
     def __init__(
@@ -28,13 +29,17 @@ class FPN(nn.Module):
         *,
         out_channels: PositiveInt = 256,
         extra_levels: Literal["none", "maxpool", "p6p7"] = "p6p7",
+        norm: NormKind | Literal["none"] = "none",
     ) -> None:
         super().__init__()
+        bias = norm == "none"
         self.inner_blocks = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(f.channels, out_channels, 1)) for f in features
+            nn.Sequential(nn.Conv2d(f.channels, out_channels, 1, bias=bias), *_norms(norm, out_channels))
+            for f in features
         )
         self.layer_blocks = nn.ModuleList(
-            nn.Sequential(Conv3x3(out_channels, out_channels)) for _ in features
+            nn.Sequential(Conv3x3(out_channels, out_channels, bias=bias), *_norms(norm, out_channels))
+            for _ in features
         )
         _initialise(self)
         self.extra_blocks = _EXTRA[extra_levels](out_channels)
@@ -51,11 +56,15 @@ class FPN(nn.Module):
         return levels + self.extra_blocks(levels[-1])
 
 
+def _norms(kind: NormKind | Literal["none"], channels: int) -> list[nn.Module]:
+    return [] if kind == "none" else [norm_layer(kind)(channels)]
+
+
 def _initialise(module: nn.Module) -> None:
     for conv in (m for m in module.modules() if isinstance(m, nn.Conv2d)):
-        assert conv.bias is not None
         nn.init.kaiming_uniform_(conv.weight, a=1)
-        nn.init.zeros_(conv.bias)
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)
 
 
 class _NoExtra(nn.Module):

@@ -4,14 +4,29 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+
+CoderWeights = tuple[float, float, float, float]
+
+_LOG_LARGEST_GROWTH = math.log(1000 / 16)  # the authors' guard against overflow
 
 
 def box_area(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
     """Areas of xyxy boxes in square pixels."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def pairwise_iou(a: Float[Tensor, "*b N 4"], b: Float[Tensor, "*b M 4"]) -> Float[Tensor, "*b N M"]:
+    """IoU of every xyxy box of `a` with every one of `b`, in [0, 1]; 0 for two boxes without area."""
+    low = torch.maximum(a[..., :, None, :2], b[..., None, :, :2])
+    high = torch.minimum(a[..., :, None, 2:], b[..., None, :, 2:])
+    intersection = (high - low).clamp(min=0).prod(dim=-1)
+    union = box_area(a)[..., :, None] + box_area(b)[..., None, :] - intersection
+    return torch.where(union > 0, intersection / union, 0.0)
 
 
 def generalized_iou(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
@@ -38,6 +53,27 @@ def distances_to_boxes(
 def boxes_to_distances(points: Float[Tensor, "*#n 2"], boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
     """The inverse of `distances_to_boxes`; negative where a point lies outside its box."""
     return torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], dim=-1)
+
+
+def encode_boxes(
+    boxes: Float[Tensor, "*n 4"], anchors: Float[Tensor, "*#n 4"], *, weights: CoderWeights
+) -> Float[Tensor, "*n 4"]:
+    """What turns anchors into boxes (all xyxy), times `weights`: the shift of the centre in anchor sizes, and
+    the logarithm of the ratio of the sizes (Ren et al. 2015, section 3.1.2)."""
+    size, anchor_size = (b[..., 2:] - b[..., :2] for b in (boxes, anchors))
+    shift = (boxes[..., :2] + size / 2 - anchors[..., :2] - anchor_size / 2) / anchor_size
+    return torch.cat([shift, (size / anchor_size).log()], dim=-1) * boxes.new_tensor(weights)
+
+
+def decode_boxes(
+    deltas: Float[Tensor, "*n 4"], anchors: Float[Tensor, "*#n 4"], *, weights: CoderWeights
+) -> Float[Tensor, "*n 4"]:
+    """The inverse of `encode_boxes`, for boxes of up to 62.5 times the anchor's width and height."""
+    shift, growth = (deltas / deltas.new_tensor(weights)).split(2, dim=-1)
+    anchor_size = anchors[..., 2:] - anchors[..., :2]
+    center = anchors[..., :2] + anchor_size / 2 + shift * anchor_size
+    half = growth.clamp(max=_LOG_LARGEST_GROWTH).exp() * anchor_size / 2
+    return torch.cat([center - half, center + half], dim=-1)
 
 
 def clip_boxes(boxes: Float[Tensor, "B N 4"], sizes: Int64[Tensor, "B 2"]) -> Float[Tensor, "B N 4"]:

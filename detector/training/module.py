@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from detector.errors import RunError
 from detector.evaluation import CocoEvaluator, CocoMetrics, ResultCollector
 from detector.models import Detector
-from detector.structures import Batch, Fraction, PositiveInt
+from detector.structures import Batch, Fraction, NonNegativeInt, PositiveInt
 from detector.training.averaging import WeightAverage
 from detector.training.checkpoint import ModelRecord, describe_checkpoint
 from detector.training.optimization import Optimization
@@ -92,7 +92,7 @@ class DetectionModule(LightningModule):
     Args:
         train_image_id: the original id of an index of the training set, for error messages. length: how many
         optimiser steps there will be, and of how many images; the learning rate follows both. record: stored
-        in every checkpoint.
+        in every checkpoint. seed: of what losses draw at random.
     """
 
     def __init__(
@@ -105,6 +105,7 @@ class DetectionModule(LightningModule):
         train_image_id: Callable[[int], Any],
         length: RunLength,
         record: ModelRecord,
+        seed: NonNegativeInt = 0,
         ema_decay: Fraction | None = None,
         channels_last: bool = False,
     ) -> None:
@@ -118,6 +119,7 @@ class DetectionModule(LightningModule):
         self.train_image_id = train_image_id
         self.length = length
         self.record = record
+        self.seed = seed
         self.results: list[dict[str, Any]] = []
         self.metrics: CocoMetrics | None = None
         self.validated_epoch = -1
@@ -135,6 +137,10 @@ class DetectionModule(LightningModule):
         return replace(batch, images=batch.images.contiguous(memory_format=self._layout))
 
     # Training
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        if batch_idx == 0:  # so that an epoch draws the same in a run that was resumed at it
+            torch.manual_seed(hash((self.seed, self.current_epoch, self.global_rank)))
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         losses = self.model.loss(batch)
@@ -167,6 +173,7 @@ class DetectionModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.validation.collector.clear()
+        torch.manual_seed(self.seed)  # losses over random samples are then those of the same ones each time
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         losses, detections = self.evaluated.loss_and_predict(batch)

@@ -106,11 +106,11 @@ def test_evaluated_weights_are_the_average_not_the_trained_ones(finished: Path) 
     assert torch.equal(evaluated[name], trained[f"averaged.model.{name}"])
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("workers", "model"), [(0, "fcos"), (2, "fcos"), (0, "faster_rcnn_small")])
 def test_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, model: str
 ) -> None:
-    options = (f"data.num_workers={workers}", "training.ema_decay=0.9")
+    options = (f"data.num_workers={workers}", "training.ema_decay=0.9", f"model={model}")
     straight = run_training(dataset, tmp_path / "straight", *options)
     with monkeypatch.context() as context:
         context.setattr(DetectionModule, "on_train_epoch_start", _fail_in_second_epoch)
@@ -139,7 +139,7 @@ def test_finished_run_is_not_overwritten(dataset: Path, finished: Path) -> None:
 def test_resuming_another_model_names_the_difference(dataset: Path, finished: Path, tmp_path: Path) -> None:
     last = finished / "checkpoints" / "last.ckpt"
     overrides = (f"training.resume={last}", "training.max_epochs=3", "model.head.num_convs=2")
-    with pytest.raises(ValueError, match=r"model\.head\.num_convs: 1 -> 2"):
+    with pytest.raises(ValueError, match=r"model\.head\.num_convs: 4 -> 2"):
         run_training(dataset, tmp_path / "run", *overrides, "training.ema_decay=0.9")
 
 

@@ -50,7 +50,7 @@ def _draw(picture: np.ndarray, corner: tuple[int, int], side: int, category: int
 
 
 def tiny_overrides(root: Path, output_dir: Path) -> list[str]:
-    """configs/train.yaml for the dataset in `root`: two epochs of two batches with a thin FCOS R18."""
+    """configs/train.yaml for the dataset in `root`: two epochs of two batches with a thin R18."""
     return [
         "data=coco",
         f"data.root={root}",
@@ -59,7 +59,6 @@ def tiny_overrides(root: Path, output_dir: Path) -> list[str]:
         "data.batch_size=4",
         "data.num_workers=0",
         "model.neck.out_channels=32",
-        "model.head.num_convs=1",
         "optimizer=sgd",
         "optimizer.lr=0.01",
         "optimizer.reference_batch_size=4",

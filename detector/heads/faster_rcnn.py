@@ -1,0 +1,58 @@
+"""Faster R-CNN's head: proposals of the first stage, classes and boxes of the second."""
+
+# B images
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from detector.heads.head import Head
+from detector.heads.roi import RoIHead
+from detector.heads.rpn import RPN, RPNOutputs
+from detector.structures import Detections, FeatureSpec, PositiveInt, Targets
+
+
+@dataclass(frozen=True)
+class FasterRCNNOutputs:
+    """The pyramid, and what the first stage makes of it."""
+
+    features: list[Float[Tensor, "B _C _H _W"]]
+    rpn: RPNOutputs
+    image_sizes: Int64[Tensor, "B 2"]
+
+
+class FasterRCNNHead(Head[FasterRCNNOutputs]):
+    """RPN and RoI head. The second pools from all levels but the coarsest, which has anchors only."""
+
+    def __init__(
+        self,
+        features: Sequence[FeatureSpec],
+        num_classes: PositiveInt,
+        *,
+        rpn: Callable[[Sequence[FeatureSpec]], RPN] = RPN,
+        roi: Callable[[Sequence[FeatureSpec], int], RoIHead] = RoIHead,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.rpn = rpn(features)
+        self.roi_heads = roi(features[:-1], num_classes)
+
+    def forward(
+        self, features: list[Float[Tensor, "B _C _H _W"]], image_sizes: Int64[Tensor, "B 2"]
+    ) -> FasterRCNNOutputs:
+        return FasterRCNNOutputs(features, self.rpn(features), image_sizes)
+
+    def loss(self, outputs: FasterRCNNOutputs, targets: Targets) -> dict[str, Float[Tensor, ""]]:
+        proposals = self.rpn.proposals(outputs.rpn, outputs.image_sizes, training=True)
+        return {
+            **self.rpn.loss(outputs.rpn, targets),
+            **self.roi_heads.loss(outputs.features[:-1], proposals, targets),
+        }
+
+    def predict(self, outputs: FasterRCNNOutputs) -> list[Detections]:
+        proposals = self.rpn.proposals(outputs.rpn, outputs.image_sizes, training=False)
+        return self.roi_heads.predict(outputs.features[:-1], proposals, outputs.image_sizes)

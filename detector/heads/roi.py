@@ -1,0 +1,242 @@
+"""The second stage of Faster R-CNN: classes and exact boxes of proposed regions. Parameter names are
+torchvision's."""
+
+# B images, P proposals, G ground-truth boxes, K sampled, R regions of all images, C classes
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from detector.heads.matching import BACKGROUND, BalancedSampler, match_boxes
+from detector.heads.rpn import Proposals, taken
+from detector.layers import norm_layer
+from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes, encode_boxes
+from detector.ops.losses import giou_loss
+from detector.ops.nms import batch_class_nms
+from detector.ops.roi_align import pyramid_roi_align
+from detector.structures import Detections, FeatureSpec, Fraction, NonNegativeInt, PositiveInt, Targets
+
+_WEIGHTS: CoderWeights = (10.0, 10.0, 5.0, 5.0)
+_POOLED = 7
+_SMALLEST_PX = 1e-2
+
+BoxLoss = Literal["smooth_l1", "l1", "giou"]
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Regions of all images, one after the other, with what they learn: a class, -1 for none, and a box."""
+
+    boxes: Float[Tensor, "R 4"]
+    image: Int64[Tensor, "R"]
+    labels: Int64[Tensor, "R"]
+    targets: Float[Tensor, "R 4"]
+
+
+class RoIHead(nn.Module):
+    """Pools each region from the pyramid level of its size, classifies it and refines its box.
+
+    A region is foreground from `foreground_iou` on with some box. `sampled` regions of an image train, at
+    most `positive_fraction` of them foreground. `box_loss` compares deltas (smooth L1 with `smooth_l1_beta`,
+    L1) or boxes (generalised IoU). `class_agnostic` predicts one box instead of one a class.
+    """
+
+    def __init__(
+        self,
+        features: Sequence[FeatureSpec],
+        num_classes: PositiveInt,
+        *,
+        num_convs: NonNegativeInt = 0,
+        num_linear: PositiveInt = 2,
+        width: PositiveInt = 1024,
+        norm: Literal["batch", "group", "none"] = "none",
+        foreground_iou: Fraction = 0.5,
+        sampled: PositiveInt = 512,
+        positive_fraction: Fraction = 0.25,
+        box_loss: BoxLoss = "smooth_l1",
+        smooth_l1_beta: Fraction = 1 / 9,
+        class_agnostic: bool = False,
+        aligned: bool = False,
+        sampling_ratio: NonNegativeInt = 2,
+        score_threshold: Fraction = 0.001,
+        nms_iou_threshold: Fraction = 0.5,
+        detections_per_image: PositiveInt = 100,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.strides_px = [f.stride_px for f in features]
+        self.foreground_iou = foreground_iou
+        self.sampler = BalancedSampler(count=sampled, positive_fraction=positive_fraction)
+        self.box_loss: BoxLoss = box_loss
+        self.smooth_l1_beta = smooth_l1_beta
+        self.aligned, self.sampling_ratio = aligned, sampling_ratio
+        self.score_threshold = score_threshold
+        self.nms_iou_threshold = nms_iou_threshold
+        self.detections_per_image = detections_per_image
+        channels = features[0].channels
+        if num_convs:
+            self.box_head: nn.Module = _ConvHead(channels, num_convs, num_linear, width, norm)
+        else:
+            self.box_head = _LinearHead(channels * _POOLED**2, num_linear, width)
+        self.box_predictor = _Predictor(width, num_classes, 1 if class_agnostic else num_classes + 1)
+
+    def forward(
+        self, features: Sequence[Tensor], boxes: Float[Tensor, "R 4"], image: Int64[Tensor, "R"]
+    ) -> tuple[Float[Tensor, "R _C"], Float[Tensor, "R _D 4"]]:
+        """Logits of background and the classes, and box deltas: one a class (background first), or one."""
+        pooled = pyramid_roi_align(
+            features,
+            self.strides_px,
+            boxes,
+            image,
+            output_size=_POOLED,
+            sampling_ratio=self.sampling_ratio,
+            aligned=self.aligned,
+        )
+        return self.box_predictor(self.box_head(pooled))
+
+    def loss(
+        self, features: Sequence[Tensor], proposals: Proposals, targets: Targets
+    ) -> dict[str, Float[Tensor, ""]]:
+        regions = self._sample(proposals, targets)
+        logits, deltas = self(features, regions.boxes, regions.image)
+        count = max(1, len(regions.labels))
+        return {
+            "loss_cls": F.cross_entropy(logits, regions.labels + 1, reduction="sum") / count,
+            "loss_box": self._box_losses(deltas, regions).sum() / count,
+        }
+
+    def _box_losses(self, deltas: Float[Tensor, "R _D 4"], regions: Regions) -> Float[Tensor, "R"]:
+        """Of each region, zero for background."""
+        channel = (regions.labels + 1).clamp(max=deltas.shape[1] - 1)
+        found = deltas[torch.arange(len(deltas), device=deltas.device), channel]
+        foreground = regions.labels >= 0
+        wanted = torch.where(foreground[:, None], regions.targets, regions.boxes)
+        if self.box_loss == "giou":
+            losses = giou_loss(decode_boxes(found, regions.boxes, weights=_WEIGHTS), wanted)
+        else:
+            beta = self.smooth_l1_beta if self.box_loss == "smooth_l1" else 0.0
+            encoded = encode_boxes(wanted, regions.boxes, weights=_WEIGHTS)
+            losses = F.smooth_l1_loss(found, encoded, beta=beta, reduction="none").sum(-1)
+        return losses.masked_fill(~foreground, 0)
+
+    @torch.no_grad()
+    def _sample(self, proposals: Proposals, targets: Targets) -> Regions:
+        """Proposals and the ground truth itself, some of each image."""
+        boxes = torch.cat([proposals.boxes, targets.boxes], dim=1)
+        valid = torch.cat([proposals.valid, targets.valid], dim=1)
+        matched = match_boxes(
+            boxes,
+            targets,
+            background_iou=self.foreground_iou,
+            foreground_iou=self.foreground_iou,
+            keep_best=False,
+        )
+        sample = self.sampler((matched >= 0) & valid, (matched == BACKGROUND) & valid)
+        image = torch.arange(len(boxes), device=boxes.device)[:, None].expand_as(sample.index)
+        return Regions(
+            boxes=taken(boxes, sample.index)[sample.valid],
+            image=image[sample.valid],
+            labels=_labels(targets, matched).gather(1, sample.index)[sample.valid],
+            targets=_boxes(targets, matched, like=boxes).gather(1, _four(sample.index))[sample.valid],
+        )
+
+    @torch.no_grad()
+    def predict(
+        self, features: Sequence[Tensor], proposals: Proposals, image_sizes: Int64[Tensor, "B 2"]
+    ) -> list[Detections]:
+        """Detections of each image, clipped to its size (height, width in pixels)."""
+        batch, places = proposals.valid.shape
+        image = torch.arange(batch, device=proposals.boxes.device)[:, None].expand(batch, places)
+        logits, deltas = self(features, proposals.boxes[proposals.valid], image[proposals.valid])
+        scores = _padded(logits.float().softmax(dim=-1)[:, 1:], proposals.valid)
+        deltas = deltas[:, -self.num_classes :].float() if deltas.shape[1] > 1 else deltas.float()
+        boxes = decode_boxes(
+            _padded(deltas, proposals.valid), proposals.boxes[:, :, None], weights=_WEIGHTS
+        ).expand(-1, -1, self.num_classes, -1)
+        boxes = clip_boxes(boxes.flatten(1, 2), image_sizes)
+        scores = scores.flatten(1)
+        large = ((boxes[..., 2:] - boxes[..., :2]) >= _SMALLEST_PX).all(dim=-1)
+        classes = torch.arange(self.num_classes, device=boxes.device).repeat(places).expand_as(scores)
+        kept = batch_class_nms(
+            boxes,
+            scores=scores,
+            labels=classes,
+            candidates=large & (scores > self.score_threshold),
+            iou_threshold=self.nms_iou_threshold,
+            limit=self.detections_per_image,
+        )
+        return [Detections(boxes[i, k], scores[i, k], classes[i, k]) for i, k in enumerate(kept)]
+
+
+def _labels(targets: Targets, matched: Int64[Tensor, "B A"]) -> Int64[Tensor, "B A"]:
+    if targets.labels.shape[1] == 0:
+        return matched
+    return targets.labels.gather(1, matched.clamp(min=0)).masked_fill(matched < 0, -1)
+
+
+def _boxes(
+    targets: Targets, matched: Int64[Tensor, "B A"], *, like: Float[Tensor, "B A 4"]
+) -> Float[Tensor, "B A 4"]:
+    return like if targets.boxes.shape[1] == 0 else taken(targets.boxes, matched.clamp(min=0))
+
+
+def _four(index: Int64[Tensor, "B K"]) -> Int64[Tensor, "B K 4"]:
+    return index[..., None].expand(-1, -1, 4)
+
+
+def _padded(x: Float[Tensor, "R ..."], valid: Bool[Tensor, "B P"]) -> Float[Tensor, "B P ..."]:
+    """Rows of valid places back in their place, zeros elsewhere."""
+    padded = x.new_zeros(*valid.shape, *x.shape[1:])
+    padded[valid] = x
+    return padded
+
+
+class _LinearHead(nn.Module):
+    def __init__(self, channels: int, num_linear: int, width: int) -> None:
+        super().__init__()
+        for number in range(num_linear):  # fc6 and fc7 are the last layers of VGG, long gone
+            self.add_module(f"fc{6 + number}", nn.Linear(channels if number == 0 else width, width))
+
+    def forward(self, x: Float[Tensor, "R C S S"]) -> Float[Tensor, "R _W"]:
+        x = x.flatten(1)
+        for layer in self.children():
+            x = F.relu(layer(x))
+        return x
+
+
+class _ConvHead(nn.Sequential):
+    """Convolutions before the linear layers: torchvision's FastRCNNConvFCHead, the "4conv1fc" of others."""
+
+    def __init__(self, channels: int, num_convs: int, num_linear: int, width: int, norm: str) -> None:
+        layers: list[nn.Module] = []
+        for _ in range(num_convs):
+            conv = nn.Conv2d(channels, channels, 3, padding=1, bias=norm == "none")
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+            norms = [] if norm == "none" else [_norm(norm)(channels)]
+            layers.append(nn.Sequential(conv, *norms, nn.ReLU(inplace=True)))
+        layers.append(nn.Flatten())
+        for number in range(num_linear):
+            layers += [nn.Linear(channels * _POOLED**2 if number == 0 else width, width), nn.ReLU()]
+        super().__init__(*layers)
+
+
+def _norm(kind: str) -> Callable[[int], nn.Module]:
+    return norm_layer("group" if kind == "group" else "batch")
+
+
+class _Predictor(nn.Module):
+    def __init__(self, width: int, num_classes: int, num_boxes: int) -> None:
+        super().__init__()
+        self.cls_score = nn.Linear(width, num_classes + 1)
+        self.bbox_pred = nn.Linear(width, 4 * num_boxes)
+
+    def forward(self, x: Float[Tensor, "R _W"]) -> tuple[Float[Tensor, "R _C"], Float[Tensor, "R _D 4"]]:
+        return self.cls_score(x), self.bbox_pred(x).unflatten(1, (-1, 4))

@@ -1,0 +1,203 @@
+"""Region proposal network (Ren et al. 2015) on a pyramid: where objects may be, whatever their class.
+
+Parameter names are torchvision's.
+"""
+
+# B images, A anchors over all levels, P proposals, G ground-truth boxes
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from detector.heads.anchors import Anchors
+from detector.heads.matching import BACKGROUND, BalancedSampler, match_boxes
+from detector.layers import Conv3x3
+from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes, encode_boxes
+from detector.ops.nms import batch_class_nms
+from detector.structures import FeatureSpec, Fraction, PositiveInt, Targets
+
+_WEIGHTS: CoderWeights = (1.0, 1.0, 1.0, 1.0)
+_SMALLEST_PX = 1e-3
+
+
+@dataclass(frozen=True)
+class RPNOutputs:
+    """Raw outputs for the anchors of all levels, concatenated."""
+
+    objectness: Float[Tensor, "B A"]
+    deltas: Float[Tensor, "B A 4"]
+    anchors: Float[Tensor, "A 4"]
+    anchors_per_level: list[int]
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Boxes of each image in pixels, best first, padded to the image with the most."""
+
+    boxes: Float[Tensor, "B P 4"]
+    valid: Bool[Tensor, "B P"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProposalLimits:
+    """How many boxes of each level go into NMS, and how many of an image come out of it, while training and
+    while predicting."""
+
+    train_before_nms: PositiveInt = 2000
+    train_after_nms: PositiveInt = 2000
+    before_nms: PositiveInt = 1000
+    after_nms: PositiveInt = 1000
+
+
+class RPN(nn.Module):
+    """Objectness and box deltas of the anchors, proposals made of them, and their losses.
+
+    An anchor is foreground from `foreground_iou` on with some box (and where none overlaps a box more),
+    background below `background_iou`. `sampled` anchors of an image train, at most `positive_fraction` of
+    them foreground.
+    """
+
+    def __init__(
+        self,
+        features: Sequence[FeatureSpec],
+        *,
+        anchors: Anchors = Anchors(),  # noqa: B008 (frozen)
+        num_convs: PositiveInt = 1,
+        foreground_iou: Fraction = 0.7,
+        background_iou: Fraction = 0.3,
+        sampled: PositiveInt = 256,
+        positive_fraction: Fraction = 0.5,
+        limits: ProposalLimits = ProposalLimits(),
+        nms_iou_threshold: Fraction = 0.7,
+    ) -> None:
+        super().__init__()
+        channels = features[0].channels
+        assert all(f.channels == channels for f in features), "the convolutions are shared by all levels"
+        self.strides_px = [f.stride_px for f in features]
+        self.anchors = anchors
+        self.foreground_iou, self.background_iou = foreground_iou, background_iou
+        self.sampler = BalancedSampler(count=sampled, positive_fraction=positive_fraction)
+        self.limits = limits
+        self.nms_iou_threshold = nms_iou_threshold
+        self.head = _RPNHead(channels, anchors.per_cell, num_convs)
+
+    def forward(self, features: list[Float[Tensor, "B _C _H _W"]]) -> RPNOutputs:
+        objectness, deltas = self.head(features)
+        shapes = [(x.shape[-2], x.shape[-1]) for x in features]
+        anchors = self.anchors.make(shapes, self.strides_px, device=features[0].device)
+        return RPNOutputs(
+            objectness=torch.cat([_per_anchor(x, 1) for x in objectness], dim=1).squeeze(-1).float(),
+            deltas=torch.cat([_per_anchor(x, 4) for x in deltas], dim=1).float(),
+            anchors=torch.cat(anchors),
+            anchors_per_level=[len(level) for level in anchors],
+        )
+
+    def loss(self, outputs: RPNOutputs, targets: Targets) -> dict[str, Float[Tensor, ""]]:
+        anchors = outputs.anchors.expand(len(targets.boxes), -1, -1)
+        matched = match_boxes(
+            anchors,
+            targets,
+            background_iou=self.background_iou,
+            foreground_iou=self.foreground_iou,
+            keep_best=True,
+        )
+        sample = self.sampler(matched >= 0, matched == BACKGROUND)
+        count = sample.valid.sum().clamp(min=1)
+        objectness = F.binary_cross_entropy_with_logits(
+            outputs.objectness.gather(1, sample.index), sample.positive.float(), reduction="none"
+        )
+        found, wanted = (
+            taken(x, sample.index) for x in (outputs.deltas, self._wanted(anchors, targets, matched))
+        )
+        boxes = F.smooth_l1_loss(found, wanted, beta=1 / 9, reduction="none").sum(-1)
+        return {
+            "loss_objectness": objectness.masked_fill(~sample.valid, 0).sum() / count,
+            "loss_rpn_box": boxes.masked_fill(~sample.positive, 0).sum() / count,
+        }
+
+    def _wanted(
+        self, anchors: Float[Tensor, "B A 4"], targets: Targets, matched: Int64[Tensor, "B A"]
+    ) -> Float[Tensor, "B A 4"]:
+        """The deltas to the boxes the anchors learn; zero elsewhere."""
+        if targets.boxes.shape[1] == 0:
+            return torch.zeros_like(anchors)
+        boxes = taken(targets.boxes, matched.clamp(min=0))
+        boxes = torch.where((matched >= 0)[..., None], boxes, anchors)
+        return encode_boxes(boxes, anchors, weights=_WEIGHTS)
+
+    @torch.no_grad()
+    def proposals(
+        self, outputs: RPNOutputs, image_sizes: Int64[Tensor, "B 2"], *, training: bool
+    ) -> Proposals:
+        """The most promising boxes, clipped to the images (height, width in pixels)."""
+        limits = self.limits
+        before, after = (
+            (limits.train_before_nms, limits.train_after_nms)
+            if training
+            else (limits.before_nms, limits.after_nms)
+        )
+        best, level = self._best_of_levels(outputs, before)
+        scores = outputs.objectness.gather(1, best)
+        boxes = decode_boxes(taken(outputs.deltas, best), outputs.anchors[best], weights=_WEIGHTS)
+        boxes = clip_boxes(boxes, image_sizes)
+        large = ((boxes[..., 2:] - boxes[..., :2]) >= _SMALLEST_PX).all(dim=-1)
+        kept = batch_class_nms(
+            boxes,
+            scores=scores,
+            labels=level.expand_as(best),
+            candidates=large,
+            iou_threshold=self.nms_iou_threshold,
+            limit=after,
+        )
+        valid = [torch.ones_like(index, dtype=torch.bool) for index in kept]
+        index = pad_sequence(kept, batch_first=True)
+        return Proposals(taken(boxes, index), pad_sequence(valid, batch_first=True))
+
+    def _best_of_levels(
+        self, outputs: RPNOutputs, count: int
+    ) -> tuple[Int64[Tensor, "B K"], Int64[Tensor, "K"]]:
+        """Anchors with the highest objectness of each level, and their levels."""
+        parts, levels, start = [], [], 0
+        for number, objectness in enumerate(outputs.objectness.split(outputs.anchors_per_level, dim=1)):
+            index = objectness.topk(min(count, objectness.shape[1]), dim=1).indices
+            parts.append(index + start)
+            levels.append(index.new_full((index.shape[1],), number))
+            start += objectness.shape[1]
+        return torch.cat(parts, dim=1), torch.cat(levels)
+
+
+class _RPNHead(nn.Module):
+    def __init__(self, channels: int, anchors_per_cell: int, num_convs: int) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            *(nn.Sequential(Conv3x3(channels, channels), nn.ReLU(inplace=True)) for _ in range(num_convs))
+        )
+        self.cls_logits = nn.Conv2d(channels, anchors_per_cell, 1)
+        self.bbox_pred = nn.Conv2d(channels, 4 * anchors_per_cell, 1)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, std=0.01)
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, levels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        for layer in self.conv.modules():
+            if isinstance(layer, Conv3x3):
+                levels = [F.relu(x, inplace=True) for x in layer.each(levels)]
+        return [self.cls_logits(x) for x in levels], [self.bbox_pred(x) for x in levels]
+
+
+def _per_anchor(x: Float[Tensor, "B _AC H W"], values: int) -> Float[Tensor, "B _A _C"]:
+    return x.permute(0, 2, 3, 1).reshape(len(x), -1, values)
+
+
+def taken(x: Float[Tensor, "B N 4"], index: Int64[Tensor, "B K"]) -> Float[Tensor, "B K 4"]:
+    """The boxes (or deltas) of each image with these indices."""
+    return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))

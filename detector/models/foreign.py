@@ -1,0 +1,164 @@
+"""State dicts of torchvision, MMDetection and Detectron2 under our names, and ours under torchvision's.
+
+All three keep a network's parts in the same order and shapes, but for: the place of the background class, the
+box layer (with or without a row of four for background) and, in Detectron2, the colour order and scale of the
+images.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+State = dict[str, Tensor]
+Rules = Sequence[tuple[str, str]]
+
+# Ours and torchvision's names differ by the path of the four parts alone.
+_PARTS = (
+    ("backbone.body.", "backbone."),
+    ("backbone.fpn.", "neck."),
+    ("rpn.", "head.rpn."),
+    ("roi_heads.", "head.roi_heads."),
+    ("head.", "head."),
+)
+# Before torchvision 0.11 (and in its published Faster R-CNN) these layers had no Sequential around them.
+_OLD_TORCHVISION: Rules = (
+    (r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$", r"\1.0.\2"),
+    (r"^rpn\.head\.conv\.(weight|bias)$", r"rpn.head.conv.0.0.\1"),
+)
+_MMDETECTION: Rules = (
+    (r"\.conv2(?:\.conv)?_offset\.", ".conv2.offset."),
+    (r"^neck\.lateral_convs\.(\d+)\.conv\.", r"neck.inner_blocks.\1.0."),
+    (r"^neck\.fpn_convs\.([0-2])\.conv\.", r"neck.layer_blocks.\1.0."),
+    (r"^rpn_head\.rpn_conv\.", "head.rpn.head.conv.0.0."),
+    (r"^rpn_head\.rpn_cls\.", "head.rpn.head.cls_logits."),
+    (r"^rpn_head\.rpn_reg\.", "head.rpn.head.bbox_pred."),
+    (r"^roi_head\.bbox_head\.shared_fcs\.0\.", "head.roi_heads.box_head.fc6."),
+    (r"^roi_head\.bbox_head\.shared_fcs\.1\.", "head.roi_heads.box_head.fc7."),
+    (r"^roi_head\.bbox_head\.fc_cls\.", "head.roi_heads.box_predictor.cls_score."),
+    (r"^roi_head\.bbox_head\.fc_reg\.", "head.roi_heads.box_predictor.bbox_pred."),
+    (r"^bbox_head\.conv_cls\.", "head.classification_head.cls_logits."),
+    (r"^bbox_head\.conv_reg\.", "head.regression_head.bbox_reg."),
+    (r"^bbox_head\.conv_centerness\.", "head.regression_head.bbox_ctrness."),
+    (r"^bbox_head\.scales\.(\d+)\.scale$", r"head.regression_head.scales.\1"),
+)
+_DETECTRON2: Rules = (
+    (r"^backbone\.bottom_up\.stem\.conv1\.norm\.", "backbone.bn1."),
+    (r"^backbone\.bottom_up\.stem\.", "backbone."),
+    (r"^backbone\.bottom_up\.", "backbone."),
+    (r"\.shortcut\.norm\.", ".downsample.1."),
+    (r"\.shortcut\.", ".downsample.0."),
+    (r"\.conv([123])\.norm\.", r".bn\1."),
+    (r"\.conv2_offset\.", ".conv2.offset."),
+    (r"^proposal_generator\.rpn_head\.conv\.", "head.rpn.head.conv.0.0."),
+    (r"^proposal_generator\.rpn_head\.objectness_logits\.", "head.rpn.head.cls_logits."),
+    (r"^proposal_generator\.rpn_head\.anchor_deltas\.", "head.rpn.head.bbox_pred."),
+    (r"^roi_heads\.box_head\.fc1\.", "head.roi_heads.box_head.fc6."),
+    (r"^roi_heads\.box_head\.fc2\.", "head.roi_heads.box_head.fc7."),
+    (r"^roi_heads\.box_predictor\.", "head.roi_heads.box_predictor."),
+)
+_IMAGE_STD = (0.229, 0.224, 0.225)
+
+
+def to_our_names(state: Mapping[str, Tensor]) -> State:
+    """The state dict under our names, whichever of the four projects' it has."""
+    if any(name.startswith("backbone.body.") for name in state):
+        return from_torchvision(state)
+    if any(name.startswith("backbone.bottom_up.") for name in state):
+        return from_detectron2(state)
+    if any(name.startswith(("neck.lateral_convs.", "bbox_head.", "rpn_head.")) for name in state):
+        return from_mmdetection(state)
+    return dict(state)
+
+
+def from_torchvision(state: Mapping[str, Tensor]) -> State:
+    """FCOS and Faster R-CNN of torchvision.models.detection, of all its versions."""
+    return {_with_part(_renamed(name, _OLD_TORCHVISION), 0, 1): value for name, value in state.items()}
+
+
+def to_torchvision(state: Mapping[str, Tensor]) -> State:
+    """The inverse of `from_torchvision`. Offset branches keep their names: torchvision has none."""
+    return {_with_part(name, 1, 0): value for name, value in state.items()}
+
+
+def from_mmdetection(state: Mapping[str, Tensor]) -> State:
+    """Faster R-CNN and FCOS on ResNet-FPN, plain or with `dcn` stages, whose mask is a sigmoid.
+
+    Choose `deform.modulation=sigmoid` for `DCNv2`, `none` for `DCN`; for Faster R-CNN `roi.aligned=true` and
+    `roi.sampling_ratio=0`; for FCOS `head.level_scales=true`.
+    """
+    ours = {}
+    is_fcos = any(name.startswith("bbox_head.") for name in state)
+    for name, value in state.items():
+        new = _renamed(name, _MMDETECTION)
+        if found := re.match(r"^neck\.fpn_convs\.(\d+)\.conv\.(.*)", new):
+            new = f"neck.layer_blocks.{found[1]}.0.{found[2]}"
+            if is_fcos and int(found[1]) > 2:
+                new = f"neck.extra_blocks.p{int(found[1]) + 3}.{found[2]}"
+        if is_fcos:
+            new = _fcos_tower(new)
+        ours[new] = value
+    return _background_first(ours)
+
+
+def from_detectron2(state: Mapping[str, Tensor]) -> State:
+    """Faster R-CNN on ResNet-FPN, plain or with deformable stages.
+
+    Its images are BGR and not divided by the standard deviation: both go into the first convolution. Choose
+    `deform.modulation=sigmoid` for `DEFORM_MODULATED`, `none` without; `roi.aligned=true`,
+    `roi.sampling_ratio=0` and, for the caffe models, `backbone.stride_in_1x1=true`.
+    """
+    ours = {}
+    for name, value in state.items():
+        new = _renamed(name, _DETECTRON2)
+        if found := re.match(r"^backbone\.res(\d)\.(.*)", new):
+            new = f"backbone.layer{int(found[1]) - 1}.{found[2]}"
+        if found := re.match(r"^backbone\.fpn_(lateral|output)(\d)\.(.*)", name):
+            blocks = "inner_blocks" if found[1] == "lateral" else "layer_blocks"
+            new = f"neck.{blocks}.{int(found[2]) - 2}.0.{found[3]}"
+        if name not in ("pixel_mean", "pixel_std") and ".anchor_generator." not in name:
+            ours[new] = value
+    stem = "backbone.conv1.weight"
+    if stem in ours:
+        ours[stem] = ours[stem].flip(1) * 255 * torch.tensor(_IMAGE_STD).view(1, 3, 1, 1)
+    return _background_first(ours)
+
+
+def _renamed(name: str, rules: Rules) -> str:
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _with_part(name: str, theirs: int, ours: int) -> str:
+    """`name` with the path of its part exchanged: of the parts that fit, the longest."""
+    fitting = [part for part in _PARTS if name.startswith(part[theirs])]
+    if not fitting:
+        return name
+    part = max(fitting, key=lambda part: len(part[theirs]))
+    return part[ours] + name[len(part[theirs]) :]
+
+
+def _fcos_tower(name: str) -> str:
+    """bbox_head.cls_convs.2.gn.weight is head.classification_head.conv.7.weight: conv, norm, ReLU a layer."""
+    found = re.match(r"^bbox_head\.(cls|reg)_convs\.(\d+)\.(conv|gn)\.(.*)", name)
+    if not found:
+        return name
+    head = "classification_head" if found[1] == "cls" else "regression_head"
+    return f"head.{head}.conv.{3 * int(found[2]) + (found[3] == 'gn')}.{found[4]}"
+
+
+def _background_first(state: State) -> State:
+    """Logits with background last to ours; box layers without a background row to ours with one."""
+    logits, boxes = (f"head.roi_heads.box_predictor.{layer}." for layer in ("cls_score", "bbox_pred"))
+    for kind in ("weight", "bias"):
+        if (name := logits + kind) in state:
+            state[name] = state[name].roll(1, dims=0)
+            num_classes = len(state[name]) - 1
+            if len(state[boxes + kind]) == 4 * num_classes:
+                nothing = torch.zeros_like(state[boxes + kind][:4])
+                state[boxes + kind] = torch.cat([nothing, state[boxes + kind]])
+    return state

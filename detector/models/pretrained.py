@@ -1,0 +1,93 @@
+"""Weights of whole detectors, of ours or of others, into a detector whose classes and offsets may be new."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import detection
+
+from detector.models.foreign import to_our_names
+from detector.weights import read_weights
+
+_log = logging.getLogger(__name__)
+
+_PUBLISHED = {
+    f"{name}.{entry.name}": entry
+    for name, entries in (
+        ("fasterrcnn_resnet50_fpn", detection.FasterRCNN_ResNet50_FPN_Weights),
+        ("fasterrcnn_resnet50_fpn_v2", detection.FasterRCNN_ResNet50_FPN_V2_Weights),
+        ("fcos_resnet50_fpn", detection.FCOS_ResNet50_FPN_Weights),
+    )
+    for entry in entries
+}
+# COCO's 80 classes have ids up to 90. torchvision's models have a class for every id from 0 on.
+_COCO_IDS = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
+_FCOS_CLASSES = "head.classification_head.cls_logits."
+_RCNN_CLASSES = "head.roi_heads.box_predictor.cls_score."
+_RCNN_BOXES = "head.roi_heads.box_predictor.bbox_pred."
+_CLASS_LAYERS = (_FCOS_CLASSES, _RCNN_CLASSES, _RCNN_BOXES)
+
+
+def load_detector_weights(model: nn.Module, weights: str) -> None:
+    """Load what fits, and log what does not take part.
+
+    `weights` is a published name such as "fasterrcnn_resnet50_fpn.COCO_V1" (downloaded to torch's hub folder
+    and checked by hash) or a file with a state dict of ours, torchvision's, MMDetection's or Detectron2's
+    names. Layers of other classes and offset branches that the file lacks keep their initialisation.
+
+    Raises:
+        ValueError: the file cannot be read, or is of another model.
+    """
+    state = to_our_names(read_weights(weights, option="model.weights", published=_PUBLISHED))
+    own = model.state_dict()
+    state = {name: _of_80_coco_classes(name, value, own.get(name)) for name, value in state.items()}
+    misfits = [name for name, value in state.items() if name in own and own[name].shape != value.shape]
+    other_classes = [name for name in misfits if name.startswith(_CLASS_LAYERS)]
+    lacking = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    offsets = [name for name in lacking if ".offset." in name]
+    wrong = sorted({*misfits, *lacking} - {*other_classes, *offsets})
+    if wrong:
+        first = wrong[0]
+        came = tuple(state[first].shape) if first in state else "nothing"
+        raise ValueError(
+            f"model.weights={weights}: not the weights of this model: {len(wrong)} of {len(own)} entries are "
+            f"missing or have another shape, such as {first}: expected {tuple(own[first].shape)}, got "
+            f"{came}. Choose the model, backbone, norms and head that the file was made for."
+        )
+    model.load_state_dict(
+        {k: v for k, v in state.items() if k in own and k not in other_classes}, strict=False
+    )
+    _report(
+        weights,
+        loaded=len(own) - len(lacking) - len(other_classes),
+        other_classes=other_classes,
+        offsets=offsets,
+        unused=[k for k in state if k not in own and not k.endswith("num_batches_tracked")],
+    )
+
+
+def _of_80_coco_classes(name: str, value: Tensor, own: Tensor | None) -> Tensor:
+    """Rows for COCO's 80 classes of a layer with a row for every id, where ours has 80 classes."""
+    if own is None or own.shape == value.shape or not name.startswith(_CLASS_LAYERS):
+        return value
+    ids = torch.tensor(_COCO_IDS if name.startswith(_FCOS_CLASSES) else [0, *_COCO_IDS])
+    rows = (4 * ids[:, None] + torch.arange(4)).flatten() if name.startswith(_RCNN_BOXES) else ids
+    all_rows = 91 * 4 if name.startswith(_RCNN_BOXES) else 91
+    return value[rows] if len(value) == all_rows and len(own) == len(rows) else value
+
+
+def _report(
+    weights: str, *, loaded: int, other_classes: list[str], offsets: list[str], unused: list[str]
+) -> None:
+    _log.info("loaded %d entries of %s", loaded, weights)
+    for names, what in (
+        (other_classes, "of the class layers are for other classes and keep their initialisation"),
+        (offsets, "of offset branches are new and keep their initialisation"),
+        (unused, "of the file are not used"),
+    ):
+        if names:
+            _log.warning(
+                "%d entries %s: %s", len(names), what, ", ".join(names[:3]) + ", ..." * (len(names) > 3)
+            )

@@ -1,0 +1,84 @@
+"""State dicts by a torchvision name or from a local file, with errors that say what to do."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.models import WeightsEnum
+
+_FILE_ENDINGS = {".pt", ".pth", ".tar", ".ckpt", ".pkl"}
+
+
+def read_weights(weights: str, *, option: str, published: Mapping[str, WeightsEnum]) -> dict[str, Tensor]:
+    """The tensors of a state dict.
+
+    `weights` is the path of a file, or a name out of `published`, which is downloaded to torch's hub folder
+    and checked by hash. `option` is what the user set, for messages. Raises ValueError for an unknown name, a
+    failed download, and a file that is missing, cut off, of the old tar format or no state dict.
+    """
+    path = Path(weights).expanduser()
+    looks_like_path = path.suffix in _FILE_ENDINGS or "/" in weights
+    if looks_like_path or path.is_file():
+        return _read_file(path, option)
+    if weights not in published:
+        raise ValueError(
+            f"{option}={weights}: neither a file nor published weights for this model. "
+            f"Expected one of {', '.join(published)}, or the path of a .pth file."
+        )
+    return _download(published[weights], f"{option}={weights}", option)
+
+
+def _download(entry: Any, given: str, option: str) -> dict[str, Tensor]:
+    try:
+        return dict(entry.get_state_dict(progress=True, check_hash=True))
+    except OSError as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise ValueError(
+            f"{given}: could not download {entry.url} ({error}). Without a network, put that file into "
+            f"{folder}, or name a local file: {option}=/path/to/{Path(entry.url).name}"
+        ) from error
+    except RuntimeError as error:  # torch.hub's "invalid hash value"
+        raise ValueError(f"{given}: the download is damaged ({error}). Try again.") from error
+
+
+def _read_file(path: Path, option: str) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ValueError(f"{option}: no such file: {path}. Give a file, or a torchvision weight name.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        raise ValueError(f"{option}: cannot read {path}: {_why_unreadable(path, error)}") from error
+    for key in ("state_dict", "model"):  # how other projects wrap it
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    tensors = isinstance(content, dict) and {k: v for k, v in content.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise ValueError(
+            f"{option}: {path} holds {type(content).__name__}, expected a dict of parameter "
+            "names and tensors. Save it with torch.save(model.state_dict(), path)."
+        )
+    return {k.removeprefix("module."): v for k, v in tensors.items()}
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    if path.stat().st_size == 0:
+        return "the file is empty. Copy or download it again."
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start == b"PK":
+        return "it is cut off or damaged (a zip archive without its end). Copy or download it again."
+    if "tar" in str(error) or start not in (b"\x80\x02", b"\x80\x03", b"\x80\x04"):
+        return (
+            "it is not a file of torch.save, or of its old tar format, which cannot be loaded safely. Load "
+            "it once with the torch that wrote it and save it again: "
+            "torch.save(torch.load(path, weights_only=False), new_path)."
+        )
+    return (
+        f"{error}. If it holds more than tensors, save its state dict alone: "
+        "torch.save(model.state_dict(), path)."
+    )

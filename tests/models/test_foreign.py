@@ -1,0 +1,319 @@
+"""Checkpoints of other projects: names and layouts to ours."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.models import detection
+
+from detector.backbones import ResNet
+from detector.heads import RPN, Anchors, FasterRCNNHead, FCOSHead, RoIHead
+from detector.layers import DeformableStages
+from detector.models import Detector, assemble
+from detector.models.foreign import (
+    from_detectron2,
+    from_mmdetection,
+    from_torchvision,
+    to_our_names,
+    to_torchvision,
+)
+from detector.necks import FPN
+
+STAGES = (3, 4, 5)  # deformable in the foreign checkpoints
+NORM = ("weight", "bias", "running_mean", "running_var")
+BLOCKS = {2: 3, 3: 4, 4: 6, 5: 3}  # ResNet-50
+CLASSES = 7
+
+
+def faster_rcnn(num_classes: int = CLASSES, **options: Any) -> Detector:
+    torch.manual_seed(0)
+    return assemble(
+        backbone=ResNet(50, out_stages=(2, 3, 4, 5), **options.pop("backbone", {})),
+        neck=partial(FPN, extra_levels="maxpool"),
+        head=partial(FasterRCNNHead, rpn=partial(RPN, anchors=Anchors())),
+        num_classes=num_classes,
+        **options,
+    )
+
+
+def fcos(num_classes: int = CLASSES, *, level_scales: bool = False, **options: Any) -> Detector:
+    torch.manual_seed(0)
+    return assemble(
+        backbone=ResNet(50, **options.pop("backbone", {})),
+        neck=FPN,
+        head=partial(FCOSHead, level_scales=level_scales),
+        num_classes=num_classes,
+        **options,
+    )
+
+
+MODULATED = DeformableStages(stages=STAGES, modulation="sigmoid")
+
+
+# --- torchvision
+
+
+def test_names_map_to_torchvision_and_back() -> None:
+    theirs = {
+        "faster_rcnn": detection.fasterrcnn_resnet50_fpn(weights_backbone=None, num_classes=CLASSES + 1),
+        "fcos": detection.fcos_resnet50_fpn(weights_backbone=None, num_classes=CLASSES),
+    }
+    options = {"backbone": {"norm": "batch"}}
+    for name, ours in (("faster_rcnn", faster_rcnn(**options)), ("fcos", fcos(**options))):
+        expected = theirs[name].state_dict()
+        assert from_torchvision(expected).keys() == ours.state_dict().keys()
+        assert to_torchvision(from_torchvision(expected)).keys() == expected.keys()
+        assert to_our_names(expected).keys() == ours.state_dict().keys()
+
+
+def test_version_2_is_a_choice_of_options() -> None:
+    theirs = detection.fasterrcnn_resnet50_fpn_v2(weights_backbone=None, num_classes=CLASSES + 1)
+    roi = partial(RoIHead, num_convs=4, num_linear=1, norm="batch")
+    ours = assemble(
+        backbone=ResNet(50, out_stages=(2, 3, 4, 5), norm="batch"),
+        neck=partial(FPN, extra_levels="maxpool", norm="batch"),
+        head=partial(FasterRCNNHead, rpn=partial(RPN, num_convs=2), roi=roi),
+        num_classes=CLASSES,
+    )
+    ours.load_state_dict(from_torchvision(theirs.state_dict()), strict=True)
+
+
+def test_names_of_the_published_faster_rcnn_are_of_an_older_version() -> None:
+    assert from_torchvision(
+        {
+            "backbone.fpn.inner_blocks.0.weight": torch.zeros(1),
+            "backbone.fpn.layer_blocks.3.bias": torch.zeros(1),
+            "rpn.head.conv.weight": torch.zeros(1),
+        }
+    ).keys() == {
+        "neck.inner_blocks.0.0.weight",
+        "neck.layer_blocks.3.0.bias",
+        "head.rpn.head.conv.0.0.weight",
+    }
+
+
+# --- loading into other classes and deformable stages
+
+
+@pytest.fixture(scope="module")
+def torchvision_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(1)
+    model = detection.fasterrcnn_resnet50_fpn(weights_backbone=None, num_classes=91)
+    path = tmp_path_factory.mktemp("weights") / "fasterrcnn.pth"
+    torch.save(model.state_dict(), path)
+    return path
+
+
+def test_80_classes_take_the_rows_of_their_ids(torchvision_file: Path) -> None:
+    theirs = torch.load(torchvision_file, weights_only=True)
+    found = faster_rcnn(80, weights=str(torchvision_file)).state_dict()
+    scores, boxes = (f"box_predictor.{layer}.weight" for layer in ("cls_score", "bbox_pred"))
+    got, expected = found[f"head.roi_heads.{scores}"], theirs[f"roi_heads.{scores}"]
+    assert torch.equal(got[0], expected[0])  # background
+    assert torch.equal(got[80], expected[90])  # toothbrush
+    assert torch.equal(got[12], expected[13])  # stop sign: 12 is no class
+    got, expected = found[f"head.roi_heads.{boxes}"], theirs[f"roi_heads.{boxes}"]
+    assert torch.equal(got[4 * 80 :], expected[4 * 90 :])
+
+
+def test_new_classes_and_offsets_start_anew_and_are_reported(
+    torchvision_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = faster_rcnn(3, weights=str(torchvision_file), backbone={"deform": DeformableStages(stages=(5,))})
+    theirs = torch.load(torchvision_file, weights_only=True)
+    weight = "layer4.0.conv2.weight"
+    assert torch.equal(model.state_dict()[f"backbone.{weight}"], theirs[f"backbone.body.{weight}"])
+    assert "4 entries of the class layers are for other classes" in caplog.text
+    assert "6 entries of offset branches are new" in caplog.text
+    assert model.state_dict()["backbone.layer4.0.conv2.offset.weight"].abs().max() == 0
+
+
+def test_weights_of_another_model_are_an_error(torchvision_file: Path) -> None:
+    with pytest.raises(ValueError, match=r"model\.weights=.*not the weights of this model"):
+        fcos(80, weights=str(torchvision_file))
+
+
+def test_unknown_name_lists_what_is_published() -> None:
+    with pytest.raises(ValueError, match=r"model\.weights=fasterrcnn: .*fcos_resnet50_fpn\.COCO_V1"):
+        faster_rcnn(weights="fasterrcnn")
+
+
+# --- MMDetection and Detectron2
+
+
+def bottlenecks(*, conv: str, norm: str, shortcut: str, shortcut_norm: str, stage: str) -> dict[str, Any]:
+    """Names and shapes of ResNet-50's stages; `norm` is a format of the number of its convolution."""
+    entries: dict[str, Any] = {}
+
+    def normed(name: str, channels: int) -> None:
+        entries.update({f"{name}.{k}": (channels,) for k in NORM})
+
+    before = 64
+    for number, count in BLOCKS.items():
+        width = 64 * 2 ** (number - 2)
+        for block in range(count):
+            prefix = f"{stage.format(number, number - 1)}.{block}."
+            shapes = [(width, before, 1, 1), (width, width, 3, 3), (4 * width, width, 1, 1)]
+            for i, shape in enumerate(shapes, start=1):
+                entries[prefix + conv.format(i)] = shape
+                normed(prefix + norm.format(i), shape[0])
+            if block == 0:
+                entries[prefix + shortcut] = (4 * width, before, 1, 1)
+                normed(prefix + shortcut_norm, 4 * width)
+            before = 4 * width
+    return entries
+
+
+def mmdetection_backbone(offset: str = "conv2.conv_offset", channels: int = 27) -> dict[str, Any]:
+    entries = {"backbone.conv1.weight": (64, 3, 7, 7)}
+    entries |= {f"backbone.bn1.{k}": (64,) for k in NORM}
+    entries |= bottlenecks(
+        stage="backbone.layer{1}",
+        conv="conv{}.weight",
+        norm="bn{}",
+        shortcut="downsample.0.weight",
+        shortcut_norm="downsample.1",
+    )
+    for stage in STAGES:
+        for block in range(BLOCKS[stage]):
+            name = f"backbone.layer{stage - 1}.{block}.{offset}"
+            entries[f"{name}.weight"] = (channels, 64 * 2 ** (stage - 2), 3, 3)
+            entries[f"{name}.bias"] = (channels,)
+    return entries
+
+
+def pyramid(names: list[tuple[str, int, int]]) -> dict[str, Any]:
+    """Convolutions with 256 output channels: name, input channels, kernel size."""
+    return {
+        f"{name}.{kind}": (256, channels, size, size) if kind == "weight" else (256,)
+        for name, channels, size in names
+        for kind in ("weight", "bias")
+    }
+
+
+def layer(name: str, *shape: int) -> dict[str, Any]:
+    return {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+
+
+def mmdetection_faster_rcnn() -> dict[str, Any]:
+    box_head = "roi_head.bbox_head"
+    return {
+        **mmdetection_backbone(),
+        **pyramid([(f"neck.lateral_convs.{i}.conv", 256 * 2**i, 1) for i in range(4)]),
+        **pyramid([(f"neck.fpn_convs.{i}.conv", 256, 3) for i in range(4)]),
+        **layer("rpn_head.rpn_conv", 256, 256, 3, 3),
+        **layer("rpn_head.rpn_cls", 3, 256, 1, 1),
+        **layer("rpn_head.rpn_reg", 12, 256, 1, 1),
+        **layer(f"{box_head}.shared_fcs.0", 1024, 256 * 49),
+        **layer(f"{box_head}.shared_fcs.1", 1024, 1024),
+        **layer(f"{box_head}.fc_cls", CLASSES + 1, 1024),
+        **layer(f"{box_head}.fc_reg", 4 * CLASSES, 1024),
+    }
+
+
+def mmdetection_fcos() -> dict[str, Any]:
+    towers = {}
+    for tower in ("cls", "reg"):
+        for i in range(4):
+            towers |= layer(f"bbox_head.{tower}_convs.{i}.conv", 256, 256, 3, 3)
+            towers |= layer(f"bbox_head.{tower}_convs.{i}.gn", 256)
+    return {
+        **mmdetection_backbone(),
+        **pyramid([(f"neck.lateral_convs.{i}.conv", 512 * 2**i, 1) for i in range(3)]),
+        **pyramid([(f"neck.fpn_convs.{i}.conv", 256, 3) for i in range(5)]),
+        **towers,
+        **layer("bbox_head.conv_cls", CLASSES, 256, 3, 3),
+        **layer("bbox_head.conv_reg", 4, 256, 3, 3),
+        **layer("bbox_head.conv_centerness", 1, 256, 3, 3),
+        **{f"bbox_head.scales.{i}.scale": () for i in range(5)},
+    }
+
+
+def detectron2_faster_rcnn() -> dict[str, Any]:
+    body = "backbone.bottom_up"
+    offsets = {}
+    for stage in STAGES:
+        for block in range(BLOCKS[stage]):
+            offsets |= layer(f"{body}.res{stage}.{block}.conv2_offset", 27, 64 * 2 ** (stage - 2), 3, 3)
+    return {
+        f"{body}.stem.conv1.weight": (64, 3, 7, 7),
+        **{f"{body}.stem.conv1.norm.{k}": (64,) for k in NORM},
+        **bottlenecks(
+            stage=body + ".res{0}",
+            conv="conv{}.weight",
+            norm="conv{}.norm",
+            shortcut="shortcut.weight",
+            shortcut_norm="shortcut.norm",
+        ),
+        **offsets,
+        **pyramid([(f"backbone.fpn_lateral{i}", 256 * 2 ** (i - 2), 1) for i in range(2, 6)]),
+        **pyramid([(f"backbone.fpn_output{i}", 256, 3) for i in range(2, 6)]),
+        **layer("proposal_generator.rpn_head.conv", 256, 256, 3, 3),
+        **layer("proposal_generator.rpn_head.objectness_logits", 3, 256, 1, 1),
+        **layer("proposal_generator.rpn_head.anchor_deltas", 12, 256, 1, 1),
+        **layer("roi_heads.box_head.fc1", 1024, 256 * 49),
+        **layer("roi_heads.box_head.fc2", 1024, 1024),
+        **layer("roi_heads.box_predictor.cls_score", CLASSES + 1, 1024),
+        **layer("roi_heads.box_predictor.bbox_pred", 4 * CLASSES, 1024),
+        "pixel_mean": (3, 1, 1),
+        "pixel_std": (3, 1, 1),
+    }
+
+
+def filled(shapes: dict[str, Any]) -> dict[str, Tensor]:
+    torch.manual_seed(2)
+    return {name: torch.randn(shape) for name, shape in shapes.items()}
+
+
+def test_mmdetection_faster_rcnn() -> None:
+    theirs = filled(mmdetection_faster_rcnn())
+    ours = from_mmdetection(theirs)
+    faster_rcnn(backbone={"deform": MODULATED}).load_state_dict(ours, strict=True)
+    assert to_our_names(theirs).keys() == ours.keys()
+    name = "roi_head.bbox_head.fc_cls.bias"
+    found = ours["head.roi_heads.box_predictor.cls_score.bias"]
+    assert torch.equal(found, torch.cat([theirs[name][-1:], theirs[name][:-1]]))  # theirs: background last
+    found = ours["head.roi_heads.box_predictor.bbox_pred.weight"]
+    assert torch.equal(found[4:], theirs["roi_head.bbox_head.fc_reg.weight"])
+    found = ours["backbone.layer2.1.conv2.offset.weight"]
+    assert torch.equal(found, theirs["backbone.layer2.1.conv2.conv_offset.weight"])
+
+
+def test_mmdetection_without_modulation() -> None:
+    shapes = {
+        name: shape
+        for name, shape in mmdetection_faster_rcnn().items()
+        if "conv_offset" not in name and not name.startswith("backbone.")
+    }
+    theirs = filled(shapes | mmdetection_backbone("conv2.conv_offset", channels=18))
+    model = faster_rcnn(backbone={"deform": DeformableStages(stages=STAGES, modulation="none")})
+    model.load_state_dict(from_mmdetection(theirs), strict=True)
+
+
+def test_mmdetection_fcos() -> None:
+    theirs = filled(mmdetection_fcos())
+    ours = from_mmdetection(theirs)
+    fcos(backbone={"deform": MODULATED}, level_scales=True).load_state_dict(ours, strict=True)
+    assert to_our_names(theirs).keys() == ours.keys()
+    gn = ours["head.regression_head.conv.10.weight"]
+    assert torch.equal(gn, theirs["bbox_head.reg_convs.3.gn.weight"])
+    assert torch.equal(ours["neck.extra_blocks.p7.weight"], theirs["neck.fpn_convs.4.conv.weight"])
+
+
+def test_detectron2_faster_rcnn() -> None:
+    theirs = filled(detectron2_faster_rcnn())
+    ours = from_detectron2(theirs)
+    model = faster_rcnn(backbone={"deform": MODULATED})
+    model.load_state_dict(ours, strict=True)
+    assert to_our_names(theirs).keys() == ours.keys()
+    # The same picture, as Detectron2 sees it and as we do, gives the same first response.
+    image = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    mean_bgr = torch.tensor([103.530, 116.280, 123.675]).view(1, 3, 1, 1)
+    expected = torch.conv2d(image.flip(1) - mean_bgr, theirs["backbone.bottom_up.stem.conv1.weight"])
+    found = torch.conv2d(model.normalise(image, torch.tensor([[32, 32]])), ours["backbone.conv1.weight"])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-2)
