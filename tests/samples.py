@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from detector.backbones import ResNet
-from detector.heads import FCOSHead
+from detector.heads import RPN, FasterRCNNHead, FCOSHead, ProposalLimits, RoIHead
 from detector.layers import DeformableStages
 from detector.models import Detector, assemble
 from detector.necks import FPN
@@ -21,6 +22,22 @@ def small_fcos(*, stages: tuple[int, ...] = (), num_classes: int = 3, channels: 
         backbone=ResNet(18, norm="batch", deform=DeformableStages(stages=stages)),
         neck=partial(FPN, out_channels=channels),
         head=partial(FCOSHead, num_convs=1),
+        num_classes=num_classes,
+    )
+
+
+def small_faster_rcnn(
+    *, stages: tuple[int, ...] = (), num_classes: int = 3, channels: int = 32, **roi: Any
+) -> Detector:
+    """Faster R-CNN on a ResNet-18, thin from the neck on. Everything trains: nothing is drawn at random."""
+    return assemble(
+        backbone=ResNet(18, norm="batch", deform=DeformableStages(stages=stages), out_stages=(2, 3, 4, 5)),
+        neck=partial(FPN, out_channels=channels, extra_levels="maxpool"),
+        head=partial(
+            FasterRCNNHead,
+            rpn=partial(RPN, sampled=100_000, limits=ProposalLimits(train_after_nms=100, after_nms=50)),
+            roi=partial(RoIHead, width=32, sampled=100_000, **roi),
+        ),
         num_classes=num_classes,
     )
 

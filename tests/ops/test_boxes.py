@@ -6,8 +6,18 @@ import torch
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.models.detection._utils import BoxCoder
 
-from detector.ops.boxes import box_area, boxes_to_distances, clip_boxes, distances_to_boxes, generalized_iou
+from detector.ops.boxes import (
+    box_area,
+    boxes_to_distances,
+    clip_boxes,
+    decode_boxes,
+    distances_to_boxes,
+    encode_boxes,
+    generalized_iou,
+    pairwise_iou,
+)
 from detector.ops.losses import focal_loss_sum
 
 
@@ -58,3 +68,31 @@ def test_focal_loss_is_finite_for_extreme_logits() -> None:
     assert loss.isfinite()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
+
+
+def test_pairwise_iou_equals_torchvisions() -> None:
+    a, b = _random_boxes(7, 0), _random_boxes(5, 1)
+    expected = torchvision.ops.box_iou(a, b)
+    torch.testing.assert_close(pairwise_iou(a, b), expected)
+    batched = pairwise_iou(torch.stack([a, a + 1]), torch.stack([b, b + 1]))
+    torch.testing.assert_close(batched, torch.stack([expected, expected]), rtol=1e-4, atol=1e-5)
+
+
+def test_boxes_without_area_overlap_nothing() -> None:
+    assert pairwise_iou(torch.zeros(1, 4), torch.zeros(1, 4)).item() == 0
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([(1.0, 1.0, 1.0, 1.0), (10.0, 10.0, 5.0, 5.0)]))
+def test_box_coder_round_trip_and_torchvisions_values(seed: int, weights: tuple[float, ...]) -> None:
+    boxes, anchors = _random_boxes(6, seed), _random_boxes(6, seed + 1)
+    deltas = encode_boxes(boxes, anchors, weights=weights)
+    torch.testing.assert_close(decode_boxes(deltas, anchors, weights=weights), boxes, rtol=1e-4, atol=1e-3)
+    theirs = BoxCoder(weights)
+    torch.testing.assert_close(deltas, theirs.encode_single(boxes, anchors), rtol=1e-4, atol=1e-4)
+
+
+def test_box_coder_bounds_what_grows_too_large() -> None:
+    deltas, anchor = torch.tensor([[0.0, 0, 100, 100]]), torch.tensor([[0.0, 0, 16, 16]])
+    decoded = decode_boxes(deltas, anchor, weights=(1.0, 1.0, 1.0, 1.0))
+    torch.testing.assert_close(decoded, torch.tensor([[-492.0, -492, 508, 508]]))

@@ -29,11 +29,13 @@ def eight_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.parametrize("model", ["fcos", "faster_rcnn_small"])
 @pytest.mark.parametrize("stages", ["[]", "[4,5]"], ids=["plain", "deformable"])
-def test_eight_images_are_learned(eight_images: Path, tmp_path: Path, stages: str) -> None:
+def test_eight_images_are_learned(eight_images: Path, tmp_path: Path, stages: str, model: str) -> None:
     run = run_training(
         eight_images,
         tmp_path / "run",
+        f"model={model}",
         f"model.backbone.deform.stages={stages}",
         "data/augmentation=none",
         "data.batch_size=8",

@@ -1,0 +1,60 @@
+"""Options of Faster R-CNN's head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from detector.heads.roi import Regions
+from tests.samples import make_batch, small_faster_rcnn, total
+
+BOXES = [[[8.0, 8, 40, 40], [30, 20, 60, 62]], [[0, 0, 50, 64]]]
+LABELS = [[0, 2], [1]]
+SIZES = [(64, 64), (64, 50)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"class_agnostic": True},
+        {"box_loss": "giou"},
+        {"box_loss": "l1"},
+        {"box_loss": "giou", "class_agnostic": True},
+        {"num_convs": 2, "num_linear": 1, "norm": "group"},
+        {"num_convs": 1, "norm": "batch"},
+        {"aligned": True, "sampling_ratio": 0},
+    ],
+    ids=str,
+)
+def test_options_train_and_predict(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model, batch = small_faster_rcnn(**options).train(), make_batch(BOXES, LABELS, sizes=SIZES)
+    losses = model.loss(batch)
+    assert losses["loss_box"].item() > 0
+    total(losses).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert all(len(found) for found in model.eval().predict(batch))
+
+
+def test_class_agnostic_boxes_are_shared_by_the_classes() -> None:
+    torch.manual_seed(0)
+    model = small_faster_rcnn(class_agnostic=True, nms_iou_threshold=1.0, detections_per_image=150).eval()
+    (found, _) = model.predict(make_batch(BOXES, LABELS, sizes=SIZES))
+    boxes = [found.boxes[found.labels == label] for label in range(3)]
+    assert torch.equal(boxes[0].unique(dim=0), boxes[1].unique(dim=0))
+
+
+@pytest.mark.parametrize("loss", ["smooth_l1", "l1", "giou"])
+def test_exact_boxes_cost_nothing(loss: str) -> None:
+    """With deltas of zero, a region that is its box has no loss, and every other one has some."""
+    model = small_faster_rcnn(box_loss=loss)
+    head = model.head.roi_heads
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10]])
+    targets = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 12], [0, 0, 10, 12]])
+    regions = Regions(boxes, torch.zeros(3, dtype=torch.int64), torch.tensor([1, 2, -1]), targets)
+    losses = head._box_losses(torch.zeros(3, 4, 4), regions)
+    assert losses[0].abs() < 1e-6
+    assert losses[1] > 0.05
+    assert losses[2] == 0

@@ -1,0 +1,60 @@
+"""Non-maximum suppression by class."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detector.ops.nms import batch_class_nms, class_nms
+
+
+def problem(seed: int, count: int = 30) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Boxes, scores without ties, labels."""
+    generator = torch.Generator().manual_seed(seed)
+    xy = torch.rand(count, 2, generator=generator) * 30
+    boxes = torch.cat([xy, xy + 5 + torch.rand(count, 2, generator=generator) * 15], dim=1)
+    scores = torch.randperm(count, generator=generator).float() / count
+    return boxes, scores, torch.randint(0, 3, (count,), generator=generator)
+
+
+def kept(boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor, limit: int = 100) -> torch.Tensor:
+    return class_nms(boxes, scores=scores, labels=labels, iou_threshold=0.5, limit=limit)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000))
+def test_nms_of_its_own_result_changes_nothing(seed: int) -> None:
+    boxes, scores, labels = problem(seed)
+    keep = kept(boxes, scores, labels)
+    assert kept(boxes[keep], scores[keep], labels[keep]).tolist() == list(range(len(keep)))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000))
+def test_order_of_the_boxes_does_not_matter(seed: int) -> None:
+    boxes, scores, labels = problem(seed)
+    order = torch.randperm(len(boxes), generator=torch.Generator().manual_seed(seed))
+    shuffled = kept(boxes[order], scores[order], labels[order])
+    assert torch.equal(order[shuffled], kept(boxes, scores, labels))
+
+
+def test_a_batch_is_its_images_and_only_candidates_count() -> None:
+    problems = [problem(seed) for seed in (0, 1)]
+    boxes, scores, labels = (torch.stack(parts) for parts in zip(*problems, strict=True))
+    candidates = scores > 0.4
+    found = batch_class_nms(
+        boxes, scores=scores, labels=labels, candidates=candidates, iou_threshold=0.5, limit=4
+    )
+    for (b, s, c), candidate, index in zip(problems, candidates, found, strict=True):
+        expected = kept(b[candidate], s[candidate], c[candidate], limit=4)
+        assert torch.equal(index, torch.where(candidate)[0][expected])
+
+
+def test_nothing_to_keep() -> None:
+    boxes, scores, labels = problem(0)
+    none = torch.zeros(1, len(boxes), dtype=torch.bool)
+    (found,) = batch_class_nms(
+        boxes[None], scores=scores[None], labels=labels[None], candidates=none, iou_threshold=0.5, limit=4
+    )
+    assert len(found) == 0
