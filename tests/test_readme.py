@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
@@ -15,7 +16,8 @@ import pytest
 from detector import cli
 from tests import echo_command
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines() if line.strip()]
 # What makes a run of minutes one of seconds.
@@ -58,9 +60,22 @@ def test_first_commands_are_the_two_set_ups() -> None:
 
 
 def test_every_command_is_tested() -> None:
-    assert [
-        c for c in COMMANDS if not c.startswith(("detector train", "detector evaluate", "detector info"))
-    ] == [c for c in COMMANDS if c in BY_CI]
+    tested = ("detector train", "detector evaluate", "detector info", "python scripts/")
+    assert [c for c in COMMANDS if not c.startswith(tested)] == [c for c in COMMANDS if c in BY_CI]
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python scripts/")])
+def test_script_takes_what_is_shown(command: str) -> None:
+    """What it does then is tested in test_scripts.py."""
+    _, script, *words = shlex.split(command)
+    tree = ast.parse((ROOT / script).read_text(encoding="utf-8"))
+    options = {
+        node.args[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument"
+        if isinstance(node.args[0], ast.Constant)
+    }
+    assert {word for word in words if word.startswith("--")} <= options
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("detector train")])
@@ -115,4 +130,4 @@ def test_python_example_gives_what_it_says(code: str) -> None:
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", README))
 def test_linked_file_exists(link: str) -> None:
-    assert (Path(__file__).resolve().parents[1] / link).exists()
+    assert (ROOT / link).exists()

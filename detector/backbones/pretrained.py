@@ -20,7 +20,8 @@ def load_backbone_weights(backbone: nn.Module, weights: str, *, architecture: st
     hash) or the path of a file holding a state dict. Offset branches keep their initialisation. Raises
     ValueError for a file that is missing, cut off, of the old tar format, or of another architecture.
     """
-    known = torchvision.models.get_model_weights(architecture)
+    listed = architecture in torchvision.models.list_models()  # not every ResNeXt is
+    known = torchvision.models.get_model_weights(architecture) if listed else ()
     published = {name: entry for entry in known for name in (entry.name, str(entry))}
     state = read_weights(weights, option="model.backbone.weights", published=published)
     _load(backbone, state, source=weights, architecture=architecture)

@@ -6,14 +6,14 @@ Parameter names are torchvision's; a deformable convolution adds only `conv2.off
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from detector.backbones.pretrained import load_backbone_weights
 from detector.layers import DeformableStages, DeformConv2d, NormKind, norm_layer
-from detector.structures import FeatureSpec
+from detector.structures import FeatureSpec, PositiveInt
 
 Conv3x3 = Callable[..., nn.Module]
 Norm = Callable[[int], nn.Module]
@@ -51,16 +51,30 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, injected 3x3 (which carries the stride), 1x1 (ResNet-50 and deeper)."""
+    """1x1, injected 3x3, 1x1 (ResNet-50 and deeper). The 3x3 carries the stride, or the 1x1 before it as in
+    the first ResNets. `groups` of `width_per_group` channels at 64 times a stage's factor are ResNeXt's."""
 
     expansion = 4
 
-    def __init__(self, in_channels: int, width: int, *, stride: int, norm: Norm, conv3x3: Conv3x3) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        planes: int,
+        *,
+        stride: int,
+        norm: Norm,
+        conv3x3: Conv3x3,
+        groups: int = 1,
+        width_per_group: int = 64,
+        stride_in_1x1: bool = False,
+    ) -> None:
         super().__init__()
-        out_channels = width * self.expansion
-        self.conv1 = _conv1x1(in_channels, width)
+        out_channels = planes * self.expansion
+        width = planes * width_per_group // 64 * groups
+        stride1x1, stride3x3 = (stride, 1) if stride_in_1x1 else (1, stride)
+        self.conv1 = _conv1x1(in_channels, width, stride1x1)
         self.bn1 = norm(width)
-        self.conv2 = conv3x3(width, width, 3, stride=stride, padding=1, bias=False)
+        self.conv2 = conv3x3(width, width, 3, stride=stride3x3, padding=1, groups=groups, bias=False)
         self.bn2 = norm(width)
         self.conv3 = _conv1x1(width, out_channels)
         self.bn3 = norm(out_channels)
@@ -91,7 +105,8 @@ class ResNet(nn.Module):
     `deform` says which stages and blocks get deformable convolution. `frozen_stages` keeps everything up to
     that stage as it is: 0 nothing, 1 the stem, 2 the stem and C2, ... 5 all of it; frozen batch norms also
     keep their statistics. `weights` is a torchvision weight name ("IMAGENET1K_V1", downloaded and
-    hash-checked when named) or a local file.
+    hash-checked when named) or a local file. `groups` and `width_per_group` make it a ResNeXt (32 and 4 for
+    32x4d); `stride_in_1x1` puts strides where the first ResNets had them (Detectron2's and caffe's weights).
     """
 
     def __init__(
@@ -102,6 +117,9 @@ class ResNet(nn.Module):
         norm: NormKind = "frozen_batch",
         frozen_stages: Literal[0, 1, 2, 3, 4, 5] = 0,
         out_stages: tuple[Stage, ...] = (3, 4, 5),
+        groups: PositiveInt = 1,
+        width_per_group: PositiveInt = 64,
+        stride_in_1x1: bool = False,
         weights: str | None = None,
     ) -> None:
         super().__init__()
@@ -116,6 +134,18 @@ class ResNet(nn.Module):
                 "model.backbone.out_stages."
             )
         block, counts = _DEPTHS[depth]
+        bottleneck: dict[str, Any] = {}
+        if block is Bottleneck:
+            bottleneck = {
+                "groups": groups,
+                "width_per_group": width_per_group,
+                "stride_in_1x1": stride_in_1x1,
+            }
+        elif (groups, width_per_group, stride_in_1x1) != (1, 64, False):
+            raise ValueError(
+                f"groups={groups}, width_per_group={width_per_group}, stride_in_1x1={stride_in_1x1}: "
+                f"ResNet-{depth} has no bottlenecks for them. Choose depth 50 or 101."
+            )
         make_norm = norm_layer(norm)
         self.out_stages = tuple(out_stages)
         self.frozen_stages = frozen_stages
@@ -130,7 +160,9 @@ class ResNet(nn.Module):
             for i in range(count):
                 conv3x3 = nn.Conv2d if deform is None else deform.conv3x3(stage, i, count)
                 stride = 2 if i == 0 and stage > 2 else 1
-                blocks.append(block(channels, width, stride=stride, norm=make_norm, conv3x3=conv3x3))
+                blocks.append(
+                    block(channels, width, stride=stride, norm=make_norm, conv3x3=conv3x3, **bottleneck)
+                )
                 channels = width * block.expansion
             setattr(self, f"layer{stage - 1}", nn.Sequential(*blocks))
         self.out_features = tuple(
@@ -138,7 +170,8 @@ class ResNet(nn.Module):
         )
         self._initialise()
         if weights is not None:
-            load_backbone_weights(self, weights, architecture=f"resnet{depth}")
+            name = f"resnet{depth}" if groups == 1 else f"resnext{depth}_{groups}x{width_per_group}d"
+            load_backbone_weights(self, weights, architecture=name)
         self._freeze()
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _C _H _W"]]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from detector.heads.head import Head
 from detector.heads.points import Points, assign_points, make_points
-from detector.layers import Conv3x3, norm_layer
+from detector.layers import Conv3x3, DeformConv2d, norm_layer
 from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxes
 from detector.ops.losses import focal_loss_sum, giou_loss
 from detector.ops.nms import batch_class_nms
@@ -33,6 +34,8 @@ from detector.structures import (
     PositiveInt,
     Targets,
 )
+
+Conv = TypeVar("Conv", Conv3x3, DeformConv2d)
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ class FCOSHead(Head[FCOSOutputs]):
     `center_sampling_radius` is in strides, 0 trains every point inside a box. `point_offset` is the place of
     a point in its cell: 0.5 the middle (the paper), 0 the corner (torchvision). `centerness_weighted_boxes`
     weights each positive's GIoU by its centerness target (the paper) instead of equally (torchvision).
-    `level_scales` learns a factor for the distances of each level (the paper); torchvision has none.
+    `level_scales` learns a factor for the distances of each level (the paper); torchvision has none. The last
+    `deformable_convs` of each tower are deformable (v2).
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class FCOSHead(Head[FCOSOutputs]):
         nms_iou_threshold: Fraction = 0.6,
         detections_per_image: PositiveInt = 100,
         level_scales: bool = False,
+        deformable_convs: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
         if num_classes < 1:
@@ -86,9 +91,14 @@ class FCOSHead(Head[FCOSOutputs]):
         self.candidates_per_level = candidates_per_level
         self.nms_iou_threshold = nms_iou_threshold
         self.detections_per_image = detections_per_image
-        self.classification_head = _ClassificationTower(channels, num_classes, num_convs, norm)
+        if deformable_convs > num_convs:
+            raise ValueError(
+                f"deformable_convs: expected at most num_convs={num_convs}, got {deformable_convs}"
+            )
+        tower = partial(_tower, channels, num_convs, norm, deformable_convs)
+        self.classification_head = _ClassificationTower(tower(), channels, num_classes)
         self.regression_head = _RegressionTower(
-            channels, num_convs, norm, num_scales=len(features) if level_scales else 0
+            tower(), channels, num_scales=len(features) if level_scales else 0
         )
 
     def forward(
@@ -186,17 +196,21 @@ def _flatten(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P C"]:
     return x.flatten(2).transpose(1, 2)
 
 
-def _tower(channels: int, num_convs: int, norm: str) -> nn.Sequential:
+def _tower(channels: int, num_convs: int, norm: str, deformable_convs: int) -> nn.Sequential:
+    """The last `deformable_convs` of its convolutions are deformable."""
     layers: list[nn.Module] = []
-    for _ in range(num_convs):
-        layers.append(_normal(Conv3x3(channels, channels)))
+    for number in range(num_convs):
+        if number < num_convs - deformable_convs:
+            layers.append(_normal(Conv3x3(channels, channels)))
+        else:
+            layers.append(_normal(DeformConv2d(channels, channels, 3, padding=1)))
         if norm == "group":
             layers.append(norm_layer("group")(channels))
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
 
 
-def _normal(conv: Conv3x3, bias: float = 0.0) -> Conv3x3:
+def _normal(conv: Conv, bias: float = 0.0) -> Conv:
     nn.init.normal_(conv.weight, std=0.01)
     assert conv.bias is not None
     nn.init.constant_(conv.bias, bias)
@@ -211,9 +225,9 @@ def _through(tower: nn.Sequential, levels: Sequence[Tensor]) -> list[Tensor]:
 
 
 class _ClassificationTower(nn.Module):
-    def __init__(self, channels: int, num_classes: int, num_convs: int, norm: str) -> None:
+    def __init__(self, tower: nn.Sequential, channels: int, num_classes: int) -> None:
         super().__init__()
-        self.conv = _tower(channels, num_convs, norm)
+        self.conv = tower
         prior = 0.01  # rare positives at the start keep the focal loss small (Lin et al. 2017, section 3.3)
         self.cls_logits = _normal(Conv3x3(channels, num_classes), bias=-math.log((1 - prior) / prior))
 
@@ -224,9 +238,9 @@ class _ClassificationTower(nn.Module):
 class _RegressionTower(nn.Module):
     """Four distances before their ReLU, then the centerness logit."""
 
-    def __init__(self, channels: int, num_convs: int, norm: str, *, num_scales: int) -> None:
+    def __init__(self, tower: nn.Sequential, channels: int, *, num_scales: int) -> None:
         super().__init__()
-        self.conv = _tower(channels, num_convs, norm)
+        self.conv = tower
         self.scales = nn.ParameterList(nn.Parameter(torch.ones(())) for _ in range(num_scales))
         self.bbox_reg = _normal(Conv3x3(channels, 4))
         self.bbox_ctrness = _normal(Conv3x3(channels, 1))

@@ -173,3 +173,25 @@ def test_without_network_the_error_names_the_file_and_folder(monkeypatch: pytest
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
     with pytest.raises(ValueError, match=r"put that file into .*checkpoints"):
         ResNet(18, weights="IMAGENET1K_V1")
+
+
+def test_resnext_has_torchvisions_names_and_shapes() -> None:
+    with torch.device("meta"):
+        theirs, ours = torchvision.models.resnext101_32x8d(), ResNet(101, groups=32, width_per_group=8)
+    expected = {
+        k: v.shape for k, v in theirs.state_dict().items() if "num_batches" not in k and "fc." not in k
+    }
+    assert {k: v.shape for k, v in ours.state_dict().items()} == expected
+
+
+def test_stride_in_1x1_moves_the_stride_and_nothing_else() -> None:
+    model = ResNet(50, stride_in_1x1=True)
+    assert (model.layer2[0].conv1.stride, model.layer2[0].conv2.stride) == ((2, 2), (1, 1))
+    shapes = [tuple(x.shape) for x in model(torch.zeros(1, 3, 64, 64))]
+    assert shapes == [tuple(x.shape) for x in ResNet(50)(torch.zeros(1, 3, 64, 64))]
+
+
+@pytest.mark.parametrize("options", [{"groups": 32}, {"width_per_group": 4}, {"stride_in_1x1": True}])
+def test_options_of_bottlenecks_need_them(options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="ResNet-18 has no bottlenecks"):
+        ResNet(18, **options)

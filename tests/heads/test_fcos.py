@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from detector.heads import FCOSHead
 from detector.structures import FeatureSpec
@@ -31,3 +32,32 @@ def test_score_threshold_of_one_gives_no_detections() -> None:
 def test_no_classes_is_an_error() -> None:
     with pytest.raises(ValueError, match="num_classes: expected at least 1, got 0"):
         FCOSHead([FeatureSpec("p3", 32, 8)], 0)
+
+
+def head(**options: Any) -> FCOSHead:
+    torch.manual_seed(0)
+    return FCOSHead([FeatureSpec("p3", 32, 8), FeatureSpec("p4", 32, 16)], 3, num_convs=2, **options)
+
+
+def test_deformable_convolutions_are_the_last_of_each_tower_and_start_as_plain_ones() -> None:
+    plain, deformable = head(), head(deformable_convs=1)
+    for tower in (deformable.classification_head.conv, deformable.regression_head.conv):
+        assert [type(m).__name__ for m in tower[::3]] == ["Conv3x3", "DeformConv2d"]
+    features, sizes = [torch.randn(1, 32, 8, 8), torch.randn(1, 32, 4, 4)], torch.tensor([[64, 64]])
+    plain.load_state_dict({k: v for k, v in deformable.state_dict().items() if ".offset." not in k})
+    expected, found = plain(features, sizes), deformable(features, sizes)
+    torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="deformable_convs: expected at most num_convs=2, got 3"):
+        head(deformable_convs=3)
+
+
+def test_level_scales_multiply_the_distances_of_their_level_alone() -> None:
+    plain, scaled = head(), head(level_scales=True)
+    plain.load_state_dict({k: v for k, v in scaled.state_dict().items() if ".scales." not in k})
+    with torch.no_grad():
+        scaled.regression_head.scales[1].fill_(3.0)
+    features, sizes = [torch.randn(1, 32, 8, 8), torch.randn(1, 32, 4, 4)], torch.tensor([[64, 64]])
+    expected, found = plain(features, sizes), scaled(features, sizes)
+    torch.testing.assert_close(found.distances[:, :64], expected.distances[:, :64])
+    torch.testing.assert_close(found.distances[:, 64:], 3 * expected.distances[:, 64:])
+    torch.testing.assert_close(found.centerness, expected.centerness)

@@ -1,0 +1,72 @@
+"""Downloads that go on where they broke off, and are checked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+_CHUNK = 1 << 20
+
+
+def download(
+    url: str, target: Path, *, md5: str, progress: Callable[[int, int | None], object] | None = None
+) -> None:
+    """Fetch `url` into `target`, unless it is there already with this checksum.
+
+    What has come is kept in `target`.part, and a second call goes on from there. `progress` gets the bytes
+    there and the total where the server tells it. Raises ValueError for a file with another checksum (it is
+    then removed), OSError where the connection fails.
+    """
+    if target.is_file():
+        _require_md5(target, md5)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.part")
+    _fetch(url, part, progress)
+    _require_md5(part, md5)
+    os.replace(part, target)
+
+
+def _fetch(url: str, part: Path, progress: Callable[[int, int | None], object] | None) -> None:
+    there = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={there}-"} if there else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=60)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and there:  # nothing is left to ask for
+            return
+        raise
+    with response, part.open("ab" if response.status == 206 else "wb") as file:
+        there = file.tell()
+        length = response.headers.get("Content-Length")
+        total = there + int(length) if length else None
+        while chunk := response.read(_CHUNK):
+            file.write(chunk)
+            there += len(chunk)
+            if progress is not None:
+                progress(there, total)
+    if total is not None and there < total:
+        raise ConnectionError(f"{url}: broke off after {there} of {total} bytes. Run it again to go on.")
+
+
+def _require_md5(file: Path, md5: str) -> None:
+    with file.open("rb") as content:
+        found = hashlib.file_digest(content, "md5").hexdigest()
+    if found != md5:
+        file.unlink()
+        raise ValueError(f"{file}: its MD5 is {found}, expected {md5}. It was removed: download it again.")
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a zip file into `folder`. A note left beside it makes a second call return at once."""
+    note = folder / f".{archive.name}.unpacked"
+    if note.exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.unpack_archive(archive, folder)
+    note.touch()
