@@ -23,6 +23,7 @@ LAYERS = [
     {"models"},
     {"training", "reports"},
     {"config"},
+    {"inference"},
     {"commands"},
     {"jobs"},
     {"cli"},
@@ -72,7 +73,10 @@ def imports(module: Path, root: Path = PACKAGE) -> Iterator[str]:
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(PACKAGE)))
 def test_module_imports_only_lower_layers(module: Path) -> None:
     if module == PACKAGE / "__init__.py":
-        assert list(imports(module)) == [], "`import detector` stays instant"
+        body = ast.parse(module.read_text(encoding="utf-8")).body
+        assert not any(isinstance(x, ast.Import | ast.ImportFrom) for x in body), (
+            "`import detector` is instant"
+        )
         return
     mine = layer(module)
     for name in imports(module):

@@ -11,6 +11,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from detector import cli
@@ -51,6 +53,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         monkeypatch.chdir(folder)
         assert run("detector train", monkeypatch, *TINY) == 0
     shutil.copy(folder / "path/to/checkpoints/best.ckpt", folder / "path/to/best.ckpt")
+    (folder / "photos").mkdir()
+    picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    cv2.imwrite(str(folder / "photos" / "0.png"), picture)
     return folder
 
 
@@ -60,7 +65,7 @@ def test_first_commands_are_the_two_set_ups() -> None:
 
 
 def test_every_command_is_tested() -> None:
-    tested = ("detector train", "detector evaluate", "detector info", "python scripts/")
+    tested = ("detector train", "detector evaluate", "detector predict", "detector info", "python scripts/")
     assert [c for c in COMMANDS if not c.startswith(tested)] == [c for c in COMMANDS if c in BY_CI]
 
 
@@ -112,6 +117,13 @@ def test_evaluate_command_runs(command: str, trained: Path, monkeypatch: pytest.
     assert json.loads(Path("evaluation/metrics.json").read_text(encoding="utf-8"))["AP"] >= 0
 
 
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("detector predict")])
+def test_predict_command_runs(command: str, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    assert run(command, monkeypatch, "output_dir=predicted") == 0
+    assert Path("predicted/pictures/0.png.jpg").exists()
+
+
 def test_listed_files_of_a_run_are_there(trained: Path) -> None:
     rows = re.findall(r"^\| (`[^|]*`) \|", README.partition("## A run's files")[2], flags=re.MULTILINE)
     names = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
@@ -120,7 +132,8 @@ def test_listed_files_of_a_run_are_there(trained: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [text for kind, text in BLOCKS if kind == "python"])
-def test_python_example_gives_what_it_says(code: str) -> None:
+def test_python_example_gives_what_it_says(code: str, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
     *statements, last = code.strip().splitlines()
     expression, _, said = last.partition("  # ")
     namespace: dict[str, object] = {}

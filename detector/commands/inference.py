@@ -16,10 +16,10 @@ from detector.commands.parts import (
     build_data,
     find_accelerator,
     require_same_classes,
-    restore_model,
 )
 from detector.data import DetectionDataModule
 from detector.evaluation import CocoEvaluator, CocoMetrics, ResultCollector
+from detector.inference import restore_model
 from detector.training import Checkpoint, Validation, load_checkpoint
 
 

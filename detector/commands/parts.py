@@ -66,16 +66,6 @@ def require_buildable(cfg: DictConfig) -> None:
     build_model(without_weights, num_classes=1)
 
 
-def restore_model(checkpoint: Checkpoint) -> Detector:
-    """The detector of a checkpoint with its weights, in evaluation mode. Needs no pretrained file."""
-    config = deepcopy(checkpoint.config)
-    config["model"]["weights"] = None
-    config["model"]["backbone"]["weights"] = None
-    model = build_model(config, len(checkpoint.class_names))
-    model.load_state_dict(checkpoint.state_dict)
-    return model.eval()
-
-
 def require_same_classes(checkpoint: Checkpoint, class_names: tuple[str, ...], *, where: str) -> None:
     """Raise ValueError unless label i means the same in both. Category ids may differ."""
     if checkpoint.class_names == class_names:

@@ -2,11 +2,13 @@
 
 from .categories import Category
 from .coco import CocoAnnotations
+from .collate import collate
 from .datamodule import DetectionDataModule
 from .dataset import CocoDataset, Sample
+from .images import ImageFileError, read_image
 from .layouts import SplitPaths
 from .reader import read_coco
-from .transforms import Augmentation, ImageSize
+from .transforms import Augmentation, ImageSize, resize
 from .warped_shapes import WarpedShapes
 
 __all__ = [
@@ -15,9 +17,13 @@ __all__ = [
     "CocoAnnotations",
     "CocoDataset",
     "DetectionDataModule",
+    "ImageFileError",
     "ImageSize",
     "Sample",
     "SplitPaths",
     "WarpedShapes",
+    "collate",
     "read_coco",
+    "read_image",
+    "resize",
 ]

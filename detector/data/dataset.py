@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .coco import CocoAnnotations
-from .images import read_image
+from .images import ImageFileError, read_image
 from .transforms import Augmentation, ImageSize, drop_thin_boxes, resize, sample_seed
 
 # H, W size of the resized picture, G boxes
@@ -64,7 +64,7 @@ class CocoDataset(Dataset[Sample]):
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         height, width = (int(s) for s in self.annotations.sizes[index])
-        image = read_image(self.annotations.image_path(index), declared_size=(height, width))
+        image = self._read(index, (height, width))
         boxes, labels = self.annotations.training_boxes(index)
         seed = sample_seed(self._seed, epoch, index)
         if self._augmentation is not None:
@@ -79,6 +79,14 @@ class CocoDataset(Dataset[Sample]):
             original_size=(height, width),
             index=index,
         )
+
+    def _read(self, index: int, size: tuple[int, int]) -> np.ndarray:
+        try:
+            return read_image(self.annotations.image_path(index), declared_size=size)
+        except ImageFileError as error:
+            raise ImageFileError(
+                f"{error} (data.check_images=decode data.on_bad_image=skip trains without such images.)"
+            ) from error
 
     def _shorter(self, seed: int) -> int:
         choices = self.image_size.choices

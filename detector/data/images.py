@@ -55,9 +55,7 @@ def read_image(path: Path, *, declared_size: tuple[int, int] | None) -> np.ndarr
     try:
         return decode_image(_read_bytes(path), declared_size=declared_size)
     except ImageError as error:
-        raise ImageFileError(
-            f"{path}: {error} (data.check_images=decode data.on_bad_image=skip trains without such images.)"
-        ) from None
+        raise ImageFileError(f"{path}: {error}") from None
 
 
 @dataclass(frozen=True)

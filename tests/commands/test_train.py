@@ -13,8 +13,9 @@ import yaml
 from lightning import seed_everything
 
 from detector.commands.inference import evaluate_checkpoint
-from detector.commands.parts import build_model, require_hardware, restore_model
+from detector.commands.parts import build_model, require_hardware
 from detector.evaluation import CocoEvaluator
+from detector.inference import restore_model
 from detector.models import Detector
 from detector.training import DetectionModule, NonFiniteLossError, TrainingOptions, load_checkpoint
 from tests.training.tiny import run_training, write_dataset

@@ -1,0 +1,167 @@
+"""`detector predict`: boxes in pictures, drawn and as files."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+import numpy as np
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import track
+
+from detector.commands.parts import find_accelerator
+from detector.commands.record import require_writable, write_record
+from detector.config import resolved
+from detector.data import ImageFileError
+from detector.evaluation import detections_to_results
+from detector.inference import Detector, load_picture
+from detector.reports import draw_detections
+from detector.structures import Detections, Fraction, PositiveInt
+
+ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The keys of configs/predict.yaml."""
+
+    output_dir: str
+    name: str = "pictures"
+    checkpoint: str | None = None
+    source: str | None = None
+    score_threshold: Fraction = 0.3
+    batch_size: PositiveInt = 4
+    draw: bool = True
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+
+
+def run(cfg: DictConfig) -> None:
+    """Write predictions.json (COCO results), predictions.csv and drawn pictures to `output_dir`.
+
+    A file that is no picture is told and left out.
+
+    Raises:
+        ValueError: nothing to predict with or on, or nothing of it is a picture.
+    """
+    options = Options(**resolved(cfg))
+    if options.checkpoint is None or options.source is None:
+        raise ValueError("Give checkpoint=<run>/checkpoints/best.ckpt and source=<picture, folder or glob>.")
+    output_dir = Path(options.output_dir)
+    require_writable(output_dir)
+    device = find_accelerator(options.accelerator)
+    files = find_pictures(options.source)
+    detector = Detector.from_checkpoint(options.checkpoint, device=device)
+    write_record(output_dir, config=resolved(cfg))
+    skipped = 0
+    with ResultFiles(output_dir, detector) as results:
+        for number, file, picture, found in _detected(detector, files, options):
+            if isinstance(picture, ImageFileError):
+                skipped += 1
+                print(f"left out: {picture}", file=sys.stderr)
+                continue
+            results.add(number, file, found)
+            if options.draw:
+                target = output_dir / "pictures" / drawn_name(file, files)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                draw_detections(picture, found, class_names=detector.class_names).save(target, quality=92)
+    if skipped == len(files):
+        raise ValueError(f"source={options.source}: none of {len(files)} files is a picture.")
+    left_out = f", {skipped} files left out" if skipped else ""
+    print(f"{results.count} boxes in {len(files) - skipped} pictures{left_out}. Written to {output_dir}")
+
+
+def find_pictures(source: str) -> list[Path]:
+    """The files that `source` names: itself, those in the folder, of the glob or in the text file.
+
+    Raises:
+        ValueError: there are none.
+    """
+    path = Path(source)
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+        expected = f"a folder with pictures ({', '.join(sorted(ENDINGS))})"
+    elif path.suffix.lower() == ".txt" and path.is_file():
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        files = [path.parent / line.strip() for line in lines if line.strip()]
+        expected = "a text file with a path a line"
+    else:
+        files = [path] if path.is_file() else [Path(p) for p in sorted(glob.glob(source, recursive=True))]
+        files = [p for p in files if p.is_file()]
+        expected = "a picture, a folder, a glob or a text file with paths"
+    if not files:
+        raise ValueError(f"source={source}: found no file. Expected {expected}.")
+    return files
+
+
+def drawn_name(file: Path, files: Sequence[Path]) -> Path:
+    """Where its drawing goes: as the file lies below the folder that all files share, so no two collide."""
+    parents = {os.path.abspath(p.parent) for p in files}
+    name = os.path.relpath(os.path.abspath(file), os.path.commonpath(parents))
+    return Path(name if name.lower().endswith((".jpg", ".jpeg")) else f"{name}.jpg")
+
+
+def _detected(
+    detector: Detector, files: Sequence[Path], options: Options
+) -> Iterator[tuple[int, Path, Any, Any]]:
+    """Number (from 1), file, picture or the error that stands for it, detections; a batch at a time."""
+    console = Console(stderr=True)
+    shown = track(files, "Predicting", console=console, disable=not console.is_terminal)
+    numbered = enumerate(shown, start=1)
+    while batch := list(islice(numbered, options.batch_size)):
+        pictures = [_load(file) for _, file in batch]
+        good = [picture for picture in pictures if isinstance(picture, np.ndarray)]
+        found = iter(detector.predict_batch(good, score_threshold=options.score_threshold) if good else ())
+        for (number, file), picture in zip(batch, pictures, strict=True):
+            yield number, file, picture, next(found) if isinstance(picture, np.ndarray) else None
+
+
+def _load(file: Path) -> np.ndarray | ImageFileError:
+    try:
+        return load_picture(file)
+    except ImageFileError as error:
+        return error
+
+
+class ResultFiles:
+    """predictions.json and predictions.csv, written picture by picture; complete files even where a run is
+    interrupted."""
+
+    def __init__(self, folder: Path, detector: Detector) -> None:
+        self.count = 0
+        self._detector = detector
+        self._folder = folder
+        self._stack = ExitStack()
+
+    def __enter__(self) -> ResultFiles:
+        self._json = self._open("predictions.json")
+        self._csv = csv.writer(self._open("predictions.csv"))
+        self._csv.writerow(["file", "image_id", "category_id", "class", "score", "x", "y", "width", "height"])
+        return self
+
+    def _open(self, name: str) -> TextIO:
+        return self._stack.enter_context((self._folder / name).open("w", encoding="utf-8", newline=""))
+
+    def __exit__(self, *exception: object) -> None:
+        self._json.write("\n]\n" if self.count else "[]\n")
+        self._stack.close()
+
+    def add(self, number: int, file: Path, found: Detections) -> None:
+        """Image id `number`: its place among the files, from 1."""
+        results = detections_to_results(found, image_id=number, category_ids=self._detector.category_ids)
+        for result, label in zip(results, found.labels.tolist(), strict=True):
+            self._json.write(",\n" if self.count else "[\n")
+            self._json.write(json.dumps({**result, "file_name": str(file)}, ensure_ascii=False))
+            name = self._detector.class_names[label]
+            row = [file, number, result["category_id"], name, result["score"], *result["bbox"]]
+            self._csv.writerow(row)
+            self.count += 1

@@ -1,0 +1,113 @@
+"""A trained detector at work on pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detector import models
+from detector.config import build
+from detector.data import ImageSize, Sample, collate, read_image, resize
+from detector.structures import Detections
+from detector.training import Checkpoint, load_checkpoint
+
+Picture = np.ndarray | str | os.PathLike[str]
+
+
+class Detector:
+    """Finds objects in pictures, prepared as in its training.
+
+    >>> detector = Detector.from_checkpoint("path/to/best.ckpt")
+    >>> found = detector.predict("picture.jpg")
+    >>> names = [detector.class_names[label] for label in found.labels]
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *, device: torch.device | str = "cpu") -> None:
+        self.class_names = checkpoint.class_names
+        self.category_ids = checkpoint.category_ids
+        self.image_size = cast(ImageSize, build(checkpoint.config["data"]["image_size"]))
+        self.device = torch.device(device)
+        channels_last = checkpoint.config["training"]["channels_last"]
+        self._layout = torch.channels_last if channels_last else torch.contiguous_format
+        self._model = restore_model(checkpoint).to(self.device).to(memory_format=self._layout)
+
+    @classmethod
+    def from_checkpoint(cls, path: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> Detector:
+        """The detector of a checkpoint of `detector train`.
+
+        Raises:
+            ValueError: no such file, or no such checkpoint.
+        """
+        return cls(load_checkpoint(path), device=device)
+
+    def predict(self, picture: Picture, *, score_threshold: float = 0.3) -> Detections:
+        """Detections with at least this score, in pixels of the picture, best first, on the CPU.
+
+        `picture`: uint8 RGB (height, width, 3), or the path of a file (turned as its EXIF orientation says).
+
+        Raises:
+            ValueError: another array; a file that is missing, cut off or no picture.
+        """
+        (found,) = self.predict_batch([load_picture(picture)], score_threshold=score_threshold)
+        return found
+
+    def predict_batch(
+        self, pictures: Sequence[np.ndarray], *, score_threshold: float = 0.3
+    ) -> list[Detections]:
+        """`predict` of several pictures of any sizes in one pass."""
+        batch = collate([self._sample(picture) for picture in pictures]).to(self.device)
+        batch = replace(batch, images=batch.images.contiguous(memory_format=self._layout))
+        with torch.inference_mode():
+            found = self._model.predict(batch)
+        sizes = zip(batch.image_sizes.tolist(), batch.original_sizes.tolist(), strict=True)
+        return [
+            _above(one.resized(from_size=tuple(resized), to_size=tuple(original)).to("cpu"), score_threshold)
+            for one, (resized, original) in zip(found, sizes, strict=True)
+        ]
+
+    def _sample(self, picture: np.ndarray) -> Sample:
+        height, width = picture.shape[:2]
+        boxes = np.zeros((0, 4))
+        image, _ = resize(picture, boxes, size=self.image_size.fit((height, width)))
+        return Sample(
+            image=torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            boxes=torch.zeros(0, 4),
+            labels=torch.zeros(0, dtype=torch.int64),
+            original_size=(height, width),
+            index=0,
+        )
+
+
+def load_picture(picture: Picture) -> np.ndarray:
+    """uint8 RGB (height, width, 3) from such an array or a file; ValueError for anything else."""
+    if not isinstance(picture, np.ndarray):
+        return read_image(Path(picture), declared_size=None)
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
+        raise ValueError(
+            f"expected a picture as uint8 RGB of shape (height, width, 3), got {picture.dtype} of shape "
+            f"{picture.shape}."
+        )
+    return picture
+
+
+def restore_model(checkpoint: Checkpoint) -> models.Detector:
+    """The model of a checkpoint with its weights, in evaluation mode. Needs no pretrained file."""
+    config = deepcopy(checkpoint.config["model"])
+    config["weights"] = None
+    config["backbone"]["weights"] = None
+    model = cast(models.Detector, build(config)(num_classes=len(checkpoint.class_names)))
+    model.load_state_dict(checkpoint.state_dict)
+    return model.eval()
+
+
+def _above(found: Detections, score: float) -> Detections:
+    kept: Tensor = found.scores >= score
+    return Detections(found.boxes[kept], found.scores[kept], found.labels[kept])

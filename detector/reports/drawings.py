@@ -1,0 +1,72 @@
+"""Pictures with boxes that a person can read, whatever their size."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from detector.structures import Detections
+
+_SMALLEST_SIDE_PX = 480  # smaller pictures are enlarged: a label needs some pixels
+_GOLDEN_RATIO = 0.618034
+
+Colour = tuple[int, int, int]
+
+
+def draw_detections(image: np.ndarray, found: Detections, *, class_names: Sequence[str]) -> Image.Image:
+    """The picture (uint8 RGB, height x width x 3) with each box, its class and its score; best on top."""
+    picture = Image.fromarray(image)
+    factor = max(1, -(-_SMALLEST_SIDE_PX // min(picture.size)))
+    picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(picture)
+    line = max(2, round(min(picture.size) / 250))
+    font = _font(max(13, round(min(picture.size) / 36)))
+    boxes = (found.boxes * factor).tolist()
+    for box, score, label in reversed(
+        [*zip(boxes, found.scores.tolist(), found.labels.tolist(), strict=True)]
+    ):
+        colour = class_colour(label)
+        draw.rectangle(_drawable(box), outline=colour, width=line)
+        _label(draw, box, f"{class_names[label]} {score:.2f}", colour=colour, font=font)
+    return picture
+
+
+def class_colour(label: int) -> Colour:
+    """RGB, bright, and far from that of the classes before and after."""
+    red, green, blue = colorsys.hsv_to_rgb(label * _GOLDEN_RATIO % 1, 0.75, 0.95)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _drawable(box: Sequence[float]) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = box
+    return x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)
+
+
+def _label(
+    draw: ImageDraw.ImageDraw,
+    box: Sequence[float],
+    text: str,
+    *,
+    colour: Colour,
+    font: ImageFont.FreeTypeFont,
+) -> None:
+    """On the box, or inside where the picture ends; never beyond the picture."""
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    width, height = right - left + 6, bottom - top + 6
+    picture = draw.im.size
+    x = max(0, min(box[0], picture[0] - width))
+    y = box[1] - height if box[1] >= height else max(0, min(box[1], picture[1] - height))
+    draw.rectangle((x, y, x + width, y + height), fill=colour)
+    dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 140
+    draw.text((x + 3 - left, y + 3 - top), text, fill="black" if dark else "white", font=font)
+
+
+@cache
+def _font(size_px: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size_px)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    return font

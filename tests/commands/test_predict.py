@@ -1,0 +1,124 @@
+"""`detector predict`: pictures in, drawings and results out."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from detector import Detector
+from detector.cli import main
+from detector.commands.predict import drawn_name, find_pictures
+from detector.evaluation import CocoEvaluator
+from tests.training.tiny import run_training, write_dataset
+
+
+def detector(*arguments: object) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["detector", "predict", *map(str, arguments)])
+        return main()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    run_training(write_dataset(folder / "data"), folder / "run", "training.max_epochs=1")
+    return folder / "run/checkpoints/best.ckpt"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Three pictures of different sizes in folders, a cut-off one, and a file that is none."""
+    rng = np.random.default_rng(0)
+    for name, size in (("a.png", (64, 48)), ("sub/b.jpg", (30, 200)), ("sub/ü c.jpg", (90, 90))):
+        file = tmp_path / "pictures" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(cv2.imencode(file.suffix, rng.integers(0, 256, (*size, 3), dtype=np.uint8))[1])
+    whole = (tmp_path / "pictures/sub/b.jpg").read_bytes()
+    (tmp_path / "pictures/cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "pictures/notes.md").write_text("no picture")
+    return tmp_path / "pictures"
+
+
+def test_folder_of_pictures(
+    checkpoint: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = (f"checkpoint={checkpoint}", f"source={pictures}", f"output_dir={out}", "score_threshold=0.001")
+    assert detector(*words, "batch_size=2", "accelerator=cpu") == 0
+    said = capsys.readouterr()
+    assert "cut.jpg" in said.err
+    assert "in 3 pictures, 1 files left out" in said.out
+    drawn = {str(p.relative_to(out / "pictures")) for p in (out / "pictures").rglob("*.jpg")}
+    assert drawn == {"a.png.jpg", "sub/b.jpg", "sub/ü c.jpg"}
+    results = json.loads((out / "predictions.json").read_text(encoding="utf-8"))
+    assert {(r["image_id"], Path(r["file_name"]).name) for r in results} == {
+        (1, "a.png"),
+        (3, "b.jpg"),
+        (4, "ü c.jpg"),
+    }
+    with (out / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(results)
+    assert {row["class"] for row in rows} <= {"disc", "square"}
+    assert [float(row["score"]) for row in rows] == [r["score"] for r in results]
+    # In pixels of each picture, and readable as COCO results.
+    wide = [r["bbox"] for r in results if r["image_id"] == 3]
+    assert max(x + w for x, _, w, _ in wide) > 100
+    assert max(y + h for _, y, _, h in wide) <= 30
+    truth = {
+        "images": [{"id": i} for i in (1, 3, 4)],
+        "categories": [{"id": 3, "name": "disc"}, {"id": 7, "name": "square"}],
+        "annotations": [],
+    }
+    CocoEvaluator(truth).evaluate(results)
+
+
+def test_python_gives_the_same_whatever_the_batch(checkpoint: Path, pictures: Path) -> None:
+    model = Detector.from_checkpoint(checkpoint)
+    assert model.class_names == ("disc", "square")
+    files = find_pictures(str(pictures / "sub"))
+    together = model.predict_batch(
+        [cv2.imread(str(f))[..., ::-1].copy() for f in files[:1]], score_threshold=0.001
+    )
+    alone = model.predict(files[0], score_threshold=0.001)
+    assert alone.boxes.tolist() == together[0].boxes.tolist()
+    assert len(model.predict(files[0], score_threshold=1.0)) == 0
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (0, 4, 3)])
+def test_array_that_is_no_picture(checkpoint: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"expected a picture as uint8 RGB of shape \(height, width, 3\)"):
+        Detector.from_checkpoint(checkpoint).predict(np.zeros(shape, np.uint8))
+
+
+def test_sources(pictures: Path, tmp_path: Path) -> None:
+    assert find_pictures(str(pictures / "a.png")) == [pictures / "a.png"]
+    assert [p.name for p in find_pictures(f"{pictures}/**/*.jpg")] == ["cut.jpg", "b.jpg", "ü c.jpg"]
+    (tmp_path / "list.txt").write_text("pictures/a.png\n\npictures/sub/b.jpg\n")
+    assert [p.name for p in find_pictures(str(tmp_path / "list.txt"))] == ["a.png", "b.jpg"]
+    with pytest.raises(ValueError, match=r"source=.*nowhere.* found no file"):
+        find_pictures(str(tmp_path / "nowhere"))
+
+
+def test_drawings_of_equal_names_do_not_collide(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a/1.jpg", "b/1.jpg", "b/1.png")]
+    assert {str(drawn_name(f, files)) for f in files} == {"a/1.jpg", "b/1.jpg", "b/1.png.jpg"}
+
+
+def test_nothing_but_bad_files_is_an_error(
+    checkpoint: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (f"checkpoint={checkpoint}", f"source={pictures}/cut.jpg", f"output_dir={tmp_path}/out")
+    assert detector(*words) == 2
+    assert "none of 1 files is a picture" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out/predictions.json").read_text()) == []
+
+
+def test_what_is_missing_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert detector("checkpoint=a.ckpt") == 2
+    assert "source=<picture, folder or glob>" in capsys.readouterr().err
