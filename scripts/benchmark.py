@@ -10,7 +10,12 @@ import torch
 from detector.data import DetectionDataModule, ImageSize
 from detector.reports import benchmark
 from detector.reports.benchmark_index import index_table
-from detector.reports.benchmark_train import finished_runs, random_batch, train_step_candidates
+from detector.reports.benchmark_train import (
+    finished_runs,
+    inference_candidates,
+    random_batch,
+    train_step_candidates,
+)
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
@@ -29,12 +34,18 @@ def ops(arguments: argparse.Namespace) -> str:
 
 
 def train(arguments: argparse.Namespace) -> str:
-    """A training step of FCOS, 256 x 256, batch 4, against torchvision's."""
-    rows = {}
-    for depth in (18, 50):
-        candidates = train_step_candidates(depth, [random_batch(num_classes=80)], num_classes=80)
-        rows[f"ResNet-{depth}"] = benchmark.interleaved_medians(candidates, arguments.repeats)
-    return benchmark.markdown_comparison(rows, reference="torchvision")
+    """Training steps and detections, 256 x 256, batch 4, against torchvision's."""
+    batches = [random_batch(num_classes=80)]
+    parts = []
+    for model, title in (("fcos", "FCOS"), ("faster_rcnn", "Faster R-CNN")):
+        for make, what in ((train_step_candidates, "training step"), (inference_candidates, "inference")):
+            rows = {}
+            for depth in (18, 50):
+                candidates = make(model, depth, batches, num_classes=80)
+                rows[f"ResNet-{depth}"] = benchmark.interleaved_medians(candidates, arguments.repeats)
+            table = benchmark.markdown_comparison(rows, reference="torchvision")
+            parts.append(f"{title}, {what}:\n\n{table}")
+    return "\n\n".join(parts)
 
 
 def bccd(arguments: argparse.Namespace) -> str:
@@ -49,7 +60,7 @@ def bccd(arguments: argparse.Namespace) -> str:
     )
     data.setup("fit")
     batches = [batch for batch, _ in zip(data.train_dataloader(), range(arguments.repeats), strict=False)]
-    candidates = train_step_candidates(18, batches, num_classes=data.num_classes)
+    candidates = train_step_candidates("fcos", 18, batches, num_classes=data.num_classes)
     times = benchmark.interleaved_medians(candidates, arguments.repeats)
     table = benchmark.markdown_comparison({"a step": times}, reference="torchvision")
     return f"{finished_runs(arguments.runs)}\n\n{table}"

@@ -54,8 +54,9 @@ class FCOSHead(Head[FCOSOutputs]):
     """Two towers shared by all levels; centerness sits on the regression tower, regression is in strides.
 
     `center_sampling_radius` is in strides, 0 trains every point inside a box. `point_offset` is the place of
-    a point in its cell: 0.5 the middle (the paper), 0 the corner (torchvision). `centerness_weighted_boxes`
-    weights each positive's GIoU by its centerness target (the paper) instead of equally (torchvision).
+    a point in its cell: 0 the corner, on which a ResNet's receptive fields are centred (torchvision), 0.5 the
+    middle (the paper). `centerness_weighted_boxes` weights each positive's GIoU by its centerness target (the
+    paper) instead of equally (torchvision).
     `level_scales` learns a factor for the distances of each level (the paper); torchvision has none. The last
     `deformable_convs` of each tower are deformable (v2).
     """
@@ -68,8 +69,8 @@ class FCOSHead(Head[FCOSOutputs]):
         num_convs: NonNegativeInt = 4,
         norm: Literal["group", "none"] = "group",
         center_sampling_radius: NonNegativeFloat = 1.5,
-        point_offset: Fraction = 0.5,
-        centerness_weighted_boxes: bool = True,
+        point_offset: Fraction = 0.0,
+        centerness_weighted_boxes: bool = False,
         score_threshold: Fraction = 0.001,
         candidates_per_level: PositiveInt = 1000,
         nms_iou_threshold: Fraction = 0.6,

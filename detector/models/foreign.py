@@ -88,7 +88,7 @@ def from_mmdetection(state: Mapping[str, Tensor]) -> State:
     """Faster R-CNN and FCOS on ResNet-FPN, plain or with `dcn` stages, whose mask is a sigmoid.
 
     Choose `deform.modulation=sigmoid` for `DCNv2`, `none` for `DCN`; for Faster R-CNN `roi.aligned=true` and
-    `roi.sampling_ratio=0`; for FCOS `head.level_scales=true`.
+    `roi.sampling_ratio=0`; for FCOS `head.level_scales=true head.point_offset=0.5`.
     """
     ours = {}
     is_fcos = any(name.startswith("bbox_head.") for name in state)

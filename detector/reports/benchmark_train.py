@@ -1,4 +1,5 @@
-"""Training steps of our FCOS and torchvision's, equal in everything but the code; and finished runs."""
+"""Training steps and detections of our models and torchvision's, equal in everything but the code; and
+finished runs."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import csv
 import itertools
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -14,21 +16,24 @@ import torch
 import torchvision
 import yaml
 from torch import Tensor, nn
-from torchvision.models.detection import FCOS
+from torchvision.models.detection import FCOS, FasterRCNN
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
-from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from detector.backbones import ResNet
-from detector.heads import FCOSHead
+from detector.heads import FasterRCNNHead, FCOSHead, RoIHead
 from detector.layers import DeformableStages
 from detector.models import Detector, assemble
 from detector.necks import FPN
 from detector.reports.benchmark import markdown_row
 from detector.structures import Batch, Targets
 
+Model = Literal["fcos", "faster_rcnn"]
+Depth = Literal[18, 50]
+
 
 def train_step_candidates(
-    depth: Literal[18, 50], batches: Sequence[Batch], *, num_classes: int
+    model: Model, depth: Depth, batches: Sequence[Batch], *, num_classes: int
 ) -> dict[str, Callable[[], object]]:
     """Forward, losses, backward and an SGD step on the same batches: torchvision, ours, ours deformable.
 
@@ -36,14 +41,26 @@ def train_step_candidates(
     loader gives them, torchvision's each by itself, float in [0, 1], as its loader does.
     """
     torch.manual_seed(0)
-    ours = {
-        "ours": _ours(depth, (), num_classes),
-        "ours, C3-C5 deformable": _ours(depth, (3, 4, 5), num_classes),
-    }
+    theirs = _theirs(model, depth, batches, num_classes)
+    ours = {"ours": _ours(model, depth, (), num_classes)}
+    ours["ours, C3-C5 deformable"] = _ours(model, depth, (3, 4, 5), num_classes)
     return {
-        "torchvision": _torchvision_step(depth, batches, num_classes),
-        **{name: _step(model, model.loss, [(batch,) for batch in batches]) for name, model in ours.items()},
+        "torchvision": _step(theirs, theirs, [_for_torchvision(batch) for batch in batches]),
+        **{name: _step(one, one.loss, [(batch,) for batch in batches]) for name, one in ours.items()},
     }
+
+
+def inference_candidates(
+    model: Model, depth: Depth, batches: Sequence[Batch], *, num_classes: int
+) -> dict[str, Callable[[], object]]:
+    """Detections of the same batches with equal limits: torchvision, ours, ours deformable."""
+    torch.manual_seed(0)
+    theirs = _theirs(model, depth, batches, num_classes).eval()
+    candidates = {"torchvision": _prediction(theirs, [_for_torchvision(batch)[0] for batch in batches])}
+    ours = {"ours": _ours(model, depth, (), num_classes)}
+    ours["ours, C3-C5 deformable"] = _ours(model, depth, (3, 4, 5), num_classes)
+    candidates.update({name: _prediction(one.eval().predict, batches) for name, one in ours.items()})
+    return candidates
 
 
 def random_batch(*, num_classes: int, size_px: int = 256, batch_size: int = 4, count: int = 10) -> Batch:
@@ -82,24 +99,36 @@ def finished_runs(folders: Sequence[Path]) -> str:
     return "\n".join(lines)
 
 
-def _ours(depth: Literal[18, 50], stages: tuple[Literal[3, 4, 5], ...], num_classes: int) -> Detector:
-    model = assemble(
-        backbone=ResNet(depth, norm="batch", deform=DeformableStages(stages=stages)),
-        neck=FPN,
-        head=FCOSHead,
+def _ours(model: Model, depth: Depth, stages: tuple[Literal[3, 4, 5], ...], num_classes: int) -> Detector:
+    is_fcos = model == "fcos"
+    roi = partial(RoIHead, score_threshold=0.05)  # torchvision's
+    ours = assemble(
+        backbone=ResNet(
+            depth,
+            norm="batch",
+            deform=DeformableStages(stages=stages),
+            out_stages=(3, 4, 5) if is_fcos else (2, 3, 4, 5),
+        ),
+        neck=FPN if is_fcos else partial(FPN, extra_levels="maxpool"),
+        head=partial(FCOSHead, score_threshold=0.2) if is_fcos else partial(FasterRCNNHead, roi=roi),
         num_classes=num_classes,
     )
-    return model.to(memory_format=torch.channels_last)
+    return ours.to(memory_format=torch.channels_last)
 
 
-def _torchvision_step(depth: int, batches: Sequence[Batch], num_classes: int) -> Callable[[], object]:
+def _theirs(model: Model, depth: int, batches: Sequence[Batch], num_classes: int) -> nn.Module:
     body = getattr(torchvision.models, f"resnet{depth}")()
-    widths = [body.fc.in_features // 2 ** (3 - i) for i in range(1, 4)]
-    returned = {f"layer{i}": str(i) for i in (2, 3, 4)}
-    backbone = BackboneWithFPN(body, returned, widths, 256, LastLevelP6P7(256, 256))
+    stages = (2, 3, 4) if model == "fcos" else (1, 2, 3, 4)
+    widths = [body.fc.in_features // 2 ** (4 - i) for i in stages]
+    returned = {f"layer{stage}": str(i) for i, stage in enumerate(stages)}
     sizes = torch.cat([batch.image_sizes for batch in batches])
-    model = FCOS(backbone, num_classes, min_size=int(sizes.amin(1).max()), max_size=int(sizes.amax(1).max()))
-    return _step(model, model, [_for_torchvision(batch) for batch in batches])
+    limits = {"min_size": int(sizes.amin(1).max()), "max_size": int(sizes.amax(1).max())}
+    if model == "fcos":
+        return FCOS(
+            BackboneWithFPN(body, returned, widths, 256, LastLevelP6P7(256, 256)), num_classes, **limits
+        )
+    backbone = BackboneWithFPN(body, returned, widths, 256, LastLevelMaxPool())
+    return FasterRCNN(backbone, num_classes + 1, **limits)
 
 
 def _for_torchvision(batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
@@ -108,7 +137,18 @@ def _for_torchvision(batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]
         for image, (h, w) in zip(batch.images, batch.image_sizes.tolist(), strict=True)
     ]
     given = zip(batch.targets.boxes, batch.targets.labels, batch.targets.valid, strict=True)
-    return images, [{"boxes": boxes[valid], "labels": labels[valid]} for boxes, labels, valid in given]
+    # Label 0 is background to its Faster R-CNN and a class to its FCOS: 1 is a class to both.
+    return images, [{"boxes": b[valid], "labels": n[valid].clamp(min=1)} for b, n, valid in given]
+
+
+def _prediction(predict: Callable[[Any], object], inputs: Sequence[Any]) -> Callable[[], object]:
+    turns = itertools.cycle(inputs)
+
+    def run() -> object:
+        with torch.inference_mode():
+            return predict(next(turns))
+
+    return run
 
 
 def _step(
