@@ -206,10 +206,13 @@ class _LinearHead(nn.Module):
             self.add_module(f"fc{6 + number}", nn.Linear(channels if number == 0 else width, width))
 
     def forward(self, x: Float[Tensor, "R C S S"]) -> Float[Tensor, "R _W"]:
-        x = x.flatten(1)
-        for layer in self.children():
-            x = F.relu(layer(x))
-        return x
+        first, *others = (layer for layer in self.children() if isinstance(layer, nn.Linear))
+        # The weight in the order of channels-last regions: it is smaller than they are.
+        weight = first.weight.unflatten(1, x.shape[1:]).permute(0, 2, 3, 1).flatten(1)
+        y = F.relu(F.linear(x.permute(0, 2, 3, 1).flatten(1), weight, first.bias))
+        for layer in others:
+            y = F.relu(layer(y))
+        return y
 
 
 class _ConvHead(nn.Sequential):

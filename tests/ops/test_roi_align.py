@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torchvision.ops import MultiScaleRoIAlign
 
+from detector.ops import roi_align
 from detector.ops.roi_align import pyramid_level, pyramid_roi_align
 
 STRIDES = (4, 8, 16, 32)
@@ -27,6 +29,31 @@ def test_pooled_features_equal_torchvisions() -> None:
 
 def _interleaved() -> torch.Tensor:
     return torch.stack([torch.arange(20), torch.arange(20, 40)], dim=1).flatten()
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gather_equals_torchvisions_kernel(
+    aligned: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regions of all sizes, some partly or wholly outside, and their gradients."""
+    torch.manual_seed(0)
+    features = [torch.randn(2, 5, 64 // s, 96 // s, dtype=dtype).requires_grad_() for s in (1, 2, 4, 8)]
+    corner = torch.rand(60, 2, dtype=dtype) * 500 - 80
+    boxes = torch.cat([corner, corner + torch.rand(60, 2, dtype=dtype).square() * 400], dim=1)
+    boxes[0] = torch.tensor([-50.0, -50, -40, -40])
+    boxes[1] = torch.tensor([10.0, 10, 10, 10])
+    image = torch.randint(0, 2, (60,))
+    grad = torch.randn(60, 5, 7, 7, dtype=dtype)
+
+    def both() -> list[torch.Tensor]:
+        y = pyramid_roi_align(features, STRIDES, boxes, image, output_size=7, aligned=aligned)
+        return [y, *torch.autograd.grad(y, features, grad)]
+
+    found = both()
+    monkeypatch.setattr(roi_align, "_gather_pays", lambda *given: False)
+    for a, b in zip(found, both(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_levels_double_with_the_side() -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,12 +20,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from detector.ops.bags import Uses, sum_bags, weight_gradient
 from detector.ops.deform_conv.geometry import Geometry
 
 _COLUMN_BYTES = 8 << 20  # of one chunk: two of them fit the outer cache beside the rows they are made from
 _MIN_POSITIONS = 2048  # of a chunk, at least: with fewer the matrix products are slower
 _CORNERS = 4
-_SUM = 0  # embedding_bag's mode
 
 
 def deform_conv2d(
@@ -122,7 +121,9 @@ class _SampledProduct(torch.autograd.Function):
         grad = grad.permute(0, 2, 3, 1).reshape(len(blend), len(weight))
         grad_rows, grad_blend = torch.zeros_like(rows), torch.empty_like(blend)
         grad_kernel, grad_bias = torch.zeros_like(kernel), grad.new_zeros(len(weight))
-        uses = _Uses.of(index, blend, num_rows=len(rows), chunk_size=size) if need_x else None
+        uses = None
+        if need_x:
+            uses = Uses.of(index, blend, bag_size=_CORNERS, num_rows=len(rows), chunk_size=size)
         for part in _chunks(len(blend), size):
             columns = _group(_sample(rows, index[part], blend[part]), geometry)
             of_columns, of_kernel, of_bias = _multiply_backward(
@@ -136,7 +137,9 @@ class _SampledProduct(torch.autograd.Function):
                 continue
             bags = _ungroup(of_columns, geometry).view(-1, rows.shape[1])
             if need_blend:
-                grad_blend[part] = _blend_gradient(bags, rows, index[part])
+                grad_blend[part] = weight_gradient(bags, rows, index[part].view(-1, _CORNERS)).view_as(
+                    grad_blend[part]
+                )
             if uses is not None:
                 uses.add(bags, part=part, into=grad_rows)
         n, c, h, w = ctx.x_shape
@@ -148,44 +151,6 @@ class _SampledProduct(torch.autograd.Function):
             None,
             None,
         )
-
-
-@dataclass(frozen=True)
-class _Uses:
-    """Which bags use a row of x, and with which weight: `index` and `blend` transposed, chunk by chunk.
-
-    Sorted by chunk and then row, so that what the bags of a chunk give back to a row is a bag itself, summed
-    by all cores in a fixed order; scattering would go row by row.
-    """
-
-    keys: Int[Tensor, " uses"]  # chunk * num_rows + row
-    bag: Int[Tensor, " uses"]  # counted from the first of its chunk
-    weight: Float[Tensor, " uses"]
-    num_rows: int
-    chunk_size: int
-
-    @staticmethod
-    def of(
-        index: Int[Tensor, "m corners"], blend: Float[Tensor, "m corners"], *, num_rows: int, chunk_size: int
-    ) -> _Uses:
-        positions, corners = index.shape
-        chunk = torch.arange(positions, device=index.device) // chunk_size
-        wide = math.ceil(positions / chunk_size) * num_rows >= 2**31
-        first_key = (chunk * num_rows).to(torch.int64 if wide else torch.int32)
-        keys, order = (index + first_key[:, None]).flatten().sort(stable=True)
-        bag = (order % (chunk_size * corners) // _CORNERS).to(index.dtype)
-        return _Uses(keys, bag, blend.flatten()[order], num_rows, chunk_size)
-
-    def add(self, bags: Float[Tensor, "bags c"], *, part: slice, into: Float[Tensor, "R c"]) -> None:
-        """Adds each of a chunk's bags, times its weights, to its four rows."""
-        per_position = _CORNERS * len(bags) // (part.stop - part.start)
-        uses = slice(part.start * per_position, part.stop * per_position)
-        keys = self.keys[uses]
-        first, last = int(keys[0]), int(keys[-1])
-        touched = torch.arange(first, last + 1, dtype=keys.dtype, device=keys.device)
-        starts = torch.searchsorted(keys, touched).to(self.bag.dtype)
-        row = part.start // self.chunk_size * self.num_rows
-        into[first - row : last - row + 1] += _weighted_bags(bags, self.bag[uses], starts, self.weight[uses])
 
 
 def _to_rows(x: Float[Tensor, "N C H W"], geometry: Geometry) -> Float[Tensor, "R c"]:
@@ -268,28 +233,4 @@ def _sample(
     rows: Float[Tensor, "R c"], index: Int[Tensor, "m corners"], blend: Float[Tensor, "m corners"]
 ) -> Float[Tensor, "m features"]:
     """Columns of m output positions, (m, K * C)."""
-    starts = torch.arange(0, index.numel(), _CORNERS, dtype=index.dtype, device=index.device)
-    return _weighted_bags(rows, index.flatten(), starts, blend.flatten()).view(len(index), -1)
-
-
-def _weighted_bags(
-    rows: Float[Tensor, "R c"],
-    index: Int[Tensor, " n"],
-    starts: Int[Tensor, " bags"],
-    weights: Float[Tensor, " n"],
-) -> Float[Tensor, "bags c"]:
-    """`F.embedding_bag(..., mode="sum")` without the parts that serve its own backward pass."""
-    return torch.ops.aten._embedding_bag_forward_only(
-        rows, index, starts, False, _SUM, False, weights, False, -1
-    )[0]
-
-
-def _blend_gradient(
-    grad_bags: Float[Tensor, "bags c"], rows: Float[Tensor, "R c"], index: Int[Tensor, "m corners"]
-) -> Float[Tensor, "m corners"]:
-    """The product of each corner row with the gradient of its bag."""
-    starts = torch.arange(0, index.numel(), _CORNERS, dtype=index.dtype, device=index.device)
-    bags = torch.arange(len(grad_bags), dtype=index.dtype, device=index.device).repeat_interleave(_CORNERS)
-    return torch.ops.aten._embedding_bag_per_sample_weights_backward(
-        grad_bags, rows, index.flatten(), starts, bags, _SUM
-    ).view(index.shape)
+    return sum_bags(rows, index.view(-1, _CORNERS), blend.view(-1, _CORNERS)).view(len(index), -1)

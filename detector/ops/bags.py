@@ -1,0 +1,93 @@
+"""Weighted sums of rows, many at once: sampling a feature map in channels-last, and its backward pass.
+
+A bag is a sum of rows of a matrix, each times a weight. `embedding_bag` adds them vectorised, on all cores.
+What the bags give back to the rows is a bag itself, of the gradients of the bags that use a row: sorted by
+row, it is summed in a fixed order, where scattering would go row by row.
+"""
+
+# R rows of C numbers, B bags of S rows each
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+_SUM = 0  # embedding_bag's mode
+
+
+def weighted_bags(
+    rows: Float[Tensor, "R c"],
+    index: Int[Tensor, " n"],
+    starts: Int[Tensor, " bags"],
+    weights: Float[Tensor, " n"],
+) -> Float[Tensor, "bags c"]:
+    """`F.embedding_bag(..., mode="sum")` without the parts that serve its own backward pass."""
+    return torch.ops.aten._embedding_bag_forward_only(
+        rows, index, starts, False, _SUM, False, weights, False, -1
+    )[0]
+
+
+def sum_bags(
+    rows: Float[Tensor, "R c"], index: Int[Tensor, "*B S"], weights: Float[Tensor, "*B S"]
+) -> Float[Tensor, "_b c"]:
+    """The bags with these rows and weights, one after the other."""
+    starts = torch.arange(0, index.numel(), index.shape[-1], dtype=index.dtype, device=index.device)
+    return weighted_bags(rows, index.flatten(), starts, weights.flatten())
+
+
+def weight_gradient(
+    grad: Float[Tensor, "_b c"], rows: Float[Tensor, "R c"], index: Int[Tensor, "*B S"]
+) -> Float[Tensor, "*B S"]:
+    """The product of each row with the gradient of its bag."""
+    size = index.shape[-1]
+    starts = torch.arange(0, index.numel(), size, dtype=index.dtype, device=index.device)
+    bags = torch.arange(len(grad), dtype=index.dtype, device=index.device).repeat_interleave(size)
+    return torch.ops.aten._embedding_bag_per_sample_weights_backward(
+        grad, rows, index.flatten(), starts, bags, _SUM
+    ).view(index.shape)
+
+
+@dataclass(frozen=True)
+class Uses:
+    """Which bags use a row, and with which weight: `index` and `weights` transposed, chunk by chunk.
+
+    Sorted by chunk and then row. A position is what a chunk counts: it has one bag or several.
+    """
+
+    keys: Int[Tensor, " uses"]  # chunk * num_rows + row
+    bag: Int[Tensor, " uses"]  # counted from the first of its chunk
+    weight: Float[Tensor, " uses"]
+    num_rows: int
+    chunk_size: int  # positions
+    per_position: int  # uses
+
+    @staticmethod
+    def of(
+        index: Int[Tensor, "m uses"],
+        weights: Float[Tensor, "m uses"],
+        *,
+        bag_size: int,
+        num_rows: int,
+        chunk_size: int,
+    ) -> Uses:
+        positions, per_position = index.shape
+        chunk = torch.arange(positions, device=index.device) // chunk_size
+        wide = math.ceil(positions / chunk_size) * num_rows >= 2**31
+        first_key = (chunk * num_rows).to(torch.int64 if wide else torch.int32)
+        keys, order = (index + first_key[:, None]).flatten().sort(stable=True)
+        bag = (order % (chunk_size * per_position) // bag_size).to(index.dtype)
+        return Uses(keys, bag, weights.flatten()[order], num_rows, chunk_size, per_position)
+
+    def add(self, bags: Float[Tensor, "bags c"], *, part: slice, into: Float[Tensor, "R c"]) -> None:
+        """Adds each bag of the chunk at the positions `part`, times its weights, to its rows."""
+        uses = slice(part.start * self.per_position, part.stop * self.per_position)
+        keys = self.keys[uses]
+        first, last = int(keys[0]), int(keys[-1])
+        touched = torch.arange(first, last + 1, dtype=keys.dtype, device=keys.device)
+        starts = torch.searchsorted(keys, touched).to(self.bag.dtype)
+        row = part.start // self.chunk_size * self.num_rows
+        into[first - row : last - row + 1] += weighted_bags(bags, self.bag[uses], starts, self.weight[uses])
