@@ -133,6 +133,7 @@ def build_module(
         seed=cfg.seed,
         ema_decay=options.ema_decay,
         channels_last=options.channels_last,
+        compile=options.compile,
     )
 
 

@@ -108,11 +108,14 @@ class DetectionModule(LightningModule):
         seed: NonNegativeInt = 0,
         ema_decay: Fraction | None = None,
         channels_last: bool = False,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self.model = model.to(memory_format=torch.channels_last) if channels_last else model
         self.averaged = None if ema_decay is None else WeightAverage(model, decay=ema_decay)
+        if compile:
+            self.model.compile(fullgraph=True)
         self.optimization = optimization
         self.schedule = schedule
         self.validation = validation

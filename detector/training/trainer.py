@@ -22,9 +22,10 @@ class TrainingOptions:
     """How long, on what, and how carefully to train.
 
     `devices` are of this machine. `accumulate_batches` batches make one optimiser step. `gradient_clip_norm`
-    bounds the 2-norm of all gradients. `ema_decay` validates and keeps the moving average of the weights. The
-    last epoch is always validated. `early_stopping_patience` counts validations without a better AP.
-    `limit_*_batches` shorten each epoch (for trials). `resume` is a checkpoint to go on from.
+    bounds the 2-norm of all gradients. `compile` makes kernels of backbone, neck and dense head
+    (torch.compile). `ema_decay` validates and keeps the moving average of the weights. The last epoch is
+    always validated. `early_stopping_patience` counts validations without a better AP. `limit_*_batches`
+    shorten each epoch (for trials). `resume` is a checkpoint to go on from.
     """
 
     max_epochs: PositiveInt
@@ -35,6 +36,7 @@ class TrainingOptions:
     gradient_clip_norm: PositiveFloat | None = None
     ema_decay: Fraction | None = None
     channels_last: bool = True
+    compile: bool = False
     validate_every_n_epochs: PositiveInt = 1
     early_stopping_patience: PositiveInt | None = None
     log_every_n_steps: PositiveInt = 10
