@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -83,3 +84,27 @@ def test_reproduce_trains_the_recipe_and_compares(
     assert commands == [
         ["detector", "train", f"experiment={recipe}", "data.root=coco", f"output_dir={tmp_path}", "seed=1"]
     ]
+
+
+def test_gpu_check_runs_to_its_end_without_a_gpu(tmp_path: Path) -> None:
+    report = tmp_path / "report.md"
+    done = subprocess.run(
+        [
+            str(ROOT / "scripts/gpu_check.sh"),
+            "--device",
+            "cpu",
+            "--tiny",
+            "--repeats",
+            "1",
+            "--output",
+            report,
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = report.read_text()
+    assert "FAILED" not in text
+    assert text.count("passed") >= 10
+    assert text.count("| a step |") == 2

@@ -21,20 +21,29 @@ DEFORM_CONV_SHAPES = ((2, 128, 100, 136), (2, 256, 50, 68), (2, 512, 25, 34))
 Milliseconds = Mapping[str, float]
 
 
-def interleaved_medians(candidates: Mapping[str, Callable[[], object]], repeats: int) -> Milliseconds:
+def interleaved_medians(
+    candidates: Mapping[str, Callable[[], object]], repeats: int, *, device: str = "cpu"
+) -> Milliseconds:
     """Median time of each candidate in ms after a warm-up. They take turns: disturbances meet all of them."""
+    wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else _nothing
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for repeat in range(repeats + 1):
         for name, run in candidates.items():
+            wait()
             start = time.perf_counter()
             run()
+            wait()
             if repeat:
                 times[name].append(1000 * (time.perf_counter() - start))
     return {name: median(values) for name, values in times.items()}
 
 
+def _nothing() -> None:
+    pass
+
+
 def deform_conv_candidates(
-    shape: tuple[int, int, int, int], *, offset_std_px: float = 2.0
+    shape: tuple[int, int, int, int], *, offset_std_px: float = 2.0, device: str = "cpu"
 ) -> dict[str, Callable[[], object]]:
     """Forward and backward of a 3x3 convolution that keeps its channels: plain, deformable by each backend.
 
@@ -44,7 +53,7 @@ def deform_conv_candidates(
     random = torch.Generator().manual_seed(0)
 
     def leaf(*size: int) -> torch.Tensor:
-        return torch.randn(size, generator=random).requires_grad_()
+        return torch.randn(size, generator=random).to(device).requires_grad_()
 
     x, weight, bias, grad = leaf(*shape), leaf(c, c, 3, 3), leaf(c), leaf(*shape).detach()
     offset = (leaf(n, 18, h, w).detach() * offset_std_px).requires_grad_()

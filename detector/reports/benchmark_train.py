@@ -7,6 +7,7 @@ import csv
 import itertools
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -33,20 +34,30 @@ Depth = Literal[18, 50]
 
 
 def train_step_candidates(
-    model: Model, depth: Depth, batches: Sequence[Batch], *, num_classes: int
+    model: Model,
+    depth: Depth,
+    batches: Sequence[Batch],
+    *,
+    num_classes: int,
+    device: str = "cpu",
+    autocast: torch.dtype | None = None,
 ) -> dict[str, Callable[[], object]]:
     """Forward, losses, backward and an SGD step on the same batches: torchvision, ours, ours deformable.
 
-    fp32, trainable BatchNorm, no pretrained weights. All get images in memory: ours uint8 and padded as its
-    loader gives them, torchvision's each by itself, float in [0, 1], as its loader does.
+    Trainable BatchNorm, no pretrained weights; fp32, or mixed precision with `autocast`. All get images in
+    the device's memory: ours uint8 and padded as its loader gives them, torchvision's each by itself, float
+    in [0, 1], as its loader does.
     """
     torch.manual_seed(0)
-    theirs = _theirs(model, depth, batches, num_classes)
-    ours = {"ours": _ours(model, depth, (), num_classes)}
-    ours["ours, C3-C5 deformable"] = _ours(model, depth, (3, 4, 5), num_classes)
+    batches = [batch.to(device) for batch in batches]
+    theirs = _theirs(model, depth, batches, num_classes).to(device)
+    ours = {"ours": _ours(model, depth, (), num_classes).to(device)}
+    ours["ours, C3-C5 deformable"] = _ours(model, depth, (3, 4, 5), num_classes).to(device)
+    precision = partial(torch.autocast, torch.device(device).type, autocast, enabled=autocast is not None)
+    given = [_for_torchvision(batch) for batch in batches]
     return {
-        "torchvision": _step(theirs, theirs, [_for_torchvision(batch) for batch in batches]),
-        **{name: _step(one, one.loss, [(batch,) for batch in batches]) for name, one in ours.items()},
+        "torchvision": _step(theirs, theirs, given, precision),
+        **{name: _step(one, one.loss, [(b,) for b in batches], precision) for name, one in ours.items()},
     }
 
 
@@ -152,14 +163,19 @@ def _prediction(predict: Callable[[Any], object], inputs: Sequence[Any]) -> Call
 
 
 def _step(
-    model: nn.Module, losses: Callable[..., dict[str, Tensor]], inputs: Sequence[tuple[Any, ...]]
+    model: nn.Module,
+    losses: Callable[..., dict[str, Tensor]],
+    inputs: Sequence[tuple[Any, ...]],
+    precision: Callable[[], AbstractContextManager[object]],
 ) -> Callable[[], object]:
     optimizer = torch.optim.SGD(model.train().parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4)
     turns = itertools.cycle(inputs)
 
     def step() -> None:
         optimizer.zero_grad()
-        torch.stack(list(losses(*next(turns)).values())).sum().backward()
+        with precision():
+            total = torch.stack(list(losses(*next(turns)).values())).sum()
+        total.backward()
         optimizer.step()
 
     return step
