@@ -53,7 +53,10 @@ def _read_file(path: Path, option: str) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
         raise ValueError(f"{option}: cannot read {path}: {_why_unreadable(path, error)}") from error
-    for key in ("state_dict", "model"):  # how other projects wrap it
+    prefix = "module."
+    if isinstance(content, dict) and isinstance(content.get("detector"), dict):
+        prefix = content["detector"].get("weights", prefix)  # a checkpoint of ours: the weights evaluated
+    for key in ("state_dict", "model"):  # how ours and others wrap it
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     tensors = isinstance(content, dict) and {k: v for k, v in content.items() if isinstance(v, Tensor)}
@@ -62,7 +65,8 @@ def _read_file(path: Path, option: str) -> dict[str, Tensor]:
             f"{option}: {path} holds {type(content).__name__}, expected a dict of parameter "
             "names and tensors. Save it with torch.save(model.state_dict(), path)."
         )
-    return {k.removeprefix("module."): v for k, v in tensors.items()}
+    inside = {k: v for k, v in tensors.items() if k.startswith(prefix)} or tensors
+    return {k.removeprefix(prefix): v for k, v in inside.items()}
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:

@@ -63,7 +63,9 @@ def bccd(arguments: argparse.Namespace) -> str:
     candidates = train_step_candidates("fcos", 18, batches, num_classes=data.num_classes)
     times = benchmark.interleaved_medians(candidates, arguments.repeats)
     table = benchmark.markdown_comparison({"a step": times}, reference="torchvision")
-    return f"{finished_runs(arguments.runs)}\n\n{table}"
+    steps = len(data.train_dataloader())
+    epochs = ", ".join(f"{name} {steps * ms / 1000:.0f} s" for name, ms in times.items())
+    return f"{finished_runs(arguments.runs)}\n\n{table}\n\nThe {steps} steps of an epoch: {epochs}."
 
 
 def index(arguments: argparse.Namespace) -> str:

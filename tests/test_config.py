@@ -198,8 +198,13 @@ def test_interpolated_value_is_checked() -> None:
         "detector.config.build.instantiate",
         "detector.commands.train.run",
         "detector.training.checkpoint.torch.load",
-        "detector.training.environment.subprocess.run",
-        "detector.training.environment.os.system",
+        "detector.environment.subprocess.run",
+        "detector.files.write_text_atomically",
+        "detector.jobs.run_verb",
+        "detector.data.download.download",
+        "detector.reports.benchmark.replace_section",
+        "detector.training.checkpoint.load_checkpoint",
+        "detector.inference.Detector",
         "detector",
         "",
         3,
@@ -232,8 +237,8 @@ def test_misspelt_class_gets_its_neighbour() -> None:
 
 
 def test_misspelt_module_is_told() -> None:
-    _, problem = locate({"_target_": "detector.structure.FeatureSpec"})
-    assert problem == "_target_ = detector.structure.FeatureSpec: there is no module detector.structure"
+    _, problem = locate({"_target_": "detector.heads.fcoss.FCOSHead"})
+    assert problem == "_target_ = detector.heads.fcoss.FCOSHead: there is no module detector.heads.fcoss"
 
 
 def test_added_targets_count_only_inside() -> None:

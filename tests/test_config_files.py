@@ -69,6 +69,10 @@ MANDATORY = {
     "model/backbone/resnet": ["model.backbone.depth=18"],
     "model/head/faster_rcnn": ["model=faster_rcnn"],
     "recipe/warped_shapes_faster_rcnn_small": ["model=faster_rcnn_small"],
+    **{
+        f"experiment/faster_rcnn_x101_1x{kind}": ["model.backbone.weights=x101.pth"]
+        for kind in ("", "_dcn_v1", "_dcn_v2")
+    },
 }
 
 

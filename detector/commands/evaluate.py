@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig
 
-from detector.commands.record import require_writable, write_record
+from detector.commands.record import require_no_training_run, require_writable, write_record
 from detector.config import build, resolved
 from detector.evaluation import (
     CocoEvaluator,
@@ -68,10 +68,7 @@ def run(cfg: DictConfig) -> None:
     plain = resolved(cfg)
     _require_one_subject(plain)
     output_dir = Path(plain["output_dir"])
-    if (output_dir / "checkpoints").exists():
-        raise ValueError(
-            f"output_dir={output_dir} is a training run, whose metrics would be lost. Choose another."
-        )
+    require_no_training_run(output_dir)
     require_writable(output_dir)
     if plain["checkpoint"] is None:
         metrics, title = _evaluate_file(plain)

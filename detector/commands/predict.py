@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from detector.commands.parts import find_accelerator
-from detector.commands.record import require_writable, write_record
+from detector.commands.record import require_no_training_run, require_writable, write_record
 from detector.config import resolved
 from detector.data import ImageFileError
 from detector.evaluation import detections_to_results
@@ -58,8 +58,12 @@ def run(cfg: DictConfig) -> None:
         raise ValueError("Give checkpoint=<run>/checkpoints/best.ckpt and source=<picture, folder or glob>.")
     output_dir = Path(options.output_dir)
     require_writable(output_dir)
+    require_no_training_run(output_dir)
     device = find_accelerator(options.accelerator)
     files = find_pictures(options.source)
+    names = drawn_names(files)
+    if options.draw:
+        _require_originals_kept(files, [output_dir / "pictures" / name for name in names])
     detector = Detector.from_checkpoint(options.checkpoint, device=device)
     write_record(output_dir, config=resolved(cfg))
     skipped = 0
@@ -71,7 +75,7 @@ def run(cfg: DictConfig) -> None:
                 continue
             results.add(number, file, found)
             if options.draw:
-                target = output_dir / "pictures" / drawn_name(file, files)
+                target = output_dir / "pictures" / names[number - 1]
                 target.parent.mkdir(parents=True, exist_ok=True)
                 draw_detections(picture, found, class_names=detector.class_names).save(target, quality=92)
     if skipped == len(files):
@@ -103,11 +107,18 @@ def find_pictures(source: str) -> list[Path]:
     return files
 
 
-def drawn_name(file: Path, files: Sequence[Path]) -> Path:
-    """Where its drawing goes: as the file lies below the folder that all files share, so no two collide."""
-    parents = {os.path.abspath(p.parent) for p in files}
-    name = os.path.relpath(os.path.abspath(file), os.path.commonpath(parents))
-    return Path(name if name.lower().endswith((".jpg", ".jpeg")) else f"{name}.jpg")
+def drawn_names(files: Sequence[Path]) -> list[str]:
+    """Where the drawings go: as the files lie below the folder that all share, so that no two collide."""
+    paths = [os.path.abspath(file) for file in files]
+    shared = os.path.commonpath({os.path.dirname(path) for path in paths})
+    names = [os.path.relpath(path, shared) for path in paths]
+    return [name if name.lower().endswith((".jpg", ".jpeg")) else f"{name}.jpg" for name in names]
+
+
+def _require_originals_kept(files: Sequence[Path], drawings: Sequence[Path]) -> None:
+    lost = {file.resolve() for file in files} & {drawing.resolve() for drawing in drawings}
+    if lost:
+        raise ValueError(f"The drawing of {min(lost)} would replace it. Choose another output_dir.")
 
 
 def _detected(

@@ -22,6 +22,14 @@ def require_writable(output_dir: Path) -> None:
         raise ValueError(f"output_dir={output_dir}: {folder} {what}. Choose another output_dir.")
 
 
+def require_no_training_run(output_dir: Path) -> None:
+    """Raise ValueError where the files of a training run would be lost."""
+    if (output_dir / "checkpoints").exists():
+        raise ValueError(
+            f"output_dir={output_dir} is a training run, whose files would be lost. Choose another."
+        )
+
+
 def write_record(output_dir: Path, *, config: dict[str, Any], **facts: Any) -> None:
     """config.yaml, overrides.txt and environment.json, the last with `facts` about this run too."""
     texts = {

@@ -83,5 +83,5 @@ def _state_depends_on(key: str, values: set[Any]) -> bool:
     return (
         key.startswith("optimizer.")
         or key in steps
-        or (key.startswith("model.") and key != "model.backbone.weights")
+        or (key.startswith("model.") and key not in ("model.weights", "model.backbone.weights"))
     )

@@ -16,8 +16,19 @@ from typing import Any
 
 from detector.config.errors import did_you_mean
 
-_OURS = "detector."
-_NOT_OURS = ("detector.cli", "detector.commands", "detector.config")
+# Our parts: their classes, and one function.
+_OURS = (
+    "detector.backbones.",
+    "detector.data.",
+    "detector.evaluation.",
+    "detector.heads.",
+    "detector.layers.",
+    "detector.models.",
+    "detector.necks.",
+    "detector.structures.",
+    "detector.training.",
+)
+_OUR_FUNCTIONS = ("detector.models.assemble",)
 # Prefixes of other packages from which classes, and only classes, may be named.
 _CLASSES = (
     "albumentations.",
@@ -55,8 +66,9 @@ def locate(node: dict[str, Any]) -> tuple[Any, str | None]:
         return None, f"_target_ = {name!r}: expected the dotted name of a class or function"
     if not _listed(name):
         return None, (
-            f"_target_ = {name}: not allowed. A configuration may name {_OURS}* and classes of "
-            f"{', '.join(prefix + '*' for prefix in _CLASSES)}; allow more with '+allow_targets=[{name}]'"
+            f"_target_ = {name}: not allowed. A configuration may name classes of "
+            f"{', '.join(prefix + '*' for prefix in (*_OURS, *_CLASSES))}; allow more with "
+            f"'+allow_targets=[{name}]'"
         )
     target, problem = _import(name)
     if problem:
@@ -67,8 +79,7 @@ def locate(node: dict[str, Any]) -> tuple[Any, str | None]:
 
 
 def _listed(name: str) -> bool:
-    ours = name.startswith(_OURS) and not name.startswith(_NOT_OURS)
-    return ours or name.startswith(_CLASSES) or _added_by_user(name)
+    return name.startswith((*_OURS, *_CLASSES)) or _added_by_user(name)
 
 
 def _added_by_user(name: str) -> bool:
@@ -80,7 +91,7 @@ def _defined_where_allowed(name: str, target: Any) -> bool:
         return callable(target)
     module = getattr(target, "__module__", None) or ""
     if name.startswith(_OURS):
-        return (inspect.isclass(target) or inspect.isfunction(target)) and _listed(module + ".")
+        return (inspect.isclass(target) or name in _OUR_FUNCTIONS) and f"{module}.".startswith(_OURS)
     return inspect.isclass(target) and module.split(".")[0] == name.split(".")[0]
 
 

@@ -31,7 +31,7 @@ def match_boxes(
     """Index of the box that each anchor learns; BACKGROUND below `background_iou`, IGNORED between the two.
 
     An anchor learns the box it overlaps most. `keep_best`: so do, whatever their IoU, the anchors that no
-    other one beats in overlapping some box (Ren et al. 2015, section 3.1.2): every box is learned.
+    other one beats in overlapping some box (Ren et al. 2015, section 3.1.2), so that small boxes are learned.
     """
     if targets.boxes.shape[1] == 0:
         return torch.full(anchors.shape[:2], BACKGROUND, device=anchors.device)

@@ -22,6 +22,9 @@ _PUBLISHED = {
     )
     for entry in entries
 }
+# Their batch norms divide by sqrt(variance), ours by sqrt(variance + epsilon): the variance makes up for it.
+_TRAINED_WITHOUT_EPSILON = ("fasterrcnn_resnet50_fpn.COCO_V1",)
+_EPSILON = 1e-5
 # COCO's 80 classes have ids up to 90. torchvision's models have a class for every id from 0 on.
 _COCO_IDS = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
 _FCOS_CLASSES = "head.classification_head.cls_logits."
@@ -41,6 +44,8 @@ def load_detector_weights(model: nn.Module, weights: str) -> None:
         ValueError: the file cannot be read, or is of another model.
     """
     state = to_our_names(read_weights(weights, option="model.weights", published=_PUBLISHED))
+    if weights in _TRAINED_WITHOUT_EPSILON:
+        state = {k: v - _EPSILON if k.endswith("running_var") else v for k, v in state.items()}
     own = model.state_dict()
     state = {name: _of_80_coco_classes(name, value, own.get(name)) for name, value in state.items()}
     misfits = [name for name, value in state.items() if name in own and own[name].shape != value.shape]

@@ -166,7 +166,10 @@ def _transform_products(products: Tensor, shape: torch.Size, bias: Tensor | None
     _combine(_OUTPUT, by_place.unbind(), out=by_row.unbind())
     # A tensor of its own, not a view: autograd lets nobody change one of several views in place.
     y = torch.empty(
-        (n, o, _STEP * rows, _STEP * columns), dtype=products.dtype, memory_format=torch.channels_last
+        (n, o, _STEP * rows, _STEP * columns),
+        dtype=products.dtype,
+        device=products.device,
+        memory_format=torch.channels_last,
     )
     joined = y.permute(0, 2, 3, 1).view(n, rows, _STEP, columns, _STEP, o)
     for column, part in zip(joined.unbind(4), by_row, strict=True):

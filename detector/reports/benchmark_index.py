@@ -9,7 +9,7 @@ from pathlib import Path
 from detector.data import DetectionDataModule, ImageSize
 from detector.reports.benchmark import markdown_row
 
-_SETTLED = 50  # batches until every worker has loaded what it needs
+_SETTLED = 100  # batches until every worker has loaded what it needs, and between two looks
 
 
 def index_table(root: Path, *, num_workers: int = 4) -> str:

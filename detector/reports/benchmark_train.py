@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any, Literal
 
 import torch
@@ -22,9 +21,10 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from detector.backbones import ResNet
-from detector.heads import FasterRCNNHead, FCOSHead, RoIHead
+from detector.heads import RPN, Anchors, FasterRCNNHead, FCOSHead, RoIHead
 from detector.layers import DeformableStages
 from detector.models import Detector, assemble
+from detector.models.foreign import to_torchvision
 from detector.necks import FPN
 from detector.reports.benchmark import markdown_row
 from detector.structures import Batch, Targets
@@ -50,9 +50,7 @@ def train_step_candidates(
     """
     torch.manual_seed(0)
     batches = [batch.to(device) for batch in batches]
-    theirs = _theirs(model, depth, batches, num_classes).to(device)
-    ours = {"ours": _ours(model, depth, (), num_classes).to(device)}
-    ours["ours, C3-C5 deformable"] = _ours(model, depth, (3, 4, 5), num_classes).to(device)
+    theirs, ours = _same_models(model, depth, batches, num_classes, device)
     precision = partial(torch.autocast, torch.device(device).type, autocast, enabled=autocast is not None)
     given = [_for_torchvision(batch) for batch in batches]
     return {
@@ -66,10 +64,9 @@ def inference_candidates(
 ) -> dict[str, Callable[[], object]]:
     """Detections of the same batches with equal limits: torchvision, ours, ours deformable."""
     torch.manual_seed(0)
-    theirs = _theirs(model, depth, batches, num_classes).eval()
-    candidates = {"torchvision": _prediction(theirs, [_for_torchvision(batch)[0] for batch in batches])}
-    ours = {"ours": _ours(model, depth, (), num_classes)}
-    ours["ours, C3-C5 deformable"] = _ours(model, depth, (3, 4, 5), num_classes)
+    theirs, ours = _same_models(model, depth, batches, num_classes, "cpu")
+    given = [_for_torchvision(batch)[0] for batch in batches]
+    candidates = {"torchvision": _prediction(theirs.eval(), given)}
     candidates.update({name: _prediction(one.eval().predict, batches) for name, one in ours.items()})
     return candidates
 
@@ -94,20 +91,33 @@ def random_batch(*, num_classes: int, size_px: int = 256, batch_size: int = 4, c
 
 
 def finished_runs(folders: Sequence[Path]) -> str:
-    """A table of what `detector train` left in these folders: the COCO numbers and the time of an epoch."""
+    """A table of the COCO numbers that `detector train` left in these folders."""
     columns = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
-    lines = [markdown_row(["deformable stages", "epochs", *columns, "s an epoch"])]
-    lines.append(markdown_row(["---", *["---:"] * (len(columns) + 2)]))
+    lines = [markdown_row(["deformable stages", "epochs", *columns])]
+    lines.append(markdown_row(["---", *["---:"] * (len(columns) + 1)]))
     for folder in folders:
         config = yaml.safe_load((folder / "config.yaml").read_text())
         metrics = json.loads((folder / "metrics.json").read_text())
         with (folder / "metrics.csv").open(newline="") as file:
-            seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
+            epochs = sum(1 for _ in csv.DictReader(file))
         stages = config["model"]["backbone"]["deform"]["stages"]
         label = ", ".join(f"C{stage}" for stage in stages) or "none"
         numbers = [f"{metrics[name]:.3f}" for name in columns]
-        lines.append(markdown_row([label, str(len(seconds)), *numbers, f"{median(seconds):.0f}"]))
+        lines.append(markdown_row([label, str(epochs), *numbers]))
     return "\n".join(lines)
+
+
+def _same_models(
+    model: Model, depth: Depth, batches: Sequence[Batch], num_classes: int, device: str
+) -> tuple[nn.Module, dict[str, Detector]]:
+    """torchvision's and ours, with the same weights: they find the same, and so have the same to do."""
+    plain = _ours(model, depth, (), num_classes)
+    deformable = _ours(model, depth, (3, 4, 5), num_classes)
+    deformable.load_state_dict(plain.state_dict(), strict=False)
+    theirs = _theirs(model, depth, batches, num_classes)
+    theirs.load_state_dict(to_torchvision(plain.state_dict()))
+    ours = {"ours": plain, "ours, C3-C5 deformable": deformable}
+    return theirs.to(device), {name: one.to(device) for name, one in ours.items()}
 
 
 def _ours(model: Model, depth: Depth, stages: tuple[Literal[3, 4, 5], ...], num_classes: int) -> Detector:
@@ -121,7 +131,9 @@ def _ours(model: Model, depth: Depth, stages: tuple[Literal[3, 4, 5], ...], num_
             out_stages=(3, 4, 5) if is_fcos else (2, 3, 4, 5),
         ),
         neck=FPN if is_fcos else partial(FPN, extra_levels="maxpool"),
-        head=partial(FCOSHead, score_threshold=0.2) if is_fcos else partial(FasterRCNNHead, roi=roi),
+        head=partial(FCOSHead, score_threshold=0.2)
+        if is_fcos
+        else partial(FasterRCNNHead, rpn=partial(RPN, anchors=Anchors(grid="torchvision")), roi=roi),
         num_classes=num_classes,
     )
     return ours.to(memory_format=torch.channels_last)

@@ -11,7 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from detector.structures import Detections
 
-_SMALLEST_SIDE_PX = 480  # smaller pictures are enlarged: a label needs some pixels
+# A label needs some pixels: pictures with a smaller side are enlarged, unless the other gets too large.
+_SMALLEST_SIDE_PX, _ENLARGED_SIDE_PX = 480, 4096
+_LARGEST_SIDE_PX = 32_768  # of a drawing: JPEG ends at 65,500
 _GOLDEN_RATIO = 0.618034
 
 Colour = tuple[int, int, int]
@@ -20,8 +22,9 @@ Colour = tuple[int, int, int]
 def draw_detections(image: np.ndarray, found: Detections, *, class_names: Sequence[str]) -> Image.Image:
     """The picture (uint8 RGB, height x width x 3) with each box, its class and its score; best on top."""
     picture = Image.fromarray(image)
-    factor = max(1, -(-_SMALLEST_SIDE_PX // min(picture.size)))
-    picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.BICUBIC)
+    factor = _scale(*picture.size)
+    size = [max(1, round(side * factor)) for side in picture.size]
+    picture = picture.resize((size[0], size[1]), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
     line = max(2, round(min(picture.size) / 250))
     font = _font(max(13, round(min(picture.size) / 36)))
@@ -33,6 +36,13 @@ def draw_detections(image: np.ndarray, found: Detections, *, class_names: Sequen
         draw.rectangle(_drawable(box), outline=colour, width=line)
         _label(draw, box, f"{class_names[label]} {score:.2f}", colour=colour, font=font)
     return picture
+
+
+def _scale(width: int, height: int) -> float:
+    shorter, longer = sorted((width, height))
+    if longer > _LARGEST_SIDE_PX:
+        return _LARGEST_SIDE_PX / longer
+    return float(max(1, min(-(-_SMALLEST_SIDE_PX // shorter), _ENLARGED_SIDE_PX // longer)))
 
 
 def class_colour(label: int) -> Colour:

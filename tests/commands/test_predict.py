@@ -9,10 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from detector import Detector
 from detector.cli import main
-from detector.commands.predict import drawn_name, find_pictures
+from detector.commands.predict import drawn_names, find_pictures
 from detector.evaluation import CocoEvaluator
 from tests.training.tiny import run_training, write_dataset
 
@@ -81,13 +82,15 @@ def test_folder_of_pictures(
 def test_python_gives_the_same_whatever_the_batch(checkpoint: Path, pictures: Path) -> None:
     model = Detector.from_checkpoint(checkpoint)
     assert model.class_names == ("disc", "square")
-    files = find_pictures(str(pictures / "sub"))
-    together = model.predict_batch(
-        [cv2.imread(str(f))[..., ::-1].copy() for f in files[:1]], score_threshold=0.001
-    )
-    alone = model.predict(files[0], score_threshold=0.001)
-    assert alone.boxes.tolist() == together[0].boxes.tolist()
-    assert len(model.predict(files[0], score_threshold=1.0)) == 0
+    file = pictures / "sub/b.jpg"
+    picture = cv2.imread(str(file))[..., ::-1].copy()
+    # Of equal sizes: pictures of other sizes would be padded.
+    together = model.predict_batch([picture[::-1].copy(), picture], score_threshold=0.001)
+    alone = model.predict(file, score_threshold=0.001)
+    torch.testing.assert_close(alone.boxes, together[1].boxes, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(alone.scores, together[1].scores, rtol=1e-3, atol=1e-4)
+    assert not torch.equal(together[0].scores, together[1].scores)
+    assert len(model.predict(file, score_threshold=1.0)) == 0
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (0, 4, 3)])
@@ -107,7 +110,19 @@ def test_sources(pictures: Path, tmp_path: Path) -> None:
 
 def test_drawings_of_equal_names_do_not_collide(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("a/1.jpg", "b/1.jpg", "b/1.png")]
-    assert {str(drawn_name(f, files)) for f in files} == {"a/1.jpg", "b/1.jpg", "b/1.png.jpg"}
+    assert drawn_names(files) == ["a/1.jpg", "b/1.jpg", "b/1.png.jpg"]
+
+
+def test_no_file_of_the_user_is_lost(
+    checkpoint: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (pictures / "sub/b.jpg").read_bytes()
+    words = (f"checkpoint={checkpoint}", f"source={pictures}", f"output_dir={pictures.parent}")
+    assert detector(*words) == 2
+    assert "would replace it" in capsys.readouterr().err
+    assert (pictures / "sub/b.jpg").read_bytes() == before
+    assert detector(*words[:2], f"output_dir={checkpoint.parents[1]}") == 2
+    assert "is a training run" in capsys.readouterr().err
 
 
 def test_nothing_but_bad_files_is_an_error(

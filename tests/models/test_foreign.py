@@ -14,7 +14,7 @@ from torchvision.models import detection
 from detector.backbones import ResNet
 from detector.heads import RPN, Anchors, FasterRCNNHead, FCOSHead, RoIHead
 from detector.layers import DeformableStages
-from detector.models import Detector, assemble
+from detector.models import Detector, assemble, pretrained
 from detector.models.foreign import (
     from_detectron2,
     from_mmdetection,
@@ -119,6 +119,35 @@ def test_80_classes_take_the_rows_of_their_ids(torchvision_file: Path) -> None:
     assert torch.equal(got[12], expected[13])  # stop sign: 12 is no class
     got, expected = found[f"head.roi_heads.{boxes}"], theirs[f"roi_heads.{boxes}"]
     assert torch.equal(got[4 * 80 :], expected[4 * 90 :])
+
+
+def test_published_weights_without_epsilon_give_torchvisions_features(
+    torchvision_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = detection.fasterrcnn_resnet50_fpn(weights_backbone=None, num_classes=91)
+    state = torch.load(torchvision_file, weights_only=True)
+    state["backbone.body.bn1.running_var"].fill_(1e-4)  # where an epsilon of 1e-5 matters
+    theirs.load_state_dict(state)
+    detection._utils.overwrite_eps(theirs, 0.0)
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eps = 0.0
+    monkeypatch.setattr(pretrained, "read_weights", lambda *given, **options: state)
+    ours = faster_rcnn(80, weights="fasterrcnn_resnet50_fpn.COCO_V1").eval()
+    x = torch.randn(1, 3, 64, 64)
+    expected = list(theirs.eval().backbone.body(x).values())
+    for a, b in zip(ours.backbone(x), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * float(b.detach().abs().max()))
+
+
+def test_checkpoint_of_ours_starts_another_run(tmp_path: Path) -> None:
+    """The weights that were evaluated: of the average, where there is one."""
+    state = faster_rcnn().state_dict()
+    content = {f"averaged.model.{k}": v + 1 if v.is_floating_point() else v for k, v in state.items()}
+    content |= {f"model.{k}": v for k, v in state.items()}
+    torch.save({"state_dict": content, "detector": {"weights": "averaged.model."}}, tmp_path / "best.ckpt")
+    found = faster_rcnn(weights=str(tmp_path / "best.ckpt")).state_dict()
+    assert torch.equal(found["backbone.conv1.weight"], state["backbone.conv1.weight"] + 1)
 
 
 def test_new_classes_and_offsets_start_anew_and_are_reported(

@@ -43,6 +43,11 @@ def test_label_stays_in_the_picture(box: list[float]) -> None:
     assert coloured.sum() > 1000
 
 
+@pytest.mark.parametrize(("size", "expected"), [((16, 2400), (16, 2400)), ((2, 40_000), (2, 32_768))])
+def test_narrow_pictures_stay_in_bounds(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert drawn(size, [[0.0, 0, 10, 2]], ["a"]).shape == (*expected, 3)
+
+
 def test_nothing_found_leaves_the_picture() -> None:
     assert (drawn((480, 640), [], []) == GREY).all()
 
