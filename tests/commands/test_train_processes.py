@@ -22,12 +22,16 @@ pytestmark = pytest.mark.slow
 # Python imports a module of this name at its start, in the workers of a loader too.
 SITECUSTOMIZE = """
 import os, socket
-def refuse(self_or_host, *args, **kwargs):
-    if getattr(self_or_host, "family", None) != socket.AF_UNIX:
-        with open(os.environ["NETWORK_LOG"], "a") as log:
-            log.write(f"{self_or_host} {args}\\n")
-        raise OSError("no network")
-socket.socket.connect = socket.socket.connect_ex = socket.socket.sendto = refuse
+def refuse(target, *args, **kwargs):
+    with open(os.environ["NETWORK_LOG"], "a") as log:
+        log.write(f"{target} {args}\\n")
+    raise OSError("no network")
+def guarded(method):
+    def call(self, *args):  # processes of a machine talk through sockets of the family AF_UNIX
+        return method(self, *args) if self.family == socket.AF_UNIX else refuse(self, *args)
+    return call
+for name in ("connect", "connect_ex", "sendto"):
+    setattr(socket.socket, name, guarded(getattr(socket.socket, name)))
 socket.getaddrinfo = socket.gethostbyname = refuse
 """
 
