@@ -3,6 +3,7 @@ here."""
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from detector.training.averaging import WeightAverage
 from detector.training.checkpoint import ModelRecord, describe_checkpoint
 from detector.training.optimization import Optimization
 from detector.training.schedules import Schedule
+
+_log = logging.getLogger(__name__)
 
 
 class NonFiniteLossError(RunError):
@@ -150,7 +153,7 @@ class DetectionModule(LightningModule):
         total = torch.stack([*losses.values()]).sum()
         if not math.isfinite(total.item()):
             ids = [self.train_image_id(index) for index in batch.indices.tolist()]
-            raise self._non_finite("Training", losses, ids)
+            raise self._non_finite("Training stopped", losses, ids)
         self._log_losses("train", total, losses, batch)
         lr = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         self.log("train/lr", lr, batch_size=len(batch.indices))
@@ -165,7 +168,7 @@ class DetectionModule(LightningModule):
     def _non_finite(self, where: str, losses: dict[str, Tensor], ids: list[Any]) -> NonFiniteLossError:
         terms = [f"{name} is {value.item()}" for name, value in losses.items() if not value.isfinite()]
         return NonFiniteLossError(
-            f"{where} stopped at epoch {self.current_epoch + 1}, step {self.global_step + 1}: "
+            f"{where} at epoch {self.current_epoch + 1}, step {self.global_step + 1}: "
             f"{', '.join(terms) or 'the sum of the losses is not finite'}, for the images with the ids {ids}."
             " Most often the learning rate is too high: lower optimizer.lr, lengthen "
             "schedule.warmup_steps or set training.gradient_clip_norm=10. If the same images come up again, "
@@ -183,7 +186,8 @@ class DetectionModule(LightningModule):
         total = torch.stack([*losses.values()]).sum()
         if not math.isfinite(total.item()):
             ids = [self.validation.image_id(index) for index in batch.indices.tolist()]
-            raise self._non_finite("Validation", losses, ids)
+            # The next training step stops the run if it is the weights; young batch norms may recover.
+            _log.warning("%s", self._non_finite("A loss of the validation is not finite", losses, ids))
         self._log_losses("val", total, losses, batch)
         self.validation.collector.add(batch, detections)
 
