@@ -123,29 +123,11 @@ class ResNet(nn.Module):
         weights: str | None = None,
     ) -> None:
         super().__init__()
-        if depth not in _DEPTHS:
-            raise ValueError(f"depth: expected one of {sorted(_DEPTHS)}, got {depth}")
-        if not out_stages or list(out_stages) != sorted(set(out_stages) & {2, 3, 4, 5}):
-            raise ValueError(f"out_stages: expected ascending stages out of 2..5, got {list(out_stages)}")
-        if deform is not None and any(stage > max(out_stages) for stage in deform.stages):
-            raise ValueError(
-                f"deform.stages: {list(deform.stages)} goes beyond the last of out_stages "
-                f"{list(out_stages)}; stages above it are not built. Leave them out, or add them to "
-                "model.backbone.out_stages."
-            )
+        _check_stages(depth, out_stages, deform)
         block, counts = _DEPTHS[depth]
-        bottleneck: dict[str, Any] = {}
-        if block is Bottleneck:
-            bottleneck = {
-                "groups": groups,
-                "width_per_group": width_per_group,
-                "stride_in_1x1": stride_in_1x1,
-            }
-        elif (groups, width_per_group, stride_in_1x1) != (1, 64, False):
-            raise ValueError(
-                f"groups={groups}, width_per_group={width_per_group}, stride_in_1x1={stride_in_1x1}: "
-                f"ResNet-{depth} has no bottlenecks for them. Choose depth 50 or 101."
-            )
+        options = _block_options(
+            depth, groups=groups, width_per_group=width_per_group, stride_in_1x1=stride_in_1x1
+        )
         make_norm = norm_layer(norm)
         self.out_stages = tuple(out_stages)
         self.frozen_stages = frozen_stages
@@ -161,7 +143,7 @@ class ResNet(nn.Module):
                 conv3x3 = nn.Conv2d if deform is None else deform.conv3x3(stage, i, count)
                 stride = 2 if i == 0 and stage > 2 else 1
                 blocks.append(
-                    block(channels, width, stride=stride, norm=make_norm, conv3x3=conv3x3, **bottleneck)
+                    block(channels, width, stride=stride, norm=make_norm, conv3x3=conv3x3, **options)
                 )
                 channels = width * block.expansion
             setattr(self, f"layer{stage - 1}", nn.Sequential(*blocks))
@@ -205,3 +187,28 @@ class ResNet(nn.Module):
         for part in self._frozen_parts():
             for parameter in part.parameters():
                 parameter.requires_grad_(False)
+
+
+def _check_stages(depth: int, out_stages: tuple[Stage, ...], deform: DeformableStages | None) -> None:
+    if depth not in _DEPTHS:
+        raise ValueError(f"depth: expected one of {sorted(_DEPTHS)}, got {depth}")
+    if not out_stages or list(out_stages) != sorted(set(out_stages) & {2, 3, 4, 5}):
+        raise ValueError(f"out_stages: expected ascending stages out of 2..5, got {list(out_stages)}")
+    if deform is not None and any(stage > max(out_stages) for stage in deform.stages):
+        raise ValueError(
+            f"deform.stages: {list(deform.stages)} goes beyond the last of out_stages "
+            f"{list(out_stages)}; stages above it are not built. Leave them out, or add them to "
+            "model.backbone.out_stages."
+        )
+
+
+def _block_options(depth: int, *, groups: int, width_per_group: int, stride_in_1x1: bool) -> dict[str, Any]:
+    """What only a bottleneck takes; ValueError where a depth without bottlenecks is asked for it."""
+    if _DEPTHS[depth][0] is Bottleneck:
+        return {"groups": groups, "width_per_group": width_per_group, "stride_in_1x1": stride_in_1x1}
+    if (groups, width_per_group, stride_in_1x1) != (1, 64, False):
+        raise ValueError(
+            f"groups={groups}, width_per_group={width_per_group}, stride_in_1x1={stride_in_1x1}: "
+            f"ResNet-{depth} has no bottlenecks for them. Choose depth 50 or 101."
+        )
+    return {}

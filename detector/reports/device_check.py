@@ -112,8 +112,8 @@ def _nms_error(device: str) -> float:
     kept = []
     for to in (device, "cpu"):
         labels = torch.arange(500, device=to) % 5
-        given = {"scores": scores.to(to), "labels": labels, "iou_threshold": 0.5, "limit": 500}
-        kept.append(set(class_nms(boxes.to(to), **given).tolist()))  # type: ignore[arg-type]
+        keep = class_nms(boxes.to(to), scores=scores.to(to), labels=labels, iou_threshold=0.5, limit=500)
+        kept.append(set(keep.tolist()))
     return len(kept[0] ^ kept[1]) / len(kept[1])
 
 

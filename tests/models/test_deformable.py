@@ -7,7 +7,7 @@ import torch
 
 from detector.backbones import ResNet
 from detector.heads import FCOSHead
-from detector.layers import DeformableStages
+from detector.layers import DeformableStages, Modulation
 from detector.models import Detector, assemble
 from detector.necks import FPN
 from tests.samples import make_batch
@@ -21,9 +21,9 @@ def build(deform: DeformableStages) -> Detector:
 
 
 @pytest.mark.parametrize("modulation", ["none", "doubled_sigmoid"])
-def test_losses_and_gradients_start_as_those_of_the_plain_detector(modulation: str) -> None:
+def test_losses_and_gradients_start_as_those_of_the_plain_detector(modulation: Modulation) -> None:
     plain = build(DeformableStages())
-    deformable = build(DeformableStages(stages=(3, 4, 5), modulation=modulation))  # type: ignore[arg-type]
+    deformable = build(DeformableStages(stages=(3, 4, 5), modulation=modulation))
     for model in (plain, deformable):
         torch.stack([*model.loss(BATCH).values()]).sum().backward()
     expected, found = plain.loss(BATCH), deformable.loss(BATCH)
