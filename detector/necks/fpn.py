@@ -97,8 +97,17 @@ class _P6P7(nn.Module):
         _initialise(self)
 
     def forward(self, coarsest: Tensor) -> list[Tensor]:
-        p6 = self.p6(coarsest)
-        return [p6, self.p7(F.relu(p6))]
+        p6 = _halved(self.p6, coarsest)
+        return [p6, _halved(self.p7, F.relu(p6))]
+
+
+def _halved(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """`conv(x)`, padded beforehand.
+
+    In bfloat16 on a CPU, oneDNN does not write the gradient of taps that touch its own padding alone, as on a
+    map of one cell: it is what the memory held.
+    """
+    return F.conv2d(F.pad(x, (1, 1, 1, 1)), conv.weight, conv.bias, stride=2)
 
 
 _EXTRA: dict[str, type[_NoExtra] | type[_MaxPool] | type[_P6P7]] = {

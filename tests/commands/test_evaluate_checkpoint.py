@@ -11,7 +11,8 @@ import torch
 from detector.cli import main
 from detector.commands.inference import data_config
 
-TRAINING = (  # averaged weights and channels-last: each changes the numbers where it is forgotten
+TRAINING = (  # averaged weights, bf16 and channels-last: each changes the numbers where it is forgotten
+    "training.precision=bf16-mixed",
     "training.max_epochs=2",
     "training.ema_decay=0.5",
     "training.channels_last=true",

@@ -33,3 +33,21 @@ def test_levels_are_named_by_their_stride() -> None:
     assert [(f.name, f.stride_px) for f in neck.out_features] == [
         ("p3", 8), ("p4", 16), ("p5", 32), ("p6", 64), ("p7", 128),
     ]  # fmt: skip
+
+
+def test_bfloat16_gradients_of_maps_of_one_cell_are_those_of_float32() -> None:
+    """oneDNN would leave some unwritten: memory is filled with NaN before, to see it."""
+    torch.manual_seed(0)
+    neck = FPN([FeatureSpec("c5", 32, 32)], out_channels=32).to(memory_format=torch.channels_last)
+    x = torch.randn(4, 32, 2, 2).contiguous(memory_format=torch.channels_last)
+    gradients = []
+    for enabled in (False, *[True] * 10):
+        junk = [torch.full((n,), torch.nan) for n in (64, 256, 1000, 10_000) * 20]
+        del junk
+        neck.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            total = torch.stack([level.float().square().sum() for level in neck([x])]).sum()
+        total.backward()
+        gradients.append(neck.extra_blocks.p7.weight.grad.clone())
+    for found in gradients[1:]:
+        torch.testing.assert_close(found, gradients[0], rtol=0.1, atol=0.05 * float(gradients[0].abs().max()))
