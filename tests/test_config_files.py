@@ -145,20 +145,30 @@ def test_every_value_is_checked(verb: str) -> None:
         assert raised.value.problems[0].startswith(".".join(path)), path
 
 
+def commented_options(file: Path) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The keys from the file's top to each option, and the comment beside it."""
+    above: list[tuple[int, str]] = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        value, _, comment = line.partition("#")
+        if ":" in value:
+            indent = len(value) - len(value.lstrip())
+            above = [(i, key) for i, key in above if i < indent]
+            above.append((indent, value.partition(":")[0].strip()))
+            yield tuple(key for _, key in above), comment
+
+
 def test_documented_choices_are_real() -> None:
     """A comment `# a | b | c` beside an option lists values that the check accepts."""
     for file in GROUP_FILES:
         verb, overrides = group_overrides(file)
-        for line in file.read_text(encoding="utf-8").splitlines():
-            value, _, comment = line.partition("#")
+        for keys, comment in commented_options(file):
             words = comment.split("|")
-            if len(words) < 2 or ":" not in value:
+            if len(words) < 2:
                 continue
-            key = value.partition(":")[0].strip()
             base = plain(verb, *overrides)
-            paths = [p for p in leaves(base) if p[-1] == key]
             node = file.relative_to(config_dir()).parent.parts
-            (path,) = [p for p in paths if p[: len(node)] == node and len(p) == len(node) + 1] or paths[:1]
+            same_end = [p for p in leaves(base) if p[-len(keys) :] == keys]
+            path = (*node, *keys) if (*node, *keys) in same_end else same_end[0]
             for word in words:
                 choice = word.strip().split(",")[0].split(" ")[0]
                 if not choice.replace("-", "").replace("_", "").isalnum() or choice == "a":

@@ -19,9 +19,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from detector.heads.grid import Grid
 from detector.heads.head import Head
 from detector.heads.points import Points, assign_points, make_points
-from detector.layers import Conv3x3, DeformConv2d, norm_layer
+from detector.layers import Conv3x3, DeformConv2d, Modulation, norm_layer
 from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxes
 from detector.ops.losses import focal_loss_sum, giou_loss
 from detector.ops.nms import batch_class_nms
@@ -55,10 +56,10 @@ class FCOSHead(Head[FCOSOutputs]):
 
     `center_sampling_radius` is in strides, 0 trains every point inside a box. `point_offset` is the place of
     a point in its cell: 0 the corner, on which a ResNet's receptive fields are centred (torchvision), 0.5 the
-    middle (the paper). `centerness_weighted_boxes` weights each positive's GIoU by its centerness target (the
-    paper) instead of equally (torchvision).
+    middle (the paper). `grid`: how far cells lie apart, see `cell_steps`. `centerness_weighted_boxes` weights
+    each positive's GIoU by its centerness target (the paper) instead of equally (torchvision).
     `level_scales` learns a factor for the distances of each level (the paper); torchvision has none. The last
-    `deformable_convs` of each tower are deformable (v2).
+    `deformable_convs` of each tower are deformable, with `modulation`.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class FCOSHead(Head[FCOSOutputs]):
         norm: Literal["group", "none"] = "group",
         center_sampling_radius: NonNegativeFloat = 1.5,
         point_offset: Fraction = 0.0,
+        grid: Grid = "stride",
         centerness_weighted_boxes: bool = False,
         score_threshold: Fraction = 0.001,
         candidates_per_level: PositiveInt = 1000,
@@ -77,6 +79,7 @@ class FCOSHead(Head[FCOSOutputs]):
         detections_per_image: PositiveInt = 100,
         level_scales: bool = False,
         deformable_convs: NonNegativeInt = 0,
+        modulation: Modulation = "doubled_sigmoid",
     ) -> None:
         super().__init__()
         if num_classes < 1:
@@ -86,7 +89,7 @@ class FCOSHead(Head[FCOSOutputs]):
         self.num_classes = num_classes
         self.strides_px = [f.stride_px for f in features]
         self.center_sampling_radius = center_sampling_radius
-        self.point_offset = point_offset
+        self.point_offset, self.grid = point_offset, grid
         self.centerness_weighted_boxes = centerness_weighted_boxes
         self.score_threshold = score_threshold
         self.candidates_per_level = candidates_per_level
@@ -96,7 +99,7 @@ class FCOSHead(Head[FCOSOutputs]):
             raise ValueError(
                 f"deformable_convs: expected at most num_convs={num_convs}, got {deformable_convs}"
             )
-        tower = partial(_tower, channels, num_convs, norm, deformable_convs)
+        tower = partial(_tower, channels, num_convs, norm, deformable_convs, modulation)
         self.classification_head = _ClassificationTower(tower(), channels, num_classes)
         self.regression_head = _RegressionTower(
             tower(), channels, num_scales=len(features) if level_scales else 0
@@ -114,10 +117,13 @@ class FCOSHead(Head[FCOSOutputs]):
             logits=torch.cat(logits, dim=1).float(),  # losses and decoding stay in fp32 under autocast
             distances=box_outputs[..., :4].relu(),
             centerness=box_outputs[..., 4],
-            points=make_points(shapes, self.strides_px, offset=self.point_offset, device=features[0].device),
+            points=self._points(shapes, features[0].device),
             points_per_level=[rows * columns for rows, columns in shapes],
             image_sizes=image_sizes,
         )
+
+    def _points(self, shapes: Sequence[tuple[int, int]], device: torch.device) -> Points:
+        return make_points(shapes, self.strides_px, offset=self.point_offset, grid=self.grid, device=device)
 
     def loss(self, outputs: FCOSOutputs, targets: Targets) -> dict[str, Float[Tensor, ""]]:
         points = outputs.points
@@ -197,14 +203,16 @@ def _flatten(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P C"]:
     return x.flatten(2).transpose(1, 2)
 
 
-def _tower(channels: int, num_convs: int, norm: str, deformable_convs: int) -> nn.Sequential:
+def _tower(
+    channels: int, num_convs: int, norm: str, deformable_convs: int, modulation: Modulation
+) -> nn.Sequential:
     """The last `deformable_convs` of its convolutions are deformable."""
     layers: list[nn.Module] = []
     for number in range(num_convs):
         if number < num_convs - deformable_convs:
             layers.append(_normal(Conv3x3(channels, channels)))
         else:
-            layers.append(_normal(DeformConv2d(channels, channels, 3, padding=1)))
+            layers.append(_normal(DeformConv2d(channels, channels, 3, padding=1, modulation=modulation)))
         if norm == "group":
             layers.append(norm_layer("group")(channels))
         layers.append(nn.ReLU(inplace=True))

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from detector.heads.grid import Grid, cell_steps
 from detector.ops.boxes import box_area
 from detector.structures import Targets
 
@@ -25,24 +26,32 @@ class Points:
 
 
 def make_points(
-    shapes: Sequence[tuple[int, int]], strides_px: Sequence[int], *, offset: float, device: torch.device
+    shapes: Sequence[tuple[int, int]],
+    strides_px: Sequence[int],
+    *,
+    offset: float,
+    grid: Grid = "stride",
+    device: torch.device,
 ) -> Points:
     """Points of levels with `shapes` (rows, columns); `offset` is the place in a cell, 0 its corner, 0.5 its
-    middle.
+    middle, `grid` how far cells lie apart (see `cell_steps`).
 
     Sides up to 8 strides away belong to a level, from where the finer one ends; the finest has no lower bound
     and the coarsest no upper one (FCOS section 3.2, m = 0, 64, 128, 256, 512, inf).
     """
     xys, strides, ranges = [], [], []
-    for level, ((rows, columns), stride) in enumerate(zip(shapes, strides_px, strict=True)):
-        y = (torch.arange(rows, device=device) + offset) * stride
-        x = (torch.arange(columns, device=device) + offset) * stride
-        grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).reshape(-1, 2).float()
+    steps = cell_steps(shapes, strides_px, grid)
+    for level, ((rows, columns), stride, (down, right)) in enumerate(
+        zip(shapes, strides_px, steps, strict=True)
+    ):
+        y = (torch.arange(rows, device=device) + offset) * down
+        x = (torch.arange(columns, device=device) + offset) * right
+        xy = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).reshape(-1, 2).float()
         low = 0.0 if level == 0 else 4.0 * stride
         high = float("inf") if level == len(shapes) - 1 else 8.0 * stride
-        xys.append(grid)
-        strides.append(grid.new_full((len(grid),), float(stride)))
-        ranges.append(grid.new_tensor([low, high]).expand(len(grid), 2))
+        xys.append(xy)
+        strides.append(xy.new_full((len(xy),), float(stride)))
+        ranges.append(xy.new_tensor([low, high]).expand(len(xy), 2))
     return Points(torch.cat(xys), torch.cat(strides), torch.cat(ranges))
 
 

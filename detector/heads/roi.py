@@ -18,7 +18,7 @@ from detector.heads.matching import BACKGROUND, BalancedSampler, match_boxes
 from detector.heads.rpn import Proposals, taken
 from detector.layers import norm_layer
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes, encode_boxes
-from detector.ops.losses import giou_loss
+from detector.ops.losses import DeltaLoss, delta_loss, giou_loss
 from detector.ops.nms import batch_class_nms
 from detector.ops.roi_align import pyramid_roi_align
 from detector.structures import Detections, FeatureSpec, Fraction, NonNegativeInt, PositiveInt, Targets
@@ -27,7 +27,7 @@ _WEIGHTS: CoderWeights = (10.0, 10.0, 5.0, 5.0)
 _POOLED = 7
 _SMALLEST_PX = 1e-2
 
-BoxLoss = Literal["smooth_l1", "l1", "giou"]
+BoxLoss = DeltaLoss | Literal["giou"]
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,8 @@ class RoIHead(nn.Module):
         if self.box_loss == "giou":
             losses = giou_loss(decode_boxes(found, regions.boxes, weights=_WEIGHTS), wanted)
         else:
-            beta = self.smooth_l1_beta if self.box_loss == "smooth_l1" else 0.0
             encoded = encode_boxes(wanted, regions.boxes, weights=_WEIGHTS)
-            losses = F.smooth_l1_loss(found, encoded, beta=beta, reduction="none").sum(-1)
+            losses = delta_loss(found, encoded, kind=self.box_loss, beta=self.smooth_l1_beta)
         return losses.masked_fill(~foreground, 0)
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from detector.heads.anchors import Anchors
 from detector.heads.matching import BACKGROUND, BalancedSampler, match_boxes
 from detector.layers import Conv3x3
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes, encode_boxes
+from detector.ops.losses import DeltaLoss, delta_loss
 from detector.ops.nms import batch_class_nms
 from detector.structures import FeatureSpec, Fraction, PositiveInt, Targets
 
@@ -61,7 +63,8 @@ class RPN(nn.Module):
 
     An anchor is foreground from `foreground_iou` on with some box (and where none overlaps a box more),
     background below `background_iou`. `sampled` anchors of an image train, at most `positive_fraction` of
-    them foreground.
+    them foreground. `box_loss` compares deltas: smooth L1 with `smooth_l1_beta` (torchvision), or L1
+    (MMDetection).
     """
 
     def __init__(
@@ -74,6 +77,8 @@ class RPN(nn.Module):
         background_iou: Fraction = 0.3,
         sampled: PositiveInt = 256,
         positive_fraction: Fraction = 0.5,
+        box_loss: DeltaLoss = "smooth_l1",
+        smooth_l1_beta: Fraction = 1 / 9,
         limits: ProposalLimits = ProposalLimits(),
         nms_iou_threshold: Fraction = 0.7,
     ) -> None:
@@ -84,6 +89,7 @@ class RPN(nn.Module):
         self.anchors = anchors
         self.foreground_iou, self.background_iou = foreground_iou, background_iou
         self.sampler = BalancedSampler(count=sampled, positive_fraction=positive_fraction)
+        self.box_loss = partial(delta_loss, kind=box_loss, beta=smooth_l1_beta)
         self.limits = limits
         self.nms_iou_threshold = nms_iou_threshold
         self.head = _RPNHead(channels, anchors.per_cell, num_convs)
@@ -116,10 +122,9 @@ class RPN(nn.Module):
         found, wanted = (
             taken(x, sample.index) for x in (outputs.deltas, self._wanted(anchors, targets, matched))
         )
-        boxes = F.smooth_l1_loss(found, wanted, beta=1 / 9, reduction="none").sum(-1)
         return {
             "loss_objectness": objectness.masked_fill(~sample.valid, 0).sum() / count,
-            "loss_rpn_box": boxes.masked_fill(~sample.positive, 0).sum() / count,
+            "loss_rpn_box": self.box_loss(found, wanted).masked_fill(~sample.positive, 0).sum() / count,
         }
 
     def _wanted(

@@ -14,7 +14,7 @@ from detector.weights import read_weights
 _log = logging.getLogger(__name__)
 
 _PUBLISHED = {
-    f"{name}.{entry.name}": entry
+    f"{name}.{entry.name}": entry.url
     for name, entries in (
         ("fasterrcnn_resnet50_fpn", detection.FasterRCNN_ResNet50_FPN_Weights),
         ("fasterrcnn_resnet50_fpn_v2", detection.FasterRCNN_ResNet50_FPN_V2_Weights),

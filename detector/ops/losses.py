@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from detector.ops.boxes import generalized_iou
+
+DeltaLoss = Literal["smooth_l1", "l1"]
 
 
 def focal_loss_sum(
@@ -34,3 +38,12 @@ def focal_loss_sum(
 def giou_loss(predicted: Float[Tensor, "*n 4"], target: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
     """1 - generalised IoU of xyxy boxes, pair by pair, in [0, 2)."""
     return 1 - generalized_iou(predicted, target)
+
+
+def delta_loss(
+    found: Float[Tensor, "*n 4"], wanted: Float[Tensor, "*n 4"], *, kind: DeltaLoss, beta: float
+) -> Float[Tensor, "*n"]:
+    """Smooth L1, quadratic below `beta` (Girshick 2015), or L1, of encoded boxes, summed over the four."""
+    return F.smooth_l1_loss(found, wanted, beta=beta if kind == "smooth_l1" else 0.0, reduction="none").sum(
+        -1
+    )

@@ -89,7 +89,7 @@ def _gathered(
     channels = features[0].shape[1]
     rows = torch.cat([x.permute(0, 2, 3, 1).reshape(-1, channels) for x in features])
     with torch.no_grad():
-        index, weights = _bins(features, strides_px, boxes, image_and_level, grid)
+        index, weights = _bins(features, strides_px, boxes.to(rows.dtype), image_and_level, grid)
     pooled = _BagSum.apply(rows, index, weights)
     return pooled.view(len(boxes), grid.size, grid.size, channels).permute(0, 3, 1, 2)
 
