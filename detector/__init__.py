@@ -1,5 +1,10 @@
 """Object detection with deformable convolution: train, evaluate and compare on COCO-format data."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from detector.inference import Detector
+
 __version__ = "0.1.0"
 
 __all__ = ["Detector"]

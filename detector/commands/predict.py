@@ -75,13 +75,20 @@ def run(cfg: DictConfig) -> None:
                 continue
             results.add(number, file, found)
             if options.draw:
-                target = output_dir / "pictures" / names[number - 1]
-                target.parent.mkdir(parents=True, exist_ok=True)
-                draw_detections(picture, found, class_names=detector.class_names).save(target, quality=92)
+                _draw(picture, found, output_dir / "pictures" / names[number - 1], detector.class_names)
     if skipped == len(files):
         raise ValueError(f"source={options.source}: none of {len(files)} files is a picture.")
     left_out = f", {skipped} files left out" if skipped else ""
     print(f"{results.count} boxes in {len(files) - skipped} pictures{left_out}. Written to {output_dir}")
+
+
+def _draw(picture: np.ndarray, found: Detections, target: Path, class_names: Sequence[str]) -> None:
+    """A drawing that cannot be kept (a name that is too long) is told: the detections are written."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draw_detections(picture, found, class_names=class_names).save(target, quality=92)
+    except OSError as error:
+        print(f"not drawn: {error}", file=sys.stderr)
 
 
 def find_pictures(source: str) -> list[Path]:
@@ -111,8 +118,13 @@ def drawn_names(files: Sequence[Path]) -> list[str]:
     """Where the drawings go: as the files lie below the folder that all share, so that no two collide."""
     paths = [os.path.abspath(file) for file in files]
     shared = os.path.commonpath({os.path.dirname(path) for path in paths})
-    names = [os.path.relpath(path, shared) for path in paths]
-    return [name if name.lower().endswith((".jpg", ".jpeg")) else f"{name}.jpg" for name in names]
+    names: dict[str, None] = {}
+    for path in paths:
+        name = os.path.relpath(path, shared)
+        while name in names or not name.lower().endswith((".jpg", ".jpeg")):
+            name += ".jpg"
+        names[name] = None
+    return list(names)
 
 
 def _require_originals_kept(files: Sequence[Path], drawings: Sequence[Path]) -> None:

@@ -26,7 +26,10 @@ class FasterRCNNOutputs:
 
 
 class FasterRCNNHead(Head[FasterRCNNOutputs]):
-    """RPN and RoI head. The second pools from all levels but the coarsest, which has anchors only."""
+    """RPN and RoI head. The second pools from all levels but the coarsest, which has anchors only.
+
+    Raises ValueError where there is no level but the coarsest: the neck needs `extra_levels`.
+    """
 
     def __init__(
         self,
@@ -37,6 +40,11 @@ class FasterRCNNHead(Head[FasterRCNNOutputs]):
         roi: Callable[[Sequence[FeatureSpec], int], RoIHead] = RoIHead,
     ) -> None:
         super().__init__()
+        if len(features) < 2:
+            raise ValueError(
+                "model.head: expected at least 2 levels of features, of which the coarsest has anchors only, "
+                f"got {len(features)}. Set model.neck.extra_levels=maxpool, or more model.backbone.out_stages"
+            )
         self.num_classes = num_classes
         self.rpn = rpn(features)
         self.roi_heads = roi(features[:-1], num_classes)

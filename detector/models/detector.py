@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from detector.heads import Head
+from detector.models.foreign import Images
 from detector.models.pretrained import load_detector_weights
 from detector.structures import Batch, Detections, FeatureSpec, PositiveInt
 
@@ -83,10 +84,11 @@ def assemble(
     head: Callable[[Sequence[FeatureSpec], int], Head],
     num_classes: PositiveInt,
     weights: str | None = None,
+    weights_images: Images = "auto",
 ) -> Detector:
     """A detector from a backbone and from a neck and head that still wait for what comes below them.
 
-    `weights` of a whole detector, see `load_detector_weights`.
+    `weights` of a whole detector, trained on `weights_images`: see `load_detector_weights`.
 
     Example:
         >>> from functools import partial
@@ -100,5 +102,5 @@ def assemble(
     made_neck = neck(cast(FeatureModule, backbone).out_features)
     model = Detector(backbone, made_neck, head(cast(FeatureModule, made_neck).out_features, num_classes))
     if weights is not None:
-        load_detector_weights(model, weights)
+        load_detector_weights(model, weights, images=weights_images)
     return model

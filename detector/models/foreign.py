@@ -1,20 +1,23 @@
 """State dicts of torchvision, MMDetection and Detectron2 under our names, and ours under torchvision's.
 
 All three keep a network's parts in the same order and shapes, but for: the place of the background class, the
-box layer (with or without a row of four for background) and, in Detectron2, the colour order and scale of the
-images.
+box layer (with or without a row of four for background) and, in the weights of Caffe's line, the colour order
+and scale of the images.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 State = dict[str, Tensor]
 Rules = Sequence[tuple[str, str]]
+Images = Literal["auto", "imagenet", "caffe"]
 
 # Ours and torchvision's names differ by the path of the four parts alone.
 _PARTS = (
@@ -30,7 +33,8 @@ _OLD_TORCHVISION: Rules = (
     (r"^rpn\.head\.conv\.(weight|bias)$", r"rpn.head.conv.0.0.\1"),
 )
 _MMDETECTION: Rules = (
-    (r"\.conv2(?:\.conv)?_offset\.", ".conv2.offset."),
+    (r"\.conv2_offset\.", ".conv2.offset."),
+    (r"\.conv_offset\.", ".offset."),
     (r"^neck\.lateral_convs\.(\d+)\.conv\.", r"neck.inner_blocks.\1.0."),
     (r"^neck\.fpn_convs\.([0-2])\.conv\.", r"neck.layer_blocks.\1.0."),
     (r"^rpn_head\.rpn_conv\.", "head.rpn.head.conv.0.0."),
@@ -60,18 +64,57 @@ _DETECTRON2: Rules = (
     (r"^roi_heads\.box_head\.fc2\.", "head.roi_heads.box_head.fc7."),
     (r"^roi_heads\.box_predictor\.", "head.roi_heads.box_predictor."),
 )
-_IMAGE_STD = (0.229, 0.224, 0.225)
+_IMAGE_STD = 255 * torch.tensor([0.229, 0.224, 0.225])
+_CAFFE_IMAGES = (True, torch.ones(3))  # BGR, and not divided by its deviation
+_STEM = "backbone.conv1.weight"
 
 
-def to_our_names(state: Mapping[str, Tensor]) -> State:
-    """The state dict under our names, whichever of the four projects' it has."""
+@dataclass(frozen=True)
+class Converted:
+    """`state` under our names. `trained_with`: options of the model that its project's models have, by their
+    path in ours. `modulation`: of its deformable convolutions with a mask, None where that is unknown."""
+
+    state: State
+    trained_with: Mapping[str, object] = field(default_factory=dict)
+    modulation: str | None = None
+
+
+_TORCHVISION_OPTIONS = {
+    "head.grid": "torchvision",
+    "head.point_offset": 0.0,
+    "head.rpn.anchors.grid": "torchvision",
+    "head.roi.aligned": False,
+    "head.roi.sampling_ratio": 2,
+}
+_THEIR_OPTIONS = {
+    "head.grid": "stride",
+    "head.point_offset": 0.5,
+    "head.rpn.anchors.grid": "stride",
+    "head.roi.aligned": True,
+    "head.roi.sampling_ratio": 0,
+}
+
+
+def convert(state: Mapping[str, Tensor], *, images: Images = "auto") -> Converted:
+    """The state dict under our names, whichever of the four projects' it has.
+
+    `images`, what the weights were trained on: "imagenet", RGB less ImageNet's mean over its standard
+    deviation; "caffe", BGR in 0..255 less the mean, as in MMDetection's *_caffe_* models; "auto", what a file
+    of Detectron2 says, "caffe" where it says nothing, "imagenet" for all others.
+    """
     if any(name.startswith("backbone.body.") for name in state):
-        return from_torchvision(state)
-    if any(name.startswith("backbone.bottom_up.") for name in state):
-        return from_detectron2(state)
-    if any(name.startswith(("neck.lateral_convs.", "bbox_head.", "rpn_head.")) for name in state):
-        return from_mmdetection(state)
-    return dict(state)
+        found = Converted(from_torchvision(state), _TORCHVISION_OPTIONS)
+    elif any(name.startswith("backbone.bottom_up.") for name in state):
+        found = Converted(from_detectron2(state), _THEIR_OPTIONS, "sigmoid")
+        if images == "auto":
+            _use_our_images(found.state, *_detectron2_images(state))
+    elif any(name.startswith(("neck.lateral_convs.", "bbox_head.", "rpn_head.")) for name in state):
+        found = Converted(from_mmdetection(state), _THEIR_OPTIONS, "sigmoid")
+    else:
+        found = Converted(dict(state))
+    if images == "caffe":
+        _use_our_images(found.state, *_CAFFE_IMAGES)
+    return found
 
 
 def from_torchvision(state: Mapping[str, Tensor]) -> State:
@@ -85,10 +128,11 @@ def to_torchvision(state: Mapping[str, Tensor]) -> State:
 
 
 def from_mmdetection(state: Mapping[str, Tensor]) -> State:
-    """Faster R-CNN and FCOS on ResNet-FPN, plain or with `dcn` stages, whose mask is a sigmoid.
+    """Faster R-CNN and FCOS on ResNet-FPN, plain or with `dcn` stages and towers, whose mask is a sigmoid.
 
-    Choose `deform.modulation=sigmoid` for `DCNv2`, `none` for `DCN`; for Faster R-CNN `roi.aligned=true` and
-    `roi.sampling_ratio=0`; for FCOS `head.level_scales=true head.point_offset=0.5`.
+    Choose `deform.modulation=sigmoid` for `DCNv2`, `none` for `DCN`; for FCOS `head.level_scales=true` and,
+    with `dcn_on_last_conv`, `head.deformable_convs=1 head.modulation=sigmoid`; for the caffe models
+    `backbone.stride_in_1x1=true`.
     """
     ours = {}
     is_fcos = any(name.startswith("bbox_head.") for name in state)
@@ -107,9 +151,8 @@ def from_mmdetection(state: Mapping[str, Tensor]) -> State:
 def from_detectron2(state: Mapping[str, Tensor]) -> State:
     """Faster R-CNN on ResNet-FPN, plain or with deformable stages.
 
-    Its images are BGR and not divided by the standard deviation: both go into the first convolution. Choose
-    `deform.modulation=sigmoid` for `DEFORM_MODULATED`, `none` without; `roi.aligned=true`,
-    `roi.sampling_ratio=0` and, for the caffe models, `backbone.stride_in_1x1=true`.
+    Choose `deform.modulation=sigmoid` for `DEFORM_MODULATED`, `none` without; for the caffe models
+    `backbone.stride_in_1x1=true`.
     """
     ours = {}
     for name, value in state.items():
@@ -121,10 +164,22 @@ def from_detectron2(state: Mapping[str, Tensor]) -> State:
             new = f"neck.{blocks}.{int(found[2]) - 2}.0.{found[3]}"
         if name not in ("pixel_mean", "pixel_std") and ".anchor_generator." not in name:
             ours[new] = value
-    stem = "backbone.conv1.weight"
-    if stem in ours:
-        ours[stem] = ours[stem].flip(1) * 255 * torch.tensor(_IMAGE_STD).view(1, 3, 1, 1)
     return _background_first(ours)
+
+
+def _detectron2_images(state: Mapping[str, Tensor]) -> tuple[bool, Tensor]:
+    """Whether BGR, and the deviation: in the files of Detectron2 but for its newest. By default Caffe's."""
+    if "pixel_std" not in state or "pixel_mean" not in state:
+        return _CAFFE_IMAGES
+    blue, _, red = state["pixel_mean"].flatten().tolist()
+    return blue < red, state["pixel_std"].flatten()
+
+
+def _use_our_images(state: State, bgr: bool, std: Tensor) -> None:
+    """Let the first convolution, trained on images of that order and deviation in 0..255, take ours."""
+    if _STEM in state:
+        weight = state[_STEM] / std.view(1, 3, 1, 1)
+        state[_STEM] = (weight.flip(1) if bgr else weight) * _IMAGE_STD.view(1, 3, 1, 1)
 
 
 def _renamed(name: str, rules: Rules) -> str:

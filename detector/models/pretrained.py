@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import detection
 
-from detector.models.foreign import to_our_names
+from detector.layers import DeformConv2d
+from detector.models.foreign import Converted, Images, State, convert
 from detector.weights import read_weights
 
 _log = logging.getLogger(__name__)
@@ -33,34 +34,31 @@ _RCNN_BOXES = "head.roi_heads.box_predictor.bbox_pred."
 _CLASS_LAYERS = (_FCOS_CLASSES, _RCNN_CLASSES, _RCNN_BOXES)
 
 
-def load_detector_weights(model: nn.Module, weights: str) -> None:
+def load_detector_weights(model: nn.Module, weights: str, *, images: Images = "auto") -> None:
     """Load what fits, and log what does not take part.
 
     `weights` is a published name such as "fasterrcnn_resnet50_fpn.COCO_V1" (downloaded to torch's hub folder
     and checked by hash) or a file with a state dict of ours, torchvision's, MMDetection's or Detectron2's
-    names. Layers of other classes and offset branches that the file lacks keep their initialisation.
+    names, trained on `images` (see `convert`). Layers of other classes and offset branches that the file
+    lacks keep their initialisation.
 
     Raises:
         ValueError: the file cannot be read, or is of another model.
     """
-    state = to_our_names(read_weights(weights, option="model.weights", published=_PUBLISHED))
+    read = read_weights(weights, option="model.weights", published=_PUBLISHED)
+    converted = convert(read, images=images)
+    own = model.state_dict()
+    state = _with_rows_of_coco(converted.state, own, weights)
     if weights in _TRAINED_WITHOUT_EPSILON:
         state = {k: v - _EPSILON if k.endswith("running_var") else v for k, v in state.items()}
-    own = model.state_dict()
-    state = {name: _of_80_coco_classes(name, value, own.get(name)) for name, value in state.items()}
     misfits = [name for name, value in state.items() if name in own and own[name].shape != value.shape]
     other_classes = [name for name in misfits if name.startswith(_CLASS_LAYERS)]
     lacking = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
     offsets = [name for name in lacking if ".offset." in name]
-    wrong = sorted({*misfits, *lacking} - {*other_classes, *offsets})
-    if wrong:
-        first = wrong[0]
-        came = tuple(state[first].shape) if first in state else "nothing"
-        raise ValueError(
-            f"model.weights={weights}: not the weights of this model: {len(wrong)} of {len(own)} entries are "
-            f"missing or have another shape, such as {first}: expected {tuple(own[first].shape)}, got "
-            f"{came}. Choose the model, backbone, norms and head that the file was made for."
-        )
+    if wrong := sorted({*misfits, *lacking} - {*other_classes, *offsets}):
+        raise _of_another_model(weights, own, state, wrong)
+    _check_modulation(model, weights, converted)
+    _report_other_options(model, weights, converted)
     model.load_state_dict(
         {k: v for k, v in state.items() if k in own and k not in other_classes}, strict=False
     )
@@ -71,6 +69,64 @@ def load_detector_weights(model: nn.Module, weights: str) -> None:
         offsets=offsets,
         unused=[k for k in state if k not in own and not k.endswith("num_batches_tracked")],
     )
+
+
+def _of_another_model(weights: str, own: State, state: State, wrong: list[str]) -> ValueError:
+    first = wrong[0]
+    came = tuple(state[first].shape) if first in state else "nothing"
+    return ValueError(
+        f"model.weights={weights}: not the weights of this model: {len(wrong)} of {len(own)} entries are "
+        f"missing or have another shape, such as {first}: expected {tuple(own[first].shape)}, got "
+        f"{came}. Choose the model, backbone, norms and head that the file was made for."
+    )
+
+
+def _check_modulation(model: nn.Module, weights: str, converted: Converted) -> None:
+    """A mask of another function would scale every response, and nothing else would show it."""
+    if converted.modulation is None:
+        return
+    for name, module in model.named_modules():
+        if not isinstance(module, DeformConv2d) or f"{name}.offset.weight" not in converted.state:
+            continue
+        if module.modulation not in ("none", converted.modulation):
+            part = "backbone.deform" if name.startswith("backbone.") else "head"
+            raise ValueError(
+                f"model.weights={weights}: {name} was trained with a mask of {converted.modulation}, here it "
+                f"has {module.modulation}. Set model.{part}.modulation={converted.modulation}"
+            )
+
+
+def _report_other_options(model: nn.Module, weights: str, converted: Converted) -> None:
+    others = {
+        f"model.{path}": value
+        for path, value in converted.trained_with.items()
+        if _option(model, path) not in (None, value)
+    }
+    if others:
+        _log.warning(
+            "%s was trained with other options than this model's. To find what its authors found: %s",
+            weights,
+            " ".join(f"{path}={str(value).lower()}" for path, value in others.items()),
+        )
+
+
+def _option(model: nn.Module, path: str) -> object:
+    """The value in the model of an option of its configuration, None where it has none."""
+    found: object = model
+    for name in path.replace("head.roi.", "head.roi_heads.").split("."):
+        found = getattr(found, name, None)
+    return found
+
+
+def _with_rows_of_coco(state: State, own: State, weights: str) -> State:
+    found = {name: _of_80_coco_classes(name, value, own.get(name)) for name, value in state.items()}
+    if any(found[name] is not state[name] for name in state):
+        _log.warning(
+            "%s: the 80 classes of this model start as COCO's 80, in COCO's order. If yours are others, they "
+            "start as those all the same.",
+            weights,
+        )
+    return found
 
 
 def _of_80_coco_classes(name: str, value: Tensor, own: Tensor | None) -> Tensor:

@@ -118,7 +118,7 @@ class DetectionModule(LightningModule):
         self.model = model.to(memory_format=torch.channels_last) if channels_last else model
         self.averaged = None if ema_decay is None else WeightAverage(model, decay=ema_decay)
         if compile:
-            self.model.compile(fullgraph=True)
+            self.model.compile()  # one graph, but after more shapes than the compiler takes it runs as it is
         self.optimization = optimization
         self.schedule = schedule
         self.validation = validation

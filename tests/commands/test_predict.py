@@ -109,8 +109,8 @@ def test_sources(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_drawings_of_equal_names_do_not_collide(tmp_path: Path) -> None:
-    files = [tmp_path / name for name in ("a/1.jpg", "b/1.jpg", "b/1.png")]
-    assert drawn_names(files) == ["a/1.jpg", "b/1.jpg", "b/1.png.jpg"]
+    files = [tmp_path / name for name in ("a/1.jpg", "b/1.jpg", "b/1.png", "b/1.png.jpg")]
+    assert drawn_names(files) == ["a/1.jpg", "b/1.jpg", "b/1.png.jpg", "b/1.png.jpg.jpg"]
 
 
 def test_no_file_of_the_user_is_lost(

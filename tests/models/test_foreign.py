@@ -16,10 +16,10 @@ from detector.heads import RPN, Anchors, FasterRCNNHead, FCOSHead, RoIHead
 from detector.layers import DeformableStages
 from detector.models import Detector, assemble, pretrained
 from detector.models.foreign import (
+    convert,
     from_detectron2,
     from_mmdetection,
     from_torchvision,
-    to_our_names,
     to_torchvision,
 )
 from detector.necks import FPN
@@ -68,7 +68,7 @@ def test_names_map_to_torchvision_and_back() -> None:
         expected = theirs[name].state_dict()
         assert from_torchvision(expected).keys() == ours.state_dict().keys()
         assert to_torchvision(from_torchvision(expected)).keys() == expected.keys()
-        assert to_our_names(expected).keys() == ours.state_dict().keys()
+        assert convert(expected).state.keys() == ours.state_dict().keys()
 
 
 def test_version_2_is_a_choice_of_options() -> None:
@@ -109,7 +109,9 @@ def torchvision_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_80_classes_take_the_rows_of_their_ids(torchvision_file: Path) -> None:
+def test_80_classes_take_the_rows_of_their_ids(
+    torchvision_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     theirs = torch.load(torchvision_file, weights_only=True)
     found = faster_rcnn(80, weights=str(torchvision_file)).state_dict()
     scores, boxes = (f"box_predictor.{layer}.weight" for layer in ("cls_score", "bbox_pred"))
@@ -119,6 +121,7 @@ def test_80_classes_take_the_rows_of_their_ids(torchvision_file: Path) -> None:
     assert torch.equal(got[12], expected[13])  # stop sign: 12 is no class
     got, expected = found[f"head.roi_heads.{boxes}"], theirs[f"roi_heads.{boxes}"]
     assert torch.equal(got[4 * 80 :], expected[4 * 90 :])
+    assert "the 80 classes of this model start as COCO's 80" in caplog.text
 
 
 def test_published_weights_without_epsilon_give_torchvisions_features(
@@ -303,7 +306,7 @@ def test_mmdetection_faster_rcnn() -> None:
     theirs = filled(mmdetection_faster_rcnn())
     ours = from_mmdetection(theirs)
     faster_rcnn(backbone={"deform": MODULATED}).load_state_dict(ours, strict=True)
-    assert to_our_names(theirs).keys() == ours.keys()
+    assert convert(theirs).state.keys() == ours.keys()
     name = "roi_head.bbox_head.fc_cls.bias"
     found = ours["head.roi_heads.box_predictor.cls_score.bias"]
     assert torch.equal(found, torch.cat([theirs[name][-1:], theirs[name][:-1]]))  # theirs: background last
@@ -328,7 +331,7 @@ def test_mmdetection_fcos() -> None:
     theirs = filled(mmdetection_fcos())
     ours = from_mmdetection(theirs)
     fcos(backbone={"deform": MODULATED}, level_scales=True).load_state_dict(ours, strict=True)
-    assert to_our_names(theirs).keys() == ours.keys()
+    assert convert(theirs).state.keys() == ours.keys()
     gn = ours["head.regression_head.conv.10.weight"]
     assert torch.equal(gn, theirs["bbox_head.reg_convs.3.gn.weight"])
     assert torch.equal(ours["neck.extra_blocks.p7.weight"], theirs["neck.fpn_convs.4.conv.weight"])
@@ -337,12 +340,89 @@ def test_mmdetection_fcos() -> None:
 def test_detectron2_faster_rcnn() -> None:
     theirs = filled(detectron2_faster_rcnn())
     ours = from_detectron2(theirs)
-    model = faster_rcnn(backbone={"deform": MODULATED})
-    model.load_state_dict(ours, strict=True)
-    assert to_our_names(theirs).keys() == ours.keys()
-    # The same picture, as Detectron2 sees it and as we do, gives the same first response.
+    faster_rcnn(backbone={"deform": MODULATED}).load_state_dict(ours, strict=True)
+    assert convert(theirs).state.keys() == ours.keys()
+
+
+MEAN_RGB, STD_RGB = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+CAFFE = (MEAN_RGB[::-1], (1.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [(None, None), CAFFE, (MEAN_RGB[::-1], STD_RGB[::-1]), (MEAN_RGB, STD_RGB)]
+)
+def test_detectron2_images(mean: Any, std: Any) -> None:
+    """The same picture, as Detectron2 sees it and as we do, gives the same first response."""
+    theirs = filled(detectron2_faster_rcnn())
+    for name, value in (("pixel_mean", mean), ("pixel_std", std)):
+        del theirs[name]
+        if value is not None:
+            theirs[name] = torch.tensor(value).view(3, 1, 1)
+    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in ((mean, std) if mean else CAFFE))
+    weight = theirs["backbone.bottom_up.stem.conv1.weight"]
+    _assert_same_response(convert(theirs).state, weight, mean, std)
+
+
+def test_caffe_images_by_choice() -> None:
+    theirs = filled(mmdetection_fcos())
+    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in CAFFE)
+    _assert_same_response(convert(theirs, images="caffe").state, theirs["backbone.conv1.weight"], mean, std)
+
+
+def _assert_same_response(ours: dict[str, Tensor], weight: Tensor, mean: Tensor, std: Tensor) -> None:
     image = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
-    mean_bgr = torch.tensor([103.530, 116.280, 123.675]).view(1, 3, 1, 1)
-    expected = torch.conv2d(image.flip(1) - mean_bgr, theirs["backbone.bottom_up.stem.conv1.weight"])
-    found = torch.conv2d(model.normalise(image, torch.tensor([[32, 32]])), ours["backbone.conv1.weight"])
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-2)
+    theirs_sees = image.flip(1) if mean[0, 0] < mean[0, 2] else image
+    expected = torch.conv2d((theirs_sees - mean) / std, weight)
+    seen = faster_rcnn().normalise(image, torch.tensor([[32, 32]]))
+    torch.testing.assert_close(
+        torch.conv2d(seen, ours["backbone.conv1.weight"]), expected, rtol=1e-4, atol=1e-2
+    )
+
+
+# --- what a file's names do not tell
+
+
+@pytest.fixture(scope="module")
+def mmdetection_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "mdconv.pth"
+    torch.save({"state_dict": filled(mmdetection_faster_rcnn())}, path)
+    return path
+
+
+def test_another_modulation_is_an_error_that_names_the_option(mmdetection_file: Path) -> None:
+    doubled = {"deform": DeformableStages(stages=STAGES)}
+    with pytest.raises(ValueError, match=r"Set model\.backbone\.deform\.modulation=sigmoid"):
+        faster_rcnn(weights=str(mmdetection_file), backbone=doubled)
+
+
+def test_options_that_the_weights_were_not_trained_with_are_reported(
+    mmdetection_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    faster_rcnn(weights=str(mmdetection_file), backbone={"deform": MODULATED})
+    assert "model.head.roi.aligned=true model.head.roi.sampling_ratio=0" in caplog.text
+    assert "model.head.rpn.anchors.grid" not in caplog.text  # fits
+
+
+def test_options_of_torchvisions_fcos_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    theirs = detection.fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=CLASSES)
+    torch.save(theirs.state_dict(), tmp_path / "fcos.pth")
+    fcos(weights=str(tmp_path / "fcos.pth"), backbone={"norm": "batch"})
+    assert caplog.text.count("model.head.grid=torchvision") == 1
+    assert "point_offset" not in caplog.text
+
+
+def test_mmdetection_towers_may_be_deformable() -> None:
+    """dcn_on_last_conv."""
+    theirs = mmdetection_fcos()
+    for tower in ("cls", "reg"):
+        theirs |= layer(f"bbox_head.{tower}_convs.3.conv.conv_offset", 27, 256, 3, 3)
+    theirs = filled(theirs)
+    model = assemble(
+        backbone=ResNet(50, deform=MODULATED),
+        neck=FPN,
+        head=partial(FCOSHead, level_scales=True, deformable_convs=1, modulation="sigmoid"),
+        num_classes=CLASSES,
+    )
+    model.load_state_dict(from_mmdetection(theirs), strict=True)
+    found = model.state_dict()["head.regression_head.conv.9.offset.bias"]
+    assert torch.equal(found, theirs["bbox_head.reg_convs.3.conv.conv_offset.bias"])
