@@ -28,6 +28,7 @@ VERBS = {
     for verb in (
         Verb("train", "detector.commands.train", "train a detector; with no override on generated data"),
         Verb("evaluate", "detector.commands.evaluate", "COCO metrics of a checkpoint or a results file"),
+        Verb("compare", "detector.commands.compare", "arms x seeds, and whether their difference is real"),
         Verb("predict", "detector.commands.predict", "boxes in pictures, drawn and as files"),
         Verb("info", "detector.commands.info", "parameters, feature levels and deformable layers of a model"),
     )

@@ -9,10 +9,12 @@ import torch
 
 from detector.data import DetectionDataModule, ImageSize
 from detector.reports import benchmark
+from detector.reports.benchmark_compare import comparison_table
 from detector.reports.benchmark_index import index_table
 from detector.reports.benchmark_train import (
     finished_runs,
     inference_candidates,
+    peak_memory_mb,
     random_batch,
     train_step_candidates,
 )
@@ -48,6 +50,17 @@ def train(arguments: argparse.Namespace) -> str:
     return "\n\n".join(parts)
 
 
+def memory(arguments: argparse.Namespace) -> str:
+    """Memory of the same at its peak, above that of the models before."""
+    rows = {
+        f"{title}, ResNet-{depth}, {what}": peak_memory_mb(model, depth, what)
+        for model, title in (("fcos", "FCOS"), ("faster_rcnn", "Faster R-CNN"))
+        for what in ("training step", "inference")
+        for depth in (18, 50)
+    }
+    return benchmark.markdown_comparison(rows, reference="torchvision", unit="MB", together=False)
+
+
 def bccd(arguments: argparse.Namespace) -> str:
     """Finished runs (--runs), and a training step of FCOS R18 on the batches of the dataset (--root)."""
     data = DetectionDataModule(
@@ -73,7 +86,19 @@ def index(arguments: argparse.Namespace) -> str:
     return index_table(arguments.root)
 
 
-SECTIONS = {"ops": ops, "train": train, "bccd": bccd, "index": index}
+def compare(arguments: argparse.Namespace) -> str:
+    """The intervals of a comparison on a problem of COCO's size."""
+    return comparison_table()
+
+
+SECTIONS = {
+    "ops": ops,
+    "train": train,
+    "memory": memory,
+    "bccd": bccd,
+    "index": index,
+    "compare": compare,
+}
 
 
 def main() -> None:

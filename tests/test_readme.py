@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 
 from detector import cli
+from detector.commands import compare
+from detector.commands.comparing.plan import PlannedRun
 from tests import echo_command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,7 +67,14 @@ def test_first_commands_are_the_two_set_ups() -> None:
 
 
 def test_every_command_is_tested() -> None:
-    tested = ("detector train", "detector evaluate", "detector predict", "detector info", "python scripts/")
+    tested = (
+        "detector train",
+        "detector evaluate",
+        "detector predict",
+        "detector compare",
+        "detector info",
+        "python scripts/",
+    )
     assert [c for c in COMMANDS if not c.startswith(tested)] == [c for c in COMMANDS if c in BY_CI]
 
 
@@ -122,6 +131,32 @@ def test_predict_command_runs(command: str, trained: Path, monkeypatch: pytest.M
     monkeypatch.chdir(trained)
     assert run(command, monkeypatch, "output_dir=predicted") == 0
     assert Path("predicted/pictures/0.png.jpg").exists()
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("detector compare")])
+def test_compare_command_plans_and_compares(
+    command: str, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With runs that are there: training is tested in commands/test_compare.py."""
+    monkeypatch.chdir(trained)
+    (truth,) = (path for path in trained.rglob("val.json") if "dataset" not in path.parts)
+    shutil.copytree(truth.parent, "path/to/dataset", dirs_exist_ok=True)
+    shutil.copy(truth, "gt.json")
+    for name in "ab":
+        shutil.copytree("path/to", f"runs/{name}", dirs_exist_ok=True)
+        shutil.copy("path/to/predictions.json", f"{name}.json")
+
+    def train_all(runs: list[PlannedRun], *, parallel: int) -> dict[Path, str]:
+        for planned in runs:
+            shutil.copytree("path/to", planned.folder, dirs_exist_ok=True)
+            (planned.folder / "finished.txt").touch()
+        return {}
+
+    monkeypatch.setattr(compare, "train_all", train_all)
+    trains = "runs=" not in command and "predictions=" not in command
+    more = [word for word in TINY[1:] if trains and not ("data=coco" in command and ".source." in word)]
+    assert run(command, monkeypatch, *more, "output_dir=compared", "replicates=10") == 0
+    assert "identical predictions" in Path("compared/report.md").read_text(encoding="utf-8")
 
 
 def test_listed_files_of_a_run_are_there(trained: Path) -> None:

@@ -60,10 +60,21 @@ def require_buildable(cfg: DictConfig) -> None:
     """Raise ValueError for a model or recipe that its parts refuse, before any data is read."""
     build(cfg.optimizer)
     build(cfg.schedule)
+    build_untrained(cfg, num_classes=1)
+
+
+def build_untrained(cfg: Config, num_classes: int) -> Detector:
+    """The detector of `cfg.model` without the weights that it names."""
     without_weights = deepcopy(cfg)
-    without_weights.model.weights = None
-    without_weights.model.backbone.weights = None
-    build_model(without_weights, num_classes=1)
+    without_weights["model"]["weights"] = None
+    without_weights["model"]["backbone"]["weights"] = None
+    return build_model(without_weights, num_classes)
+
+
+def count_parameters(cfg: Config, num_classes: int) -> int:
+    """Of the detector of `cfg.model`, which needs no memory for it."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in build_untrained(cfg, num_classes).parameters())
 
 
 def require_same_classes(checkpoint: Checkpoint, class_names: tuple[str, ...], *, where: str) -> None:

@@ -70,6 +70,15 @@ def explain(verb: str, arguments: Arguments, error: Exception) -> dict[str, str]
             return {"": _cleaned(error)}
 
 
+def composed(verb: str, overrides: Sequence[str]) -> DictConfig:
+    """configs/<verb>.yaml with `overrides`, in a command that Hydra runs. ConfigError says what is wrong."""
+    try:
+        return compose(verb, overrides=list(overrides))
+    except COMPOSITION_ERRORS as error:
+        problems = _override_problems(verb, overrides) or {"": _cleaned(error)}
+        raise ConfigError([*problems.values()]) from error
+
+
 def _override_problems(verb: str, overrides: Sequence[str]) -> dict[str, str]:
     parsed, unparsed = _parse_overrides(overrides)
     groups = _groups(verb)

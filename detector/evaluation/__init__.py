@@ -2,6 +2,7 @@
 
 from detector.evaluation.coco import METRIC_NAMES, CocoEvaluator, CocoMetrics
 from detector.evaluation.ground_truth import read_ground_truth
+from detector.evaluation.replicates import Replicates
 from detector.evaluation.results import (
     ResultCollector,
     detections_to_results,
@@ -9,13 +10,19 @@ from detector.evaluation.results import (
     write_metrics,
     write_predictions,
 )
+from detector.evaluation.statistics import Comparison, Difference, compare, draw
 
 __all__ = [
     "METRIC_NAMES",
     "CocoEvaluator",
     "CocoMetrics",
+    "Comparison",
+    "Difference",
+    "Replicates",
     "ResultCollector",
+    "compare",
     "detections_to_results",
+    "draw",
     "read_ground_truth",
     "read_results",
     "write_metrics",

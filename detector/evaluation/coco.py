@@ -88,10 +88,8 @@ class CocoEvaluator:
         Raises:
             ValueError: results that cannot be evaluated, counted, with an example and a hint, after `source`.
         """
-        check_results(results, truth=self._truth, source=source)
-        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-            run = COCOeval(self._coco, _indexed(self._truth, self._rows(results)), "bbox")
-            run.evaluate()
+        run = self.matched(results, source=source)
+        with contextlib.redirect_stdout(io.StringIO()):
             run.accumulate()
         precision, recall = run.eval["precision"], run.eval["recall"]
         every = slice(None)
@@ -102,6 +100,14 @@ class CocoEvaluator:
                 for k, name in enumerate(self._truth.class_names)
             },
         )
+
+    def matched(self, results: Sequence[Any], *, source: str = "results") -> COCOeval:
+        """pycocotools' run after matching detections to objects; raises as `evaluate`."""
+        check_results(results, truth=self._truth, source=source)
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+            run = COCOeval(self._coco, _indexed(self._truth, self._rows(results)), "bbox")
+            run.evaluate()
+        return run
 
     def _rows(self, results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Results as pycocotools annotations: by image, best score first, ties as given; numbered from 1."""

@@ -73,14 +73,16 @@ def deform_conv_candidates(
     }
 
 
-def markdown_comparison(rows: Mapping[str, Milliseconds], *, reference: str) -> str:
-    """A table of times with their ratio to `reference`; of several rows, a last one with their sums."""
+def markdown_comparison(
+    rows: Mapping[str, Mapping[str, float]], *, reference: str, unit: str = "ms", together: bool = True
+) -> str:
+    """A table of numbers in `unit` with their ratio to `reference`; of several rows, a last one with sums."""
     names = list(next(iter(rows.values())))
     total = {name: sum(times[name] for times in rows.values()) for name in names}
     ratios = [name for name in names if name != reference]
-    header = ["", *(f"{name}, ms" for name in names), *(f"{name} / {reference}" for name in ratios)]
+    header = ["", *(f"{name}, {unit}" for name in names), *(f"{name} / {reference}" for name in ratios)]
     lines = [markdown_row(header), markdown_row(["---"] + ["---:"] * (len(header) - 1))]
-    sums = {"together": total} if len(rows) > 1 else {}
+    sums = {"together": total} if together and len(rows) > 1 else {}
     for label, times in {**rows, **sums}.items():
         relative = [f"{times[name] / times[reference]:.2f}" for name in ratios]
         lines.append(markdown_row([label, *(f"{times[name]:.0f}" for name in names), *relative]))

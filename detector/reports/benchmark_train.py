@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,6 +70,34 @@ def inference_candidates(
     candidates = {"torchvision": _prediction(theirs.eval(), given)}
     candidates.update({name: _prediction(one.eval().predict, batches) for name, one in ours.items()})
     return candidates
+
+
+def peak_memory_mb(
+    model: Model, depth: Depth, what: Literal["training step", "inference"]
+) -> dict[str, float]:
+    """What each candidate needs at its peak beyond what was there before, in MB, in a process of its own."""
+    with get_context("spawn").Pool(1, maxtasksperchild=1) as processes:
+        names = processes.apply(_candidate_names)
+        return {name: processes.apply(_peak_memory_mb, (model, depth, what, name)) for name in names}
+
+
+def _candidate_names() -> list[str]:
+    return list(train_step_candidates("fcos", 18, [random_batch(num_classes=80)], num_classes=80))
+
+
+def _peak_memory_mb(model: Model, depth: Depth, what: str, name: str) -> float:
+    make = train_step_candidates if what == "training step" else inference_candidates
+    run = make(model, depth, [random_batch(num_classes=80)], num_classes=80)[name]
+    before = _status_mb("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins here (getrusage has the parent's, too)
+    for _ in range(3):
+        run()
+    return _status_mb("VmHWM") - before
+
+
+def _status_mb(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{name}:"))
 
 
 def random_batch(*, num_classes: int, size_px: int = 256, batch_size: int = 4, count: int = 10) -> Batch:

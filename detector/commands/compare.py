@@ -1,0 +1,112 @@
+"""`detector compare`: arms trained on the same data with the same seeds, and whether they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from detector.commands import train
+from detector.commands.comparing.plan import plan_runs
+from detector.commands.comparing.subjects import Subject, of_files, of_folders, of_planned
+from detector.commands.comparing.training import train_all
+from detector.commands.record import require_no_training_run, require_writable, write_record
+from detector.config import resolved
+from detector.evaluation import Replicates, compare, draw
+from detector.files import write_text_atomically
+from detector.reports.comparison import Point, Study, print_study, write_study
+from detector.reports.html import comparison_html
+from detector.structures import NonNegativeInt, PositiveInt
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared: `arms` and, each at a time, `points`, by name; all are override lists of train."""
+
+    arms: Mapping[str, Sequence[str]]
+    points: Mapping[str, Sequence[str]] | None = None
+    base: Sequence[str] = ()
+    stages: Sequence[int] | None = None
+
+
+@dataclass(frozen=True)
+class Options(train.Options):
+    """The keys of configs/compare.yaml, which are those of configs/train.yaml and these."""
+
+    compare: Plan = field(default_factory=lambda: Plan({}))
+    seeds: Sequence[NonNegativeInt] = (0,)
+    replicates: PositiveInt = 1000
+    parallel: PositiveInt = 1
+    runs_dir: str = ""
+    runs: Sequence[str | Sequence[str]] | None = None
+    predictions: Sequence[str | Sequence[str]] | None = None
+    annotations: str | None = None
+
+
+OWN_KEYS = ("compare", "seeds", "replicates", "parallel", "runs_dir", "runs", "predictions", "annotations")
+
+
+def run(cfg: DictConfig) -> None:
+    """Train what is not there yet, compare, and write report.html, report.md and comparison.json to
+    `output_dir`.
+
+    Raises:
+        ValueError: nothing to compare, or arms that cannot be compared.
+        RunError: an arm has no finished run with a seed of the first arm.
+    """
+    config = resolved(cfg)
+    output_dir = Path(config["output_dir"])
+    require_no_training_run(output_dir)
+    require_writable(output_dir)
+    subjects = _subjects(cfg, config)
+    write_record(output_dir, config=config)
+    points = [_compared(subject, replicates=config["replicates"]) for subject in subjects]
+    study = Study(name=config["name"], points=tuple(points))
+    write_study(study, output_dir)
+    write_text_atomically(output_dir / "report.html", comparison_html(study))
+    print_study(study)
+    print(f"Written to {output_dir}: open {output_dir / 'report.html'}")
+
+
+def _subjects(cfg: DictConfig, config: Mapping[str, Any]) -> list[Subject]:
+    """Results of each arm and seed with their ground truth, one for each point."""
+    given = [key for key in ("runs", "predictions") if config[key] is not None]
+    if len(given) > 1:
+        raise ValueError("Both runs= and predictions= are given. Compare one of them.")
+    if config["annotations"] is not None and given != ["predictions"]:
+        raise ValueError(f"annotations={config['annotations']} is the ground truth of predictions=.")
+    if given == ["predictions"]:
+        return [of_files(config["predictions"], config["annotations"], cfg.evaluation)]
+    if given == ["runs"]:
+        return [of_folders(config["runs"], cfg.evaluation)]
+    runs = plan_runs(cfg, own_keys=OWN_KEYS)
+    failed = train_all(runs, parallel=config["parallel"])
+    points = dict.fromkeys(run.point for run in runs)
+    return [of_planned([r for r in runs if r.point == point], failed, cfg.evaluation) for point in points]
+
+
+def _compared(subject: Subject, *, replicates: int) -> Point:
+    """Each arm against the first, with the seeds that both have."""
+    keys = [(arm, seed) for arm, by_seed in subject.results.items() for seed in by_seed]
+    runs = [
+        Replicates(subject.evaluator.matched(subject.results[arm][seed], source=f"{arm}, seed {seed}"))
+        for arm, seed in keys
+    ]
+    draws = draw(runs, replicates=replicates)
+    first, *others = subject.results
+    comparisons = {}
+    for arm in others:
+        seeds = [seed for seed in subject.results[first] if seed in subject.results[arm]]
+        a, b = ([keys.index((name, seed)) for seed in seeds] for name in (first, arm))
+        comparisons[arm] = compare(draws, a, b, class_names=subject.evaluator.class_names)
+    return Point(
+        name=subject.name,
+        baseline=first,
+        comparisons=comparisons,
+        notes=subject.notes,
+        curves=subject.curves,
+        parameters=subject.parameters,
+    )

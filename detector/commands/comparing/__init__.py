@@ -1,0 +1,1 @@
+"""The parts of `detector compare`: the plan, its training, and what is compared."""

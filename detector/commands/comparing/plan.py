@@ -1,0 +1,156 @@
+"""The runs that a comparison needs: composed, checked and built before the first begins."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig
+
+from detector import __version__
+from detector.commands import train
+from detector.commands.parts import build_data, count_parameters, require_buildable, require_hardware
+from detector.commands.record import task_overrides
+from detector.config import ConfigError, build, check, resolved
+from detector.config.overrides import composed
+
+_NOT_OF_ITS_RESULT = ("output_dir", "name", "seed")  # seed: it is told apart by itself
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What there is to know of a run's data before it begins."""
+
+    fingerprint: str
+    num_classes: int
+    ground_truth: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A training of one arm with one seed, at one point.
+
+    `overrides` are those of detector train, but for the seed and the folder. `folder` is named by the hash of
+    all that decides the result, so that the same run is found again.
+    """
+
+    point: str
+    arm: str
+    seed: int
+    overrides: tuple[str, ...]
+    config: dict[str, Any]
+    data: DataFacts
+    parameters: int
+    folder: Path
+
+    @property
+    def title(self) -> str:
+        return ", ".join([*filter(None, [self.point]), self.arm, f"seed {self.seed}"])
+
+
+def plan_runs(cfg: DictConfig, *, own_keys: Sequence[str]) -> list[PlannedRun]:
+    """Every run of every point, arm and seed; nothing is trained. `own_keys` are no options of the runs.
+
+    Raises:
+        ConfigError: every mistake of every arm.
+        ValueError: fewer than two arms, arms with different validation images, or what a part refuses.
+    """
+    config = resolved(cfg)
+    plan, seeds = config["compare"], config["seeds"]
+    _require_arms(plan["arms"], seeds)
+    given = _of_runs(task_overrides(), own_keys)
+    configs = _checked(
+        {
+            (point, arm): (*plan["base"], *given, *changes, *overrides)
+            for point, changes in (plan["points"] or {"": []}).items()
+            for arm, overrides in plan["arms"].items()
+        }
+    )
+    runs = []
+    for (point, arm), (words, arm_cfg) in configs.items():
+        try:
+            facts, parameters = _facts(arm_cfg)
+        except ValueError as error:
+            raise ValueError(f"arm {arm}: {error}") from error
+        plain = {k: v for k, v in resolved(arm_cfg).items() if k not in _NOT_OF_ITS_RESULT}
+        for seed in seeds:
+            folder = Path(config["runs_dir"]) / _digest(facts.fingerprint, seed, plain)
+            runs.append(PlannedRun(point, arm, seed, words, plain, facts, parameters, folder))
+    _require_same_truth(runs)
+    return runs
+
+
+def _require_arms(arms: Mapping[str, Sequence[str]], seeds: Sequence[int]) -> None:
+    if len(arms) < 2:
+        raise ValueError(f"compare.arms: expected at least 2, got {len(arms)}: {', '.join(arms)}.")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds={list(seeds)}: expected at least one, each once.")
+
+
+def _of_runs(overrides: Sequence[str], own_keys: Sequence[str]) -> list[str]:
+    """The command line's overrides that every run gets."""
+    kept = []
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0].partition(".")[0]
+        if key == "seed":
+            raise ValueError(f"{override}: a comparison has seeds=[{override.partition('=')[2]}].")
+        if key not in (*own_keys, "name", "output_dir", "hydra"):
+            kept.append(override)
+    return kept
+
+
+def _checked(
+    overrides: Mapping[tuple[str, str], tuple[str, ...]],
+) -> dict[tuple[str, str], tuple[tuple[str, ...], DictConfig]]:
+    """Each list with its configuration of detector train."""
+    found, problems = {}, []
+    for (point, arm), words in overrides.items():
+        try:
+            cfg = composed("train", [*words, "name=compared", "output_dir=compared"])
+            check(cfg, train.Options)
+            found[point, arm] = words, cfg
+        except ConfigError as error:
+            where = f"arm {arm}" + (f" at {point}" if point else "")
+            problems += [f"{where}: {problem}" for problem in error.problems]
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def _facts(cfg: DictConfig) -> tuple[DataFacts, int]:
+    """The data of a run, and how many parameters its model has."""
+    require_hardware(build(cfg.training))
+    require_buildable(cfg)
+    facts = _read(yaml.safe_dump(resolved(cfg)["data"]))
+    return facts, count_parameters(cfg, facts.num_classes)
+
+
+@cache
+def _read(data_config: str) -> DataFacts:
+    """Arms share their data: it is read once."""
+    data = build_data({"data": yaml.safe_load(data_config)})
+    data.prepare_data()
+    data.setup("fit")
+    return DataFacts(data.fingerprint, data.num_classes, data.val_set.ground_truth())
+
+
+def _digest(fingerprint: str, seed: int, config: Mapping[str, Any]) -> str:
+    identity = json.dumps([__version__, fingerprint, seed, config], sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()[:12]
+
+
+def _require_same_truth(runs: Sequence[PlannedRun]) -> None:
+    first: dict[str, PlannedRun] = {}
+    for run in runs:
+        other = first.setdefault(run.point, run)
+        if other.data.ground_truth != run.data.ground_truth:
+            raise ValueError(
+                f"The arms {other.arm} and {run.arm} have different validation images or boxes, so that "
+                "their numbers cannot be compared. Let the arms differ in nothing of data.val."
+            )

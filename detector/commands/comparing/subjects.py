@@ -1,0 +1,178 @@
+"""What is compared: results of each arm and seed on one ground truth, wherever they come from."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig
+
+from detector.commands.comparing.plan import PlannedRun
+from detector.commands.comparing.training import is_finished
+from detector.commands.parts import build_data, count_parameters
+from detector.commands.resume import flattened
+from detector.config import build
+from detector.errors import RunError
+from detector.evaluation import CocoEvaluator, read_ground_truth, read_results
+from detector.reports.comparison import Curve
+
+Results = list[Any]
+_EXPECTED = ("model.", "seed", "name", "output_dir", "training.resume")  # what arms may differ in silently
+
+
+@dataclass(frozen=True)
+class Subject:
+    """`results` by arm and seed; the first arm is what the others are compared with. `notes` are for the
+    reader of the report; `curves` are of runs, by arm and seed."""
+
+    name: str
+    evaluator: CocoEvaluator
+    results: Mapping[str, Mapping[int, Results]]
+    notes: tuple[str, ...] = ()
+    curves: Mapping[str, Mapping[int, Curve]] | None = None
+    parameters: Mapping[str, int] | None = None
+
+
+def of_planned(runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_evaluator: DictConfig) -> Subject:
+    """The finished ones of one point's runs.
+
+    Raises:
+        RunError: an arm has none, or none with a seed that the first arm has, too.
+    """
+    arms = {arm: [r for r in runs if r.arm == arm] for arm in dict.fromkeys(run.arm for run in runs)}
+    done = {arm: [run for run in of_arm if is_finished(run)] for arm, of_arm in arms.items()}
+    notes = [f"{run.title} failed: {failed[run.folder]}" for run in runs if run.folder in failed]
+    results = {
+        arm: {run.seed: read_results(run.folder / "predictions.json") for run in of_arm}
+        for arm, of_arm in done.items()
+    }
+    _require_pairs(results, notes)
+    return Subject(
+        name=runs[0].point,
+        evaluator=build(make_evaluator)(runs[0].data.ground_truth),
+        results=results,
+        notes=tuple(notes),
+        curves={arm: {r.seed: read_curve(r.folder) for r in of_arm} for arm, of_arm in done.items()},
+        parameters={arm: of_arm[0].parameters for arm, of_arm in arms.items()},
+    )
+
+
+def of_folders(arms: Sequence[str | Sequence[str]], make_evaluator: DictConfig) -> Subject:
+    """Runs of detector train.
+
+    Raises:
+        ValueError: fewer than two arms, a folder that is no finished run, or arms that cannot be compared.
+    """
+    named = _named("runs", arms)
+    configs = {arm: [_config_of(folder) for folder in folders] for arm, folders in named.items()}
+    first, first_config = next((arm, of_arm[0]) for arm, of_arm in configs.items())
+    truth = _truth_of(first_config)
+    for arm, of_arm in configs.items():
+        for config in of_arm:
+            if config["data"] != first_config["data"] and _truth_of(config) != truth:
+                raise ValueError(
+                    f"{first} and {arm} were validated on different images or boxes: their numbers cannot be "
+                    "compared. Evaluate both on one of them, and give predictions= and annotations=."
+                )
+    return Subject(
+        name="",
+        evaluator=build(make_evaluator)(truth),
+        results={
+            arm: {seed: read_results(folder / "predictions.json") for seed, folder in enumerate(folders)}
+            for arm, folders in named.items()
+        },
+        notes=tuple(_differences(configs)),
+        curves={
+            arm: {seed: read_curve(folder) for seed, folder in enumerate(folders)}
+            for arm, folders in named.items()
+        },
+        parameters={
+            arm: count_parameters(of_arm[0], len(truth["categories"])) for arm, of_arm in configs.items()
+        },
+    )
+
+
+def of_files(
+    arms: Sequence[str | Sequence[str]], annotations: str | None, make_evaluator: DictConfig
+) -> Subject:
+    """COCO results files and their ground truth; raises ValueError for what cannot be read or compared."""
+    if annotations is None:
+        raise ValueError("predictions= needs its ground truth: annotations=<COCO file>.json.")
+    named = _named("predictions", arms)
+    make: Callable[..., CocoEvaluator] = build(make_evaluator)
+    return Subject(
+        name="",
+        evaluator=make(read_ground_truth(Path(annotations)), source=annotations),
+        results={
+            arm: {seed: read_results(file) for seed, file in enumerate(files)} for arm, files in named.items()
+        },
+    )
+
+
+def read_curve(folder: Path) -> Curve:
+    """Validation AP and seconds of each epoch of a run, from its metrics.csv."""
+    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return Curve(
+        epochs=tuple(int(row["epoch"]) for row in rows),
+        ap=tuple(float(row["val/AP"]) if row.get("val/AP") else None for row in rows),
+        seconds=tuple(float(row["seconds"]) for row in rows),
+        images_per_second=tuple(float(row["images_per_second"]) for row in rows),
+    )
+
+
+def _named(option: str, arms: Sequence[str | Sequence[str]]) -> dict[str, list[Path]]:
+    """The files of each arm by a short name: the end of its first path that tells it from the others."""
+    paths = [[Path(p) for p in ([arm] if isinstance(arm, str) else arm)] for arm in arms]
+    if len(paths) < 2:
+        raise ValueError(f"{option}=: expected at least 2 to compare, got {len(paths)}.")
+    counts = {len(of_arm) for of_arm in paths}
+    if len(counts) > 1 or 0 in counts:
+        raise ValueError(f"{option}=: expected as many seeds of each arm, got {[len(p) for p in paths]}.")
+    firsts = [of_arm[0] for of_arm in paths]
+    deepest = max(len(path.parts) for path in firsts)
+    for depth in range(1, deepest + 1):
+        names = ["/".join(path.parts[-depth:]) for path in firsts]
+        if len(set(names)) == len(names):
+            return dict(zip(names, paths, strict=True))
+    raise ValueError(f"{option}=: {firsts[0]} is given twice. Compare different ones.")
+
+
+def _config_of(folder: Path) -> dict[str, Any]:
+    for name in ("config.yaml", "predictions.json", "metrics.csv"):
+        if not (folder / name).is_file():
+            raise ValueError(f"runs=: {folder} is no finished run of detector train: it has no {name}.")
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    assert isinstance(config, dict)
+    return config
+
+
+def _truth_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    data = build_data({"data": config["data"]})
+    data.prepare_data()
+    data.setup("validate")
+    return data.val_set.ground_truth()
+
+
+def _differences(configs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Options other than the model's in which the arms differ: each may explain a difference, too."""
+    flat = [flattened(of_arm[0]) for of_arm in configs.values()]
+    keys = sorted(key for key in set().union(*flat) if not key.startswith(_EXPECTED))
+    return [
+        f"The arms differ in {key}, too: {', '.join(str(config.get(key)) for config in flat)}."
+        for key in keys
+        if len({str(config.get(key)) for config in flat}) > 1
+    ]
+
+
+def _require_pairs(results: Mapping[str, Mapping[int, Results]], notes: Sequence[str]) -> None:
+    first, *others = results
+    for arm in others:
+        if not set(results[first]) & set(results[arm]):
+            raise RunError(
+                "\n".join([f"There is no seed with which both {first} and {arm} were trained.", *notes])
+            )

@@ -1,0 +1,203 @@
+"""Training what a comparison lacks: each run a process of its own, gone on with where it was left."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from queue import SimpleQueue
+from statistics import mean
+
+import torch
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from detector.commands.comparing.plan import PlannedRun
+from detector.files import write_text_atomically
+
+_FINISHED = "finished.txt"
+_POLL_S = 1.0
+
+
+def is_finished(run: PlannedRun) -> bool:
+    return (run.folder / _FINISHED).is_file()
+
+
+def log_of(run: PlannedRun) -> Path:
+    """What the process of a run prints."""
+    return run.folder.with_suffix(".log")
+
+
+def train_all(runs: Sequence[PlannedRun], *, parallel: int) -> dict[Path, str]:
+    """Train all that are not finished, `parallel` at a time. Returns why runs failed, by folder.
+
+    A failed run ends neither the others nor the comparison. After an interrupt the same call goes on.
+    """
+    todo = list({run.folder: run for run in runs if not is_finished(run)}.values())
+    board = Board(runs)
+    board.say_plan(len(todo))
+    devices: SimpleQueue[int | None] = SimpleQueue()
+    for number in range(parallel):
+        devices.put(number % torch.cuda.device_count() if torch.cuda.is_available() else None)
+
+    def train_one(run: PlannedRun) -> tuple[Path, str]:
+        device = devices.get()
+        try:
+            return run.folder, _train(run, device, board)
+        finally:
+            devices.put(device)
+
+    with board.shown(), ThreadPoolExecutor(parallel) as threads:
+        try:
+            done = dict(threads.map(train_one, todo))
+        except KeyboardInterrupt:
+            threads.shutdown(cancel_futures=True)
+            print("Interrupted. The same command goes on from here.", file=sys.stderr)
+            raise
+    return {folder: why for folder, why in done.items() if why}
+
+
+def _train(run: PlannedRun, device: int | None, board: Board) -> str:
+    """Why it failed, empty where it did not."""
+    if _has_all_epochs(run):  # ended in the moment before it was marked
+        return _finish(run)
+    run.folder.parent.mkdir(parents=True, exist_ok=True)
+    last = run.folder / "checkpoints" / "last.ckpt"
+    if run.folder.exists() and not last.is_file():
+        _set_aside(run.folder)  # it ended before its first epoch did
+    words = [*run.overrides, f"seed={run.seed}", "name=compared", f"output_dir='{run.folder}'"]
+    if last.is_file():
+        words.append(f"training.resume='{last}'")
+    command = [sys.executable, "-m", "detector", "train", *words]
+    environment = dict(os.environ)
+    if device is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = str(device)
+    with log_of(run).open("a", encoding="utf-8") as log:
+        log.write(f"$ {shlex.join(command)}\n")
+        log.flush()
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        board.started(run)
+        while process.poll() is None:
+            board.refresh()
+            time.sleep(_POLL_S)
+    why = _last_words(log_of(run), process.returncode) if process.returncode else _finish(run)
+    board.ended(run, why)
+    return why
+
+
+def _has_all_epochs(run: PlannedRun) -> bool:
+    epochs = epochs_of(run)
+    complete = bool(epochs) and int(epochs[-1]["epoch"]) == run.config["training"]["max_epochs"]
+    return complete and (run.folder / "predictions.json").is_file()
+
+
+def _finish(run: PlannedRun) -> str:
+    write_text_atomically(run.folder / _FINISHED, f"{len(epochs_of(run))} epochs\n")
+    return ""
+
+
+def _set_aside(folder: Path) -> None:
+    number = next(n for n in range(1, 10_000) if not folder.with_suffix(f".{n}").exists())
+    folder.rename(folder.with_suffix(f".{number}"))
+
+
+def _last_words(log: Path, code: int) -> str:
+    """What the command said of its end, or else the last line."""
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    said = [line for line in lines if line.startswith("detector")] or lines
+    return f"exit code {code}: {said[-1] if said else 'nothing was printed'} (all of it: {log})"
+
+
+def epochs_of(run: PlannedRun) -> list[dict[str, str]]:
+    """The rows of its metrics.csv so far, an epoch each."""
+    path = run.folder / "metrics.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+class Board:
+    """How far the runs are: a live table on a terminal, a line for each change elsewhere."""
+
+    def __init__(self, runs: Sequence[PlannedRun]) -> None:
+        self._runs = runs
+        self._console = Console()
+        self._running: set[Path] = set()
+        self._failed: dict[Path, str] = {}
+        self._told: dict[Path, int] = {}
+        self._live: Live | None = None
+
+    def say_plan(self, todo: int) -> None:
+        for arm in dict.fromkeys(run.arm for run in self._runs):
+            of_arm = [run for run in self._runs if run.arm == arm]
+            extra = " ".join(of_arm[0].overrides)
+            self._say(f"{arm}: {of_arm[0].parameters / 1e6:.2f} M parameters, {len(of_arm)} runs: {extra}")
+        self._say(f"{len(self._runs)} runs, {todo} of them to train, kept in {self._runs[0].folder.parent}")
+
+    def shown(self) -> AbstractContextManager[object]:
+        if not self._console.is_terminal:
+            return nullcontext()
+        self._live = Live(self._table(), console=self._console, auto_refresh=False)
+        return self._live
+
+    def started(self, run: PlannedRun) -> None:
+        self._running.add(run.folder)
+        self._told[run.folder] = len(epochs_of(run))
+        if self._live is None:
+            self._say(f"{run.title}: in {run.folder}")
+
+    def ended(self, run: PlannedRun, why: str) -> None:
+        self._running.discard(run.folder)
+        if why:
+            self._failed[run.folder] = why
+            self._say(f"{run.title}: failed: {why}")
+        self.refresh()
+
+    def refresh(self) -> None:
+        if self._live is not None:
+            self._live.update(self._table(), refresh=True)
+            return
+        for run in self._runs:
+            epochs = epochs_of(run) if run.folder in self._told else []
+            if len(epochs) > self._told.get(run.folder, 0):
+                self._told[run.folder] = len(epochs)
+                self._say(f"{run.title}: {self._state(run)}{self._remaining()}")
+
+    def _table(self) -> Table:
+        table = Table("run", "state", title=f"Comparison{self._remaining()}", title_justify="left")
+        for run in self._runs:
+            table.add_row(run.title, self._state(run))
+        return table
+
+    def _state(self, run: PlannedRun) -> str:
+        epochs, length = epochs_of(run), run.config["training"]["max_epochs"]
+        best = max((float(row["val/AP"]) for row in epochs if row.get("val/AP")), default=None)
+        ap = "" if best is None else f", best AP {best:.3f}"
+        if run.folder in self._failed:
+            return f"failed in epoch {len(epochs) + 1}{ap}"
+        if is_finished(run):
+            return f"finished{ap}"
+        if run.folder in self._running or epochs:
+            return f"epoch {epochs[-1]['epoch'] if epochs else 0} of {length}{ap}"
+        return "waiting"
+
+    def _remaining(self) -> str:
+        """An estimate from the epochs so far, once there are some."""
+        open_runs = list({r.folder: r for r in self._runs if not is_finished(r)}.values())
+        seconds = [float(row["seconds"]) for run in self._runs for row in epochs_of(run)]
+        if not seconds or not open_runs:
+            return ""
+        left = sum(run.config["training"]["max_epochs"] - len(epochs_of(run)) for run in open_runs)
+        return f", about {mean(seconds) * left / max(1, len(self._running)) / 60:.0f} min left"
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,203 @@
+"""Whether two models differ: paired bootstrap over images, seeds as a second source of noise."""
+
+# B bootstrap replicates, V runs (a model trained with a seed), K classes, S seeds
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import stats
+
+from detector.evaluation.replicates import Replicates
+
+COMPARED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Metrics of V runs, by name and class: `observed` (V, K), and `replicated` (B, V, K) with images drawn
+    with replacement, the same images for every run. NaN: the class has no object."""
+
+    observed: Mapping[str, np.ndarray]
+    replicated: Mapping[str, np.ndarray]
+    num_images: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean over seeds of a metric of two models, and their difference `delta` = b - a with its 95 %
+    interval. `p_value` is two-sided. `image_error` and `seed_error` are the parts of the standard error."""
+
+    a: float
+    b: float
+    delta: float
+    low: float
+    high: float
+    p_value: float
+    image_error: float
+    seed_error: float
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Model b against model a, trained with the same seeds and seen on the same images.
+
+    `metrics` and `classes` (AP of each, with p-values corrected by Holm's method for their number) lack what
+    is undefined for want of objects. `seed_deltas` are differences of AP seed by seed, `sign_flip_p` the
+    share of their sign patterns whose mean is as far from zero. `seeds_needed` is how many would show a
+    difference like this one, None where no number of seeds would: the images are too few.
+    """
+
+    metrics: Mapping[str, Difference]
+    classes: Mapping[str, Difference]
+    seed_deltas: tuple[float, ...]
+    sign_flip_p: float
+    seeds_needed: int | None
+    num_images: int
+    identical: bool
+
+
+def draw(runs: Sequence[Replicates], *, replicates: int = 1000, seed: int = 0) -> Draws:
+    """Metrics of runs on the same images, as observed and under `replicates` draws of the images."""
+    count = runs[0].num_images
+    assert all(run.num_images == count for run in runs), "the runs were evaluated on the same images"
+    random = np.random.default_rng(seed)
+    weights: list[np.ndarray] = [np.ones(count)]
+    weights += [np.bincount(random.integers(count, size=count), minlength=count) for _ in range(replicates)]
+
+    def metrics_of_all(weight: np.ndarray) -> list[dict[str, np.ndarray]]:
+        return [run.metrics(weight.astype(np.float64)) for run in runs]
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # numpy lets go of the interpreter
+        found = list(threads.map(metrics_of_all, weights))
+    values = {name: np.array([[one[name] for one in row] for row in found]) for name in COMPARED}
+    return Draws(
+        observed={name: value[0] for name, value in values.items()},
+        replicated={name: value[1:] for name, value in values.items()},
+        num_images=count,
+    )
+
+
+def compare(draws: Draws, a: Sequence[int], b: Sequence[int], *, class_names: Sequence[str]) -> Comparison:
+    """Model b (these numbers of runs, one a seed) against model a, seed by seed."""
+    assert len(a) == len(b) > 0, "each seed trains both models"
+    a, b = list(a), list(b)
+    metrics = {
+        name: _difference(
+            _mean_of_defined(draws.observed[name]), _mean_of_defined(draws.replicated[name]), a, b, draws
+        )
+        for name in COMPARED
+    }
+    ap, replicated = draws.observed["AP"], draws.replicated["AP"]
+    classes = {
+        name: _difference(ap[:, k], replicated[:, :, k], a, b, draws) for k, name in enumerate(class_names)
+    }
+    deltas = _mean_of_defined(ap[b]) - _mean_of_defined(ap[a])
+    return Comparison(
+        metrics=_defined(metrics),
+        classes=_holm(_defined(classes)),
+        seed_deltas=tuple(float(delta) for delta in deltas),
+        sign_flip_p=sign_flip_p(deltas),
+        seeds_needed=_seeds_needed(metrics["AP"], num_seeds=len(a)),
+        num_images=draws.num_images,
+        identical=all(
+            np.array_equal(values[:, a], values[:, b], equal_nan=True) for values in draws.replicated.values()
+        ),
+    )
+
+
+def sign_flip_p(deltas: np.ndarray) -> float:
+    """The share of the 2^S sign patterns of the differences whose mean is at least as far from zero.
+
+    With few seeds it cannot be small: 0.25 at best with three.
+    """
+    if len(deltas) > 16:  # more patterns than anyone needs
+        signs = np.random.default_rng(0).choice([-1, 1], (2**16, len(deltas)))
+    else:
+        signs = 1 - 2 * (np.arange(2 ** len(deltas))[:, None] >> np.arange(len(deltas)) & 1)
+    means = np.abs(signs @ deltas)
+    return float(np.mean(means >= abs(deltas.sum()) - 1e-12))
+
+
+def _difference(
+    observed: np.ndarray, replicated: np.ndarray, a: list[int], b: list[int], draws: Draws
+) -> Difference | None:
+    """Of a metric (V) with replicates (B, V); None where it is undefined.
+
+    Images and seeds are crossed: the variance of the mean difference is that over images plus that over seeds
+    less what both hold, the noise of a seed on an image (two-way clustering, Cameron et al. 2011). Degrees of
+    freedom are Satterthwaite's, since few seeds tell their variance badly.
+    """
+    per_seed = observed[b] - observed[a]
+    if np.isnan(per_seed).any():
+        return None
+    delta, seeds = float(per_seed.mean()), len(a)
+    deltas = replicated[:, b] - replicated[:, a]
+    deltas = deltas[~np.isnan(deltas).any(axis=1)]  # draws without any such object
+    of_mean = float(deltas.mean(axis=1).var(ddof=1))
+    if seeds == 1:
+        images, of_seeds, freedom = of_mean, 0.0, draws.num_images - 1.0
+    else:
+        of_seeds = float(per_seed.var(ddof=1)) / seeds
+        both = (float(deltas.var(axis=0, ddof=1).mean()) - of_mean) / (seeds - 1)
+        images = max(0.0, of_mean - max(0.0, both))
+        total = images + of_seeds
+        freedom = (seeds - 1) * (total / of_seeds) ** 2 if of_seeds else draws.num_images - 1.0
+    error = math.sqrt(images + of_seeds)
+    half = float(stats.t.ppf(0.5 + _CONFIDENCE / 2, freedom)) * error
+    return Difference(
+        a=float(observed[a].mean()),
+        b=float(observed[b].mean()),
+        delta=delta,
+        low=delta - half,
+        high=delta + half,
+        p_value=float(2 * stats.t.sf(abs(delta) / error, freedom)) if error else float(delta == 0),
+        image_error=math.sqrt(images),
+        seed_error=math.sqrt(of_seeds),
+    )
+
+
+def _seeds_needed(ap: Difference | None, *, num_seeds: int) -> int | None:
+    """The least number of seeds whose interval would leave out zero, were the difference as observed."""
+    if ap is None or ap.delta == 0 or num_seeds == 1:
+        return None
+    of_one = ap.seed_error**2 * num_seeds
+    for seeds in range(2, 1001):
+        variance = ap.image_error**2 + of_one / seeds
+        freedom = (seeds - 1) * (variance / (of_one / seeds)) ** 2 if of_one else math.inf
+        if stats.t.ppf(0.5 + _CONFIDENCE / 2, freedom) * math.sqrt(variance) < abs(ap.delta):
+            return seeds
+    return None
+
+
+def _mean_of_defined(values: np.ndarray) -> np.ndarray:
+    """Over the classes, the last axis; NaN where none is defined."""
+    defined = ~np.isnan(values)
+    count = defined.sum(axis=-1)
+    sums = np.where(defined, values, 0.0).sum(axis=-1)
+    return np.where(count > 0, sums / np.maximum(count, 1), np.nan)
+
+
+def _defined(differences: Mapping[str, Difference | None]) -> dict[str, Difference]:
+    return {name: found for name, found in differences.items() if found is not None}
+
+
+def _holm(differences: dict[str, Difference]) -> dict[str, Difference]:
+    """Each with its p-value corrected for their number (Holm 1979)."""
+    largest, corrected = 0.0, {}
+    ranked = sorted(differences.items(), key=lambda entry: entry[1].p_value)
+    for rank, (name, found) in enumerate(ranked):
+        largest = max(largest, min(1.0, (len(ranked) - rank) * found.p_value))
+        corrected[name] = replace(found, p_value=largest)
+    return {name: corrected[name] for name in differences}

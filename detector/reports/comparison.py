@@ -1,0 +1,171 @@
+"""What a comparison found, in words, tables and files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean
+
+from rich.console import Console
+
+from detector.evaluation import Comparison, Difference
+from detector.files import write_text_atomically
+from detector.reports.tables import print_table
+
+METRIC_HEADER = ("metric", "a", "b", "b - a", "95 % interval", "p")
+CLASS_HEADER = ("class", "AP a", "AP b", "b - a", "95 % interval", "p (Holm)")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A run's epochs: their numbers, validation AP (None where it was not validated) and time."""
+
+    epochs: tuple[int, ...]
+    ap: tuple[float | None, ...]
+    seconds: tuple[float, ...]
+    images_per_second: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Point:
+    """Arms against the first, `baseline`, on the same images; by arm."""
+
+    name: str
+    baseline: str
+    comparisons: Mapping[str, Comparison]
+    notes: Sequence[str] = ()
+    curves: Mapping[str, Mapping[int, Curve]] | None = None
+    parameters: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that one `detector compare` found."""
+
+    name: str
+    points: Sequence[Point]
+
+
+def verdict(found: Comparison, *, a: str, b: str) -> str:
+    """Whether b is better than a, in a sentence or two that claim no more than was found."""
+    if found.identical:
+        return f"{b} and {a} have identical predictions: there is nothing to tell apart."
+    ap = found.metrics.get("AP")
+    if ap is None:
+        return f"{b} and {a} cannot be compared: the ground truth has no object."
+    seeds, images = len(found.seed_deltas), found.num_images
+    basis = f"{seeds} seed{'s' * (seeds > 1)} and {images} images"
+    claim = f"{'better' if ap.delta > 0 else 'worse'} than" if ap.is_real else "not distinguishable from"
+    claim = (
+        f"{b} is {claim} {a} with {basis}: AP {ap.b:.3f} against {ap.a:.3f}, {ap.delta:+.3f} "
+        f"(95 % interval {interval(ap)})."
+    )
+    return " ".join(filter(None, [claim, _advice(found, ap)]))
+
+
+def _advice(found: Comparison, ap: Difference) -> str:
+    if len(found.seed_deltas) == 1:
+        return "One seed: the interval is of image noise alone, another seed may differ by more."
+    if ap.is_real:
+        return ""
+    if found.seeds_needed is None:
+        return "No number of seeds would tell a difference of this size: it takes more images."
+    return f"About {found.seeds_needed} seeds would tell a difference of this size."
+
+
+def interval(found: Difference) -> str:
+    return f"{found.low:+.3f} to {found.high:+.3f}"
+
+
+def difference_rows(differences: Mapping[str, Difference]) -> list[tuple[str, ...]]:
+    return [
+        (name, f"{d.a:.3f}", f"{d.b:.3f}", f"{d.delta:+.3f}", interval(d), f"{d.p_value:.3f}")
+        for name, d in differences.items()
+    ]
+
+
+def cost_rows(point: Point) -> list[tuple[str, ...]]:
+    """Parameters and training time of each arm, as far as they are known."""
+    rows: list[tuple[str, ...]] = []
+    for arm in (point.baseline, *point.comparisons):
+        curves = [*(point.curves or {}).get(arm, {}).values()]
+        seconds = [s for curve in curves for s in curve.seconds]
+        parameters = (point.parameters or {}).get(arm)
+        rows.append(
+            (
+                arm,
+                "-" if parameters is None else f"{parameters / 1e6:.2f} M",
+                f"{mean(seconds):.1f}" if seconds else "-",
+                f"{mean(c for curve in curves for c in curve.images_per_second):.1f}" if curves else "-",
+            )
+        )
+    return rows if any(row[1:] != ("-", "-", "-") for row in rows) else []
+
+
+COST_HEADER = ("arm", "parameters", "seconds an epoch", "images a second")
+
+
+def print_study(study: Study, *, console: Console | None = None) -> None:
+    """The verdicts and the tables behind them."""
+    console = console or Console()
+    for point in study.points:
+        for arm, found in point.comparisons.items():
+            title = f"{point.name}: " * bool(point.name) + f"a = {point.baseline}, b = {arm}"
+            print_table(title, METRIC_HEADER, difference_rows(found.metrics), console=console)
+        if rows := cost_rows(point):
+            print_table("Cost", COST_HEADER, rows, console=console)
+    for line in _verdict_lines(study):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _verdict_lines(study: Study) -> Iterator[str]:
+    for point in study.points:
+        for arm, found in point.comparisons.items():
+            where = f"{point.name}: " if point.name else ""
+            yield where + verdict(found, a=point.baseline, b=arm)
+        yield from (f"note: {note}" for note in point.notes)
+
+
+def write_study(study: Study, folder: Path) -> None:
+    """comparison.json with every number, report.md to read."""
+    content = asdict(study)
+    for point, written in zip(study.points, content["points"], strict=True):
+        for arm, found in point.comparisons.items():
+            written["comparisons"][arm]["verdict"] = verdict(found, a=point.baseline, b=arm)
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text_atomically(folder / "comparison.json", text + "\n")
+    write_text_atomically(folder / "report.md", markdown(study))
+
+
+def markdown(study: Study) -> str:
+    lines = [f"# Comparison: {study.name}", "", *(f"{line}\n" for line in _verdict_lines(study))]
+    for point in study.points:
+        for arm, found in point.comparisons.items():
+            where = f"{point.name}: " if point.name else ""
+            lines += [f"## {where}{arm} (b) against {point.baseline} (a)", ""]
+            lines += _table(METRIC_HEADER, difference_rows(found.metrics))
+            lines += _table(CLASS_HEADER, difference_rows(found.classes))
+            lines += [method(found), ""]
+        if rows := cost_rows(point):
+            lines += ["### Cost", "", *_table(COST_HEADER, rows)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    def row(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+    return [row(header), row(["---", *["---:"] * (len(header) - 1)]), *map(row, rows), ""]
+
+
+def method(found: Comparison) -> str:
+    seeds = len(found.seed_deltas)
+    if seeds == 1:
+        return "Interval: paired bootstrap over images; one seed, so image noise alone."
+    deltas = ", ".join(f"{delta:+.3f}" for delta in found.seed_deltas)
+    return (
+        f"Interval: paired bootstrap over images, crossed with {seeds} seeds (t distribution). AP difference "
+        f"of each seed: {deltas}; sign-flip test over seeds: p = {found.sign_flip_p:.3f}."
+    )

@@ -1,0 +1,104 @@
+"""Figures of a comparison, as SVG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from detector.reports.drawings import class_colour
+
+if TYPE_CHECKING:
+    from detector.reports.comparison import Point, Study
+
+_WIDTH_IN = 7.2
+
+
+def differences_figure(points: Sequence[Point]) -> str:
+    """The AP difference of each arm with its interval, and zero."""
+    rows = [
+        (f"{point.name}: {arm}" if point.name else arm, found.metrics["AP"])
+        for point in points
+        for arm, found in point.comparisons.items()
+        if "AP" in found.metrics
+    ]
+    figure = _figure(height_in=0.7 + 0.42 * max(1, len(rows)))
+    axes = figure.subplots()
+    for place, (_, ap) in enumerate(rows):
+        colour = "#1a7f37" if ap.low > 0 else "#b42318" if ap.high < 0 else "#57606a"
+        axes.plot(
+            [ap.low, ap.high], [place, place], color=colour, linewidth=5, solid_capstyle="round", alpha=0.45
+        )
+        axes.plot([ap.delta], [place], "o", color=colour)
+        axes.annotate(f"{ap.delta:+.3f}", (ap.delta, place), (0, 8), textcoords="offset points", ha="center")
+    axes.axvline(0, color="black", linewidth=1)
+    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.75)
+    axes.set_xlabel("difference in AP, 95 % interval")
+    return _svg(figure)
+
+
+def curves_figure(point: Point) -> str | None:
+    """Validation AP against epochs: each run thin, the mean of an arm's runs thick. None without runs."""
+    if not point.curves:
+        return None
+    figure = _figure(height_in=3.2)
+    axes = figure.subplots()
+    for number, (arm, by_seed) in enumerate(point.curves.items()):
+        colour = _colour(number)
+        by_epoch: dict[int, list[float]] = {}
+        for curve in by_seed.values():
+            known = [(e, ap) for e, ap in zip(curve.epochs, curve.ap, strict=True) if ap is not None]
+            axes.plot(*zip(*known, strict=True), color=colour, linewidth=0.8, alpha=0.5)
+            for epoch, ap in known:
+                by_epoch.setdefault(epoch, []).append(ap)
+        means = sorted((epoch, sum(aps) / len(aps)) for epoch, aps in by_epoch.items())
+        axes.plot(*zip(*means, strict=True), color=colour, linewidth=2.2, marker="o", markersize=3, label=arm)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("AP on the validation images")
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def points_figure(study: Study) -> str | None:
+    """AP of each arm against the points, with the interval of its difference. None with fewer than two."""
+    if len(study.points) < 2:
+        return None
+    figure = _figure(height_in=3.6)
+    axes = figure.subplots()
+    names = [point.name for point in study.points]
+    arms = list(study.points[0].comparisons)
+    firsts = [next(iter(point.comparisons.values())).metrics["AP"] for point in study.points]
+    axes.plot(names, [ap.a for ap in firsts], marker="o", color=_colour(0), label=study.points[0].baseline)
+    for number, arm in enumerate(arms, start=1):
+        found = [point.comparisons[arm].metrics["AP"] for point in study.points]
+        halves = [(ap.high - ap.low) / 2 for ap in found]
+        axes.errorbar(
+            names, [ap.b for ap in found], halves, marker="o", capsize=3, color=_colour(number), label=arm
+        )
+    axes.set_xlabel(study.name)
+    axes.set_ylabel("AP")
+    axes.legend(frameon=False, title="bars: interval of the difference")
+    return _svg(figure)
+
+
+def _colour(number: int) -> tuple[float, float, float]:
+    red, green, blue = class_colour(number)
+    return 0.8 * red / 255, 0.8 * green / 255, 0.8 * blue / 255
+
+
+def _figure(*, height_in: float) -> Figure:
+    return Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
+
+
+def _svg(figure: Figure) -> str:
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    text = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "detector"}):  # the same figure, the same file
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()

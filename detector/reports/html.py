@@ -1,0 +1,58 @@
+"""The comparison as one HTML file that needs nothing else: pictures and script are inside."""
+
+from __future__ import annotations
+
+import base64
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from detector import __version__
+from detector.reports.comparison import (
+    CLASS_HEADER,
+    COST_HEADER,
+    METRIC_HEADER,
+    Study,
+    cost_rows,
+    difference_rows,
+    method,
+    verdict,
+)
+from detector.reports.figures import curves_figure, differences_figure, points_figure
+
+
+def comparison_html(study: Study) -> str:
+    environment = Environment(
+        loader=PackageLoader("detector.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("comparison.html.j2").render(
+        study=study,
+        verdicts=list(_verdicts(study)),
+        notes=[note for point in study.points for note in point.notes],
+        differences=_embedded(differences_figure(study.points)),
+        points=_embedded(points_figure(study)),
+        curves=[_embedded(curves_figure(point)) for point in study.points],
+        costs=[cost_rows(point) for point in study.points],
+        cost_header=COST_HEADER,
+        metric_header=METRIC_HEADER,
+        class_header=CLASS_HEADER,
+        rows=difference_rows,
+        method=method,
+        version=__version__,
+    )
+
+
+def _verdicts(study: Study) -> list[tuple[str, str]]:
+    """Each with the word that colours it."""
+    found = []
+    for point in study.points:
+        for arm, comparison in point.comparisons.items():
+            ap = comparison.metrics.get("AP")
+            kind = "" if ap is None or not ap.is_real else "better" if ap.delta > 0 else "worse"
+            where = f"{point.name}: " if point.name else ""
+            found.append((kind, where + verdict(comparison, a=point.baseline, b=arm)))
+    return found
+
+
+def _embedded(svg: str | None) -> str | None:
+    """The address of a picture that is inside the address."""
+    return None if svg is None else f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"

@@ -1,0 +1,271 @@
+"""`detector compare`: files, finished runs, and arms that it trains."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detector.cli import main
+from detector.evaluation import CocoEvaluator
+from tests.evaluation.problems import ground_truth, perfect_results
+from tests.evaluation.test_statistics import run_of, world
+from tests.training.tiny import run_training, tiny_overrides, write_dataset
+
+
+def detector(*arguments: object) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["detector", "compare", *map(str, arguments)])
+        return main()
+
+
+def comparison(folder: Path) -> dict[str, Any]:
+    found = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    assert isinstance(found, dict)
+    return found
+
+
+# --- results files
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """gt.json; a.json and its better rival b.json."""
+    random = np.random.default_rng(0)
+    truth = world(60, random)
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    for name, skill in (("a", 0.5), ("b", 0.9), ("c", 0.5)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(run_of(truth, random, skill=skill)))
+    return tmp_path
+
+
+def compare_files(files: Path, *names: str, out: str = "out") -> int:
+    paths = ",".join(str(files / f"{name}.json") for name in names)
+    return detector(
+        f"predictions=[{paths}]",
+        f"annotations={files / 'gt.json'}",
+        f"output_dir={files / out}",
+        "replicates=200",
+    )
+
+
+def test_two_results_files(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare_files(files, "a", "b") == 0
+    (point,) = comparison(files / "out")["points"]
+    found = point["comparisons"]["b.json"]
+    truth = json.loads((files / "gt.json").read_text())
+    scores = [CocoEvaluator(truth).evaluate(json.loads((files / f"{x}.json").read_text())).AP for x in "ab"]
+    assert found["metrics"]["AP"]["delta"] == pytest.approx(scores[1] - scores[0])
+    assert found["verdict"].startswith("b.json is better than a.json with 1 seed and 60 images: AP ")
+    assert "interval is of image noise alone" in found["verdict"]
+    said = capsys.readouterr().out
+    assert found["verdict"] in said
+    report = (files / "out/report.md").read_text(encoding="utf-8")
+    assert found["verdict"] in report
+    assert "| AP50 |" in report
+    assert "| thing |" in report
+
+
+def test_worse_and_not_distinguishable(files: Path) -> None:
+    assert compare_files(files, "b", "a", "c") == 0
+    (point,) = comparison(files / "out")["points"]
+    assert point["comparisons"]["a.json"]["verdict"].startswith("a.json is worse than b.json")
+    assert compare_files(files, "a", "c", out="other") == 0
+    (point,) = comparison(files / "other")["points"]
+    assert (
+        "c.json is not distinguishable from a.json with 1 seed" in point["comparisons"]["c.json"]["verdict"]
+    )
+
+
+def test_seeds_of_files_make_an_interval_with_both_noises(files: Path) -> None:
+    truth = json.loads((files / "gt.json").read_text())
+    random = np.random.default_rng(1)
+    for name, skill in (("a1", 0.5), ("b1", 0.9)):
+        (files / f"{name}.json").write_text(json.dumps(run_of(truth, random, skill=skill)))
+    a, b = ("[" + ",".join(str(files / f"{arm}{seed}.json") for seed in ("", "1")) + "]" for arm in "ab")
+    words = (f"predictions=[{a},{b}]", f"annotations={files / 'gt.json'}", f"output_dir={files / 'out'}")
+    assert detector(*words, "replicates=100") == 0
+    (point,) = comparison(files / "out")["points"]
+    found = point["comparisons"]["b.json"]
+    assert len(found["seed_deltas"]) == 2
+    assert found["metrics"]["AP"]["seed_error"] > 0
+    assert "2 seeds and 60 images" in found["verdict"]
+
+
+def test_identical_predictions_are_named(files: Path) -> None:
+    (files / "same.json").write_text((files / "a.json").read_text())
+    assert compare_files(files, "a", "same") == 0
+    (point,) = comparison(files / "out")["points"]
+    assert "have identical predictions" in point["comparisons"]["same.json"]["verdict"]
+
+
+def test_mistakes_in_what_to_compare(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, truth = files / "a.json", f"annotations={files / 'gt.json'}"
+    for words, expected in (
+        ([f"predictions=[{a}]", truth], "expected at least 2 to compare, got 1"),
+        ([f"predictions=[{a},{a}]", truth], "is given twice"),
+        ([f"predictions=[[{a}],[{a},{a}]]", truth], "expected as many seeds of each arm, got [1, 2]"),
+        ([f"predictions=[{a},{files / 'b.json'}]"], "needs its ground truth: annotations="),
+        ([f"predictions=[{a},{files / 'none.json'}]", truth], "no such file"),
+        ([f"runs=[{files},{files / 'x'}]"], "is no finished run of detector train: it has no config.yaml"),
+        ([truth], "is the ground truth of predictions="),
+        ([f"predictions=[{a},{a}]", f"runs=[{a},{a}]", truth], "Both runs= and predictions= are given"),
+    ):
+        assert detector(*words, f"output_dir={files / 'out'}") == 2
+        assert expected in capsys.readouterr().err
+
+
+def test_results_for_unknown_images_name_the_arm(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = json.loads((files / "b.json").read_text())
+    strange = [{**row, "image_id": row["image_id"] + 1000} for row in rows]
+    (files / "b.json").write_text(json.dumps(strange))
+    assert compare_files(files, "a", "b") == 2
+    said = capsys.readouterr().err
+    assert "b.json, seed 0:" in said
+    assert "results name images that the ground truth does not have" in said
+
+
+def test_a_ground_truth_without_small_objects_leaves_them_out(tmp_path: Path) -> None:
+    truth = ground_truth()
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    results = perfect_results(truth)
+    for name, kept in (("a", results), ("b", results[:1])):
+        (tmp_path / f"{name}.json").write_text(json.dumps(kept))
+    assert compare_files(tmp_path, "a", "b") == 0
+    (point,) = comparison(tmp_path / "out")["points"]
+    assert "APl" not in point["comparisons"]["b.json"]["metrics"]
+
+
+# --- runs
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("compared") / "data")
+
+
+def test_finished_runs(dataset: Path, tmp_path: Path) -> None:
+    for name, epochs in (("a", 1), ("b", 2)):
+        run_training(dataset, tmp_path / name, f"training.max_epochs={epochs}")
+    words = (f"runs=[{tmp_path / 'a'},{tmp_path / 'b'}]", f"output_dir={tmp_path / 'out'}", "replicates=20")
+    assert detector(*words) == 0
+    (point,) = comparison(tmp_path / "out")["points"]
+    assert point["baseline"] == "a"
+    assert "The arms differ in training.max_epochs, too: 1, 2." in point["notes"]
+    assert len(point["curves"]["b"]["0"]["ap"]) == 2
+
+
+def test_runs_on_other_images_are_refused(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_dataset(tmp_path / "data", seed=1)
+    for name, root in (("a", dataset), ("b", other)):
+        run_training(root, tmp_path / name, "training.max_epochs=1", "training.limit_train_batches=1")
+    assert detector(f"runs=[{tmp_path / 'a'},{tmp_path / 'b'}]", f"output_dir={tmp_path / 'out'}") == 2
+    assert "validated on different images or boxes" in capsys.readouterr().err
+
+
+# --- arms
+
+
+def command_words(dataset: Path, tmp_path: Path, *, out: str) -> list[str]:
+    given = tiny_overrides(dataset, tmp_path / out)
+    kept = [w for w in given if not w.startswith(("name=", "training.max"))]
+    return [
+        *kept,
+        "training.max_epochs=1",
+        f"runs_dir={tmp_path / 'runs'}",
+        "replicates=20",
+        "compare.stages=[5]",
+    ]
+
+
+def arms(dataset: Path, tmp_path: Path, *words: str, out: str = "out") -> int:
+    return detector(*command_words(dataset, tmp_path, out=out), *words)
+
+
+def test_arms_are_trained_once(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert arms(dataset, tmp_path, "seeds=[0,1]") == 0
+    said = capsys.readouterr().out
+    assert "4 runs, 4 of them to train" in said
+    (point,) = comparison(tmp_path / "out")["points"]
+    assert len(point["comparisons"]["deformable"]["seed_deltas"]) == 2
+    assert point["parameters"]["deformable"] > point["parameters"]["regular"]
+    configs = [path.read_text() for path in (tmp_path / "runs").glob("*/config.yaml")]
+    assert len(configs) == 4
+    # The same command again trains nothing, another seed one run an arm.
+    before = {path: path.stat().st_mtime for path in (tmp_path / "runs").rglob("*.ckpt")}
+    assert arms(dataset, tmp_path, "seeds=[0,1]", out="again") == 0
+    assert "4 runs, 0 of them to train" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime for path in (tmp_path / "runs").rglob("*.ckpt")}
+    assert comparison(tmp_path / "again")["points"][0]["comparisons"] == point["comparisons"]
+
+
+def test_every_mistake_of_every_arm_is_told_before_anything_is_trained(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = "+compare.arms.bad=['model.backbone.deform.stagess=[5]']"
+    assert arms(dataset, tmp_path, bad, "+compare.arms.worse=['training.max_epochs=-1']") == 2
+    said = capsys.readouterr().err
+    assert "arm bad: model.backbone.deform.stagess: there is no such option" in said
+    assert "arm worse: training.max_epochs = -1" in said
+    assert arms(dataset, tmp_path, "compare.stages=[7]") == 2
+    assert "arm deformable:" in capsys.readouterr().err
+    assert arms(dataset, tmp_path, "seed=3") == 2
+    assert "seed=3: a comparison has seeds=[3]" in capsys.readouterr().err
+    assert arms(dataset, tmp_path, "~compare.arms.deformable") == 2
+    assert "expected at least 2, got 1: regular" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_arms_with_other_validation_images_are_refused(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_dataset(tmp_path / "data", seed=1)
+    assert arms(dataset, tmp_path, f"compare.arms={{deformable:['data.root={other}']}}") == 2
+    assert "have different validation images or boxes" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_ends_only_itself(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its loss is not finite: the report has the other seed, and says so."""
+    bad = "compare.arms={deformable:['optimizer.lr=1e30','training.gradient_clip_norm=null']}"
+    assert arms(dataset, tmp_path, bad) == 1
+    said = capsys.readouterr()
+    assert "deformable, seed 0: failed: exit code 1" in said.out
+    assert "no seed with which both regular and deformable were trained" in said.err
+    assert "lower optimizer.lr" in said.err
+
+
+@pytest.mark.slow
+def test_the_same_command_goes_on_after_an_interrupt(dataset: Path, tmp_path: Path) -> None:
+    """To the same numbers as without it."""
+    epochs = "training.max_epochs=6"
+    assert arms(dataset, tmp_path, epochs, f"runs_dir={tmp_path / 'whole'}") == 0
+    words = [w for w in command_words(dataset, tmp_path, out="cut") if not w.startswith("training.max")]
+    command = [sys.executable, "-m", "detector", "compare", *words, epochs]
+    process = subprocess.Popen(command, start_new_session=True)
+    while not any(len(p.read_text().splitlines()) > 2 for p in (tmp_path / "runs").glob("*/metrics.csv")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert not list((tmp_path / "runs").glob("*/finished.txt"))
+    assert arms(dataset, tmp_path, epochs, out="on") == 0
+    found, expected = (comparison(tmp_path / out)["points"][0]["comparisons"] for out in ("on", "out"))
+    assert found == expected
+
+
+def test_points_are_compared_each_on_its_own(dataset: Path, tmp_path: Path) -> None:
+    points = "compare.points={one:['optimizer.lr=0.01'],two:['optimizer.lr=0.02']}"
+    assert arms(dataset, tmp_path, points) == 0
+    assert [point["name"] for point in comparison(tmp_path / "out")["points"]] == ["one", "two"]

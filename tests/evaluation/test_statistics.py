@@ -1,0 +1,164 @@
+"""Intervals of the difference of two models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detector.evaluation import CocoEvaluator
+from detector.evaluation.replicates import Replicates
+from detector.evaluation.statistics import COMPARED, Comparison, compare, draw, sign_flip_p
+from tests.evaluation.problems import annotation
+
+CLASSES = ("thing", "other")
+
+
+def world(images: int, random: np.random.Generator) -> dict[str, Any]:
+    """Images with some objects each."""
+    annotations = []
+    for image in range(images):
+        for place in range(random.integers(1, 4)):
+            box = [80.0 * place, float(random.uniform(0, 50)), *map(float, random.uniform(20, 70, 2))]
+            annotations.append(annotation(len(annotations) + 1, image, int(random.integers(1, 3)), box))
+    return {
+        "images": [{"id": i, "width": 300, "height": 200} for i in range(images)],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "thing"}, {"id": 2, "name": "other"}],
+    }
+
+
+def run_of(truth: dict[str, Any], random: np.random.Generator, *, skill: float = 0.7) -> list[dict[str, Any]]:
+    """What a model finds. Every run has its own luck, as a whole and on each object."""
+    skill = min(1.0, max(0.0, skill + 0.05 * random.standard_normal()))
+    results = []
+    for row in truth["annotations"]:
+        for is_true in (random.random() < skill, False):
+            if is_true or random.random() < 0.4:
+                box = np.array(row["bbox"]) + (random.normal(0, 2, 4) if is_true else [0, 90, 0, 0])
+                score = float(np.clip(random.normal(0.6 if is_true else 0.4, 0.15), 0.01, 1))
+                where = {key: row[key] for key in ("image_id", "category_id")}
+                results.append({**where, "bbox": box.clip(1e-3).tolist(), "score": score})
+    return results
+
+
+def compared(
+    truth: dict[str, Any], a: list[Any], b: list[Any], *, replicates: int = 100, seed: int = 0
+) -> Comparison:
+    evaluator = CocoEvaluator(truth)
+    runs = [Replicates(evaluator.matched(results)) for results in (*a, *b)]
+    seeds = range(len(a))
+    draws = draw(runs, replicates=replicates, seed=seed)
+    return compare(draws, seeds, [len(a) + s for s in seeds], class_names=CLASSES)
+
+
+def test_differences_are_those_of_the_metrics() -> None:
+    random = np.random.default_rng(0)
+    truth = world(30, random)
+    a, b = ([run_of(truth, random, skill=skill) for _ in range(2)] for skill in (0.5, 0.9))
+    found = compared(truth, a, b)
+    evaluator = CocoEvaluator(truth)
+    scores = [[evaluator.evaluate(results) for results in arm] for arm in (a, b)]
+    for name in COMPARED:
+        if name not in found.metrics:
+            continue
+        means = [np.mean([getattr(metrics, name) for metrics in arm]) for arm in scores]
+        assert found.metrics[name].delta == pytest.approx(means[1] - means[0], abs=1e-12)
+        assert (found.metrics[name].a, found.metrics[name].b) == pytest.approx(tuple(means))
+    assert found.seed_deltas == pytest.approx([y.AP - x.AP for x, y in zip(*scores, strict=True)])
+    assert found.classes["other"].b == pytest.approx(np.mean([m.per_class["other"]["AP"] for m in scores[1]]))
+    assert "APl" not in found.metrics  # no large object
+
+
+def test_a_large_difference_is_real_and_a_class_at_a_time() -> None:
+    random = np.random.default_rng(0)
+    truth = world(60, random)
+    found = compared(truth, [run_of(truth, random, skill=0.4)], [run_of(truth, random, skill=0.95)])
+    assert found.metrics["AP"].low > 0.1
+    assert found.metrics["AP"].p_value < 1e-3
+    assert all(one.p_value < 0.05 for one in found.classes.values())
+    assert found.seeds_needed is None  # one seed tells nothing of the seeds
+    assert found.metrics["AP"].seed_error == 0
+
+
+def test_identical_predictions_differ_by_nothing() -> None:
+    random = np.random.default_rng(0)
+    truth = world(20, random)
+    results = run_of(truth, random)
+    found = compared(truth, [results], [results])
+    assert found.identical
+    assert (found.metrics["AP"].low, found.metrics["AP"].high) == (0, 0)
+    assert found.metrics["AP"].p_value == 1
+    assert not compared(truth, [results], [results[1:]]).identical
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    random = np.random.default_rng(0)
+    truth = world(20, random)
+    a, b = [run_of(truth, random)], [run_of(truth, random)]
+    first, again, other = (compared(truth, a, b, seed=seed).metrics["AP"].low for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_seeds_widen_the_interval_and_tell_how_many_are_needed() -> None:
+    """Two seeds that disagree: their mean is known badly however many the images."""
+    random = np.random.default_rng(0)
+    truth = world(60, random)
+    a = [run_of(truth, random, skill=0.6) for _ in range(2)]
+    b = [run_of(truth, random, skill=skill) for skill in (0.65, 0.95)]
+    found = compared(truth, a, b)
+    alone = compared(truth, a[1:], b[1:])
+    assert alone.metrics["AP"].is_real
+    assert not found.metrics["AP"].is_real
+    assert found.metrics["AP"].seed_error > 3 * found.metrics["AP"].image_error
+    assert found.seeds_needed is not None
+    assert found.seeds_needed > 2
+
+
+def test_sign_flips() -> None:
+    assert sign_flip_p(np.array([0.1, 0.2, 0.1])) == 2 / 8
+    assert sign_flip_p(np.array([0.1, -0.1])) == 1
+    assert sign_flip_p(np.array([0.3])) == 1
+    assert sign_flip_p(np.full(20, 0.1)) < 1e-3
+
+
+def test_p_values_of_classes_are_corrected_for_their_number() -> None:
+    """Holm: the smallest of two p-values doubles."""
+    random = np.random.default_rng(3)
+    truth = world(40, random)
+    a, b = [run_of(truth, random, skill=0.6)], [run_of(truth, random, skill=0.7)]
+    found = compared(truth, a, b)
+    both = sorted(found.classes.values(), key=lambda one: one.p_value)
+    evaluator = CocoEvaluator(truth)
+    draws = draw([Replicates(evaluator.matched(r)) for r in (*a, *b)], replicates=100)
+    alone = {
+        name: compare(_only(draws, k), [0], [1], class_names=[name]).classes[name].p_value
+        for k, name in enumerate(CLASSES)
+    }
+    assert both[0].p_value == pytest.approx(min(1, 2 * min(alone.values())))
+    assert both[1].p_value == pytest.approx(max(both[0].p_value, max(alone.values())))
+
+
+def _only(draws: Any, k: int) -> Any:
+    from dataclasses import replace
+
+    return replace(
+        draws,
+        observed={name: v[:, k : k + 1] for name, v in draws.observed.items()},
+        replicated={name: v[:, :, k : k + 1] for name, v in draws.replicated.items()},
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_under_the_null_the_interval_covers_zero_95_times_of_100(seeds: int) -> None:
+    """Two halves of the runs of one detector. With one seed, of the same run seen on noisy images."""
+    covered, worlds = 0, 500
+    for number in range(worlds):
+        random = np.random.default_rng(number)
+        truth = world(60, random)
+        runs = [run_of(truth, random) for _ in range(2 * seeds)]
+        found = compared(truth, runs[:seeds], runs[seeds:], replicates=100, seed=number)
+        covered += not found.metrics["AP"].is_real
+    assert 0.93 <= covered / worlds <= 0.97

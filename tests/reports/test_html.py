@@ -1,0 +1,108 @@
+"""The HTML report, in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detector.evaluation import CocoEvaluator, Replicates, compare, draw
+from detector.reports.comparison import Curve, Point, Study
+from detector.reports.html import comparison_html
+from tests.evaluation.test_statistics import run_of, world
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    """Two arms and a baseline at two points; names that HTML could take for its own."""
+    random = np.random.default_rng(0)
+    points = []
+    for name in ("0.5 <b>", "1"):
+        truth = world(30, random)
+        evaluator = CocoEvaluator(truth)
+        results = [run_of(truth, random, skill=skill) for skill in (0.5, 0.9, 0.5)]
+        draws = draw([Replicates(evaluator.matched(r)) for r in results], replicates=30)
+        arms = {
+            arm: compare(draws, [0], [number], class_names=evaluator.class_names)
+            for number, arm in enumerate(("good & new", "other"), start=1)
+        }
+        curve = Curve((1, 2), (0.1, None), (3.0, 3.0), (5.0, 5.0))
+        curves = {arm: {0: curve} for arm in ("regular", *arms)}
+        points.append(Point(name, "regular", arms, notes=("a note",), curves=curves, parameters=None))
+    return Study("warp <script>", tuple(points))
+
+
+@pytest.fixture(scope="module")
+def page(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(comparison_html(study), encoding="utf-8")
+    return path
+
+
+def test_it_is_one_small_file_without_any_address(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert len(text) < 10_000_000
+    assert re.findall(r"https?://|src=\"(?!data:)|@import|url\(", text) == []
+
+
+def test_the_same_study_gives_the_same_file(study: Study, page: Path) -> None:
+    assert comparison_html(study) == page.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("needs chromium and chromedriver (Debian: chromium, chromium-driver)")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_it_loads_whole_and_asks_nobody(browser: Any, page: Path, width: int) -> None:
+    browser.set_window_size(width, 900)
+    browser.get_log("performance")
+    browser.get(page.as_uri())
+    assert browser.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    requests = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    assert requests
+    assert {url.partition(":")[0] for url in requests} <= {"file", "data"}
+    images = browser.execute_script("return [...document.images].map(i => i.complete && i.naturalWidth)")
+    assert len(images) == 4
+    assert all(images)
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_what_is_told_is_there_and_names_stay_text(browser: Any, page: Path) -> None:
+    browser.get(page.as_uri())
+    text = browser.execute_script("return document.body.innerText")
+    assert browser.title == "warp <script>: comparison"
+    assert "0.5 <b>: good & new is better than regular with 1 seed and 30 images: AP" in text
+    assert "a note" in text
+    assert browser.execute_script("return document.querySelectorAll('.verdict.better').length") == 2
+
+
+def test_tables_sort_by_a_click(browser: Any, page: Path) -> None:
+    browser.get(page.as_uri())
+    column = "const t = [...document.querySelectorAll('table')].find(t => t.innerText.startsWith('metric'));"
+    values = f"{column} return [...t.tBodies[0].rows].map(r => parseFloat(r.cells[3].textContent))"
+    before = browser.execute_script(values)
+    for order in (True, False):
+        browser.execute_script(f"{column} t.querySelectorAll('th button')[3].click()")
+        assert browser.execute_script(values) == sorted(before, reverse=order)
