@@ -121,8 +121,8 @@ def test_typo_in_every_key_gets_the_right_suggestion(verb: str) -> None:
     values = plain(verb)
     schema = options(verb)
     for path in leaves(values):
-        if "augmentation" in path[:-1] and path[-2] == "augmentation":
-            continue  # its keys are the user's own names
+        if path[-2:-1] == ("augmentation",) or path[:2] == ("compare", "arms"):
+            continue  # their keys are the user's own names
         wrong = copy.deepcopy(values)
         inner = parent(wrong, path)
         inner[misspelt(path[-1])] = inner.pop(path[-1])

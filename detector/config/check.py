@@ -116,7 +116,8 @@ def _value_problems(value: Any, annotation: Any, path: str, *, built: bool = Tru
         if built:
             return [f"{path}: lacks its _target_: {kind.__module__}.{kind.__qualname__}"]
         return _binding_problems(value, schema_of(kind), path, owner=None, partial=False)
-    if isinstance(value, dict | list) and next(_unplain(value), None) and holds(annotation, value):
+    has_parts = isinstance(value, dict) or (isinstance(value, list) and next(_unplain(value), None))
+    if has_parts and holds(annotation, value):
         return _container_problems(value, annotation, path)
     if isinstance(value, str) and value.startswith("~"):
         return [f"{path} = {value}: ~ is not expanded here. Write the home folder out, as $HOME in a shell"]

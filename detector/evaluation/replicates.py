@@ -55,7 +55,7 @@ class Replicates:
         always = [~entry.ignored.any(axis=0) for entry in lists]
         self._always = np.concatenate([e.image[kept] for e, kept in zip(lists, always, strict=True)])
         always_end = np.cumsum([kept.sum() for kept in always])
-        some, hits, before_always, before_some, hits_end = [], [], [], [], []
+        some, hits, before_always, before_some, hits_of = [], [], [], [], []
         seen = 0
         for number, (entry, kept) in enumerate(zip(lists, always, strict=True)):
             first = always_end[number - 1] if number else 0
@@ -68,17 +68,18 @@ class Replicates:
                 before_always.append(rank[hit])
                 before_some.append(seen + np.cumsum(counted_here)[hit])
                 seen += int(counted_here.sum())
-                hits_end.append(len(hit))
+                hits_of.append(len(hit))
         self._some = np.concatenate(some)
         self._hits = np.concatenate(hits)
+        self._places = np.arange(len(self._hits), dtype=np.int32)
         self._before_always = np.concatenate(before_always)
         self._before_some = np.concatenate(before_some)
-        self._segment_end = np.cumsum(hits_end)
-        self._segment_start = self._segment_end - np.asarray(hits_end)
-        some_end = np.cumsum([len(images) for images in some])
-        self._some_start = some_end - np.asarray([len(images) for images in some])
+        self._hits_of = np.asarray(hits_of)
+        self._segment_end = np.cumsum(hits_of)
+        self._segment_start = self._segment_end - self._hits_of
+        some_of = [len(images) for images in some]
+        self._some_start = np.cumsum(some_of) - some_of
         self._always_start = np.repeat(always_end - np.diff(always_end, prepend=0), self._num_ious)
-        self._segment_of_hit = np.repeat(np.arange(len(hits_end)), hits_end)
 
     def metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """AP, AP50, AP75, APs, APm, APl and AR100 of each class, NaN where it has no object.
@@ -87,40 +88,43 @@ class Replicates:
         NaN are COCO's numbers.
         """
         assert weights.shape == (self.num_images,)
-        objects = np.repeat(self._objects @ weights, self._num_ious)  # of each segment
-        precision, found = self._precision_and_found(weights, objects)
+        objects = self._objects @ weights  # of each list
+        precision, found = self._precision_and_found(weights.astype(np.int32), objects)
         shape = (self.num_classes, len(AREAS), self._num_ious)
         with np.errstate(invalid="ignore", divide="ignore"):
-            defined = objects > 0
-            ap = np.where(defined[:, None], precision, np.nan).reshape(*shape, -1)
-            recall = np.where(defined, found / objects, np.nan).reshape(shape)
-        values = {name: ap[:, area].mean(axis=(1, 2)) for name, area in _METRICS.items()}
-        values["AP50"], values["AP75"] = ap[:, 0, 0].mean(axis=1), ap[:, 0, 5].mean(axis=1)
+            recall = found.reshape(shape) / objects.reshape(*shape[:2], 1)
+        defined = (objects > 0).reshape(*shape[:2], 1)
+        recall = np.where(defined, recall, np.nan)
+        ap = np.where(defined, precision.reshape(*shape, -1).mean(axis=-1), np.nan)
+        values = {name: ap[:, area].mean(axis=1) for name, area in _METRICS.items()}
+        values["AP50"], values["AP75"] = ap[:, 0, 0], ap[:, 0, 5]
         values["AR100"] = recall[:, 0].mean(axis=1)
         return values
 
     def _precision_and_found(self, weights: np.ndarray, objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Interpolated precision (S, R), and the weight of the objects found (S)."""
-        hits = _cumulative(weights[self._hits])
+        hit_weights = weights[self._hits]
+        hits = _cumulative(hit_weights)
         always, some = _cumulative(weights[self._always]), _cumulative(weights[self._some])
-        segment = self._segment_of_hit
-        ranked = always[self._before_always] - always[self._always_start[segment]]
-        ranked += some[self._before_some] - some[self._some_start[segment]]
-        true = hits[1:] - hits[self._segment_start[segment]]
+        ranked = always[self._before_always] + some[self._before_some]
+        ranked -= np.repeat(always[self._always_start] + some[self._some_start], self._hits_of)
+        true = hits[1:] - np.repeat(hits[self._segment_start], self._hits_of)
         precision = true / (ranked + np.spacing(1))
         found = hits[self._segment_end] - hits[self._segment_start]
-        first = self._first_at_recall(hits, objects)
+        reaching = np.append(np.repeat(self._places, hit_weights), len(self._places))
+        first = reaching[np.clip(self._needed(hits, objects), 1, len(reaching)) - 1]
+        # No recall is reached before a segment begins: a search for nothing may end in the one before.
+        first = np.clip(first, self._segment_start[:, None], self._segment_end[:, None])
         return self._envelope(precision, first), found
 
-    def _first_at_recall(self, hits: np.ndarray, objects: np.ndarray) -> np.ndarray:
-        """The first true positive with at least each recall (S, R), or the end of its segment."""
+    def _needed(self, hits: np.ndarray, objects: np.ndarray) -> np.ndarray:
+        """How many hits, those of the segments before included, reach each recall (S, R)."""
         needed = np.ceil(self._thresholds * objects[:, None])
         with np.errstate(invalid="ignore", divide="ignore"):  # the comparison that pycocotools makes
             needed -= (needed - 1) / objects[:, None] >= self._thresholds
             needed += needed / objects[:, None] < self._thresholds
-        target = hits[self._segment_start][:, None] + np.maximum(needed, 0)
-        first = np.searchsorted(hits[1:], target.ravel(), side="left").reshape(target.shape)
-        return np.clip(first, self._segment_start[:, None], self._segment_end[:, None])
+        needed = np.repeat(needed.astype(np.int32), self._num_ious, axis=0)
+        return hits[self._segment_start][:, None] + needed
 
     def _envelope(self, precision: np.ndarray, first: np.ndarray) -> np.ndarray:
         """The highest precision from `first` (S, R) to the end of the segment, 0 at its end."""
@@ -132,8 +136,8 @@ class Replicates:
 
 
 def _cumulative(values: np.ndarray) -> np.ndarray:
-    """Sums of the first 0, 1, 2... values."""
-    sums = np.empty(len(values) + 1)
+    """Sums of the first 0, 1, 2... values, which 32 bits hold: detections of all classes, copies included."""
+    sums = np.empty(len(values) + 1, dtype=np.int32)
     sums[0] = 0
     np.cumsum(values, out=sums[1:])
     return sums
