@@ -108,5 +108,5 @@ def _compared(subject: Subject, *, replicates: int) -> Point:
         comparisons=comparisons,
         notes=subject.notes,
         curves=subject.curves,
-        parameters=subject.parameters,
+        sizes=subject.sizes,
     )

@@ -12,6 +12,7 @@ from torch import nn
 from detector.commands.parts import build_model
 from detector.layers import DeformConv2d
 from detector.models import Detector
+from detector.models.cost import count_flops
 from detector.reports import print_table
 from detector.structures import FeatureSpec, PositiveInt
 
@@ -22,16 +23,23 @@ class Options:
 
     model: Callable[..., Detector]
     num_classes: PositiveInt
+    image_size: tuple[PositiveInt, PositiveInt] = (800, 1344)
 
 
 def run(cfg: DictConfig) -> None:
-    """Print parameters by part, the feature levels, and the deformable layers."""
+    """Print parameters by part, operations, the feature levels, and the deformable layers."""
     model = build_model(cfg, cfg.num_classes)
     console = Console()
     parts = [_part(name, part) for name, part in (*model.named_children(), ("total", model))]
     print_table(
         "Parameters", ("part", "type", "parameters", "trained", "of them offsets"), parts, console=console
     )
+
+    flops = count_flops(model, image_size=tuple(cfg.image_size))
+    height, width = cfg.image_size
+    costs = [("convolutions and linear layers", _giga(flops.matrix)), ("sampling", _giga(flops.sampling))]
+    title = f"Operations for an image of {height} x {width}"
+    print_table(title, ("part", "GFLOP"), [*costs, ("total", _giga(flops.total))], console=console)
 
     levels = [_level(f) for f in model.feature_levels]
     print_table("Feature levels", ("level", "channels", "stride in pixels"), levels, console=console)
@@ -42,6 +50,10 @@ def run(cfg: DictConfig) -> None:
         print_table(f"Deformable layers: {len(layers)}", header, layers, console=console)
     else:
         print("Deformable layers: none. Turn them on with 'model.backbone.deform.stages=[3,4,5]'.")
+
+
+def _giga(operations: int) -> str:
+    return f"{operations / 1e9:.2f}"
 
 
 def _part(name: str, part: nn.Module) -> tuple[str, ...]:

@@ -12,6 +12,8 @@ from omegaconf import DictConfig
 from detector.config import build
 from detector.data import DetectionDataModule
 from detector.models import Detector
+from detector.models.cost import count_flops
+from detector.reports.comparison import ModelSize
 from detector.training import Checkpoint, TrainingOptions
 
 Config = DictConfig | dict[str, Any]
@@ -71,10 +73,13 @@ def build_untrained(cfg: Config, num_classes: int) -> Detector:
     return build_model(without_weights, num_classes)
 
 
-def count_parameters(cfg: Config, num_classes: int) -> int:
-    """Of the detector of `cfg.model`, which needs no memory for it."""
+def model_size(cfg: Config, num_classes: int) -> ModelSize:
+    """Of the detector of `cfg.model`, for an image of `cfg.data`; nothing is computed."""
     with torch.device("meta"):
-        return sum(p.numel() for p in build_untrained(cfg, num_classes).parameters())
+        model = build_untrained(cfg, num_classes)
+    size = cfg["data"]["image_size"]
+    flops = count_flops(model, image_size=(size["shorter"], size["longer"]))
+    return ModelSize(sum(p.numel() for p in model.parameters()), flops.matrix, flops.sampling)
 
 
 def require_same_classes(checkpoint: Checkpoint, class_names: tuple[str, ...], *, where: str) -> None:

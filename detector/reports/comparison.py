@@ -29,6 +29,15 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class ModelSize:
+    """Parameters, and operations for one image of the data's size: in matrix products and in sampling."""
+
+    parameters: int
+    matrix_flops: int
+    sampling_flops: int
+
+
+@dataclass(frozen=True)
 class Point:
     """Arms against the first, `baseline`, on the same images; by arm."""
 
@@ -37,7 +46,7 @@ class Point:
     comparisons: Mapping[str, Comparison]
     notes: Sequence[str] = ()
     curves: Mapping[str, Mapping[int, Curve]] | None = None
-    parameters: Mapping[str, int] | None = None
+    sizes: Mapping[str, ModelSize] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,19 +101,21 @@ def cost_rows(point: Point) -> list[tuple[str, ...]]:
     for arm in (point.baseline, *point.comparisons):
         curves = [*(point.curves or {}).get(arm, {}).values()]
         seconds = [s for curve in curves for s in curve.seconds]
-        parameters = (point.parameters or {}).get(arm)
+        size = (point.sizes or {}).get(arm)
         rows.append(
             (
                 arm,
-                "-" if parameters is None else f"{parameters / 1e6:.2f} M",
+                f"{size.parameters / 1e6:.2f} M" if size else "-",
+                f"{(size.matrix_flops + size.sampling_flops) / 1e9:.2f}" if size else "-",
+                f"{size.sampling_flops / 1e9:.2f}" if size else "-",
                 f"{mean(seconds):.1f}" if seconds else "-",
                 f"{mean(c for curve in curves for c in curve.images_per_second):.1f}" if curves else "-",
             )
         )
-    return rows if any(row[1:] != ("-", "-", "-") for row in rows) else []
+    return rows if any(row[1:] != ("-",) * 5 for row in rows) else []
 
 
-COST_HEADER = ("arm", "parameters", "seconds an epoch", "images a second")
+COST_HEADER = ("arm", "parameters", "GFLOP an image", "of it sampling", "seconds an epoch", "images a second")
 
 
 def print_study(study: Study, *, console: Console | None = None) -> None:

@@ -18,6 +18,17 @@ def test_a_regular_model_says_how_to_turn_deformable_layers_on(capsys: pytest.Ca
     assert "model.backbone.deform.stages=[3,4,5]" in out
 
 
+def test_operations_of_a_deformable_model_are_more(capsys: pytest.CaptureFixture[str]) -> None:
+    def gflop(*overrides: str) -> list[float]:
+        lines = _info(capsys, *overrides, "image_size=[256,512]").splitlines()
+        start = lines.index("Operations for an image of 256 x 512")
+        return [float(line.split()[-1]) for line in lines[start + 2 : start + 5]]
+
+    plain, deformable = gflop(), gflop("model.backbone.deform.stages=[4,5]")
+    assert plain[1] == 0
+    assert all(b > a for a, b in zip(plain, deformable, strict=True))
+
+
 def test_parameters_and_deformable_layers_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     out = _info(capsys, "model.backbone.deform.stages=[5]", "model.backbone.frozen_stages=1", "num_classes=3")
     total = next(line for line in out.splitlines() if line.startswith("total"))

@@ -36,7 +36,7 @@ def study() -> Study:
         }
         curve = Curve((1, 2), (0.1, None), (3.0, 3.0), (5.0, 5.0))
         curves = {arm: {0: curve} for arm in ("regular", *arms)}
-        points.append(Point(name, "regular", arms, notes=("a note",), curves=curves, parameters=None))
+        points.append(Point(name, "regular", arms, notes=("a note",), curves=curves))
     return Study("warp <script>", tuple(points))
 
 

@@ -15,10 +15,11 @@ from omegaconf import DictConfig
 
 from detector import __version__
 from detector.commands import train
-from detector.commands.parts import build_data, count_parameters, require_buildable, require_hardware
+from detector.commands.parts import build_data, model_size, require_buildable, require_hardware
 from detector.commands.record import task_overrides
 from detector.config import ConfigError, build, check, resolved
 from detector.config.overrides import composed
+from detector.reports.comparison import ModelSize
 
 _NOT_OF_ITS_RESULT = ("output_dir", "name", "seed")  # seed: it is told apart by itself
 
@@ -46,7 +47,7 @@ class PlannedRun:
     overrides: tuple[str, ...]
     config: dict[str, Any]
     data: DataFacts
-    parameters: int
+    size: ModelSize
     folder: Path
 
     @property
@@ -75,13 +76,13 @@ def plan_runs(cfg: DictConfig, *, own_keys: Sequence[str]) -> list[PlannedRun]:
     runs = []
     for (point, arm), (words, arm_cfg) in configs.items():
         try:
-            facts, parameters = _facts(arm_cfg)
+            facts, size = _facts(arm_cfg)
         except ValueError as error:
             raise ValueError(f"arm {arm}: {error}") from error
         plain = {k: v for k, v in resolved(arm_cfg).items() if k not in _NOT_OF_ITS_RESULT}
         for seed in seeds:
             folder = Path(config["runs_dir"]) / _digest(facts.fingerprint, seed, plain)
-            runs.append(PlannedRun(point, arm, seed, words, plain, facts, parameters, folder))
+            runs.append(PlannedRun(point, arm, seed, words, plain, facts, size, folder))
     _require_same_truth(runs)
     return runs
 
@@ -123,12 +124,12 @@ def _checked(
     return found
 
 
-def _facts(cfg: DictConfig) -> tuple[DataFacts, int]:
-    """The data of a run, and how many parameters its model has."""
+def _facts(cfg: DictConfig) -> tuple[DataFacts, ModelSize]:
+    """The data of a run, and the size of its model."""
     require_hardware(build(cfg.training))
     require_buildable(cfg)
     facts = _read(yaml.safe_dump(resolved(cfg)["data"]))
-    return facts, count_parameters(cfg, facts.num_classes)
+    return facts, model_size(cfg, facts.num_classes)
 
 
 @cache

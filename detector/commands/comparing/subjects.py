@@ -13,12 +13,12 @@ from omegaconf import DictConfig
 
 from detector.commands.comparing.plan import PlannedRun
 from detector.commands.comparing.training import is_finished
-from detector.commands.parts import build_data, count_parameters
+from detector.commands.parts import build_data, model_size
 from detector.commands.resume import flattened
 from detector.config import build
 from detector.errors import RunError
 from detector.evaluation import CocoEvaluator, read_ground_truth, read_results
-from detector.reports.comparison import Curve
+from detector.reports.comparison import Curve, ModelSize
 
 Results = list[Any]
 _EXPECTED = ("model.", "seed", "name", "output_dir", "training.resume")  # what arms may differ in silently
@@ -34,7 +34,7 @@ class Subject:
     results: Mapping[str, Mapping[int, Results]]
     notes: tuple[str, ...] = ()
     curves: Mapping[str, Mapping[int, Curve]] | None = None
-    parameters: Mapping[str, int] | None = None
+    sizes: Mapping[str, ModelSize] | None = None
 
 
 def of_planned(runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_evaluator: DictConfig) -> Subject:
@@ -57,7 +57,7 @@ def of_planned(runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_eval
         results=results,
         notes=tuple(notes),
         curves={arm: {r.seed: read_curve(r.folder) for r in of_arm} for arm, of_arm in done.items()},
-        parameters={arm: of_arm[0].parameters for arm, of_arm in arms.items()},
+        sizes={arm: of_arm[0].size for arm, of_arm in arms.items()},
     )
 
 
@@ -90,9 +90,7 @@ def of_folders(arms: Sequence[str | Sequence[str]], make_evaluator: DictConfig) 
             arm: {seed: read_curve(folder) for seed, folder in enumerate(folders)}
             for arm, folders in named.items()
         },
-        parameters={
-            arm: count_parameters(of_arm[0], len(truth["categories"])) for arm, of_arm in configs.items()
-        },
+        sizes={arm: model_size(of_arm[0], len(truth["categories"])) for arm, of_arm in configs.items()},
     )
 
 

@@ -139,8 +139,12 @@ class Board:
     def say_plan(self, todo: int) -> None:
         for arm in dict.fromkeys(run.arm for run in self._runs):
             of_arm = [run for run in self._runs if run.arm == arm]
-            extra = " ".join(of_arm[0].overrides)
-            self._say(f"{arm}: {of_arm[0].parameters / 1e6:.2f} M parameters, {len(of_arm)} runs: {extra}")
+            size, extra = of_arm[0].size, " ".join(of_arm[0].overrides)
+            gflop = (size.matrix_flops + size.sampling_flops) / 1e9
+            self._say(
+                f"{arm}: {size.parameters / 1e6:.2f} M parameters, {gflop:.2f} GFLOP an image, "
+                f"{len(of_arm)} run{'s' * (len(of_arm) > 1)}: {extra}"
+            )
         self._say(f"{len(self._runs)} runs, {todo} of them to train, kept in {self._runs[0].folder.parent}")
 
     def shown(self) -> AbstractContextManager[object]:

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from detector.ops.deform_conv import gather, torchvision
-from detector.ops.deform_conv.geometry import Geometry, IntOrPair, check_shapes, check_tensors, pair
+from detector.ops.deform_conv.geometry import (
+    Geometry,
+    IntOrPair,
+    autocasts,
+    check_shapes,
+    check_tensors,
+    pair,
+)
 
 __all__ = ["Backend", "IntOrPair", "deform_conv2d", "pair"]
 
@@ -79,7 +86,7 @@ def _in_working_precision(
     """
     device = x.device.type
     compute = torch.float64 if x.dtype == torch.float64 else torch.float32
-    autocast = torch.is_autocast_enabled(device)
+    autocast = autocasts(x)
     result = torch.get_autocast_dtype(device) if autocast and compute == torch.float32 else x.dtype
     with torch.autocast(device, enabled=False) if autocast else nullcontext():
         x, offset, weight = x.to(compute), offset.to(compute), weight.to(compute)

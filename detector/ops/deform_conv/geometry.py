@@ -68,7 +68,7 @@ def check_tensors(
             raise ValueError(
                 f"deform_conv2d: {name} is on {tensor.device} but x is on {x.device}. Move it there."
             )
-    if torch.is_autocast_enabled(x.device.type):
+    if autocasts(x):
         return  # the backends cast
     for name, tensor in given.items():
         # float32 coordinates may go with half-precision features: they are computed in float32 anyway
@@ -78,6 +78,11 @@ def check_tensors(
                 f"deform_conv2d: {name} is {tensor.dtype} but x is {x.dtype}. "
                 "Cast one of them, or run under autocast."
             )
+
+
+def autocasts(x: Tensor) -> bool:
+    """Whether autocast is on for the device of x. Some, such as meta, have none."""
+    return torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type)
 
 
 def _check_channels(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> None:

@@ -1,0 +1,93 @@
+"""Floating-point operations, against values computed by hand."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+from detector.backbones import ResNet
+from detector.heads import RPN, FasterRCNNHead, FCOSHead, Head, ProposalLimits, RoIHead
+from detector.layers import DeformableStages
+from detector.models import Detector, assemble
+from detector.models.cost import count_flops
+from detector.necks import FPN
+
+
+def fcos(*, depth: int = 18, **deform: object) -> Detector:
+    stages = DeformableStages(**deform)
+    with torch.device("meta"):
+        return assemble(backbone=ResNet(depth, deform=stages), neck=FPN, head=FCOSHead, num_classes=80)
+
+
+def test_a_resnet_costs_what_is_published() -> None:
+    """4.09 G multiply-adds at 224 x 224 (torchvision's table), of which 2.05 M are the classifier's."""
+    with torch.device("meta"):
+        backbone = ResNet(50)
+
+    class Nothing(Head[Any]):
+        num_classes, out_features = 0, ()
+
+        def forward(self, features: Any, image_sizes: Any = None) -> Any:
+            return features
+
+        def loss(self, outputs: Any, targets: Any) -> Any:
+            return {}
+
+        def predict(self, outputs: Any) -> Any:
+            return []
+
+    model = Detector(backbone, Nothing(), Nothing())
+    found = count_flops(model, image_size=(224, 224))
+    assert found.matrix == pytest.approx(2 * (4.0893e9 - 2.05e6), rel=1e-3)
+    assert found.sampling == 0
+
+
+def test_images_are_padded_as_batches_are() -> None:
+    model = fcos()
+    assert count_flops(model, image_size=(97, 64)) == count_flops(model, image_size=(128, 64))
+    assert count_flops(model, image_size=(128, 64)).matrix > count_flops(model, image_size=(96, 64)).matrix
+
+
+@pytest.mark.parametrize(("modulation", "extra"), [("none", 18), ("sigmoid", 27)])
+def test_a_deformable_layer_costs_its_convolution_its_offsets_and_its_samples(
+    modulation: str, extra: int
+) -> None:
+    """C5 of ResNet-18 has two such layers of 512 channels, at stride 32."""
+    plain, deformable = (
+        count_flops(fcos(stages=stages, modulation=modulation), image_size=(128, 256))
+        for stages in ((), (5,))
+    )
+    positions = 4 * 8
+    assert deformable.matrix - plain.matrix == 2 * 2 * positions * 9 * 512 * extra
+    operations = 8 if modulation == "sigmoid" else 7
+    assert deformable.sampling == 2 * positions * 9 * 512 * operations
+    assert deformable.total > plain.total
+
+
+def test_the_second_stage_counts_its_regions() -> None:
+    def flops(regions: int) -> int:
+        with torch.device("meta"):
+            model = assemble(
+                backbone=ResNet(18, out_stages=(2, 3, 4, 5)),
+                neck=partial(FPN, extra_levels="maxpool"),
+                head=partial(
+                    FasterRCNNHead,
+                    rpn=partial(RPN, limits=ProposalLimits(after_nms=regions)),
+                    roi=partial(RoIHead, width=128),
+                ),
+                num_classes=9,
+            )
+        return count_flops(model, image_size=(64, 64)).matrix
+
+    of_region = 2 * (256 * 49 * 128 + 128 * 128 + 128 * 10 + 128 * 40)
+    assert flops(30) - flops(10) == 20 * of_region
+
+
+def test_the_model_is_left_as_it_is() -> None:
+    model = assemble(backbone=ResNet(18), neck=FPN, head=FCOSHead, num_classes=3).train()
+    count_flops(model, image_size=(64, 64))
+    assert model.training
+    assert all(p.device.type == "cpu" for p in model.parameters())
