@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -76,6 +77,7 @@ def peak_memory_mb(
     model: Model, depth: Depth, what: Literal["training step", "inference"]
 ) -> dict[str, float]:
     """What each candidate needs at its peak beyond what was there before, in MB, in a process of its own."""
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # of the processes: what is freed counts no longer
     with get_context("spawn").Pool(1, maxtasksperchild=1) as processes:
         names = processes.apply(_candidate_names)
         return {name: processes.apply(_peak_memory_mb, (model, depth, what, name)) for name in names}

@@ -235,6 +235,7 @@ def test_arms_with_other_validation_images_are_refused(
     assert "have different validation images or boxes" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_ends_only_itself(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -266,6 +267,7 @@ def test_the_same_command_goes_on_after_an_interrupt(dataset: Path, tmp_path: Pa
     assert found == expected
 
 
+@pytest.mark.slow
 def test_points_are_compared_each_on_its_own(dataset: Path, tmp_path: Path) -> None:
     points = "compare.points={one:['optimizer.lr=0.01'],two:['optimizer.lr=0.02']}"
     assert arms(dataset, tmp_path, points) == 0

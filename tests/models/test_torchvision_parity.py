@@ -142,7 +142,11 @@ MODELS: dict[str, Callable[[], Pair]] = {
 CASES = [[0], [1], [2], [0, 1, 2]]
 
 
-@pytest.fixture(scope="module", params=MODELS)
+# ResNet-18 shows most of it in a fraction of the time.
+PARAMS = [pytest.param(name, marks=[pytest.mark.slow] if "50" in name else []) for name in MODELS]
+
+
+@pytest.fixture(scope="module", params=PARAMS)
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     torch.manual_seed(1)
     with pytest.MonkeyPatch.context() as patch:
