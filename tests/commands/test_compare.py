@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 
 from detector.cli import main
+from detector.commands import compare
+from detector.commands.comparing.plan import PlannedRun
+from detector.errors import RunError
 from detector.evaluation import CocoEvaluator
 from tests.evaluation.problems import ground_truth, perfect_results
 from tests.evaluation.test_statistics import run_of, world
@@ -193,19 +196,19 @@ def arms(dataset: Path, tmp_path: Path, *words: str, out: str = "out") -> int:
 
 
 def test_arms_are_trained_once(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert arms(dataset, tmp_path, "seeds=[0,1]") == 0
+    assert arms(dataset, tmp_path) == 0
     said = capsys.readouterr().out
-    assert "4 runs, 4 of them to train" in said
+    assert "2 runs, 2 of them to train" in said
     (point,) = comparison(tmp_path / "out")["points"]
-    assert len(point["comparisons"]["deformable"]["seed_deltas"]) == 2
+    assert len(point["comparisons"]["deformable"]["seed_deltas"]) == 1
     regular, deformable = point["sizes"]["regular"], point["sizes"]["deformable"]
     assert all(deformable[key] > regular[key] for key in regular)
     configs = [path.read_text() for path in (tmp_path / "runs").glob("*/config.yaml")]
-    assert len(configs) == 4
-    # The same command again trains nothing, another seed one run an arm.
+    assert len(configs) == 2
+    # The same command again trains nothing.
     before = {path: path.stat().st_mtime for path in (tmp_path / "runs").rglob("*.ckpt")}
-    assert arms(dataset, tmp_path, "seeds=[0,1]", out="again") == 0
-    assert "4 runs, 0 of them to train" in capsys.readouterr().out
+    assert arms(dataset, tmp_path, out="again") == 0
+    assert "2 runs, 0 of them to train" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime for path in (tmp_path / "runs").rglob("*.ckpt")}
     assert comparison(tmp_path / "again")["points"][0]["comparisons"] == point["comparisons"]
 
@@ -250,9 +253,7 @@ def test_a_run_that_fails_ends_only_itself(
 
 @pytest.mark.slow
 def test_the_same_command_goes_on_after_an_interrupt(dataset: Path, tmp_path: Path) -> None:
-    """To the same numbers as without it."""
     epochs = "training.max_epochs=6"
-    assert arms(dataset, tmp_path, epochs, f"runs_dir={tmp_path / 'whole'}") == 0
     words = [w for w in command_words(dataset, tmp_path, out="cut") if not w.startswith("training.max")]
     command = [sys.executable, "-m", "detector", "compare", *words, epochs]
     process = subprocess.Popen(command, start_new_session=True)
@@ -262,13 +263,31 @@ def test_the_same_command_goes_on_after_an_interrupt(dataset: Path, tmp_path: Pa
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(timeout=60) == 130
     assert not list((tmp_path / "runs").glob("*/finished.txt"))
+    (log,) = (tmp_path / "runs").glob("*.log")
     assert arms(dataset, tmp_path, epochs, out="on") == 0
-    found, expected = (comparison(tmp_path / out)["points"][0]["comparisons"] for out in ("on", "out"))
-    assert found == expected
+    assert "training.resume=" in log.read_text()
+    assert [
+        len(curve["0"]["ap"]) for curve in comparison(tmp_path / "on")["points"][0]["curves"].values()
+    ] == [6, 6]
 
 
-@pytest.mark.slow
-def test_points_are_compared_each_on_its_own(dataset: Path, tmp_path: Path) -> None:
+def test_points_are_planned_each_with_all_arms(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[PlannedRun] = []
+
+    def stop(runs: list[PlannedRun], *, parallel: int) -> dict[Path, str]:
+        planned.extend(runs)
+        raise RunError("planned")
+
+    monkeypatch.setattr(compare, "train_all", stop)
     points = "compare.points={one:['optimizer.lr=0.01'],two:['optimizer.lr=0.02']}"
-    assert arms(dataset, tmp_path, points) == 0
-    assert [point["name"] for point in comparison(tmp_path / "out")["points"]] == ["one", "two"]
+    assert arms(dataset, tmp_path, points, "seeds=[3,4]") == 1
+    found = [(run.point, run.arm, run.seed, run.config["optimizer"]["lr"]) for run in planned]
+    assert found == [
+        (point, arm, seed, lr)
+        for point, lr in (("one", 0.01), ("two", 0.02))
+        for arm in ("regular", "deformable")
+        for seed in (3, 4)
+    ]
+    assert len({run.folder for run in planned}) == 8
