@@ -41,6 +41,14 @@ def write_record(output_dir: Path, *, config: dict[str, Any], **facts: Any) -> N
         write_text_atomically(output_dir / name, text)
 
 
+def config_dir_flags() -> list[str]:
+    """`--config-dir` of the command line and its folder, for commands that start others."""
+    if not HydraConfig.initialized():
+        return []
+    sources = HydraConfig.get().runtime.config_sources
+    return [w for s in sources if s.provider == "command-line" for w in ("--config-dir", s.path)]
+
+
 def task_overrides() -> list[str]:
     """The overrides of the command line, in order; none where the command was called from Python."""
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import matplotlib
 from matplotlib.figure import Figure
 
+from detector.evaluation import Difference
 from detector.reports.drawings import class_colour
 
 if TYPE_CHECKING:
@@ -69,20 +70,26 @@ def points_figure(study: Study) -> str | None:
         return None
     figure = _figure(height_in=3.6)
     axes = figure.subplots()
-    names = [point.name for point in study.points]
-    arms = list(study.points[0].comparisons)
-    firsts = [next(iter(point.comparisons.values())).metrics["AP"] for point in study.points]
-    axes.plot(names, [ap.a for ap in firsts], marker="o", color=_colour(0), label=study.points[0].baseline)
+    place = {point.name: number for number, point in enumerate(study.points)}
+    first = [(place[p.name], ap.a) for p in study.points for ap in _ap(p, next(iter(p.comparisons)))]
+    axes.plot(*zip(*first, strict=True), marker="o", color=_colour(0), label=study.points[0].baseline)
+    arms = dict.fromkeys(arm for point in study.points for arm in point.comparisons)
     for number, arm in enumerate(arms, start=1):
-        found = [point.comparisons[arm].metrics["AP"] for point in study.points]
-        halves = [(ap.high - ap.low) / 2 for ap in found]
-        axes.errorbar(
-            names, [ap.b for ap in found], halves, marker="o", capsize=3, color=_colour(number), label=arm
-        )
+        found = [(place[p.name], ap.b, (ap.high - ap.low) / 2) for p in study.points for ap in _ap(p, arm)]
+        if found:
+            x, y, half = zip(*found, strict=True)
+            axes.errorbar(x, y, half, marker="o", capsize=3, color=_colour(number), label=arm)
+    axes.set_xticks(range(len(place)), list(place))
     axes.set_xlabel(study.name)
     axes.set_ylabel("AP")
     axes.legend(frameon=False, title="bars: interval of the difference")
     return _svg(figure)
+
+
+def _ap(point: Point, arm: str) -> list[Difference]:
+    """That of AP, where there is one: an arm may have failed, a point may have no object."""
+    found = point.comparisons.get(arm)
+    return [found.metrics["AP"]] if found and "AP" in found.metrics else []
 
 
 def _colour(number: int) -> tuple[float, float, float]:

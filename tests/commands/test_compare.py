@@ -17,6 +17,7 @@ import pytest
 from detector.cli import main
 from detector.commands import compare
 from detector.commands.comparing.plan import PlannedRun
+from detector.commands.record import config_dir_flags
 from detector.errors import RunError
 from detector.evaluation import CocoEvaluator
 from tests.evaluation.problems import ground_truth, perfect_results
@@ -247,7 +248,7 @@ def test_a_run_that_fails_ends_only_itself(
     assert arms(dataset, tmp_path, bad) == 1
     said = capsys.readouterr()
     assert "deformable, seed 0: failed: exit code 1" in said.out
-    assert "no seed with which both regular and deformable were trained" in said.err
+    assert "no seed with which regular and another arm were trained" in said.err
     assert "lower optimizer.lr" in said.err
 
 
@@ -269,6 +270,32 @@ def test_the_same_command_goes_on_after_an_interrupt(dataset: Path, tmp_path: Pa
     assert [
         len(curve["0"]["ap"]) for curve in comparison(tmp_path / "on")["points"][0]["curves"].values()
     ] == [6, 6]
+
+
+def test_own_arms_and_what_they_name_reach_the_runs(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (
+        ("compare/heads", "arms: {regular: [], thin: [experiment=thin]}"),
+        ("experiment/thin", "# @package _global_\nmodel: {neck: {out_channels: 16}}"),
+    ):
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / f"{name}.yaml").write_text(text)
+    planned: list[PlannedRun] = []
+    flags: list[str] = []
+
+    def stop(runs: list[PlannedRun], *, parallel: int) -> dict[Path, str]:
+        planned.extend(runs)
+        flags.extend(config_dir_flags())
+        raise RunError("planned")
+
+    monkeypatch.setattr(compare, "train_all", stop)
+    words = [
+        w for w in command_words(dataset, tmp_path, out="out") if not w.startswith(("compare.", "model."))
+    ]
+    assert detector("--config-dir", tmp_path / "mine", *words, "compare=heads") == 1
+    assert [run.config["model"]["neck"]["out_channels"] for run in planned] == [256, 16]
+    assert flags == ["--config-dir", str(tmp_path / "mine")]
 
 
 def test_points_are_planned_each_with_all_arms(

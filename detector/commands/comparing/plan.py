@@ -68,8 +68,8 @@ def plan_runs(cfg: DictConfig, *, own_keys: Sequence[str]) -> list[PlannedRun]:
     given = _of_runs(task_overrides(), own_keys)
     configs = _checked(
         {
-            (point, arm): (*plan["base"], *given, *changes, *overrides)
-            for point, changes in (plan["points"] or {"": []}).items()
+            (point, arm): (*plan.get("base", ()), *given, *changes, *overrides)
+            for point, changes in (plan.get("points") or {"": []}).items()
             for arm, overrides in plan["arms"].items()
         }
     )

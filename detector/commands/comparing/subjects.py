@@ -38,10 +38,10 @@ class Subject:
 
 
 def of_planned(runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_evaluator: DictConfig) -> Subject:
-    """The finished ones of one point's runs.
+    """The finished ones of one point's runs. An arm without a seed that the first one has, too, is left out.
 
     Raises:
-        RunError: an arm has none, or none with a seed that the first arm has, too.
+        RunError: none but the first is left.
     """
     arms = {arm: [r for r in runs if r.arm == arm] for arm in dict.fromkeys(run.arm for run in runs)}
     done = {arm: [run for run in of_arm if is_finished(run)] for arm, of_arm in arms.items()}
@@ -50,7 +50,7 @@ def of_planned(runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_eval
         arm: {run.seed: read_results(run.folder / "predictions.json") for run in of_arm}
         for arm, of_arm in done.items()
     }
-    _require_pairs(results, notes)
+    results = _with_partners(results, notes)
     return Subject(
         name=runs[0].point,
         evaluator=build(make_evaluator)(runs[0].data.ground_truth),
@@ -167,10 +167,12 @@ def _differences(configs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str
     ]
 
 
-def _require_pairs(results: Mapping[str, Mapping[int, Results]], notes: Sequence[str]) -> None:
+def _with_partners(results: dict[str, dict[int, Results]], notes: list[str]) -> dict[str, dict[int, Results]]:
     first, *others = results
-    for arm in others:
-        if not set(results[first]) & set(results[arm]):
-            raise RunError(
-                "\n".join([f"There is no seed with which both {first} and {arm} were trained.", *notes])
-            )
+    lonely = [arm for arm in others if not set(results[first]) & set(results[arm])]
+    if lonely == others:
+        raise RunError(
+            "\n".join([f"There is no seed with which {first} and another arm were trained.", *notes])
+        )
+    notes += [f"{arm} is left out: no seed of it and of {first} was trained." for arm in lonely]
+    return {arm: by_seed for arm, by_seed in results.items() if arm not in lonely}

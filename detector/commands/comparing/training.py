@@ -7,13 +7,13 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from queue import SimpleQueue
 from statistics import mean
+from threading import Event
 
 import torch
 from rich.console import Console
@@ -21,10 +21,12 @@ from rich.live import Live
 from rich.table import Table
 
 from detector.commands.comparing.plan import PlannedRun
+from detector.commands.record import config_dir_flags
 from detector.files import write_text_atomically
 
 _FINISHED = "finished.txt"
 _POLL_S = 1.0
+_PATIENCE_S = 10.0
 
 
 def is_finished(run: PlannedRun) -> bool:
@@ -44,6 +46,7 @@ def train_all(runs: Sequence[PlannedRun], *, parallel: int) -> dict[Path, str]:
     todo = list({run.folder: run for run in runs if not is_finished(run)}.values())
     board = Board(runs)
     board.say_plan(len(todo))
+    stop = Event()
     devices: SimpleQueue[int | None] = SimpleQueue()
     for number in range(parallel):
         devices.put(number % torch.cuda.device_count() if torch.cuda.is_available() else None)
@@ -51,7 +54,7 @@ def train_all(runs: Sequence[PlannedRun], *, parallel: int) -> dict[Path, str]:
     def train_one(run: PlannedRun) -> tuple[Path, str]:
         device = devices.get()
         try:
-            return run.folder, _train(run, device, board)
+            return run.folder, _train(run, device, board, stop)
         finally:
             devices.put(device)
 
@@ -59,13 +62,14 @@ def train_all(runs: Sequence[PlannedRun], *, parallel: int) -> dict[Path, str]:
         try:
             done = dict(threads.map(train_one, todo))
         except KeyboardInterrupt:
+            stop.set()
             threads.shutdown(cancel_futures=True)
             print("Interrupted. The same command goes on from here.", file=sys.stderr)
             raise
     return {folder: why for folder, why in done.items() if why}
 
 
-def _train(run: PlannedRun, device: int | None, board: Board) -> str:
+def _train(run: PlannedRun, device: int | None, board: Board, stop: Event) -> str:
     """Why it failed, empty where it did not."""
     if _has_all_epochs(run):  # ended in the moment before it was marked
         return _finish(run)
@@ -76,7 +80,7 @@ def _train(run: PlannedRun, device: int | None, board: Board) -> str:
     words = [*run.overrides, f"seed={run.seed}", "name=compared", f"output_dir='{run.folder}'"]
     if last.is_file():
         words.append(f"training.resume='{last}'")
-    command = [sys.executable, "-m", "detector", "train", *words]
+    command = [sys.executable, "-m", "detector", "train", *config_dir_flags(), *words]
     environment = dict(os.environ)
     if device is not None:
         environment["CUDA_VISIBLE_DEVICES"] = str(device)
@@ -85,12 +89,23 @@ def _train(run: PlannedRun, device: int | None, board: Board) -> str:
         log.flush()
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
         board.started(run)
-        while process.poll() is None:
+        while process.poll() is None and not stop.wait(_POLL_S):
             board.refresh()
-            time.sleep(_POLL_S)
+        _end(process)
+    if stop.is_set() and process.returncode:
+        return "interrupted"
     why = _last_words(log_of(run), process.returncode) if process.returncode else _finish(run)
     board.ended(run, why)
     return why
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for what a terminal interrupts along with us, and interrupt what did not hear of it."""
+    try:
+        process.wait(_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        process.wait()
 
 
 def _has_all_epochs(run: PlannedRun) -> bool:
