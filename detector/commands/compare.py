@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from detector.commands.comparing.subjects import Subject, of_files, of_folders, 
 from detector.commands.comparing.training import train_all
 from detector.commands.record import require_no_training_run, require_writable, write_record
 from detector.config import resolved
+from detector.errors import RunError
 from detector.evaluation import Replicates, compare, draw
 from detector.files import write_text_atomically
 from detector.reports.comparison import Point, Study, print_study, write_study
@@ -61,6 +62,8 @@ def run(cfg: DictConfig) -> None:
     output_dir = Path(config["output_dir"])
     require_no_training_run(output_dir)
     require_writable(output_dir)
+    if config["replicates"] < 2:
+        raise ValueError("replicates=1: an interval takes at least 2, and 1000 to be exact.")
     subjects = _subjects(cfg, config)
     write_record(output_dir, config=config)
     points = [_compared(subject, replicates=config["replicates"]) for subject in subjects]
@@ -85,7 +88,15 @@ def _subjects(cfg: DictConfig, config: Mapping[str, Any]) -> list[Subject]:
     runs = plan_runs(cfg, own_keys=OWN_KEYS)
     failed = train_all(runs, parallel=config["parallel"])
     points = dict.fromkeys(run.point for run in runs)
-    return [of_planned([r for r in runs if r.point == point], failed, cfg.evaluation) for point in points]
+    subjects, lost = [], []
+    for point in points:
+        try:
+            subjects.append(of_planned([r for r in runs if r.point == point], failed, cfg.evaluation))
+        except RunError as error:
+            lost.append(f"{point}: {error}" if point else str(error))
+    if not subjects:
+        raise RunError("\n".join(lost))
+    return [replace(subjects[0], notes=(*subjects[0].notes, *lost)), *subjects[1:]]
 
 
 def _compared(subject: Subject, *, replicates: int) -> Point:
@@ -101,7 +112,9 @@ def _compared(subject: Subject, *, replicates: int) -> Point:
     for arm in others:
         seeds = [seed for seed in subject.results[first] if seed in subject.results[arm]]
         a, b = ([keys.index((name, seed)) for seed in seeds] for name in (first, arm))
-        comparisons[arm] = compare(draws, a, b, class_names=subject.evaluator.class_names)
+        identical = all(subject.results[arm][seed] == subject.results[first][seed] for seed in seeds)
+        names = subject.evaluator.class_names
+        comparisons[arm] = compare(draws, a, b, class_names=names, identical=identical)
     return Point(
         name=subject.name,
         baseline=first,

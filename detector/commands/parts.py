@@ -77,8 +77,9 @@ def model_size(cfg: Config, num_classes: int) -> ModelSize:
     """Of the detector of `cfg.model`, for an image of `cfg.data`; nothing is computed."""
     with torch.device("meta"):
         model = build_untrained(cfg, num_classes)
-    size = cfg["data"]["image_size"]
-    flops = count_flops(model, image_size=(size["shorter"], size["longer"]))
+    shorter, longer = (cfg["data"]["image_size"][side] for side in ("shorter", "longer"))
+    shorter = shorter if isinstance(shorter, int) else max(shorter)  # of several, which training draws from
+    flops = count_flops(model, image_size=(shorter, longer))
     return ModelSize(sum(p.numel() for p in model.parameters()), flops.matrix, flops.sampling)
 
 

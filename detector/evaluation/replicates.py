@@ -81,6 +81,11 @@ class Replicates:
         self._some_start = np.cumsum(some_of) - some_of
         self._always_start = np.repeat(always_end - np.diff(always_end, prepend=0), self._num_ious)
 
+    def images_with_objects(self) -> tuple[np.ndarray, np.ndarray]:
+        """How many images hold objects of each class (K), and of each area of `AREAS` (4)."""
+        holds = self._objects.reshape(self.num_classes, len(AREAS), -1) > 0
+        return holds[:, 0].sum(axis=-1), holds.any(axis=0).sum(axis=-1)
+
     def metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """AP, AP50, AP75, APs, APm, APl and AR100 of each class, NaN where it has no object.
 

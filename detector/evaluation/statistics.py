@@ -13,20 +13,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from detector.evaluation.replicates import Replicates
+from detector.evaluation.replicates import AREAS, Replicates
 
 COMPARED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 _CONFIDENCE = 0.95
+_FEWEST_IMAGES = 5  # with such objects: fewer can give no interval
+_AREA_OF = {"APs": "small", "APm": "medium", "APl": "large"}
 
 
 @dataclass(frozen=True)
 class Draws:
     """Metrics of V runs, by name and class: `observed` (V, K), and `replicated` (B, V, K) with images drawn
-    with replacement, the same images for every run. NaN: the class has no object."""
+    with replacement, the same images for every run. NaN: the class has no object. `images_of_class` (K) and
+    `images_of_area` count the images that hold such objects: no others tell anything about them."""
 
     observed: Mapping[str, np.ndarray]
     replicated: Mapping[str, np.ndarray]
     num_images: int
+    images_of_class: np.ndarray
+    images_of_area: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -54,13 +59,15 @@ class Comparison:
     """Model b against model a, trained with the same seeds and seen on the same images.
 
     `metrics` and `classes` (AP of each, with p-values corrected by Holm's method for their number) lack what
-    is undefined for want of objects. `seed_deltas` are differences of AP seed by seed, `sign_flip_p` the
-    share of their sign patterns whose mean is as far from zero. `seeds_needed` is how many would show a
-    difference like this one, None where no number of seeds would: the images are too few.
+    is undefined for want of objects, or rests on fewer than 5 images. `seed_deltas` are differences of AP
+    seed by seed, `sign_flip_p` the share of their sign patterns whose mean is as far from zero.
+    `seeds_needed` is how many would show a difference like this one, None where no number of seeds would: the
+    images are too few.
     """
 
     metrics: Mapping[str, Difference]
     classes: Mapping[str, Difference]
+    num_seeds: int
     seed_deltas: tuple[float, ...]
     sign_flip_p: float
     seeds_needed: int | None
@@ -86,34 +93,43 @@ def draw(runs: Sequence[Replicates], *, replicates: int = 1000, seed: int = 0) -
         observed={name: value[0] for name, value in values.items()},
         replicated={name: value[1:] for name, value in values.items()},
         num_images=count,
+        images_of_class=runs[0].images_with_objects()[0],
+        images_of_area=dict(zip(AREAS, runs[0].images_with_objects()[1].tolist(), strict=True)),
     )
 
 
-def compare(draws: Draws, a: Sequence[int], b: Sequence[int], *, class_names: Sequence[str]) -> Comparison:
-    """Model b (these numbers of runs, one a seed) against model a, seed by seed."""
+def compare(
+    draws: Draws, a: Sequence[int], b: Sequence[int], *, class_names: Sequence[str], identical: bool = False
+) -> Comparison:
+    """Model b (these numbers of runs, one a seed) against model a, seed by seed. `identical`: they predict
+    the same."""
     assert len(a) == len(b) > 0, "each seed trains both models"
     a, b = list(a), list(b)
     metrics = {
         name: _difference(
-            _mean_of_defined(draws.observed[name]), _mean_of_defined(draws.replicated[name]), a, b, draws
+            _mean_of_defined(draws.observed[name]),
+            _mean_of_defined(draws.replicated[name]),
+            a,
+            b,
+            images=draws.images_of_area[_AREA_OF.get(name, "all")],
         )
         for name in COMPARED
     }
     ap, replicated = draws.observed["AP"], draws.replicated["AP"]
     classes = {
-        name: _difference(ap[:, k], replicated[:, :, k], a, b, draws) for k, name in enumerate(class_names)
+        name: _difference(ap[:, k], replicated[:, :, k], a, b, images=int(draws.images_of_class[k]))
+        for k, name in enumerate(class_names)
     }
     deltas = _mean_of_defined(ap[b]) - _mean_of_defined(ap[a])
     return Comparison(
         metrics=_defined(metrics),
         classes=_holm(_defined(classes)),
-        seed_deltas=tuple(float(delta) for delta in deltas),
-        sign_flip_p=sign_flip_p(deltas),
+        num_seeds=len(a),
+        seed_deltas=() if np.isnan(deltas).any() else tuple(float(delta) for delta in deltas),
+        sign_flip_p=1.0 if np.isnan(deltas).any() else sign_flip_p(deltas),
         seeds_needed=_seeds_needed(metrics["AP"], num_seeds=len(a)),
         num_images=draws.num_images,
-        identical=all(
-            np.array_equal(values[:, a], values[:, b], equal_nan=True) for values in draws.replicated.values()
-        ),
+        identical=identical,
     )
 
 
@@ -131,30 +147,32 @@ def sign_flip_p(deltas: np.ndarray) -> float:
 
 
 def _difference(
-    observed: np.ndarray, replicated: np.ndarray, a: list[int], b: list[int], draws: Draws
+    observed: np.ndarray, replicated: np.ndarray, a: list[int], b: list[int], *, images: int
 ) -> Difference | None:
-    """Of a metric (V) with replicates (B, V); None where it is undefined.
+    """Of a metric (V) with replicates (B, V) on so many `images` with objects; None where it is undefined or
+    where so few images can give no interval.
 
     Images and seeds are crossed: the variance of the mean difference is that over images plus that over seeds
     less what both hold, the noise of a seed on an image (two-way clustering, Cameron et al. 2011). Degrees of
-    freedom are Satterthwaite's, since few seeds tell their variance badly.
+    freedom are Satterthwaite's, since few seeds, or few images, tell their variance badly.
     """
     per_seed = observed[b] - observed[a]
-    if np.isnan(per_seed).any():
+    if np.isnan(per_seed).any() or images < _FEWEST_IMAGES:
         return None
     delta, seeds = float(per_seed.mean()), len(a)
     deltas = replicated[:, b] - replicated[:, a]
     deltas = deltas[~np.isnan(deltas).any(axis=1)]  # draws without any such object
-    of_mean = float(deltas.mean(axis=1).var(ddof=1))
-    if seeds == 1:
-        images, of_seeds, freedom = of_mean, 0.0, draws.num_images - 1.0
-    else:
+    if len(deltas) < 2:
+        return None
+    of_images, of_seeds = float(deltas.mean(axis=1).var(ddof=1)), 0.0
+    if seeds > 1:
         of_seeds = float(per_seed.var(ddof=1)) / seeds
-        both = (float(deltas.var(axis=0, ddof=1).mean()) - of_mean) / (seeds - 1)
-        images = max(0.0, of_mean - max(0.0, both))
-        total = images + of_seeds
-        freedom = (seeds - 1) * (total / of_seeds) ** 2 if of_seeds else draws.num_images - 1.0
-    error = math.sqrt(images + of_seeds)
+        both = (float(deltas.var(axis=0, ddof=1).mean()) - of_images) / (seeds - 1)
+        of_images = max(0.0, of_images - max(0.0, both))
+    error = math.sqrt(of_images + of_seeds)
+    if error == 0 and delta != 0:
+        return None
+    freedom = _freedom(of_images, images, of_seeds, seeds)
     half = float(stats.t.ppf(0.5 + _CONFIDENCE / 2, freedom)) * error
     return Difference(
         a=float(observed[a].mean()),
@@ -163,9 +181,15 @@ def _difference(
         low=delta - half,
         high=delta + half,
         p_value=float(2 * stats.t.sf(abs(delta) / error, freedom)) if error else float(delta == 0),
-        image_error=math.sqrt(images),
+        image_error=math.sqrt(of_images),
         seed_error=math.sqrt(of_seeds),
     )
+
+
+def _freedom(of_images: float, images: int, of_seeds: float, seeds: int) -> float:
+    """Satterthwaite's degrees of freedom of the sum of two variances."""
+    parts = of_images**2 / (images - 1) + (of_seeds**2 / (seeds - 1) if seeds > 1 else 0.0)
+    return (of_images + of_seeds) ** 2 / parts if parts else images - 1.0
 
 
 def _seeds_needed(ap: Difference | None, *, num_seeds: int) -> int | None:

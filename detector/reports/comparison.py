@@ -63,8 +63,8 @@ def verdict(found: Comparison, *, a: str, b: str) -> str:
         return f"{b} and {a} have identical predictions: there is nothing to tell apart."
     ap = found.metrics.get("AP")
     if ap is None:
-        return f"{b} and {a} cannot be compared: the ground truth has no object."
-    seeds, images = len(found.seed_deltas), found.num_images
+        return f"{b} and {a} cannot be compared: fewer than 5 images have objects."
+    seeds, images = found.num_seeds, found.num_images
     basis = f"{seeds} seed{'s' * (seeds > 1)} and {images} images"
     claim = f"{'better' if ap.delta > 0 else 'worse'} than" if ap.is_real else "not distinguishable from"
     claim = (
@@ -75,7 +75,7 @@ def verdict(found: Comparison, *, a: str, b: str) -> str:
 
 
 def _advice(found: Comparison, ap: Difference) -> str:
-    if len(found.seed_deltas) == 1:
+    if found.num_seeds == 1:
         return "One seed: the interval is of image noise alone, another seed may differ by more."
     if ap.is_real:
         return ""
@@ -172,7 +172,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def method(found: Comparison) -> str:
-    seeds = len(found.seed_deltas)
+    seeds = found.num_seeds
     if seeds == 1:
         return "Interval: paired bootstrap over images; one seed, so image noise alone."
     deltas = ", ".join(f"{delta:+.3f}" for delta in found.seed_deltas)

@@ -167,6 +167,16 @@ def test_finished_runs(dataset: Path, tmp_path: Path) -> None:
     assert len(point["curves"]["b"]["0"]["ap"]) == 2
 
 
+def test_an_unfinished_run_is_refused(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_training(dataset, tmp_path / "a", "training.max_epochs=1", "training.limit_train_batches=1")
+    config = tmp_path / "a" / "config.yaml"
+    config.write_text(config.read_text().replace("max_epochs: 1", "max_epochs: 9"))
+    assert detector(f"runs=[{tmp_path / 'a'},{tmp_path / 'b'}]", f"output_dir={tmp_path / 'out'}") == 2
+    assert "ended in epoch 1 of 9. Go on with it by training.resume=" in capsys.readouterr().err
+
+
 def test_runs_on_other_images_are_refused(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -257,7 +267,11 @@ def test_the_same_command_goes_on_after_an_interrupt(dataset: Path, tmp_path: Pa
     epochs = "training.max_epochs=6"
     words = [w for w in command_words(dataset, tmp_path, out="cut") if not w.startswith("training.max")]
     command = [sys.executable, "-m", "detector", "compare", *words, epochs]
-    process = subprocess.Popen(command, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whoever started the tests
+    )
     while not any(len(p.read_text().splitlines()) > 2 for p in (tmp_path / "runs").glob("*/metrics.csv")):
         assert process.poll() is None
         time.sleep(0.05)

@@ -52,7 +52,8 @@ def compared(
     runs = [Replicates(evaluator.matched(results)) for results in (*a, *b)]
     seeds = range(len(a))
     draws = draw(runs, replicates=replicates, seed=seed)
-    return compare(draws, seeds, [len(a) + s for s in seeds], class_names=evaluator.class_names)
+    b_runs = [len(a) + s for s in seeds]
+    return compare(draws, seeds, b_runs, class_names=evaluator.class_names, identical=a == b)
 
 
 def test_differences_are_those_of_the_metrics() -> None:
@@ -93,6 +94,19 @@ def test_identical_predictions_differ_by_nothing() -> None:
     assert (found.metrics["AP"].low, found.metrics["AP"].high) == (0, 0)
     assert found.metrics["AP"].p_value == 1
     assert not compared(truth, [results], [results[1:]]).identical
+
+
+def test_a_class_in_few_images_has_no_interval() -> None:
+    """Found by one and missed by the other wherever it is: every draw agrees, and tells nothing."""
+    random = np.random.default_rng(0)
+    truth = world(40, random)
+    rare = [row for row in truth["annotations"] if row["category_id"] == 2][:1]
+    truth["annotations"] = [row for row in truth["annotations"] if row["category_id"] == 1] + rare
+    common = [row for row in run_of(truth, random) if row["category_id"] == 1]
+    found = {"image_id": rare[0]["image_id"], "category_id": 2, "bbox": rare[0]["bbox"], "score": 0.9}
+    result = compared(truth, [common], [[*common, found]])
+    assert result.classes.keys() == {"thing"}
+    assert result.metrics["AP"].p_value > 0
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
@@ -149,6 +163,7 @@ def _only(draws: Any, k: int) -> Any:
         draws,
         observed={name: v[:, k : k + 1] for name, v in draws.observed.items()},
         replicated={name: v[:, :, k : k + 1] for name, v in draws.replicated.items()},
+        images_of_class=draws.images_of_class[k : k + 1],
     )
 
 

@@ -45,7 +45,10 @@ def of_planned(runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_eval
     """
     arms = {arm: [r for r in runs if r.arm == arm] for arm in dict.fromkeys(run.arm for run in runs)}
     done = {arm: [run for run in of_arm if is_finished(run)] for arm, of_arm in arms.items()}
-    notes = [f"{run.title} failed: {failed[run.folder]}" for run in runs if run.folder in failed]
+    notes = _differences({arm: [of_arm[0].config] for arm, of_arm in arms.items()}, named=_keys(runs))
+    if len({run.data.fingerprint for run in runs}) > 1:
+        notes.append("The arms were trained on different images or boxes.")
+    notes += [f"{run.title} failed: {failed[run.folder]}" for run in runs if run.folder in failed]
     results = {
         arm: {run.seed: read_results(run.folder / "predictions.json") for run in of_arm}
         for arm, of_arm in done.items()
@@ -146,6 +149,13 @@ def _config_of(folder: Path) -> dict[str, Any]:
             raise ValueError(f"runs=: {folder} is no finished run of detector train: it has no {name}.")
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     assert isinstance(config, dict)
+    epochs, planned = read_curve(folder).epochs, config["training"]["max_epochs"]
+    if epochs[-1] < planned and config["training"]["early_stopping_patience"] is None:
+        last = folder / "checkpoints" / "last.ckpt"
+        raise ValueError(
+            f"runs=: {folder} ended in epoch {epochs[-1]} of {planned}. "
+            f"Go on with it by training.resume={last}."
+        )
     return config
 
 
@@ -156,10 +166,19 @@ def _truth_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return data.val_set.ground_truth()
 
 
-def _differences(configs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    """Options other than the model's in which the arms differ: each may explain a difference, too."""
+def _keys(runs: Sequence[PlannedRun]) -> tuple[str, ...]:
+    """What the overrides of the runs name."""
+    words = {word for run in runs for word in run.overrides}
+    return tuple(word.lstrip("+~").partition("=")[0].replace("/", ".") for word in words)
+
+
+def _differences(
+    configs: Mapping[str, Sequence[Mapping[str, Any]]], *, named: tuple[str, ...] = ()
+) -> list[str]:
+    """Options other than the model's, and than those `named`, in which the arms differ: each may explain a
+    difference, too."""
     flat = [flattened(of_arm[0]) for of_arm in configs.values()]
-    keys = sorted(key for key in set().union(*flat) if not key.startswith(_EXPECTED))
+    keys = sorted(key for key in set().union(*flat) if not key.startswith((*_EXPECTED, *named)))
     return [
         f"The arms differ in {key}, too: {', '.join(str(config.get(key)) for config in flat)}."
         for key in keys

@@ -23,6 +23,7 @@ from rich.table import Table
 from detector.commands.comparing.plan import PlannedRun
 from detector.commands.record import config_dir_flags
 from detector.files import write_text_atomically
+from detector.training import load_checkpoint
 
 _FINISHED = "finished.txt"
 _POLL_S = 1.0
@@ -47,9 +48,9 @@ def train_all(runs: Sequence[PlannedRun], *, parallel: int) -> dict[Path, str]:
     board = Board(runs)
     board.say_plan(len(todo))
     stop = Event()
-    devices: SimpleQueue[int | None] = SimpleQueue()
-    for number in range(parallel):
-        devices.put(number % torch.cuda.device_count() if torch.cuda.is_available() else None)
+    devices: SimpleQueue[str | None] = SimpleQueue()
+    for device in _devices(parallel):
+        devices.put(device)
 
     def train_one(run: PlannedRun) -> tuple[Path, str]:
         device = devices.get()
@@ -69,7 +70,16 @@ def train_all(runs: Sequence[PlannedRun], *, parallel: int) -> dict[Path, str]:
     return {folder: why for folder, why in done.items() if why}
 
 
-def _train(run: PlannedRun, device: int | None, board: Board, stop: Event) -> str:
+def _devices(parallel: int) -> list[str | None]:
+    """A GPU for each of the runs at a time, of those that we may use; one run at a time has them all."""
+    if parallel == 1 or not torch.cuda.is_available():
+        return [None] * parallel
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+    names = visible.split(",")
+    return [names[number % len(names)] for number in range(parallel)]
+
+
+def _train(run: PlannedRun, device: str | None, board: Board, stop: Event) -> str:
     """Why it failed, empty where it did not."""
     if _has_all_epochs(run):  # ended in the moment before it was marked
         return _finish(run)
@@ -83,10 +93,11 @@ def _train(run: PlannedRun, device: int | None, board: Board, stop: Event) -> st
     command = [sys.executable, "-m", "detector", "train", *config_dir_flags(), *words]
     environment = dict(os.environ)
     if device is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = str(device)
+        environment["CUDA_VISIBLE_DEVICES"] = device
     with log_of(run).open("a", encoding="utf-8") as log:
         log.write(f"$ {shlex.join(command)}\n")
         log.flush()
+        start = log.tell()
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
         board.started(run)
         while process.poll() is None and not stop.wait(_POLL_S):
@@ -94,7 +105,7 @@ def _train(run: PlannedRun, device: int | None, board: Board, stop: Event) -> st
         _end(process)
     if stop.is_set() and process.returncode:
         return "interrupted"
-    why = _last_words(log_of(run), process.returncode) if process.returncode else _finish(run)
+    why = _last_words(log_of(run), start, process.returncode) if process.returncode else _finish(run)
     board.ended(run, why)
     return why
 
@@ -109,9 +120,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _has_all_epochs(run: PlannedRun) -> bool:
-    epochs = epochs_of(run)
-    complete = bool(epochs) and int(epochs[-1]["epoch"]) == run.config["training"]["max_epochs"]
-    return complete and (run.folder / "predictions.json").is_file()
+    last = run.folder / "checkpoints" / "last.ckpt"
+    if not last.is_file() or not (run.folder / "predictions.json").is_file():
+        return False
+    return load_checkpoint(last).epoch >= run.config["training"]["max_epochs"]
 
 
 def _finish(run: PlannedRun) -> str:
@@ -124,10 +136,11 @@ def _set_aside(folder: Path) -> None:
     folder.rename(folder.with_suffix(f".{number}"))
 
 
-def _last_words(log: Path, code: int) -> str:
-    """What the command said of its end, or else the last line."""
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    said = [line for line in lines if line.startswith("detector")] or lines
+def _last_words(log: Path, start: int, code: int) -> str:
+    """What the command said of its end, or else the last line, of what was logged from `start` on."""
+    text = log.read_bytes()[start:].decode(errors="replace")
+    lines = [line for line in text.splitlines() if line.strip()]
+    said = [line for line in lines if line.startswith("detector") and not line.endswith(":")] or lines
     return f"exit code {code}: {said[-1] if said else 'nothing was printed'} (all of it: {log})"
 
 
