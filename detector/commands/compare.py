@@ -13,7 +13,13 @@ from detector.commands import train
 from detector.commands.comparing.plan import plan_runs
 from detector.commands.comparing.subjects import Subject, of_files, of_folders, of_planned
 from detector.commands.comparing.training import train_all
-from detector.commands.record import require_no_training_run, require_writable, write_record
+from detector.commands.record import (
+    overridden_key,
+    require_no_training_run,
+    require_writable,
+    task_overrides,
+    write_record,
+)
 from detector.config import resolved
 from detector.errors import RunError
 from detector.evaluation import Replicates, compare, draw
@@ -48,6 +54,17 @@ class Options(train.Options):
 
 
 OWN_KEYS = ("compare", "seeds", "replicates", "parallel", "runs_dir", "runs", "predictions", "annotations")
+OF_FILES = (
+    "runs",
+    "predictions",
+    "annotations",
+    "replicates",
+    "evaluation",
+    "name",
+    "output_dir",
+    "hydra",
+    "allow_targets",
+)
 
 
 def run(cfg: DictConfig) -> None:
@@ -81,6 +98,8 @@ def _subjects(cfg: DictConfig, config: Mapping[str, Any]) -> list[Subject]:
         raise ValueError("Both runs= and predictions= are given. Compare one of them.")
     if config["annotations"] is not None and given != ["predictions"]:
         raise ValueError(f"annotations={config['annotations']} is the ground truth of predictions=.")
+    if given:
+        _require_effect(given[0])
     if given == ["predictions"]:
         return [of_files(config["predictions"], config["annotations"], cfg.evaluation)]
     if given == ["runs"]:
@@ -97,6 +116,15 @@ def _subjects(cfg: DictConfig, config: Mapping[str, Any]) -> list[Subject]:
     if not subjects:
         raise RunError("\n".join(lost))
     return [replace(subjects[0], notes=(*subjects[0].notes, *lost)), *subjects[1:]]
+
+
+def _require_effect(option: str) -> None:
+    """Raise ValueError for overrides of what is trained, where nothing is."""
+    unused = [o for o in task_overrides() if overridden_key(o).partition(".")[0] not in OF_FILES]
+    if unused:
+        raise ValueError(
+            f"{option}= compares what is there: {', '.join(unused)} would have no effect. Leave it out."
+        )
 
 
 def _compared(subject: Subject, *, replicates: int) -> Point:

@@ -41,6 +41,11 @@ def write_record(output_dir: Path, *, config: dict[str, Any], **facts: Any) -> N
         write_text_atomically(output_dir / name, text)
 
 
+def overridden_key(override: str) -> str:
+    """`model.backbone` of `model/backbone=resnet50`."""
+    return override.lstrip("+~").partition("=")[0].replace("/", ".")
+
+
 def config_dir_flags() -> list[str]:
     """`--config-dir` of the command line and its folder, for commands that start others."""
     if not HydraConfig.initialized():

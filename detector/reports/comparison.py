@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
+from typing import Literal
 
 from rich.console import Console
 
@@ -127,16 +128,27 @@ def print_study(study: Study, *, console: Console | None = None) -> None:
             print_table(title, METRIC_HEADER, difference_rows(found.metrics), console=console)
         if rows := cost_rows(point):
             print_table("Cost", COST_HEADER, rows, console=console)
-    for line in _verdict_lines(study):
+    for line in _lines(study):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _verdict_lines(study: Study) -> Iterator[str]:
+def verdicts(study: Study) -> list[tuple[Literal["better", "worse", ""], str]]:
+    """That of each arm at each point, with the word for it where it is clear."""
+    found: list[tuple[Literal["better", "worse", ""], str]] = []
     for point in study.points:
-        for arm, found in point.comparisons.items():
-            where = f"{point.name}: " if point.name else ""
-            yield where + verdict(found, a=point.baseline, b=arm)
-        yield from (f"note: {note}" for note in point.notes)
+        where = f"{point.name}: " if point.name else ""
+        for arm, comparison in point.comparisons.items():
+            ap = comparison.metrics.get("AP")
+            kind: Literal["better", "worse", ""] = ""
+            if ap is not None and ap.is_real:
+                kind = "better" if ap.delta > 0 else "worse"
+            found.append((kind, where + verdict(comparison, a=point.baseline, b=arm)))
+    return found
+
+
+def _lines(study: Study) -> list[str]:
+    notes = [f"note: {note}" for point in study.points for note in point.notes]
+    return [text for _, text in verdicts(study)] + notes
 
 
 def write_study(study: Study, folder: Path) -> None:
@@ -151,7 +163,7 @@ def write_study(study: Study, folder: Path) -> None:
 
 
 def markdown(study: Study) -> str:
-    lines = [f"# Comparison: {study.name}", "", *(f"{line}\n" for line in _verdict_lines(study))]
+    lines = [f"# Comparison: {study.name}", "", *(f"{line}\n" for line in _lines(study))]
     for point in study.points:
         for arm, found in point.comparisons.items():
             where = f"{point.name}: " if point.name else ""

@@ -15,7 +15,7 @@ from detector.reports.comparison import (
     cost_rows,
     difference_rows,
     method,
-    verdict,
+    verdicts,
 )
 from detector.reports.figures import curves_figure, differences_figure, points_figure
 
@@ -26,7 +26,7 @@ def comparison_html(study: Study) -> str:
     )
     return environment.get_template("comparison.html.j2").render(
         study=study,
-        verdicts=list(_verdicts(study)),
+        verdicts=verdicts(study),
         notes=[note for point in study.points for note in point.notes],
         differences=_embedded(differences_figure(study.points)),
         points=_embedded(points_figure(study)),
@@ -39,18 +39,6 @@ def comparison_html(study: Study) -> str:
         method=method,
         version=__version__,
     )
-
-
-def _verdicts(study: Study) -> list[tuple[str, str]]:
-    """Each with the word that colours it."""
-    found = []
-    for point in study.points:
-        for arm, comparison in point.comparisons.items():
-            ap = comparison.metrics.get("AP")
-            kind = "" if ap is None or not ap.is_real else "better" if ap.delta > 0 else "worse"
-            where = f"{point.name}: " if point.name else ""
-            found.append((kind, where + verdict(comparison, a=point.baseline, b=arm)))
-    return found
 
 
 def _embedded(svg: str | None) -> str | None:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from detector.backbones import ResNet
 from detector.cli import main
 from detector.commands import compare
+from detector.commands.comparing import training
 from detector.commands.comparing.plan import PlannedRun
 from detector.commands.record import config_dir_flags
 from detector.errors import RunError
@@ -177,6 +182,36 @@ def test_an_unfinished_run_is_refused(
     assert "ended in epoch 1 of 9. Go on with it by training.resume=" in capsys.readouterr().err
 
 
+def test_runs_are_paired_by_their_seed(dataset: Path, tmp_path: Path) -> None:
+    for name in ("a0", "a1", "b0", "b1", "b2"):
+        run_training(
+            dataset,
+            tmp_path / name,
+            f"seed={name[1]}",
+            "training.max_epochs=1",
+            "training.limit_train_batches=1",
+        )
+
+    def compared(first: str, second: str, out: str) -> dict[str, Any]:
+        arms = "],[".join(",".join(str(tmp_path / name) for name in arm.split()) for arm in (first, second))
+        assert detector(f"runs=[[{arms}]]", f"output_dir={tmp_path / out}", "replicates=10") == 0
+        point = comparison(tmp_path / out)["points"][0]
+        assert isinstance(point, dict)
+        return point
+
+    as_given, shuffled = compared("a0 a1", "b0 b1", "x"), compared("a0 a1", "b1 b0", "y")
+    assert [*as_given["curves"]["b0"]] == ["0", "1"]
+    assert shuffled["curves"]["b1"] == {
+        "1": as_given["curves"]["b0"]["1"],
+        "0": as_given["curves"]["b0"]["0"],
+    }
+    assert as_given["notes"] == shuffled["notes"] == []
+    assert (
+        "not trained with the same seeds (a0 [0, 1], b0 [0, 2])"
+        in compared("a0 a1", "b0 b2", "z")["notes"][0]
+    )
+
+
 def test_runs_on_other_images_are_refused(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -239,6 +274,62 @@ def test_every_mistake_of_every_arm_is_told_before_anything_is_trained(
     assert arms(dataset, tmp_path, "~compare.arms.deformable") == 2
     assert "expected at least 2, got 1: regular" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_nothing_is_without_effect(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert arms(dataset, tmp_path, "model.backbone.deform.stages=[4]") == 2
+    said = capsys.readouterr().err
+    assert (
+        "model.backbone.deform.stages=[4]: has no effect, every arm sets model.backbone.deform.stages" in said
+    )
+    assert detector("runs=[a,b]", "seeds=[0,1]", "model=fcos", f"output_dir={tmp_path}/out") == 2
+    assert (
+        "runs= compares what is there: seeds=[0,1], model=fcos would have no effect"
+        in capsys.readouterr().err
+    )
+
+
+def test_weights_of_the_last_arm_are_tried_before_anything_is_trained(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert arms(dataset, tmp_path, "+compare.arms.tuned=['model.weights=/none/x.pth']") == 2
+    assert "arm tuned: model.weights: no such file: /none/x.pth" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_other_content_of_a_file_of_weights_is_another_run(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[PlannedRun] = []
+
+    def stop(runs: list[PlannedRun], *, parallel: int) -> dict[Path, str]:
+        planned.extend(runs)
+        raise RunError("planned")
+
+    monkeypatch.setattr(compare, "train_all", stop)
+    state = ResNet(18).state_dict()
+    for _ in range(2):
+        state["conv1.weight"] += 1
+        torch.save(state, tmp_path / "resnet.pth")
+        assert arms(dataset, tmp_path, f"model.backbone.weights={tmp_path / 'resnet.pth'}") == 1
+    assert len({run.folder for run in planned}) == 4
+
+
+def test_a_run_that_another_command_trains_is_left_alone(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def train_all(runs: list[PlannedRun], *, parallel: int) -> dict[Path, str]:
+        with ExitStack() as locks:
+            for planned in runs:
+                planned.folder.mkdir(parents=True)
+                lock = locks.enter_context(planned.folder.with_suffix(".lock").open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            return training.train_all(runs, parallel=parallel)
+
+    monkeypatch.setattr(compare, "train_all", train_all)
+    assert arms(dataset, tmp_path) == 1
+    assert "another command is training it" in capsys.readouterr().err
+    assert len([path for path in (tmp_path / "runs").iterdir() if path.is_dir()]) == 2  # none set aside
 
 
 def test_arms_with_other_validation_images_are_refused(

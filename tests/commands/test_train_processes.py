@@ -105,8 +105,7 @@ def test_no_network_is_touched(tmp_path: Path) -> None:
     assert not log.exists()
 
 
-def test_the_first_command_of_the_readme_learns(tmp_path: Path) -> None:
-    """`detector train`, two of its five epochs: some minutes."""
-    command = [sys.executable, "-m", "detector", "train", "output_dir=run", "training.max_epochs=2"]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["AP50"] >= 0.5
+def test_the_command_of_the_readme_reaches_what_it_says(tmp_path: Path) -> None:
+    """`detector train` with no override: the main job, some minutes."""
+    subprocess.run([sys.executable, "-m", "detector", "train", "output_dir=run"], cwd=tmp_path, check=True)
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["AP50"] >= 0.8

@@ -15,8 +15,8 @@ from omegaconf import DictConfig
 
 from detector import __version__
 from detector.commands import train
-from detector.commands.parts import build_data, model_size, require_buildable, require_hardware
-from detector.commands.record import task_overrides
+from detector.commands.parts import build_data, build_model, model_size, require_buildable, require_hardware
+from detector.commands.record import overridden_key, task_overrides
 from detector.config import ConfigError, build, check, resolved
 from detector.config.overrides import composed
 from detector.reports.comparison import ModelSize
@@ -66,6 +66,7 @@ def plan_runs(cfg: DictConfig, *, own_keys: Sequence[str]) -> list[PlannedRun]:
     plan, seeds = config["compare"], config["seeds"]
     _require_arms(plan["arms"], seeds)
     given = _of_runs(task_overrides(), own_keys)
+    _require_effect(given, plan["arms"])
     configs = _checked(
         {
             (point, arm): (*plan.get("base", ()), *given, *changes, *overrides)
@@ -81,7 +82,9 @@ def plan_runs(cfg: DictConfig, *, own_keys: Sequence[str]) -> list[PlannedRun]:
             raise ValueError(f"arm {arm}: {error}") from error
         plain = {k: v for k, v in resolved(arm_cfg).items() if k not in _NOT_OF_ITS_RESULT}
         for seed in seeds:
-            folder = Path(config["runs_dir"]) / _digest(facts.fingerprint, seed, plain)
+            folder = Path(config["runs_dir"]) / _digest(
+                facts.fingerprint, _weight_hashes(arm_cfg), seed, plain
+            )
             runs.append(PlannedRun(point, arm, seed, words, plain, facts, size, folder))
     _require_same_truth(runs)
     return runs
@@ -94,11 +97,22 @@ def _require_arms(arms: Mapping[str, Sequence[str]], seeds: Sequence[int]) -> No
         raise ValueError(f"seeds={list(seeds)}: expected at least one, each once.")
 
 
+def _require_effect(given: Sequence[str], arms: Mapping[str, Sequence[str]]) -> None:
+    """Raise ValueError for an override that every arm replaces by its own."""
+    of_all = set.intersection(*({overridden_key(word) for word in words} for words in arms.values()))
+    for override in given:
+        if overridden_key(override) in of_all:
+            raise ValueError(
+                f"{override}: has no effect, every arm sets {overridden_key(override)} itself. Change the "
+                f"arms: compare.arms.{list(arms)[-1]}=[...], compare.stages=[...] or a file of your own."
+            )
+
+
 def _of_runs(overrides: Sequence[str], own_keys: Sequence[str]) -> list[str]:
     """The command line's overrides that every run gets."""
     kept = []
     for override in overrides:
-        key = override.lstrip("+~").partition("=")[0].partition(".")[0]
+        key = overridden_key(override).partition(".")[0]
         if key == "seed":
             raise ValueError(f"{override}: a comparison has seeds=[{override.partition('=')[2]}].")
         if key not in (*own_keys, "name", "output_dir", "hydra"):
@@ -125,10 +139,12 @@ def _checked(
 
 
 def _facts(cfg: DictConfig) -> tuple[DataFacts, ModelSize]:
-    """The data of a run, and the size of its model."""
+    """The data of a run, and the size of its model. Weights that it names are loaded: they must fit."""
     require_hardware(build(cfg.training))
     require_buildable(cfg)
     facts = _read(yaml.safe_dump(resolved(cfg)["data"]))
+    if cfg.model.weights or cfg.model.backbone.weights:
+        build_model(cfg, facts.num_classes)
     return facts, model_size(cfg, facts.num_classes)
 
 
@@ -141,8 +157,18 @@ def _read(data_config: str) -> DataFacts:
     return DataFacts(data.fingerprint, data.num_classes, data.val_set.ground_truth())
 
 
-def _digest(fingerprint: str, seed: int, config: Mapping[str, Any]) -> str:
-    identity = json.dumps([__version__, fingerprint, seed, config], sort_keys=True)
+def _weight_hashes(cfg: DictConfig) -> list[str]:
+    """Of the files of weights; published ones have theirs in their names."""
+    hashes = []
+    for weights in (cfg.model.weights, cfg.model.backbone.weights):
+        if weights and Path(weights).is_file():
+            with Path(weights).open("rb") as file:
+                hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return hashes
+
+
+def _digest(fingerprint: str, weights: Sequence[str], seed: int, config: Mapping[str, Any]) -> str:
+    identity = json.dumps([__version__, fingerprint, weights, seed, config], sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()[:12]
 
 

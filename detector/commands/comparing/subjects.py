@@ -21,7 +21,14 @@ from detector.evaluation import CocoEvaluator, read_ground_truth, read_results
 from detector.reports.comparison import Curve, ModelSize
 
 Results = list[Any]
-_EXPECTED = ("model.", "seed", "name", "output_dir", "training.resume")  # what arms may differ in silently
+_EXPECTED = (
+    "model.",
+    "seed",
+    "data.seed",
+    "name",
+    "output_dir",
+    "training.resume",
+)  # what arms may differ in silently
 
 
 @dataclass(frozen=True)
@@ -81,17 +88,19 @@ def of_folders(arms: Sequence[str | Sequence[str]], make_evaluator: DictConfig) 
                     f"{first} and {arm} were validated on different images or boxes: their numbers cannot be "
                     "compared. Evaluate both on one of them, and give predictions= and annotations=."
                 )
+    seeds, notes = _seeds(configs)
+    folders = {arm: dict(zip(seeds[arm], of_arm, strict=True)) for arm, of_arm in named.items()}
     return Subject(
         name="",
         evaluator=build(make_evaluator)(truth),
         results={
-            arm: {seed: read_results(folder / "predictions.json") for seed, folder in enumerate(folders)}
-            for arm, folders in named.items()
+            arm: {seed: read_results(folder / "predictions.json") for seed, folder in by_seed.items()}
+            for arm, by_seed in folders.items()
         },
-        notes=tuple(_differences(configs)),
+        notes=(*notes, *_differences(configs)),
         curves={
-            arm: {seed: read_curve(folder) for seed, folder in enumerate(folders)}
-            for arm, folders in named.items()
+            arm: {seed: read_curve(folder) for seed, folder in by_seed.items()}
+            for arm, by_seed in folders.items()
         },
         sizes={arm: model_size(of_arm[0], len(truth["categories"])) for arm, of_arm in configs.items()},
     )
@@ -157,6 +166,18 @@ def _config_of(folder: Path) -> dict[str, Any]:
             f"Go on with it by training.resume={last}."
         )
     return config
+
+
+def _seeds(configs: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[dict[str, list[int]], list[str]]:
+    """The seed of each run. Where arms have different ones, runs are paired as given, with a note."""
+    seeds = {arm: [config["seed"] for config in of_arm] for arm, of_arm in configs.items()}
+    if len({frozenset(of_arm) for of_arm in seeds.values()}) == 1 and all(
+        len(set(of_arm)) == len(of_arm) for of_arm in seeds.values()
+    ):
+        return seeds, []
+    shown = ", ".join(f"{arm} {of_arm}" for arm, of_arm in seeds.items())
+    note = f"The arms were not trained with the same seeds ({shown}): runs are paired in the order given."
+    return {arm: list(range(len(of_arm))) for arm, of_arm in seeds.items()}, [note]
 
 
 def _truth_of(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import os
 import shlex
 import subprocess
@@ -80,10 +81,22 @@ def _devices(parallel: int) -> list[str | None]:
 
 
 def _train(run: PlannedRun, device: str | None, board: Board, stop: Event) -> str:
-    """Why it failed, empty where it did not."""
-    if _has_all_epochs(run):  # ended in the moment before it was marked
-        return _finish(run)
+    """Why it failed, empty where it did not. Whoever trains a run holds a lock on it, which the system takes
+    back when the last process that has it ends, killed or not."""
     run.folder.parent.mkdir(parents=True, exist_ok=True)
+    with run.folder.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            why = f"another command is training it (it holds {lock.name})"
+            board.ended(run, why)
+            return why
+        return _train_locked(run, device, board, stop, lock=lock.fileno())
+
+
+def _train_locked(run: PlannedRun, device: str | None, board: Board, stop: Event, *, lock: int) -> str:
+    if is_finished(run) or _has_all_epochs(run):  # ended in the moment before it was marked
+        return _finish(run)
     last = run.folder / "checkpoints" / "last.ckpt"
     if run.folder.exists() and not last.is_file():
         _set_aside(run.folder)  # it ended before its first epoch did
@@ -98,7 +111,9 @@ def _train(run: PlannedRun, device: str | None, board: Board, stop: Event) -> st
         log.write(f"$ {shlex.join(command)}\n")
         log.flush()
         start = log.tell()
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, env=environment, pass_fds=(lock,)
+        )
         board.started(run)
         while process.poll() is None and not stop.wait(_POLL_S):
             board.refresh()
