@@ -101,6 +101,9 @@ SECTIONS = {
 }
 
 
+TIMED_IN_TURNS = ("ops", "train", "bccd")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("section", choices=SECTIONS)
@@ -114,7 +117,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     text = SECTIONS[arguments.section](arguments)
-    text += f"\n\nMeasured on {benchmark.measured_on()}. Medians of {arguments.repeats}."
+    text += f"\n\nMeasured on {benchmark.measured_on()}."
+    if arguments.section in TIMED_IN_TURNS:
+        text += f" Medians of {arguments.repeats}."
     print(text)
     if arguments.write:
         benchmark.replace_section(DOCUMENT, name=arguments.section, text=text)
