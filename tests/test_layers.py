@@ -36,6 +36,7 @@ PLACES = {
     "lightning": {"data", "training", "commands"},
     "albumentations": {"data"},
     "pycocotools": {"evaluation"},
+    "hotcoco": {"evaluation"},
     "pydantic": {"config"},
     "rich": {"data", "training", "reports", "commands"},
     "tensorboard": {"training"},

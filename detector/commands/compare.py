@@ -131,7 +131,7 @@ def _compared(subject: Subject, *, replicates: int) -> Point:
     """Each arm against the first, with the seeds that both have."""
     keys = [(arm, seed) for arm, by_seed in subject.results.items() for seed in by_seed]
     runs = [
-        Replicates(subject.evaluator.matched(subject.results[arm][seed], source=f"{arm}, seed {seed}"))
+        Replicates(subject.evaluator.matches(subject.results[arm][seed], source=f"{arm}, seed {seed}"))
         for arm, seed in keys
     ]
     draws = draw(runs, replicates=replicates)

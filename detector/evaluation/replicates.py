@@ -10,76 +10,56 @@ detections tie in score within an image aside: there the copies rank differently
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
-from pycocotools.cocoeval import COCOeval
 
-AREAS = ("all", "small", "medium", "large")
-_LIMIT = 100  # detections of an image and class
+from detector.evaluation.matching import AREAS, IOUS, ClassMatches
+
 _METRICS = {"AP": 0, "APs": 1, "APm": 2, "APl": 3}
-
-
-@dataclass(frozen=True)
-class _List:
-    """The detections of one class, best first, as they count for objects of one area.
-
-    `image` (D) numbers images from 0; `matched` and `ignored` are (T, D); `objects` (N) counts the objects to
-    find in each image.
-    """
-
-    image: np.ndarray
-    matched: np.ndarray
-    ignored: np.ndarray
-    objects: np.ndarray
 
 
 class Replicates:
     """Metrics of one model's detections under any weights of the images.
 
-    Built from a COCOeval run after `evaluate()`. Lists are those of a class and an area; a segment is a list
-    at one IoU. All arrays that do not depend on the weights are made here, so that a replicate is a handful
-    of passes over flat arrays.
+    Lists are those of a class and an area; a segment is a list at one IoU. All arrays that do not depend on
+    the weights are made here, so that a replicate is a handful of passes over flat arrays.
     """
 
-    def __init__(self, run: COCOeval) -> None:
-        lists = [*_lists(run)]
-        self.num_images = len(run.params.imgIds)
-        self.num_classes = len(run.params.catIds)
-        self._thresholds = np.asarray(run.params.recThrs)
-        self._num_ious = len(run.params.iouThrs)
-        self._objects = np.stack([entry.objects for entry in lists]).astype(np.float64)
+    def __init__(self, classes: Iterable[ClassMatches]) -> None:
+        objects, self._thresholds, self._num_ious = [], np.linspace(0.0, 1.0, 101), len(IOUS)
         # Detections that count at every IoU, list after list; then those that count at some, by segment.
-        always = [~entry.ignored.any(axis=0) for entry in lists]
-        self._always = np.concatenate([e.image[kept] for e, kept in zip(lists, always, strict=True)])
-        always_end = np.cumsum([kept.sum() for kept in always])
-        some, hits, before_always, before_some, hits_of = [], [], [], [], []
-        seen = 0
-        for number, (entry, kept) in enumerate(zip(lists, always, strict=True)):
-            first = always_end[number - 1] if number else 0
-            rank = first + np.cumsum(kept)  # of always-counted detections, up to and with each
-            for matched, ignored in zip(entry.matched, entry.ignored, strict=True):
-                counted_here = ~kept & ~ignored
-                (hit,) = np.nonzero(matched & ~ignored)
-                some.append(entry.image[counted_here])
-                hits.append(entry.image[hit])
-                before_always.append(rank[hit])
-                before_some.append(seen + np.cumsum(counted_here)[hit])
-                seen += int(counted_here.sum())
-                hits_of.append(len(hit))
-        self._some = np.concatenate(some)
+        always, some, hits, before_always, before_some = [], [], [], [], []
+        ranked_always = ranked_some = 0
+        self.num_classes = 0
+        for found in classes:
+            self.num_classes += 1
+            objects.append(found.objects)
+            for matched, ignored in zip(found.matched, found.ignored, strict=True):
+                kept = ~ignored.any(axis=0)
+                rank = ranked_always + np.cumsum(kept)  # of always-counted detections, up to and with each
+                always.append(found.images[kept])
+                for matched_here, ignored_here in zip(matched, ignored, strict=True):
+                    counted_here = ~kept & ~ignored_here
+                    (hit,) = np.nonzero(matched_here & ~ignored_here)
+                    some.append(found.images[counted_here])
+                    hits.append(found.images[hit])
+                    before_always.append(rank[hit])
+                    before_some.append(ranked_some + np.cumsum(counted_here)[hit])
+                    ranked_some += len(some[-1])
+                ranked_always += len(always[-1])
+        self._objects = np.concatenate(objects).astype(np.float64)
+        self.num_images = self._objects.shape[1]
+        self._always, self._some = np.concatenate(always), np.concatenate(some)
         self._hits = np.concatenate(hits)
         self._places = np.arange(len(self._hits), dtype=np.int32)
         self._before_always = np.concatenate(before_always)
         self._before_some = np.concatenate(before_some)
-        self._hits_of = np.asarray(hits_of)
-        self._segment_end = np.cumsum(hits_of)
+        self._hits_of, some_of, always_of = ([len(x) for x in lists] for lists in (hits, some, always))
+        self._segment_end = np.cumsum(self._hits_of)
         self._segment_start = self._segment_end - self._hits_of
-        some_of = [len(images) for images in some]
         self._some_start = np.cumsum(some_of) - some_of
-        self._always_start = np.repeat(always_end - np.diff(always_end, prepend=0), self._num_ious)
+        self._always_start = np.repeat(np.cumsum(always_of) - always_of, self._num_ious)
 
     def images_with_objects(self) -> tuple[np.ndarray, np.ndarray]:
         """How many images hold objects of each class (K), and of each area of `AREAS` (4)."""
@@ -146,31 +126,3 @@ def _cumulative(values: np.ndarray) -> np.ndarray:
     sums[0] = 0
     np.cumsum(values, out=sums[1:])
     return sums
-
-
-def _lists(run: COCOeval) -> Iterator[_List]:
-    """The lists of each class and area, in that order, as `COCOeval.accumulate` orders them."""
-    images = len(run.params.imgIds)
-    for position in range(len(run.params.catIds) * len(AREAS)):
-        yield _list_of(run.evalImgs[position * images : (position + 1) * images], len(run.params.iouThrs))
-
-
-def _list_of(entries: list[dict[str, Any] | None], num_ious: int) -> _List:
-    objects = np.zeros(len(entries))
-    scores, image, matched, ignored = [np.zeros(0)], [np.zeros(0, int)], [], []
-    for number, entry in enumerate(entries):
-        if entry is None:
-            continue
-        objects[number] = np.count_nonzero(entry["gtIgnore"] == 0)
-        scores.append(np.asarray(entry["dtScores"][:_LIMIT]))
-        image.append(np.full(len(scores[-1]), number))
-        matched.append(entry["dtMatches"][:, :_LIMIT] != 0)
-        ignored.append(entry["dtIgnore"][:, :_LIMIT] != 0)
-    order = np.argsort(-np.concatenate(scores), kind="mergesort")
-    empty = [np.zeros((num_ious, 0), bool)]
-    return _List(
-        image=np.concatenate(image)[order],
-        matched=np.concatenate(empty + matched, axis=1)[:, order],
-        ignored=np.concatenate(empty + ignored, axis=1)[:, order],
-        objects=objects,
-    )

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from detector.evaluation.replicates import AREAS, Replicates
+from detector.evaluation.matching import AREAS
+from detector.evaluation.replicates import Replicates
 
 COMPARED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 _CONFIDENCE = 0.95

@@ -14,6 +14,8 @@ from detector.evaluation import METRIC_NAMES, CocoEvaluator, CocoMetrics, read_g
 from tests.evaluation.problems import annotation, ground_truth, perfect_results, random_problem
 from tests.shared import shared_path
 
+BACKENDS = pytest.mark.parametrize("backend", ["pycocotools", "hotcoco"])
+
 
 def raw_pycocotools(
     truth: dict[str, Any], results: list[dict[str, Any]], category: Any = None
@@ -43,19 +45,36 @@ def twelve(metrics: CocoMetrics) -> list[float]:
         ("fce", "fce/gt_dataset.json", "fce/dt_dataset.json"),
     ],
 )
-def test_published_numbers(name: str, truth_file: str, results_file: str) -> None:
+@BACKENDS
+def test_published_numbers(name: str, truth_file: str, results_file: str, backend: Any) -> None:
     folder = shared_path("fixtures/eval")
     published = json.loads((folder / "pycocotools_values.json").read_text())[f"{name}/bbox"]
-    metrics = CocoEvaluator(read_ground_truth(folder / truth_file)).evaluate(
-        read_results(folder / results_file)
-    )
+    evaluator = CocoEvaluator(read_ground_truth(folder / truth_file), backend=backend)
+    metrics = evaluator.evaluate(read_results(folder / results_file))
     assert dict(zip(METRIC_NAMES, twelve(metrics), strict=True)) == pytest.approx(published, abs=1e-9, rel=0)
 
 
+@BACKENDS
 @pytest.mark.parametrize("seed", range(8))
-def test_equals_pycocotools_to_the_last_digit(seed: int) -> None:
+def test_equals_pycocotools_to_the_last_digit(seed: int, backend: Any) -> None:
     truth, results = random_problem(seed)
-    assert twelve(CocoEvaluator(truth).evaluate(results)) == raw_pycocotools(truth, results)
+    assert twelve(CocoEvaluator(truth, backend=backend).evaluate(results)) == raw_pycocotools(truth, results)
+
+
+@pytest.mark.parametrize("seed", range(100, 200))
+def test_backends_are_equal(seed: int) -> None:
+    truth, results = random_problem(seed)
+    first, second = (CocoEvaluator(truth, backend=b).evaluate(results) for b in ("pycocotools", "hotcoco"))
+    assert first == second
+
+
+@BACKENDS
+def test_neither_backend_needs_a_detection_or_an_object(backend: Any) -> None:
+    truth, results = random_problem(0)
+    metrics = CocoEvaluator(truth, backend=backend).evaluate([])
+    assert (metrics.AP, metrics.AR100) == (0.0, 0.0)
+    metrics = CocoEvaluator({**truth, "annotations": []}, backend=backend).evaluate(results)
+    assert (metrics.AP, metrics.AR100) == (-1.0, -1.0)
 
 
 def test_per_class_equals_pycocotools_on_that_class_alone() -> None:

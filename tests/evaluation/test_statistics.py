@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pycocotools.cocoeval import COCOeval
 
 from detector.evaluation import CocoEvaluator
+from detector.evaluation.matching import IOUS, ClassMatches
 from detector.evaluation.replicates import Replicates
 from detector.evaluation.statistics import COMPARED, Comparison, compare, draw, sign_flip_p
 from tests.evaluation.problems import annotation
@@ -49,7 +49,7 @@ def compared(
     truth: dict[str, Any], a: list[Any], b: list[Any], *, replicates: int = 100, seed: int = 0
 ) -> Comparison:
     evaluator = CocoEvaluator(truth)
-    runs = [Replicates(evaluator.matched(results)) for results in (*a, *b)]
+    runs = [Replicates(evaluator.matches(results)) for results in (*a, *b)]
     seeds = range(len(a))
     draws = draw(runs, replicates=replicates, seed=seed)
     b_runs = [len(a) + s for s in seeds]
@@ -147,7 +147,7 @@ def test_p_values_of_classes_are_corrected_for_their_number() -> None:
     found = compared(truth, a, b)
     both = sorted(found.classes.values(), key=lambda one: one.p_value)
     evaluator = CocoEvaluator(truth)
-    draws = draw([Replicates(evaluator.matched(r)) for r in (*a, *b)], replicates=100)
+    draws = draw([Replicates(evaluator.matches(r)) for r in (*a, *b)], replicates=100)
     alone = {
         name: compare(_only(draws, k), [0], [1], class_names=[name]).classes[name].p_value
         for k, name in enumerate(CLASSES)
@@ -168,27 +168,29 @@ def _only(draws: Any, k: int) -> Any:
 
 
 def matched_run(objects: np.ndarray, random: np.random.Generator, *, luck: float) -> Replicates:
-    """A run of a detector on images with so many objects of one class, as pycocotools matches it."""
-    ious = np.linspace(0.5, 0.95, 10)
+    """A run of a detector on images with so many objects of one class and no size."""
     skill = 0.7 + luck * random.standard_normal()
-    entries = []
-    for count in objects:
+    image, score, matched = [], [], []
+    for number, count in enumerate(objects):
         found, false = random.binomial(count, skill), random.binomial(count, 0.4)
         quality = np.append(random.uniform(0.5, 1, found), np.zeros(false))
-        scores = np.append(random.beta(4, 2, found), random.beta(2, 4, false))
-        order = np.argsort(-scores)
-        entries.append(
-            {
-                "dtScores": scores[order],
-                "dtMatches": quality[order] >= ious[:, None],
-                "dtIgnore": np.zeros((10, found + false)),
-                "gtIgnore": np.zeros(count),
-            }
-        )
-    run = COCOeval(iouType="bbox")
-    run.params.imgIds, run.params.catIds = list(range(len(objects))), [1]
-    run.evalImgs = [*entries, *[None] * (3 * len(objects))]  # and none of the three sizes
-    return Replicates(run)
+        image += [number] * (found + false)
+        score.append(np.append(random.beta(4, 2, found), random.beta(2, 4, false)))
+        matched.append(quality >= IOUS[:, None])
+    order = np.argsort(-np.concatenate(score), kind="stable")
+    of_all = np.concatenate(matched, axis=1)[:, order]
+    return Replicates(
+        [
+            ClassMatches(
+                images=np.array(image)[order],
+                scores=np.concatenate(score)[order],
+                matched=np.stack([of_all, *[np.zeros_like(of_all)] * 3]),
+                ignored=np.zeros((4, *of_all.shape), dtype=bool),
+                objects=np.stack([objects, *[np.zeros_like(objects)] * 3]),
+                overlaps=np.zeros(len(order)),
+            )
+        ]
+    )
 
 
 @pytest.mark.slow

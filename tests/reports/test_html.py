@@ -29,7 +29,7 @@ def study() -> Study:
         truth = world(30, random)
         evaluator = CocoEvaluator(truth)
         results = [run_of(truth, random, skill=skill) for skill in (0.5, 0.9, 0.5)]
-        draws = draw([Replicates(evaluator.matched(r)) for r in results], replicates=30)
+        draws = draw([Replicates(evaluator.matches(r)) for r in results], replicates=30)
         arms = {
             arm: compare(draws, [0], [number], class_names=evaluator.class_names)
             for number, arm in enumerate(("good & new", "other"), start=1)

@@ -1,0 +1,174 @@
+"""Which detections find which objects: COCO's greedy matching, once for all that is made of it.
+
+The same decisions as `COCOeval.evaluate`, in flat arrays: a problem of COCO's size fits in tens of megabytes
+and takes seconds.
+"""
+
+# N images, D detections (of a class), G objects (of a class and image), A areas (4), T IoU thresholds (10)
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pycocotools import mask
+
+from detector.evaluation.ground_truth import GroundTruth
+from detector.evaluation.ids import id_key
+
+AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
+IOUS = np.linspace(0.5, 0.95, 10)
+LIMIT = 100  # detections of an image and class
+
+_RANGES = np.array([*AREAS.values()])
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Detections by image, best first; of equal scores the earlier given. `images` and `categories` (D) are
+    the numbers of a `GroundTruth`, which count from 1; `boxes_xywh` is (D, 4), `scores` (D)."""
+
+    images: np.ndarray
+    categories: np.ndarray
+    boxes_xywh: np.ndarray
+    scores: np.ndarray
+
+    @classmethod
+    def of(cls, results: Sequence[dict[str, Any]], truth: GroundTruth) -> Rows:
+        """Those of checked results."""
+        images, categories = truth.image_numbers, truth.category_numbers
+        count = len(results)
+        image = np.fromiter((images[id_key(r["image_id"])] for r in results), np.int64, count)
+        category = np.fromiter((categories[id_key(r["category_id"])] for r in results), np.int64, count)
+        score = np.fromiter((r["score"] for r in results), np.float64, count)
+        box = np.fromiter((v for r in results for v in r["bbox"]), np.float64, 4 * count).reshape(-1, 4)
+        order = np.lexsort((-score, image))
+        return cls(image[order], category[order], box[order], score[order])
+
+    def selected(self, chosen: np.ndarray) -> Rows:
+        columns = (self.images, self.categories, self.boxes_xywh, self.scores)
+        return Rows(*(column[chosen] for column in columns))
+
+
+@dataclass(frozen=True)
+class ClassMatches:
+    """The detections of one class, best first, at most 100 of an image.
+
+    `images` (D) numbers images from 0, `scores` is (D), `matched` and `ignored` are (A, T, D): whether it has
+    found an object, and whether it counts for nothing. `objects` (A, N): objects to find in each image.
+    `overlaps` (D) is the IoU with what was found at IoU 0.5 among objects of all areas, 0 with nothing.
+    """
+
+    images: np.ndarray
+    scores: np.ndarray
+    matched: np.ndarray
+    ignored: np.ndarray
+    objects: np.ndarray
+    overlaps: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Objects:
+    """Those of one class by image: `images` (G), numbered from 0."""
+
+    images: np.ndarray
+    boxes_xywh: np.ndarray
+    crowd: np.ndarray
+    ignored: np.ndarray  # (A, G)
+
+
+def match(rows: Rows, truth: GroundTruth) -> Iterator[ClassMatches]:
+    """Each class in the order of its number."""
+    annotations = sorted(truth.annotations, key=lambda a: a["image_id"])
+    category_of = np.array([a["category_id"] for a in annotations], dtype=np.int64)
+    for number in range(1, len(truth.category_numbers) + 1):
+        objects = _objects([annotations[i] for i in np.flatnonzero(category_of == number)])
+        found = rows.selected(np.flatnonzero(rows.categories == number))
+        yield _match_class(found, objects, num_images=len(truth.image_numbers))
+
+
+def _objects(annotations: Sequence[dict[str, Any]]) -> _Objects:
+    area = np.array([a["area"] for a in annotations], dtype=np.float64)
+    crowd = np.array([bool(a["iscrowd"]) for a in annotations], dtype=bool)
+    return _Objects(
+        images=np.array([a["image_id"] for a in annotations], dtype=np.int64) - 1,
+        boxes_xywh=np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4),
+        crowd=crowd,
+        ignored=crowd | _outside(area),
+    )
+
+
+def _outside(area: np.ndarray) -> np.ndarray:
+    """Whether areas in square pixels are none of each range: (A, number of areas)."""
+    return (area < _RANGES[:, :1]) | (area > _RANGES[:, 1:])
+
+
+def _match_class(rows: Rows, objects: _Objects, *, num_images: int) -> ClassMatches:
+    images = rows.images - 1
+    first = np.searchsorted(images, np.arange(num_images))
+    kept = np.arange(len(images)) - first[images] < LIMIT
+    rows, images = rows.selected(kept), images[kept]
+    edges = np.arange(num_images + 1)
+    starts, object_starts = np.searchsorted(images, edges), np.searchsorted(objects.images, edges)
+
+    shape = (len(AREAS), len(IOUS), len(images))
+    matched, ignored = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    overlaps = np.zeros(len(images))
+    for image in np.unique(objects.images):
+        here = slice(starts[image], starts[image + 1])
+        there = slice(object_starts[image], object_starts[image + 1])
+        if here.start == here.stop:
+            continue
+        crowd = objects.crowd[there]
+        ious = mask.iou(rows.boxes_xywh[here], objects.boxes_xywh[there], crowd.astype(np.uint8))
+        _match_image(
+            ious,
+            crowd,
+            objects.ignored[:, there],
+            matched=matched[..., here],
+            ignored=ignored[..., here],
+            overlaps=overlaps[here],
+        )
+    outside = _outside(rows.boxes_xywh[:, 2] * rows.boxes_xywh[:, 3])
+    ignored |= ~matched & outside[:, None]
+    order = np.argsort(-rows.scores, kind="stable")
+    return ClassMatches(
+        images=images[order],
+        scores=rows.scores[order],
+        matched=matched[..., order],
+        ignored=ignored[..., order],
+        objects=np.stack([np.bincount(objects.images[~i], minlength=num_images) for i in objects.ignored]),
+        overlaps=overlaps[order],
+    )
+
+
+def _match_image(
+    ious: np.ndarray,
+    crowd: np.ndarray,
+    object_ignored: np.ndarray,
+    *,
+    matched: np.ndarray,
+    ignored: np.ndarray,
+    overlaps: np.ndarray,
+) -> None:
+    """Let the detections, best first, choose among the objects of one image and class: the nearest that is
+    free and counts, or else the nearest that does not count; of equally near ones the last. Crowds are always
+    free. Writes to `matched`, `ignored` (A, T, D) and `overlaps` (D); `ious` is (D, G)."""
+    free = np.ones((len(AREAS), len(IOUS), len(crowd)), dtype=bool)
+    counts = ~object_ignored[:, None]
+    for number in np.flatnonzero(ious.max(axis=1) >= IOUS[0]):
+        row = ious[number]
+        possible = free & (row >= IOUS[:, None])
+        counted = possible & counts
+        possible = np.where(counted.any(axis=-1, keepdims=True), counted, possible)
+        nearest = len(row) - 1 - np.where(possible, row, -1.0)[..., ::-1].argmax(axis=-1)
+        hit = possible.any(axis=-1)
+        area, iou = np.nonzero(hit)
+        chosen = nearest[hit]
+        matched[..., number] = hit
+        ignored[area, iou, number] = object_ignored[area, chosen]
+        free[area, iou, chosen] = crowd[chosen]
+        if hit[0, 0]:
+            overlaps[number] = row[nearest[0, 0]]

@@ -1,0 +1,84 @@
+"""Detections find the objects that pycocotools lets them find."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from detector.evaluation import CocoEvaluator
+from detector.evaluation.matching import AREAS, IOUS
+from tests.evaluation.problems import annotation, ground_truth, random_problem
+
+
+def by_pycocotools(truth: dict[str, Any], results: list[dict[str, Any]]) -> COCOeval:
+    coco = COCO()
+    coco.dataset = {"info": {}, **truth}
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+        run = COCOeval(coco, coco.loadRes(results), "bbox")
+        run.evaluate()
+    return run
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_equals_pycocotools(seed: int) -> None:
+    truth, results = random_problem(seed)
+    results.sort(key=lambda r: (r["image_id"], -r["score"]))
+    run = by_pycocotools(truth, results)
+    images = len(run.params.imgIds)
+    for number, found in enumerate(CocoEvaluator(truth).matches(results)):
+        for area in range(len(AREAS)):
+            start = (number * len(AREAS) + area) * images
+            entries = [(i, e) for i, e in enumerate(run.evalImgs[start : start + images]) if e]
+            if not entries:
+                assert not found.objects.any()
+                assert found.images.size == 0
+                continue
+            scores = np.concatenate([e["dtScores"] for _, e in entries])
+            order = np.argsort(-scores, kind="mergesort")
+            image = np.concatenate([[i] * len(e["dtScores"]) for i, e in entries])[order]
+            np.testing.assert_array_equal(found.images, image)
+            np.testing.assert_array_equal(found.scores, scores[order])
+            for ours, name in ((found.matched, "dtMatches"), (found.ignored, "dtIgnore")):
+                theirs = np.concatenate([e[name] for _, e in entries], axis=1)[:, order]
+                np.testing.assert_array_equal(ours[area], theirs != 0)
+            objects = np.zeros(images)
+            for i, entry in entries:
+                objects[i] = np.count_nonzero(entry["gtIgnore"] == 0)
+            np.testing.assert_array_equal(found.objects[area], objects)
+
+
+def of_one_class(boxes: list[list[float]], results: list[list[float]]) -> Any:
+    truth = ground_truth(annotations=[annotation(n, 10, 1, box) for n, box in enumerate(boxes, start=1)])
+    rows = [
+        {"image_id": 10, "category_id": 1, "bbox": box, "score": 0.9 - 0.1 * n}
+        for n, box in enumerate(results)
+    ]
+    return next(iter(CocoEvaluator(truth).matches(rows)))
+
+
+def test_the_last_of_equally_near_objects_is_taken() -> None:
+    found = of_one_class([[10, 0, 10, 10], [10, 0, 10, 10]], [[10, 0, 10, 10]] * 3)
+    np.testing.assert_array_equal(found.matched[0, 0], [True, True, False])
+
+
+def test_overlaps_are_those_at_the_lowest_threshold() -> None:
+    found = of_one_class([[0, 0, 10, 10]], [[0, 0, 10, 8], [50, 50, 10, 10]])
+    np.testing.assert_allclose(found.overlaps, [0.8, 0.0])
+    np.testing.assert_array_equal(found.matched[0, :, 0], IOUS <= 0.8)
+
+
+def test_an_image_keeps_its_hundred_best() -> None:
+    truth = ground_truth()
+    rows = [
+        {"image_id": 10, "category_id": 1, "bbox": [1.0, 1.0, 5.0, 5.0], "score": n / 200} for n in range(150)
+    ]
+    found = next(iter(CocoEvaluator(truth).matches(rows)))
+    assert len(found.scores) == 100
+    assert found.scores.min() == 50 / 200
