@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from detector.commands import train
+from detector.commands.comparing.compared import changed_images, compared
 from detector.commands.comparing.plan import plan_runs
 from detector.commands.comparing.subjects import Subject, of_files, of_folders, of_planned
 from detector.commands.comparing.training import train_all
@@ -22,9 +23,8 @@ from detector.commands.record import (
 )
 from detector.config import resolved
 from detector.errors import RunError
-from detector.evaluation import Replicates, compare, draw
 from detector.files import write_text_atomically
-from detector.reports.comparison import Point, Study, print_study, write_study
+from detector.reports.comparison import Study, print_study, write_study
 from detector.reports.html import comparison_html
 from detector.structures import NonNegativeInt, PositiveInt
 
@@ -83,10 +83,12 @@ def run(cfg: DictConfig) -> None:
         raise ValueError("replicates=1: an interval takes at least 2, and 1000 to be exact.")
     subjects = _subjects(cfg, config)
     write_record(output_dir, config=config)
-    points = [_compared(subject, replicates=config["replicates"]) for subject in subjects]
-    study = Study(name=config["name"], points=tuple(points))
+    found = [compared(subject, replicates=config["replicates"]) for subject in subjects]
+    study = Study(name=config["name"], points=tuple(point for point, _ in found))
     write_study(study, output_dir)
-    write_text_atomically(output_dir / "report.html", comparison_html(study))
+    pairs = sum(len(point.comparisons) for point in study.points)
+    changes = [one for _, models in found for one in changed_images(models, pairs=pairs)]
+    write_text_atomically(output_dir / "report.html", comparison_html(study, changes))
     print_study(study)
     print(f"Written to {output_dir}: open {output_dir / 'report.html'}")
 
@@ -125,29 +127,3 @@ def _require_effect(option: str) -> None:
         raise ValueError(
             f"{option}= compares what is there: {', '.join(unused)} would have no effect. Leave it out."
         )
-
-
-def _compared(subject: Subject, *, replicates: int) -> Point:
-    """Each arm against the first, with the seeds that both have."""
-    keys = [(arm, seed) for arm, by_seed in subject.results.items() for seed in by_seed]
-    runs = [
-        Replicates(subject.evaluator.matches(subject.results[arm][seed], source=f"{arm}, seed {seed}"))
-        for arm, seed in keys
-    ]
-    draws = draw(runs, replicates=replicates)
-    first, *others = subject.results
-    comparisons = {}
-    for arm in others:
-        seeds = [seed for seed in subject.results[first] if seed in subject.results[arm]]
-        a, b = ([keys.index((name, seed)) for seed in seeds] for name in (first, arm))
-        identical = all(subject.results[arm][seed] == subject.results[first][seed] for seed in seeds)
-        names = subject.evaluator.class_names
-        comparisons[arm] = compare(draws, a, b, class_names=names, identical=identical)
-    return Point(
-        name=subject.name,
-        baseline=first,
-        comparisons=comparisons,
-        notes=subject.notes,
-        curves=subject.curves,
-        sizes=subject.sizes,
-    )

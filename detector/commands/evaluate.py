@@ -10,10 +10,10 @@ from typing import Any, Literal
 from omegaconf import DictConfig
 
 from detector.commands.record import require_no_training_run, require_writable, write_record
+from detector.commands.report import Evaluated, write_run_report
 from detector.config import build, resolved
 from detector.evaluation import (
     CocoEvaluator,
-    CocoMetrics,
     read_ground_truth,
     read_results,
     write_metrics,
@@ -71,21 +71,22 @@ def run(cfg: DictConfig) -> None:
     require_no_training_run(output_dir)
     require_writable(output_dir)
     if plain["checkpoint"] is None:
-        metrics, title = _evaluate_file(plain)
+        found = _evaluate_file(plain)
     else:
         from detector.commands.inference import evaluate_checkpoint  # heavy, and not needed for a file
 
-        results, metrics, title = evaluate_checkpoint(
+        found = evaluate_checkpoint(
             plain["checkpoint"],
             data_overrides=given(plain["data"]),
             evaluator=build(plain["evaluation"]),
             accelerator=plain["accelerator"],
         )
-        write_predictions(output_dir / "predictions.json", results)
+        write_predictions(output_dir / "predictions.json", found.results)
     write_record(output_dir, config=plain)
-    write_metrics(output_dir / "metrics.json", metrics.to_dict())
-    print_coco_metrics(metrics, title=title, complete_in=str(output_dir / "metrics.json"))
-    print(f"Written to {output_dir}")
+    write_metrics(output_dir / "metrics.json", found.metrics.to_dict())
+    write_run_report(output_dir, found)
+    print_coco_metrics(found.metrics, title=found.title, complete_in=str(output_dir / "metrics.json"))
+    print(f"Written to {output_dir}: open {output_dir / 'report.html'}")
 
 
 def _require_one_subject(plain: dict[str, Any]) -> None:
@@ -119,9 +120,10 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None and value != {}}
 
 
-def _evaluate_file(plain: dict[str, Any]) -> tuple[CocoMetrics, str]:
+def _evaluate_file(plain: dict[str, Any]) -> Evaluated:
     predictions, annotations = Path(plain["predictions"]), Path(plain["annotations"])
     make_evaluator = build(plain["evaluation"])
     evaluator = make_evaluator(read_ground_truth(annotations), source=str(annotations))
     results = read_results(predictions)
-    return evaluator.evaluate(results, source=str(predictions)), f"{predictions} against {annotations}"
+    metrics = evaluator.evaluate(results, source=str(predictions))
+    return Evaluated(results, metrics, f"{predictions} against {annotations}", evaluator)

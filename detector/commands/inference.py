@@ -17,8 +17,9 @@ from detector.commands.parts import (
     find_accelerator,
     require_same_classes,
 )
+from detector.commands.report import Evaluated
 from detector.data import DetectionDataModule
-from detector.evaluation import CocoEvaluator, CocoMetrics, ResultCollector
+from detector.evaluation import CocoEvaluator, ResultCollector
 from detector.inference import restore_model
 from detector.training import Checkpoint, Validation, load_checkpoint
 
@@ -29,8 +30,8 @@ def evaluate_checkpoint(
     data_overrides: dict[str, Any],
     evaluator: Callable[..., CocoEvaluator],
     accelerator: str,
-) -> tuple[list[dict[str, Any]], CocoMetrics, str]:
-    """Results and metrics on the validation images, and a line that says of what on what.
+) -> Evaluated:
+    """The checkpoint on the validation images.
 
     On the same device and with the same batch size these are the numbers of the training's own validation.
 
@@ -53,7 +54,8 @@ def evaluate_checkpoint(
     )
     predict(checkpoint, data, validation.collector, kind)
     results, metrics = validation.score()
-    return results, metrics, f"{path} (epoch {checkpoint.epoch}) on {source}"
+    title = f"{path} (epoch {checkpoint.epoch}) on {source}"
+    return Evaluated(results, metrics, title, validation.evaluator, data.val_set.picture)
 
 
 def data_config(trained: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from detector.commands.parts import (
     require_same_classes,
 )
 from detector.commands.record import require_writable, write_record
+from detector.commands.report import Evaluated, read_curve, write_run_report
 from detector.commands.resume import (
     require_free,
     require_same_model,
@@ -30,9 +31,10 @@ from detector.commands.resume import (
 )
 from detector.config import build, resolved
 from detector.data import DetectionDataModule
-from detector.evaluation import CocoEvaluator, CocoMetrics
+from detector.evaluation import CocoEvaluator, CocoMetrics, read_results
 from detector.models import Detector
 from detector.reports import print_coco_metrics
+from detector.reports.gallery import ReadPicture
 from detector.structures import NonNegativeInt
 from detector.training import (
     SGD,
@@ -106,7 +108,7 @@ def run(cfg: DictConfig) -> None:
             say(f"changed since {options.resume}: {change}")
     fit(trainer, module, data=data, checkpoints=checkpoints, resume=options.resume)
     if trainer.is_global_zero:
-        report(checkpoints)
+        report(checkpoints, evaluator=module.validation.evaluator, picture=data.val_set.picture)
 
 
 def build_module(
@@ -194,17 +196,18 @@ def fit(
         signal.signal(signal.SIGINT, on_interrupt)
 
 
-def report(checkpoints: Checkpoints) -> None:
-    """Print the metrics of the best checkpoint, as its validation computed and stored them."""
-    metrics_file = checkpoints.output_dir / "metrics.json"
-    metrics = CocoMetrics(**json.loads(metrics_file.read_text(encoding="utf-8")))
+def report(checkpoints: Checkpoints, *, evaluator: CocoEvaluator, picture: ReadPicture) -> None:
+    """Print the metrics of the best checkpoint, as its validation computed and stored them, and write
+    report.html."""
+    folder = checkpoints.output_dir
+    metrics = CocoMetrics(**json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
+    title = f"{checkpoints.best} (epoch {checkpoints.best_epoch}) on the validation images"
+    found = Evaluated(read_results(folder / "predictions.json"), metrics, title, evaluator, picture)
+    write_run_report(folder, found, curve=read_curve(folder))
     say()
-    print_coco_metrics(
-        metrics,
-        title=f"{checkpoints.best} (epoch {checkpoints.best_epoch}) on the validation images",
-        complete_in=str(metrics_file),
-    )
+    print_coco_metrics(metrics, title=title, complete_in=str(folder / "metrics.json"))
     for what, name in (
+        ("report", "report.html"),
         ("best checkpoint", "checkpoints/best.ckpt"),
         ("last checkpoint", "checkpoints/last.ckpt"),
         ("metrics", "metrics.json"),
@@ -212,7 +215,7 @@ def report(checkpoints: Checkpoints) -> None:
         ("losses and metrics of each epoch", "metrics.csv"),
         ("curves (tensorboard --logdir)", "tensorboard"),
     ):
-        say(f"{what}: {checkpoints.output_dir / name}")
+        say(f"{what}: {folder / name}")
 
 
 def say(text: str = "", *, error: bool = False) -> None:

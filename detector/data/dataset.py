@@ -57,6 +57,12 @@ class CocoDataset(Dataset[Sample]):
         """The id that the annotation file gives to image `index`."""
         return self.annotations.image_id(index)
 
+    def picture(self, image_id: int | str) -> UInt8[np.ndarray, "H W 3"]:
+        """The picture with this id as its file has it, in RGB. Raises ImageFileError."""
+        index = next(i for i in range(len(self)) if self.image_id(i) == image_id)
+        height, width = (int(s) for s in self.annotations.sizes[index])
+        return self._read(index, (height, width))
+
     def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
         """See `CocoAnnotations.ground_truth`."""
         return self.annotations.ground_truth()

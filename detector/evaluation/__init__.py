@@ -1,6 +1,7 @@
 """COCO metrics, and the results they are made from."""
 
 from detector.evaluation.coco import METRIC_NAMES, CocoEvaluator, CocoMetrics
+from detector.evaluation.errors import ErrorAnalysis, analyse_errors, image_f1
 from detector.evaluation.ground_truth import read_ground_truth
 from detector.evaluation.replicates import Replicates
 from detector.evaluation.results import (
@@ -18,11 +19,14 @@ __all__ = [
     "CocoMetrics",
     "Comparison",
     "Difference",
+    "ErrorAnalysis",
     "Replicates",
     "ResultCollector",
+    "analyse_errors",
     "compare",
     "detections_to_results",
     "draw",
+    "image_f1",
     "read_ground_truth",
     "read_results",
     "write_metrics",

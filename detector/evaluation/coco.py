@@ -71,13 +71,13 @@ class CocoEvaluator:
         on_bad_box: Literal["error", "drop"] = "error",
         source: str = "ground truth",
     ) -> None:
-        self._truth = check_ground_truth(ground_truth, on_bad_box=on_bad_box, source=source)
+        self.truth = check_ground_truth(ground_truth, on_bad_box=on_bad_box, source=source)
         self._backend = backend
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The keys of `per_class`, in the order of the category ids."""
-        return self._truth.class_names
+        return self.truth.class_names
 
     def evaluate(self, results: Sequence[Any], *, source: str = "results") -> CocoMetrics:
         """The metrics of results with original ids. No results give zeros.
@@ -88,24 +88,24 @@ class CocoEvaluator:
         Raises:
             ValueError: results that cannot be evaluated, counted, with an example and a hint, after `source`.
         """
-        precision, recall = curves(self._backend, self.rows(results, source=source), self._truth)
+        precision, recall = curves(self._backend, self.rows(results, source=source), self.truth)
         every = slice(None)
         return CocoMetrics(
             **_summary(precision, recall, classes=every),
             per_class={
                 name: _summary(precision, recall, classes=slice(k, k + 1))
-                for k, name in enumerate(self._truth.class_names)
+                for k, name in enumerate(self.truth.class_names)
             },
         )
 
     def matches(self, results: Sequence[Any], *, source: str = "results") -> Iterator[ClassMatches]:
         """What each detection found, class after class; raises as `evaluate`."""
-        return match(self.rows(results, source=source), self._truth)
+        return match(self.rows(results, source=source), self.truth)
 
     def rows(self, results: Sequence[Any], *, source: str = "results") -> Rows:
         """Results as flat arrays with the numbers of the ground truth; raises as `evaluate`."""
-        check_results(results, truth=self._truth, source=source)
-        return Rows.of(results, self._truth)
+        check_results(results, truth=self.truth, source=source)
+        return Rows.of(results, self.truth)
 
 
 def _summary(precision: np.ndarray, recall: np.ndarray, *, classes: slice) -> dict[str, float]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean
 from typing import Literal
 
 from rich.console import Console
 
-from detector.evaluation import Comparison, Difference
+from detector.evaluation import Comparison, Difference, ErrorAnalysis
 from detector.files import write_text_atomically
 from detector.reports.tables import print_table
 
@@ -48,6 +48,8 @@ class Point:
     notes: Sequence[str] = ()
     curves: Mapping[str, Mapping[int, Curve]] | None = None
     sizes: Mapping[str, ModelSize] | None = None
+    errors: Mapping[str, ErrorAnalysis] = field(default_factory=dict)
+    class_names: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

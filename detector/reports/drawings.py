@@ -19,7 +19,9 @@ _GOLDEN_RATIO = 0.618034
 Colour = tuple[int, int, int]
 
 
-def draw_detections(image: np.ndarray, found: Detections, *, class_names: Sequence[str]) -> Image.Image:
+def draw_detections(
+    image: np.ndarray, found: Detections, *, class_names: Sequence[str], scores: bool = True
+) -> Image.Image:
     """The picture (uint8 RGB, height x width x 3) with each box, its class and its score; best on top."""
     picture = Image.fromarray(image)
     factor = _scale(*picture.size)
@@ -34,7 +36,8 @@ def draw_detections(image: np.ndarray, found: Detections, *, class_names: Sequen
     ):
         colour = class_colour(label)
         draw.rectangle(_drawable(box), outline=colour, width=line)
-        _label(draw, box, f"{class_names[label]} {score:.2f}", colour=colour, font=font)
+        text = f"{class_names[label]} {score:.2f}" if scores else class_names[label]
+        _label(draw, box, text, colour=colour, font=font)
     return picture
 
 

@@ -13,7 +13,7 @@ from detector.evaluation import Difference
 from detector.reports.drawings import class_colour
 
 if TYPE_CHECKING:
-    from detector.reports.comparison import Point, Study
+    from detector.reports.comparison import Curve, Point, Study
 
 _WIDTH_IN = 7.2
 
@@ -26,7 +26,7 @@ def differences_figure(points: Sequence[Point]) -> str:
         for arm, found in point.comparisons.items()
         if "AP" in found.metrics
     ]
-    figure = _figure(height_in=0.7 + 0.42 * max(1, len(rows)))
+    figure = new_figure(height_in=0.7 + 0.42 * max(1, len(rows)))
     axes = figure.subplots()
     for place, (_, ap) in enumerate(rows):
         colour = "#1a7f37" if ap.low > 0 else "#b42318" if ap.high < 0 else "#57606a"
@@ -39,17 +39,17 @@ def differences_figure(points: Sequence[Point]) -> str:
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     axes.set_ylim(len(rows) - 0.4, -0.75)
     axes.set_xlabel("difference in AP, 95 % interval")
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def curves_figure(point: Point) -> str | None:
     """Validation AP against epochs: each run thin, the mean of an arm's runs thick. None without runs."""
     if not point.curves:
         return None
-    figure = _figure(height_in=3.2)
+    figure = new_figure(height_in=3.2)
     axes = figure.subplots()
     for number, (arm, by_seed) in enumerate(point.curves.items()):
-        colour = _colour(number)
+        colour = arm_colour(number)
         by_epoch: dict[int, list[float]] = {}
         for curve in by_seed.values():
             known = [(e, ap) for e, ap in zip(curve.epochs, curve.ap, strict=True) if ap is not None]
@@ -61,29 +61,39 @@ def curves_figure(point: Point) -> str | None:
     axes.set_xlabel("epoch")
     axes.set_ylabel("AP on the validation images")
     axes.legend(frameon=False)
-    return _svg(figure)
+    return as_svg(figure)
+
+
+def run_figure(curve: Curve) -> str:
+    """Validation AP of one run against epochs."""
+    figure = new_figure(height_in=2.8)
+    axes = figure.subplots()
+    known = [(e, ap) for e, ap in zip(curve.epochs, curve.ap, strict=True) if ap is not None]
+    axes.plot(*zip(*known, strict=True), color=arm_colour(0), marker="o", markersize=3)
+    axes.set(xlabel="epoch", ylabel="AP on the validation images")
+    return as_svg(figure)
 
 
 def points_figure(study: Study) -> str | None:
     """AP of each arm against the points, with the interval of its difference. None with fewer than two."""
     if len(study.points) < 2:
         return None
-    figure = _figure(height_in=3.6)
+    figure = new_figure(height_in=3.6)
     axes = figure.subplots()
     place = {point.name: number for number, point in enumerate(study.points)}
     first = [(place[p.name], ap.a) for p in study.points for ap in _ap(p, next(iter(p.comparisons)))]
-    axes.plot(*zip(*first, strict=True), marker="o", color=_colour(0), label=study.points[0].baseline)
+    axes.plot(*zip(*first, strict=True), marker="o", color=arm_colour(0), label=study.points[0].baseline)
     arms = dict.fromkeys(arm for point in study.points for arm in point.comparisons)
     for number, arm in enumerate(arms, start=1):
         found = [(place[p.name], ap.b, (ap.high - ap.low) / 2) for p in study.points for ap in _ap(p, arm)]
         if found:
             x, y, half = zip(*found, strict=True)
-            axes.errorbar(x, y, half, marker="o", capsize=3, color=_colour(number), label=arm)
+            axes.errorbar(x, y, half, marker="o", capsize=3, color=arm_colour(number), label=arm)
     axes.set_xticks(range(len(place)), list(place))
     axes.set_xlabel(study.name)
     axes.set_ylabel("AP")
     axes.legend(frameon=False, title="bars: interval of the difference")
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def _ap(point: Point, arm: str) -> list[Difference]:
@@ -92,19 +102,20 @@ def _ap(point: Point, arm: str) -> list[Difference]:
     return [found.metrics["AP"]] if found and "AP" in found.metrics else []
 
 
-def _colour(number: int) -> tuple[float, float, float]:
+def arm_colour(number: int) -> tuple[float, float, float]:
     red, green, blue = class_colour(number)
     return 0.8 * red / 255, 0.8 * green / 255, 0.8 * blue / 255
 
 
-def _figure(*, height_in: float) -> Figure:
+def new_figure(*, height_in: float) -> Figure:
     return Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
 
 
-def _svg(figure: Figure) -> str:
+def as_svg(figure: Figure, *, grid: bool = True) -> str:
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
+        if grid:
+            axes.grid(alpha=0.25)
     text = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "detector"}):  # the same figure, the same file
         figure.savefig(text, format="svg", metadata={"Date": None})

@@ -1,12 +1,15 @@
-"""The comparison as one HTML file that needs nothing else: pictures and script are inside."""
+"""Reports as one HTML file that needs nothing else: pictures and script are inside."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from detector import __version__
+from detector.evaluation import ErrorAnalysis
 from detector.reports.comparison import (
     CLASS_HEADER,
     COST_HEADER,
@@ -17,14 +20,16 @@ from detector.reports.comparison import (
     method,
     verdicts,
 )
-from detector.reports.figures import curves_figure, differences_figure, points_figure
+from detector.reports.errors import confusion_figure, error_curves_figure, error_header, error_rows
+from detector.reports.figures import curves_figure, differences_figure, points_figure, run_figure
+from detector.reports.gallery import Changes
+from detector.reports.run import RunReport
+from detector.reports.tables import CLASS_COLUMNS, class_rows, summary_rows
 
 
-def comparison_html(study: Study) -> str:
-    environment = Environment(
-        loader=PackageLoader("detector.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template("comparison.html.j2").render(
+def comparison_html(study: Study, changes: Sequence[Changes] = ()) -> str:
+    return _rendered(
+        "comparison.html.j2",
         study=study,
         verdicts=verdicts(study),
         notes=[note for point in study.points for note in point.notes],
@@ -37,8 +42,45 @@ def comparison_html(study: Study) -> str:
         class_header=CLASS_HEADER,
         rows=difference_rows,
         method=method,
-        version=__version__,
+        errors=[_errors(point.errors, point.class_names) for point in study.points],
+        changes=changes,
     )
+
+
+def run_html(run: RunReport) -> str:
+    classes, notes = class_rows(run.metrics.per_class, complete_in=run.complete_in)
+    summary = summary_rows(run.metrics)
+    return _rendered(
+        "run.html.j2",
+        run=run,
+        headline={name: value for name, value, *_ in summary},
+        notes=notes,
+        curves=_embedded(run_figure(run.curve) if run.curve else None),
+        metric_header=("metric", "value", "IoU", "area", "detections"),
+        metric_rows=summary,
+        class_header=("class", *CLASS_COLUMNS),
+        class_rows=classes,
+        errors=_errors({"": run.errors}, run.class_names),
+    )
+
+
+def _rendered(template: str, **values: Any) -> str:
+    environment = Environment(
+        loader=PackageLoader("detector.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template(template).render(version=__version__, **values)
+
+
+def _errors(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str]) -> dict[str, Any] | None:
+    """What the macro of the template shows."""
+    if not errors:
+        return None
+    return {
+        "header": error_header(errors),
+        "rows": error_rows(errors),
+        "curves": _embedded(error_curves_figure(errors)),
+        "confusion": _embedded(confusion_figure(errors, class_names)),
+    }
 
 
 def _embedded(svg: str | None) -> str | None:

@@ -26,7 +26,7 @@ _TWELVE = (
     ("ARm", "0.50:0.95", "medium", 100),
     ("ARl", "0.50:0.95", "large", 100),
 )
-_CLASS_COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+CLASS_COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 _MANY_CLASSES = 20  # more than this: the best and the worst half of it
 _ROWS_SPARED = "..."
 _NAME_WIDTH, _GAP = 24, 3  # what a name is folded to at least; what stands between two columns
@@ -44,17 +44,21 @@ def print_coco_metrics(
     these are tables with the columns that fit, otherwise plain lines with all, whatever the width.
     """
     console = console or Console()
-    summary = [(name, _shown(getattr(metrics, name)), *map(str, rest)) for name, *rest in _TWELVE]
     classes, notes = class_rows(metrics.per_class, complete_in=complete_in)
     tables: list[tuple[str, Row, list[Row]]] = [
-        (title, ("metric", "value", "IoU", "area", "detections"), summary),
-        ("By class", ("class", *_CLASS_COLUMNS), classes),
+        (title, ("metric", "value", "IoU", "area", "detections"), summary_rows(metrics)),
+        ("By class", ("class", *CLASS_COLUMNS), classes),
     ]
     for heading, header, rows in tables:
         if rows:
             print_table(heading, header, rows, console=console)
     for note in notes:
         console.print(Text(note, style="dim"), soft_wrap=True)
+
+
+def summary_rows(metrics: CocoMetrics) -> list[Row]:
+    """The twelve numbers, each with its IoU, area and limit."""
+    return [(name, _shown(getattr(metrics, name)), *map(str, rest)) for name, *rest in _TWELVE]
 
 
 def print_table(title: str, header: Row, rows: Sequence[Row], *, console: Console) -> None:
@@ -71,12 +75,12 @@ def class_rows(
     """Rows of the class table, best AP first, and notes on the classes that are not in it."""
     scored = {name: numbers for name, numbers in per_class.items() if numbers["AP"] >= 0}
     names = sorted(scored, key=lambda name: (-scored[name]["AP"], name))
-    rows = [(name, *(_shown(scored[name][column]) for column in _CLASS_COLUMNS)) for name in names]
+    rows = [(name, *(_shown(scored[name][column]) for column in CLASS_COLUMNS)) for name in names]
     notes = []
     if len(rows) > _MANY_CLASSES:
         half = _MANY_CLASSES // 2
         spared = len(rows) - 2 * half
-        rows = [*rows[:half], (_ROWS_SPARED, *[""] * len(_CLASS_COLUMNS)), *rows[-half:]]
+        rows = [*rows[:half], (_ROWS_SPARED, *[""] * len(CLASS_COLUMNS)), *rows[-half:]]
         notes.append(f"{half} best and {half} worst classes; the {spared} between them are in {complete_in}.")
     absent = [name for name in per_class if name not in scored]
     if absent:

@@ -71,7 +71,12 @@ class Validation:
         if self._evaluator is None or self._evaluator[0] != len(indices):
             self._evaluator = len(indices), self._make_evaluator(self._only([*indices]))
         results = self.collector.results()
-        return results, self._evaluator[1].evaluate(results)
+        return results, self.evaluator.evaluate(results)
+
+    @property
+    def evaluator(self) -> CocoEvaluator:
+        """The scorer of the last validation, or where there was none, of all images."""
+        return self._make_evaluator(self._ground_truth) if self._evaluator is None else self._evaluator[1]
 
     def _only(self, indices: list[int]) -> dict[str, Any]:
         truth = self._ground_truth

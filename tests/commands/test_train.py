@@ -88,14 +88,14 @@ def test_predictions_have_original_ids(finished: Path) -> None:
 
 
 def test_evaluating_the_best_checkpoint_gives_its_validation_again(finished: Path) -> None:
-    results, metrics, _ = evaluate_checkpoint(
+    found = evaluate_checkpoint(
         str(finished / "checkpoints" / "best.ckpt"),
         data_overrides={},
         evaluator=CocoEvaluator,
         accelerator="cpu",
     )
-    assert metrics.to_dict() == json.loads((finished / "metrics.json").read_text())
-    assert results == json.loads((finished / "predictions.json").read_text())
+    assert found.metrics.to_dict() == json.loads((finished / "metrics.json").read_text())
+    assert found.results == json.loads((finished / "predictions.json").read_text())
 
 
 def test_evaluated_weights_are_the_average_not_the_trained_ones(finished: Path) -> None:

@@ -54,12 +54,12 @@ def test_two_devices_score_all_images_once_and_scale_the_rate(tmp_path: Path) ->
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert "learning rate: 0.01 = optimizer.lr 0.01 x 4 images a step" in said
-    _, metrics, _ = evaluate_checkpoint(
+    metrics = evaluate_checkpoint(
         str(tmp_path / "run" / "checkpoints" / "best.ckpt"),
         data_overrides={},
         evaluator=CocoEvaluator,
         accelerator="cpu",
-    )
+    ).metrics
     # One device has other batches, and float sums in another order.
     stored = json.loads((tmp_path / "run" / "metrics.json").read_text())
     again = metrics.to_dict()

@@ -20,6 +20,7 @@ from detector.commands.record import overridden_key, task_overrides
 from detector.config import ConfigError, build, check, resolved
 from detector.config.overrides import composed
 from detector.reports.comparison import ModelSize
+from detector.reports.gallery import ReadPicture
 
 _NOT_OF_ITS_RESULT = ("output_dir", "name", "seed")  # seed: it is told apart by itself
 
@@ -31,6 +32,7 @@ class DataFacts:
     fingerprint: str
     num_classes: int
     ground_truth: dict[str, Any]
+    picture: ReadPicture
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,8 @@ def _read(data_config: str) -> DataFacts:
     data = build_data({"data": yaml.safe_load(data_config)})
     data.prepare_data()
     data.setup("fit")
-    return DataFacts(data.fingerprint, data.num_classes, data.val_set.ground_truth())
+    val_set = data.val_set
+    return DataFacts(data.fingerprint, data.num_classes, val_set.ground_truth(), val_set.picture)
 
 
 def _weight_hashes(cfg: DictConfig) -> list[str]:

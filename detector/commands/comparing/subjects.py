@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,14 @@ from omegaconf import DictConfig
 from detector.commands.comparing.plan import PlannedRun
 from detector.commands.comparing.training import is_finished
 from detector.commands.parts import build_data, model_size
+from detector.commands.report import read_curve
 from detector.commands.resume import flattened
 from detector.config import build
+from detector.data import CocoDataset
 from detector.errors import RunError
 from detector.evaluation import CocoEvaluator, read_ground_truth, read_results
 from detector.reports.comparison import Curve, ModelSize
+from detector.reports.gallery import ReadPicture
 
 Results = list[Any]
 _EXPECTED = (
@@ -42,6 +44,7 @@ class Subject:
     notes: tuple[str, ...] = ()
     curves: Mapping[str, Mapping[int, Curve]] | None = None
     sizes: Mapping[str, ModelSize] | None = None
+    picture: ReadPicture | None = None
 
 
 def of_planned(runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_evaluator: DictConfig) -> Subject:
@@ -68,6 +71,7 @@ def of_planned(runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_eval
         notes=tuple(notes),
         curves={arm: {r.seed: read_curve(r.folder) for r in of_arm} for arm, of_arm in done.items()},
         sizes={arm: of_arm[0].size for arm, of_arm in arms.items()},
+        picture=runs[0].data.picture,
     )
 
 
@@ -80,10 +84,11 @@ def of_folders(arms: Sequence[str | Sequence[str]], make_evaluator: DictConfig) 
     named = _named("runs", arms)
     configs = {arm: [_config_of(folder) for folder in folders] for arm, folders in named.items()}
     first, first_config = next((arm, of_arm[0]) for arm, of_arm in configs.items())
-    truth = _truth_of(first_config)
+    val_set = _val_set(first_config)
+    truth = val_set.ground_truth()
     for arm, of_arm in configs.items():
         for config in of_arm:
-            if config["data"] != first_config["data"] and _truth_of(config) != truth:
+            if config["data"] != first_config["data"] and _val_set(config).ground_truth() != truth:
                 raise ValueError(
                     f"{first} and {arm} were validated on different images or boxes: their numbers cannot be "
                     "compared. Evaluate both on one of them, and give predictions= and annotations=."
@@ -103,6 +108,7 @@ def of_folders(arms: Sequence[str | Sequence[str]], make_evaluator: DictConfig) 
             for arm, by_seed in folders.items()
         },
         sizes={arm: model_size(of_arm[0], len(truth["categories"])) for arm, of_arm in configs.items()},
+        picture=val_set.picture,
     )
 
 
@@ -120,18 +126,6 @@ def of_files(
         results={
             arm: {seed: read_results(file) for seed, file in enumerate(files)} for arm, files in named.items()
         },
-    )
-
-
-def read_curve(folder: Path) -> Curve:
-    """Validation AP and seconds of each epoch of a run, from its metrics.csv."""
-    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return Curve(
-        epochs=tuple(int(row["epoch"]) for row in rows),
-        ap=tuple(float(row["val/AP"]) if row.get("val/AP") else None for row in rows),
-        seconds=tuple(float(row["seconds"]) for row in rows),
-        images_per_second=tuple(float(row["images_per_second"]) for row in rows),
     )
 
 
@@ -180,11 +174,11 @@ def _seeds(configs: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[dict[str
     return {arm: list(range(len(of_arm))) for arm, of_arm in seeds.items()}, [note]
 
 
-def _truth_of(config: Mapping[str, Any]) -> dict[str, Any]:
+def _val_set(config: Mapping[str, Any]) -> CocoDataset:
     data = build_data({"data": config["data"]})
     data.prepare_data()
     data.setup("validate")
-    return data.val_set.ground_truth()
+    return data.val_set
 
 
 def _keys(runs: Sequence[PlannedRun]) -> tuple[str, ...]:

@@ -1,0 +1,79 @@
+"""One subject compared: intervals, errors, and the images that changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from detector.commands.comparing.subjects import Subject
+from detector.evaluation import Replicates, analyse_errors, compare, draw, image_f1
+from detector.evaluation.matching import match
+from detector.reports.comparison import Point
+from detector.reports.gallery import Changes, Found, examples, most_changed
+
+_PICTURED = 12  # images in a report, of each of gained and lost
+_PICTURED_OF_A_PAIR = 3
+
+
+@dataclass(frozen=True)
+class Models:
+    """What one run of each arm found; the first arm is what the others are compared with."""
+
+    subject: Subject
+    found: Mapping[str, Found]
+
+
+def compared(subject: Subject, *, replicates: int) -> tuple[Point, Models]:
+    """Each arm against the first, with the seeds that both have. Errors are of one seed, that all arms have
+    where there is one."""
+    evaluator = subject.evaluator
+    first, *others = subject.results
+    keys, runs, errors, found = [], [], {}, {}
+    for arm, by_seed in subject.results.items():
+        of_all = [seed for seed in by_seed if all(seed in r for r in subject.results.values())]
+        shown = [*of_all, *by_seed][0]
+        for seed, results in by_seed.items():
+            rows = evaluator.rows(results, source=f"{arm}, seed {seed}")
+            matches = [*match(rows, evaluator.truth)]
+            keys.append((arm, seed))
+            runs.append(Replicates(matches))
+            if seed == shown:
+                errors[arm] = analyse_errors(rows, matches, evaluator.truth)
+                score = errors[arm].best_score
+                found[arm] = Found(rows, score, image_f1(matches, score=score))
+    draws = draw(runs, replicates=replicates)
+    comparisons = {}
+    for arm in others:
+        seeds = [seed for seed in subject.results[first] if seed in subject.results[arm]]
+        a, b = ([keys.index((name, seed)) for seed in seeds] for name in (first, arm))
+        identical = all(subject.results[arm][seed] == subject.results[first][seed] for seed in seeds)
+        names = evaluator.class_names
+        comparisons[arm] = compare(draws, a, b, class_names=names, identical=identical)
+    point = Point(
+        name=subject.name,
+        baseline=first,
+        comparisons=comparisons,
+        notes=subject.notes,
+        curves=subject.curves,
+        sizes=subject.sizes,
+        errors=errors,
+        class_names=evaluator.class_names,
+    )
+    return point, Models(subject, found)
+
+
+def changed_images(models: Models, *, pairs: int) -> list[Changes]:
+    """Of each arm, where there are pictures; fewer of each where the report has many `pairs` of arms."""
+    subject = models.subject
+    if subject.picture is None:
+        return []
+    (first, before), *others = models.found.items()
+    changes = []
+    for arm, after in others:
+        count = max(1, min(_PICTURED_OF_A_PAIR, _PICTURED // pairs))
+        gained, lost = (
+            examples(chosen, {first: before, arm: after}, evaluator=subject.evaluator, read=subject.picture)
+            for chosen in most_changed(before.image_f1, after.image_f1, count=count)
+        )
+        changes.append(Changes(subject.name, first, arm, gained, lost))
+    return changes

@@ -1,0 +1,66 @@
+"""The report of one model on one dataset, which training and evaluation write."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detector.evaluation import CocoEvaluator, CocoMetrics, analyse_errors, image_f1
+from detector.evaluation.matching import match
+from detector.files import write_text_atomically
+from detector.reports.comparison import Curve
+from detector.reports.gallery import Example, Found, ReadPicture, examples, worst
+from detector.reports.html import run_html
+from detector.reports.run import RunReport
+
+_PICTURED = 6
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a model found; `title` says which one on what, `picture` reads an image by its id."""
+
+    results: list[Any]
+    metrics: CocoMetrics
+    title: str
+    evaluator: CocoEvaluator
+    picture: ReadPicture | None = None
+
+
+def write_run_report(output_dir: Path, found: Evaluated, *, curve: Curve | None = None) -> None:
+    """Write `report.html` to `output_dir`, with the worst images where they can be read."""
+    evaluator = found.evaluator
+    rows = evaluator.rows(found.results)
+    matches = [*match(rows, evaluator.truth)]
+    errors = analyse_errors(rows, matches, evaluator.truth)
+    model = Found(rows, errors.best_score, image_f1(matches, score=errors.best_score))
+    shown: Sequence[Example] = ()
+    if found.picture is not None:
+        chosen = worst(model.image_f1, count=_PICTURED)
+        shown = examples(chosen, {"found": model}, evaluator=evaluator, read=found.picture)
+    report = RunReport(
+        title=found.title,
+        metrics=found.metrics,
+        errors=errors,
+        class_names=evaluator.class_names,
+        num_images=len(evaluator.truth.image_numbers),
+        complete_in=str(output_dir / "metrics.json"),
+        curve=curve,
+        examples=shown,
+    )
+    write_text_atomically(output_dir / "report.html", run_html(report))
+
+
+def read_curve(folder: Path) -> Curve:
+    """Validation AP and seconds of each epoch of a run, from its metrics.csv."""
+    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return Curve(
+        epochs=tuple(int(row["epoch"]) for row in rows),
+        ap=tuple(float(row["val/AP"]) if row.get("val/AP") else None for row in rows),
+        seconds=tuple(float(row["seconds"]) for row in rows),
+        images_per_second=tuple(float(row["images_per_second"]) for row in rows),
+    )

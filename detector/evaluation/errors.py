@@ -1,0 +1,161 @@
+"""What is wrong with detections: kinds of errors, precision and recall, scores, confusions, images."""
+
+# N images, D detections (of a class), K classes, T IoU thresholds (10)
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from detector.evaluation.backends import curves, hotcoco_run
+from detector.evaluation.ground_truth import GroundTruth
+from detector.evaluation.matching import IOUS, ClassMatches, Rows
+
+RECALLS = np.linspace(0.0, 1.0, 101)
+SCORES = np.linspace(0.0, 1.0, 101)
+# TIDE (Bolya et al. 2020), in the order of its figures; hotcoco's names.
+KINDS = {
+    "classification": "Cls",
+    "localisation": "Loc",
+    "both": "Both",
+    "duplicate": "Dupe",
+    "background": "Bkg",
+    "missed": "Miss",
+}
+_PRECISIONS = {"0.50": slice(0, 1), "0.75": slice(5, 6), "0.50:0.95": slice(None)}
+
+
+@dataclass(frozen=True)
+class Lrp:
+    """Optimal localisation recall precision error (Oksuz et al. 2018), in [0, 1], lower is better: the mean
+    over classes of the least error that a score threshold gives, and its parts there: one less the mean IoU
+    of what is found, one less precision, one less recall. None: nothing to find, or nothing found."""
+
+    total: float | None
+    localisation: float | None
+    false_positives: float | None
+    missed: float | None
+
+
+@dataclass(frozen=True)
+class ErrorAnalysis:
+    """At IoU 0.5, unless it says otherwise; means over the classes that have objects.
+
+    `lost` is the AP50 that would be won if the errors of one kind were mended (TIDE), `counts` how many there
+    are. `precision` holds, for an IoU, that at the recalls 0, 0.01 ... 1. `f1` belongs to the scores 0, 0.01
+    ... 1 from which on detections count, and `best_score` is where it is highest. `confusion` (K + 1, K + 1)
+    counts objects (rows) found as a class (columns) by detections from `best_score` on; last are background
+    and what is missed.
+    """
+
+    lost: Mapping[str, float]
+    counts: Mapping[str, int]
+    precision: Mapping[str, tuple[float, ...]]
+    f1: tuple[float, ...]
+    best_score: float
+    lrp: Lrp
+    confusion: tuple[tuple[int, ...], ...]
+
+    @property
+    def best_f1(self) -> float:
+        return max(self.f1)
+
+
+def analyse_errors(rows: Rows, matches: Sequence[ClassMatches], truth: GroundTruth) -> ErrorAnalysis:
+    """Of detections `rows`, and what each of them found."""
+    run = hotcoco_run(rows, truth)
+    tide = run.tide_errors(pos_thr=0.5, bg_thr=0.1)
+    f1 = _f1_by_score(matches)
+    best = float(SCORES[int(f1.argmax())])
+    confusion = run.confusion_matrix(iou_thr=0.5, min_score=best)["matrix"]
+    precision, _ = curves("hotcoco", rows, truth)
+    return ErrorAnalysis(
+        lost={kind: float(tide["delta_ap"][key]) for kind, key in KINDS.items()},
+        counts={kind: int(tide["counts"][key]) for kind, key in KINDS.items()},
+        precision={name: _mean_precision(precision[ious]) for name, ious in _PRECISIONS.items()},
+        f1=tuple(f1.tolist()),
+        best_score=best,
+        lrp=_lrp(matches),
+        confusion=tuple(tuple(int(n) for n in row) for row in confusion),
+    )
+
+
+def image_f1(matches: Sequence[ClassMatches], *, score: float) -> np.ndarray:
+    """F1 of each image (N) over all its classes, detections counting from `score` on; the mean over the IoUs
+    0.50:0.95. NaN: neither objects nor detections."""
+    num_images = matches[0].objects.shape[1]
+    found, made = np.zeros((len(IOUS), num_images)), np.zeros((len(IOUS), num_images))
+    for of_class in matches:
+        chosen = of_class.scores >= score
+        for iou in range(len(IOUS)):
+            counted = chosen & ~of_class.ignored[0, iou]
+            hit = counted & of_class.matched[0, iou]
+            made[iou] += np.bincount(of_class.images[counted], minlength=num_images)
+            found[iou] += np.bincount(of_class.images[hit], minlength=num_images)
+    objects = np.sum([of_class.objects[0] for of_class in matches], axis=0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray((2 * found / (made + objects)).mean(axis=0))
+
+
+def _mean_precision(precision: np.ndarray) -> tuple[float, ...]:
+    """At each recall, of precision (T, R, K, A, M)."""
+    of_all = precision[:, :, :, 0, 2]
+    defined = of_all[:, :, (of_all > -1).all(axis=(0, 1))]
+    return tuple(defined.mean(axis=(0, 2)).tolist()) if defined.size else (0.0,) * len(RECALLS)
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Of a class that has `objects`, for detections that count, best first: how many of the first 0, 1, 2 ...
+    found one, and the sum of one less their IoU."""
+
+    scores: np.ndarray
+    found: np.ndarray
+    misplaced: np.ndarray
+    objects: int
+
+    @classmethod
+    def of(cls, matches: ClassMatches) -> _Counts:
+        kept = ~matches.ignored[0, 0]
+        hit = matches.matched[0, 0, kept]
+        return cls(
+            scores=matches.scores[kept],
+            found=np.append(0, np.cumsum(hit)),
+            misplaced=np.append(0.0, np.cumsum(np.where(hit, 1 - matches.overlaps[kept], 0.0))),
+            objects=int(matches.objects[0].sum()),
+        )
+
+
+def _f1_by_score(matches: Sequence[ClassMatches]) -> np.ndarray:
+    """The mean over classes at each of `SCORES`; zeros without an object."""
+    rows = []
+    for counts in map(_Counts.of, matches):
+        if counts.objects:
+            made = np.searchsorted(-counts.scores, -SCORES, side="right")
+            rows.append(2 * counts.found[made] / (made + counts.objects))
+    return np.mean(rows, axis=0) if rows else np.zeros(len(SCORES))
+
+
+def _lrp(matches: Sequence[ClassMatches]) -> Lrp:
+    parts = np.array([_lrp_of_class(c) for c in map(_Counts.of, matches) if c.objects]).reshape(-1, 4)
+    defined = [part[~np.isnan(part)] for part in parts.T]
+    return Lrp(*(float(part.mean()) if part.size else None for part in defined))
+
+
+def _lrp_of_class(counts: _Counts) -> tuple[float, float, float, float]:
+    last = np.append(counts.scores[1:] != counts.scores[:-1], True)  # equal scores count together
+    made = np.append(0, np.flatnonzero(last) + 1) if counts.scores.size else np.array([0])
+    found, misplaced = counts.found[made], counts.misplaced[made]
+    false, missed = made - found, counts.objects - found
+    error = (misplaced / (1 - IOUS[0]) + false + missed) / (found + false + missed)
+    best = int(error.argmin())
+    if not found[best]:
+        return float(error[best]), np.nan, np.nan, 1.0
+    return (
+        float(error[best]),
+        float(misplaced[best] / found[best]),
+        float(false[best] / made[best]),
+        float(missed[best] / counts.objects),
+    )

@@ -1,0 +1,103 @@
+"""The errors of one or several models, as a table and figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from detector.evaluation import ErrorAnalysis
+from detector.evaluation.errors import RECALLS, SCORES
+from detector.reports.figures import arm_colour, as_svg, new_figure
+
+_MANY_CLASSES = 25  # more make a matrix that nobody can read
+
+
+def error_header(errors: Mapping[str, ErrorAnalysis]) -> tuple[str, ...]:
+    return ("error", *errors)
+
+
+def error_rows(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, ...]]:
+    """A column for each model."""
+    found = errors.values()
+    rows = []
+    for kind, name in _NAMES.items():
+        cells = (f"{e.lost[kind]:.3f} ({e.counts[kind]:,})" for e in found)
+        rows.append((f"AP50 lost to {name} (number)", *cells))
+    rows.append(("best F1, from score", *(f"{e.best_f1:.3f}, {e.best_score:.2f}" for e in found)))
+    for name, part in _LRP.items():
+        rows.append((name, *(_shown(getattr(e.lrp, part)) for e in found)))
+    return rows
+
+
+def error_curves_figure(errors: Mapping[str, ErrorAnalysis]) -> str:
+    """Precision against recall, and F1 against the score that detections have at least."""
+    figure = new_figure(height_in=3.2)
+    left, right = figure.subplots(1, 2)
+    for number, (name, found) in enumerate(errors.items()):
+        colour = arm_colour(number)
+        left.plot(RECALLS, found.precision["0.50"], color=colour, label=f"{name}, IoU 0.50")
+        left.plot(RECALLS, found.precision["0.75"], color=colour, linestyle="--", label=f"{name}, IoU 0.75")
+        right.plot(SCORES, found.f1, color=colour, label=name)
+        right.plot([found.best_score], [found.best_f1], "o", color=colour)
+    left.set(xlabel="recall", ylabel="precision")
+    right.set(xlabel="score from which on detections count", ylabel="F1 at IoU 0.50")
+    for axes in (left, right):
+        axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    left.legend(frameon=False, fontsize="small")
+    return as_svg(figure)
+
+
+def confusion_figure(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str]) -> str | None:
+    """Of the objects of each class, the share found as each class; None with too many classes to read."""
+    if len(class_names) > _MANY_CLASSES:
+        return None
+    size = len(class_names) + 1
+    columns = min(2, len(errors))
+    lines = math.ceil(len(errors) / columns)
+    figure = new_figure(height_in=lines * max(2.6, 0.9 + 0.28 * size))
+    panels = np.atleast_1d(figure.subplots(lines, columns)).ravel()
+    for axes, (name, found) in zip(panels, errors.items(), strict=False):
+        counts = np.array(found.confusion, dtype=float)
+        share = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+        share[-1] = np.nan  # of the background there is no number
+        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        for row, column in np.argwhere(counts > 0):
+            dark = share[row, column] > 0.6
+            axes.text(
+                column,
+                row,
+                f"{counts[row, column]:.0f}",
+                ha="center",
+                va="center",
+                fontsize="x-small",
+                color="white" if dark else "black",
+            )
+        names = [*class_names, "nothing"]
+        axes.set_xticks(range(size), names, rotation=45, ha="right", fontsize="x-small")
+        axes.set_yticks(range(size), names, fontsize="x-small")
+        axes.set(title=name, xlabel="found as", ylabel="is")
+    for axes in panels[len(errors) :]:
+        axes.remove()
+    return as_svg(figure, grid=False)
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+_NAMES = {
+    "classification": "wrong classes",
+    "localisation": "inexact boxes",
+    "both": "wrong classes and inexact boxes",
+    "duplicate": "duplicates",
+    "background": "detections of nothing",
+    "missed": "missed objects",
+}
+_LRP = {
+    "oLRP": "total",
+    "oLRP: 1 - mean IoU": "localisation",
+    "oLRP: 1 - precision": "false_positives",
+    "oLRP: 1 - recall": "missed",
+}

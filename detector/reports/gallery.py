@@ -1,0 +1,112 @@
+"""Pictures of what models found in an image, side by side."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from detector.evaluation import CocoEvaluator
+from detector.evaluation.matching import Rows
+from detector.reports.drawings import draw_detections
+from detector.structures import Detections
+
+ReadPicture = Callable[[Any], np.ndarray]  # of an image id: uint8 RGB, height x width x 3
+
+_LARGEST_SIDE_PX, _QUALITY = 480, 80
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a model found: detections, the score from which on they count, and F1 of each image (N)."""
+
+    rows: Rows
+    score: float
+    image_f1: np.ndarray
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image by its id or file, with a caption and an address (data:) for each picture of it."""
+
+    image: str
+    pictures: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The images that changed most from `a` to `b`, for the better and for the worse."""
+
+    point: str
+    a: str
+    b: str
+    gained: Sequence[Example]
+    lost: Sequence[Example]
+
+
+def most_changed(before: np.ndarray, after: np.ndarray, *, count: int) -> tuple[list[int], list[int]]:
+    """At most `count` images that gained most, and that lost most, the greatest change first."""
+    change = np.nan_to_num(after - before)
+    order = np.argsort(-change, kind="stable")
+    gained = [int(i) for i in order[:count] if change[i] > 0]
+    lost = [int(i) for i in order[::-1][:count] if change[i] < 0]
+    return gained, lost
+
+
+def worst(f1: np.ndarray, *, count: int) -> list[int]:
+    """At most `count` images with the lowest F1; those with neither objects nor detections have none."""
+    order = np.argsort(np.where(np.isnan(f1), np.inf, f1), kind="stable")
+    return [int(i) for i in order[:count] if f1[i] < 1]
+
+
+def examples(
+    chosen: Sequence[int], models: Mapping[str, Found], *, evaluator: CocoEvaluator, read: ReadPicture
+) -> list[Example]:
+    """Ground truth and each model, for the images of these numbers (from 0)."""
+    ids = [value for _, value in evaluator.truth.image_numbers]
+    names = evaluator.class_names
+    made = []
+    for number in chosen:
+        picture = read(ids[number])
+        objects = draw_detections(picture, _objects(evaluator, number), class_names=names, scores=False)
+        pictures = [("ground truth", _address(objects))]
+        for name, found in models.items():
+            drawn = draw_detections(picture, _detections(found, number), class_names=names)
+            pictures.append((f"{name}: F1 {found.image_f1[number]:.2f}", _address(drawn)))
+        made.append(Example(str(ids[number]), pictures))
+    return made
+
+
+def _objects(evaluator: CocoEvaluator, number: int) -> Detections:
+    """Those that are to be found: no crowds."""
+    rows = [a for a in evaluator.truth.annotations if a["image_id"] == number + 1 and not a["iscrowd"]]
+    return _as_detections([a["bbox"] for a in rows], [1.0] * len(rows), [a["category_id"] for a in rows])
+
+
+def _detections(found: Found, number: int) -> Detections:
+    rows = found.rows
+    here = rows.selected(np.flatnonzero((rows.images == number + 1) & (rows.scores >= found.score)))
+    return _as_detections(here.boxes_xywh, here.scores, here.categories)
+
+
+def _as_detections(boxes_xywh: Any, scores: Any, categories: Any) -> Detections:
+    boxes = torch.as_tensor(np.asarray(boxes_xywh, dtype=np.float32).reshape(-1, 4))
+    return Detections(
+        boxes=torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1),
+        scores=torch.as_tensor(np.asarray(scores, dtype=np.float32)),
+        labels=torch.as_tensor(np.asarray(categories, dtype=np.int64) - 1),
+    )
+
+
+def _address(picture: Image.Image) -> str:
+    """A JPEG inside of its address."""
+    picture.thumbnail((_LARGEST_SIDE_PX, _LARGEST_SIDE_PX))
+    data = io.BytesIO()
+    picture.save(data, format="JPEG", quality=_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"

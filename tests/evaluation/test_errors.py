@@ -1,0 +1,115 @@
+"""Errors that were made on purpose are found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detector.evaluation import CocoEvaluator, ErrorAnalysis, analyse_errors, image_f1
+from detector.evaluation.matching import match
+from tests.evaluation.problems import annotation, ground_truth, perfect_results, random_problem
+
+BOX = [10.0, 10.0, 40.0, 40.0]
+SHIFTED = [10.0, 30.0, 40.0, 40.0]  # IoU 1/3 with BOX
+FAR = [60.0, 55.0, 20.0, 20.0]
+
+
+def analysed(truth: dict[str, Any], results: list[dict[str, Any]]) -> ErrorAnalysis:
+    evaluator = CocoEvaluator(truth)
+    rows = evaluator.rows(results)
+    return analyse_errors(rows, [*match(rows, evaluator.truth)], evaluator.truth)
+
+
+def detection(image: int, category: int, box: list[float], score: float) -> dict[str, Any]:
+    return {"image_id": image, "category_id": category, "bbox": box, "score": score}
+
+
+def one_object() -> dict[str, Any]:
+    """A cat in image 10, and a dog elsewhere, which is found."""
+    return ground_truth(annotations=[annotation(1, 10, 1, BOX), annotation(2, 20, 3, BOX)])
+
+
+DOG = detection(20, 3, BOX, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("kind", "results"),
+    [
+        ("classification", [detection(10, 3, BOX, 0.8)]),
+        ("localisation", [detection(10, 1, SHIFTED, 0.8)]),
+        ("both", [detection(10, 3, SHIFTED, 0.8)]),
+        ("duplicate", [detection(10, 1, BOX, 0.8), detection(10, 1, BOX, 0.7)]),
+        ("background", [detection(10, 1, FAR, 0.95), detection(10, 1, BOX, 0.8)]),
+    ],
+)
+def test_each_kind_is_told_from_the_others(kind: str, results: list[dict[str, Any]]) -> None:
+    found = analysed(one_object(), [DOG, *results])
+    assert {name for name, count in found.counts.items() if count and name != "missed"} == {kind}
+    assert found.counts["missed"] == (kind == "both")  # as in TIDE: mending it would need two things
+    if kind in ("classification", "localisation"):
+        assert found.lost[kind] == pytest.approx(0.5)  # one of two classes has no AP
+
+
+def test_what_is_missed_costs_recall() -> None:
+    truth = ground_truth(annotations=[annotation(1, 10, 1, BOX), annotation(2, 20, 1, BOX)])
+    found = analysed(truth, [detection(10, 1, BOX, 0.9)])
+    assert found.counts == {**dict.fromkeys(found.counts, 0), "missed": 1}
+    assert found.lost["missed"] == pytest.approx(1 - 51 / 101)
+
+
+def test_perfect_detections_have_no_error() -> None:
+    truth = ground_truth()
+    found = analysed(truth, perfect_results(truth))
+    assert set(found.lost.values()) == {0.0}
+    assert found.best_f1 == 1
+    assert found.lrp.total == pytest.approx(0, abs=1e-12)
+    assert found.precision["0.50:0.95"] == (1.0,) * 101
+
+
+def test_f1_counts_detections_from_a_score_on() -> None:
+    found = analysed(one_object(), [DOG, detection(10, 1, BOX, 0.5), detection(10, 1, FAR, 0.2)])
+    assert found.f1[95] == 0
+    assert found.f1[60] == pytest.approx(0.5)  # the dog alone
+    assert found.f1[30] == pytest.approx(1.0)
+    assert found.f1[10] == pytest.approx((1 + 2 / 3) / 2)
+    assert found.best_score == pytest.approx(0.21)
+
+
+def test_lrp_of_a_hand_made_case() -> None:
+    near = [10.0, 10.0, 40.0, 32.0]  # IoU 0.8
+    truth = ground_truth(annotations=[annotation(1, 10, 1, BOX), annotation(2, 20, 1, BOX)])
+    found = analysed(truth, [detection(10, 1, near, 0.9), detection(10, 1, FAR, 0.8)]).lrp
+    # From 0.9 on: one found at 0.2 / 0.5, none false, one missed.
+    assert found.total == pytest.approx((0.4 + 0 + 1) / 2)
+    assert (found.localisation, found.false_positives, found.missed) == pytest.approx((0.2, 0.0, 0.5))
+
+
+def test_confusions_count_objects_by_what_they_were_taken_for() -> None:
+    found = analysed(one_object(), [DOG, detection(10, 3, BOX, 0.9)])
+    assert found.confusion == ((0, 1, 0), (0, 1, 0), (0, 0, 0))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_precision_averages_to_the_metrics(seed: int) -> None:
+    truth, results = random_problem(seed)
+    metrics, found = CocoEvaluator(truth).evaluate(results), analysed(truth, results)
+    for name, value in (("0.50", metrics.AP50), ("0.75", metrics.AP75), ("0.50:0.95", metrics.AP)):
+        assert np.mean(found.precision[name]) == pytest.approx(value)
+
+
+def test_images_have_an_f1_of_their_own() -> None:
+    evaluator = CocoEvaluator(ground_truth())
+    results = [detection(10, 1, [5.0, 5.0, 20.0, 20.0], 0.9), detection(20, 1, FAR, 0.3)]
+    matches = [*evaluator.matches(results)]
+    np.testing.assert_allclose(image_f1(matches, score=0.5), [2 / 3, 0.0])
+    np.testing.assert_allclose(image_f1(matches, score=0.95), [0.0, 0.0])
+
+
+def test_nothing_to_find_and_nothing_found_is_no_failure() -> None:
+    truth = ground_truth()
+    assert analysed(truth, []).lrp.total == 1
+    empty = analysed({**truth, "annotations": []}, perfect_results(truth))
+    assert empty.best_f1 == 0
+    assert empty.lrp.total is None
