@@ -249,6 +249,8 @@ def test_arms_are_trained_once(dataset: Path, tmp_path: Path, capsys: pytest.Cap
     assert len(point["comparisons"]["deformable"]["seed_deltas"]) == 1
     regular, deformable = point["sizes"]["regular"], point["sizes"]["deformable"]
     assert all(deformable[key] > regular[key] for key in regular)
+    assert point["errors"].keys() == {"regular", "deformable"}
+    assert "Images that changed most, regular to deformable" in (tmp_path / "out/report.html").read_text()
     configs = [path.read_text() for path in (tmp_path / "runs").glob("*/config.yaml")]
     assert len(configs) == 2
     # The same command again trains nothing.

@@ -51,7 +51,7 @@ def test_predictions_write_metrics_and_the_record(
 ) -> None:
     assert evaluate(monkeypatch, *files) == 0
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {"metrics.json", "config.yaml", "overrides.txt", "environment.json"}
+    assert written == {"metrics.json", "config.yaml", "overrides.txt", "environment.json", "report.html"}
 
 
 @pytest.mark.parametrize(

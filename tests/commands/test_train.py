@@ -57,6 +57,7 @@ def test_everything_lies_in_the_output_dir_and_nothing_else(finished: Path) -> N
         "metrics.json",
         "overrides.txt",
         "predictions.json",
+        "report.html",
     }
     assert [p.name.split(".")[0] for p in (finished / "tensorboard").iterdir()] == ["events"]
 
@@ -85,6 +86,14 @@ def test_predictions_have_original_ids(finished: Path) -> None:
     assert {result["image_id"] for result in results} <= set(range(200, 206))
     assert {result["category_id"] for result in results} <= {3, 7}
     assert results
+
+
+def test_a_report_tells_the_metrics_and_shows_images(finished: Path) -> None:
+    report = (finished / "report.html").read_text(encoding="utf-8")
+    ap = json.loads((finished / "metrics.json").read_text())["AP"]
+    assert f"AP {ap:.4f}, " in report
+    assert "Images with the lowest F1" in report
+    assert "data:image/jpeg" in report
 
 
 def test_evaluating_the_best_checkpoint_gives_its_validation_again(finished: Path) -> None:

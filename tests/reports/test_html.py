@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -11,10 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from detector.evaluation import CocoEvaluator, Replicates, compare, draw
+from detector.evaluation import CocoEvaluator, ErrorAnalysis, Replicates, analyse_errors, compare, draw
+from detector.evaluation.matching import match
 from detector.reports.comparison import Curve, Point, Study
-from detector.reports.html import comparison_html
+from detector.reports.gallery import Changes, Example
+from detector.reports.html import comparison_html, run_html
+from detector.reports.run import RunReport
 from tests.evaluation.test_statistics import run_of, world
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -36,25 +42,62 @@ def study() -> Study:
         }
         curve = Curve((1, 2), (0.1, None), (3.0, 3.0), (5.0, 5.0))
         curves = {arm: {0: curve} for arm in ("regular", *arms)}
-        points.append(Point(name, "regular", arms, notes=("a note",), curves=curves))
+        errors = {arm: analysed(evaluator, r) for arm, r in zip(curves, results, strict=True)}
+        names = evaluator.class_names
+        points.append(Point(name, "regular", arms, ("a note",), curves, errors=errors, class_names=names))
     return Study("warp <script>", tuple(points))
 
 
+def analysed(evaluator: CocoEvaluator, results: list[dict[str, Any]]) -> ErrorAnalysis:
+    rows = evaluator.rows(results)
+    return analyse_errors(rows, [*match(rows, evaluator.truth)], evaluator.truth)
+
+
 @pytest.fixture(scope="module")
-def page(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def changes() -> list[Changes]:
+    picture = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(picture, format="JPEG")
+    address = f"data:image/jpeg;base64,{base64.b64encode(picture.getvalue()).decode()}"
+    example = Example("a <i>.jpg", [("ground truth", address), ("good & new: F1 0.50", address)])
+    return [Changes("1", "regular", "good & new", gained=[example], lost=[])]
+
+
+@pytest.fixture(scope="module")
+def page(study: Study, changes: list[Changes], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(comparison_html(study), encoding="utf-8")
+    path.write_text(comparison_html(study, changes), encoding="utf-8")
     return path
 
 
-def test_it_is_one_small_file_without_any_address(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    assert len(text) < 10_000_000
-    assert re.findall(r"https?://|src=\"(?!data:)|@import|url\(", text) == []
+@pytest.fixture(scope="module")
+def run_page(changes: list[Changes], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    random = np.random.default_rng(0)
+    truth = world(30, random)
+    evaluator, results = CocoEvaluator(truth), run_of(truth, random, skill=0.7)
+    report = RunReport(
+        title="best.ckpt & <data>",
+        metrics=evaluator.evaluate(results),
+        errors=analysed(evaluator, results),
+        class_names=evaluator.class_names,
+        num_images=30,
+        complete_in="metrics.json",
+        curve=Curve((1, 2), (0.1, None), (3.0, 3.0), (5.0, 5.0)),
+        examples=changes[0].gained,
+    )
+    path = tmp_path_factory.mktemp("run") / "report.html"
+    path.write_text(run_html(report), encoding="utf-8")
+    return path
 
 
-def test_the_same_study_gives_the_same_file(study: Study, page: Path) -> None:
-    assert comparison_html(study) == page.read_text(encoding="utf-8")
+def test_it_is_one_small_file_without_any_address(page: Path, run_page: Path) -> None:
+    for path in (page, run_page):
+        text = path.read_text(encoding="utf-8")
+        assert len(text) < 10_000_000
+        assert re.findall(r"https?://|src=\"(?!data:)|@import|url\(", text) == []
+
+
+def test_the_same_study_gives_the_same_file(study: Study, changes: list[Changes], page: Path) -> None:
+    assert comparison_html(study, changes) == page.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -74,17 +117,20 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_it_loads_whole_and_asks_nobody(browser: Any, page: Path, width: int) -> None:
+@pytest.mark.parametrize(("which", "pictures"), [("page", 10), ("run_page", 5)])
+def test_it_loads_whole_and_asks_nobody(
+    browser: Any, request: pytest.FixtureRequest, which: str, pictures: int, width: int
+) -> None:
     browser.set_window_size(width, 900)
     browser.get_log("performance")
-    browser.get(page.as_uri())
+    browser.get(request.getfixturevalue(which).as_uri())
     assert browser.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     requests = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
     assert requests
     assert {url.partition(":")[0] for url in requests} <= {"file", "data"}
     images = browser.execute_script("return [...document.images].map(i => i.complete && i.naturalWidth)")
-    assert len(images) == 4
+    assert len(images) == pictures
     assert all(images)
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
 
@@ -95,7 +141,17 @@ def test_what_is_told_is_there_and_names_stay_text(browser: Any, page: Path) -> 
     assert browser.title == "warp <script>: comparison"
     assert "0.5 <b>: good & new is better than regular with 1 seed and 30 images: AP" in text
     assert "a note" in text
+    assert "image a <i>.jpg" in text
+    assert "oLRP" in text
     assert browser.execute_script("return document.querySelectorAll('.verdict.better').length") == 2
+
+
+def test_the_report_of_a_run_tells_its_numbers(browser: Any, run_page: Path) -> None:
+    browser.get(run_page.as_uri())
+    assert browser.title == "best.ckpt & <data>"
+    text = browser.execute_script("return document.body.innerText")
+    assert re.search(r"AP 0\.\d{4}, AP50 0\.\d{4}, AP75 0\.\d{4} on 30 images", text)
+    assert "Images with the lowest F1" in text
 
 
 def test_tables_sort_by_a_click(browser: Any, page: Path) -> None:
