@@ -22,6 +22,7 @@ from detector.cli import main
 from detector.commands import compare
 from detector.commands.comparing import training
 from detector.commands.comparing.plan import PlannedRun
+from detector.commands.comparing.training import Way
 from detector.commands.record import config_dir_flags
 from detector.errors import RunError
 from detector.evaluation import CocoEvaluator
@@ -302,7 +303,7 @@ def test_other_content_of_a_file_of_weights_is_another_run(
 ) -> None:
     planned: list[PlannedRun] = []
 
-    def stop(runs: list[PlannedRun], *, parallel: int) -> dict[Path, str]:
+    def stop(runs: list[PlannedRun], *, way: Way) -> dict[Path, str]:
         planned.extend(runs)
         raise RunError("planned")
 
@@ -318,13 +319,13 @@ def test_other_content_of_a_file_of_weights_is_another_run(
 def test_a_run_that_another_command_trains_is_left_alone(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def train_all(runs: list[PlannedRun], *, parallel: int) -> dict[Path, str]:
+    def train_all(runs: list[PlannedRun], *, way: Way) -> dict[Path, str]:
         with ExitStack() as locks:
             for planned in runs:
                 planned.folder.mkdir(parents=True)
                 lock = locks.enter_context(planned.folder.with_suffix(".lock").open("w"))
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            return training.train_all(runs, parallel=parallel)
+            return training.train_all(runs, way=way)
 
     monkeypatch.setattr(compare, "train_all", train_all)
     assert arms(dataset, tmp_path) == 1
@@ -389,7 +390,7 @@ def test_own_arms_and_what_they_name_reach_the_runs(
     planned: list[PlannedRun] = []
     flags: list[str] = []
 
-    def stop(runs: list[PlannedRun], *, parallel: int) -> dict[Path, str]:
+    def stop(runs: list[PlannedRun], *, way: Way) -> dict[Path, str]:
         planned.extend(runs)
         flags.extend(config_dir_flags())
         raise RunError("planned")
@@ -408,7 +409,7 @@ def test_points_are_planned_each_with_all_arms(
 ) -> None:
     planned: list[PlannedRun] = []
 
-    def stop(runs: list[PlannedRun], *, parallel: int) -> dict[Path, str]:
+    def stop(runs: list[PlannedRun], *, way: Way) -> dict[Path, str]:
         planned.extend(runs)
         raise RunError("planned")
 
