@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from detector.backbones import ResNet
 from detector.cli import main
@@ -171,6 +173,25 @@ def test_finished_runs(dataset: Path, tmp_path: Path) -> None:
     assert point["baseline"] == "a"
     assert "The arms differ in training.max_epochs, too: 1, 2." in point["notes"]
     assert len(point["curves"]["b"]["0"]["ap"]) == 2
+
+
+def test_every_run_is_looked_at_for_differences(dataset: Path, tmp_path: Path) -> None:
+    """Not the first of each arm alone: here, the second of b was trained otherwise."""
+    trained = run_training(dataset, tmp_path / "a0", "training.limit_train_batches=1")
+    for name in ("a1", "b0", "b1"):
+        shutil.copytree(trained, tmp_path / name)
+        config = yaml.safe_load((trained / "config.yaml").read_text())
+        config["seed"] = int(name[1])
+        if name == "b1":
+            config["training"]["max_epochs"] = 1
+            config["model"]["neck"]["out_channels"] = 16
+        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(config))
+    a0, a1, b0, b1 = (tmp_path / name for name in ("a0", "a1", "b0", "b1"))
+    assert detector(f"runs=[[{a0},{a1}],[{b0},{b1}]]", f"output_dir={tmp_path / 'out'}", "replicates=10") == 0
+    assert comparison(tmp_path / "out")["points"][0]["notes"] == [
+        "The runs of an arm differ in model.neck.out_channels: 32, 32 and 16.",
+        "The runs of an arm differ in training.max_epochs: 2, 2 and 1.",
+    ]
 
 
 def test_an_unfinished_run_is_refused(
@@ -339,6 +360,33 @@ def test_arms_with_other_validation_images_are_refused(
     other = write_dataset(tmp_path / "data", seed=1)
     assert arms(dataset, tmp_path, f"compare.arms={{deformable:['data.root={other}']}}") == 2
     assert "have different validation images or boxes" in capsys.readouterr().err
+
+
+def test_the_arms_that_were_trained_are_compared_and_the_report_names_the_one_that_failed(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = run_training(dataset, tmp_path / "trained", "training.max_epochs=1")
+
+    def train_run(run: PlannedRun, **_: Any) -> str:
+        if run.arm == "broken":
+            return "exit code 1: the disk is full"
+        shutil.copytree(trained, run.folder)
+        (run.folder / "finished.txt").touch()
+        return ""
+
+    monkeypatch.setattr(training, "train_run", train_run)
+    assert arms(dataset, tmp_path, "+compare.arms.broken=['optimizer.lr=0.02']", "seeds=[0,1]") == 0
+    (point,) = comparison(tmp_path / "out")["points"]
+    assert list(point["comparisons"]) == ["deformable"]
+    assert len(point["comparisons"]["deformable"]["seed_deltas"]) == 2
+    told = [
+        *(f"broken, seed {seed} failed: exit code 1: the disk is full" for seed in (0, 1)),
+        "broken is left out: no seed of it and of regular was trained.",
+    ]
+    assert point["notes"] == told
+    for name in ("report.md", "report.html"):
+        report = (tmp_path / "out" / name).read_text(encoding="utf-8")
+        assert all(note in report for note in told)
 
 
 @pytest.mark.slow
