@@ -171,7 +171,7 @@ def test_the_training_ends_with_its_job() -> None:
 
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        with subprocess.Popen(["sleep", "600"]) as process:
+        with subprocess.Popen(["sleep", "20"]) as process:
             signal.setitimer(signal.ITIMER_REAL, 0.2)
             with pytest.raises(UncompletedJobError):
                 cluster._wait(process)
