@@ -40,6 +40,7 @@ PLACES = {
     "pydantic": {"config"},
     "rich": {"data", "training", "reports", "commands"},
     "tensorboard": {"training"},
+    "submitit": {"commands"},
 }
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 IMPORT_NAMES = {
@@ -48,6 +49,7 @@ IMPORT_NAMES = {
     "pillow": "PIL",
     "pyyaml": "yaml",
     "annotated-types": "annotated_types",
+    "hydra-submitit-launcher": "hydra_plugins",
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -104,7 +106,8 @@ def test_nobody_imports_scripts_or_tests() -> None:
 
 def test_every_imported_package_is_a_declared_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = [re.split(r"[<>=\[]", requirement)[0] for requirement in project["dependencies"]]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["slurm"]]
+    names = [re.split(r"[<>=\[]", requirement)[0] for requirement in wanted]
     declared = {IMPORT_NAMES.get(name, name) for name in names} | {"detector"}
     for module in MODULES:
         used = {name.partition(".")[0] for name in imports(module)} - set(sys.stdlib_module_names)

@@ -18,6 +18,7 @@ import pytest
 from detector import cli
 from detector.commands import compare
 from detector.commands.comparing.plan import PlannedRun
+from detector.commands.comparing.training import Way
 from tests import echo_command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -146,7 +147,7 @@ def test_compare_command_plans_and_compares(
         shutil.copytree("path/to", f"runs/{name}", dirs_exist_ok=True)
         shutil.copy("path/to/predictions.json", f"{name}.json")
 
-    def train_all(runs: list[PlannedRun], *, parallel: int) -> dict[Path, str]:
+    def train_all(runs: list[PlannedRun], *, way: Way) -> dict[Path, str]:
         for planned in runs:
             shutil.copytree("path/to", planned.folder, dirs_exist_ok=True)
             (planned.folder / "finished.txt").touch()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from detector.commands import train
+from detector.commands.comparing.cluster import chosen_cluster, train_on_cluster
 from detector.commands.comparing.compared import changed_images, compared
 from detector.commands.comparing.plan import plan_runs
 from detector.commands.comparing.subjects import Subject, of_files, of_folders, of_planned
-from detector.commands.comparing.training import train_all
+from detector.commands.comparing.training import Way, train_all, train_here
 from detector.commands.record import (
     overridden_key,
     require_no_training_run,
@@ -106,8 +108,9 @@ def _subjects(cfg: DictConfig, config: Mapping[str, Any]) -> list[Subject]:
         return [of_files(config["predictions"], config["annotations"], cfg.evaluation)]
     if given == ["runs"]:
         return [of_folders(config["runs"], cfg.evaluation)]
+    way = _way(parallel=config["parallel"])
     runs = plan_runs(cfg, own_keys=OWN_KEYS)
-    failed = train_all(runs, parallel=config["parallel"])
+    failed = train_all(runs, way=way)
     points = dict.fromkeys(run.point for run in runs)
     subjects, lost = [], []
     for point in points:
@@ -118,6 +121,20 @@ def _subjects(cfg: DictConfig, config: Mapping[str, Any]) -> list[Subject]:
     if not subjects:
         raise RunError("\n".join(lost))
     return [replace(subjects[0], notes=(*subjects[0].notes, *lost)), *subjects[1:]]
+
+
+def _way(*, parallel: int) -> Way:
+    """Where the runs are trained; raises ValueError for a `parallel` that is not ours to keep."""
+    cluster = chosen_cluster()
+    if cluster is None:
+        return partial(train_here, parallel=parallel)
+    if parallel > 1:
+        instead = {"slurm": f", or say hydra.launcher.array_parallelism={parallel}"}.get(cluster.executor, "")
+        raise ValueError(
+            f"parallel={parallel} is of runs on this machine; hydra/launcher={cluster.choice} submits all at "
+            f"once. Leave it out{instead}."
+        )
+    return partial(train_on_cluster, cluster=cluster)
 
 
 def _require_effect(option: str) -> None:

@@ -23,6 +23,7 @@ from detector.config.errors import ConfigError, closest
 from detector.config.paths import config_dir
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
+_OF_SLURM = ("submitit_local", "submitit_slurm")  # launchers that the extra brings
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def _syntax_problem(word: str, error: Exception) -> str:
 def _groups(verb: str) -> dict[str, list[str]]:
     """All groups with their choices, those included that only the defaults list names."""
     loader = GlobalHydra.instance().config_loader()
-    groups: dict[str, list[str]] = {group: [] for group in _compose(verb, []).hydra.runtime.choices}
+    groups = {g: loader.get_group_options(g) for g in _compose(verb, []).hydra.runtime.choices}
     pending = [g for g in loader.list_groups("") if g != "hydra"]
     while pending:
         group = pending.pop()
@@ -213,6 +214,8 @@ def _group_problem(override: Override, groups: dict[str, list[str]]) -> str | No
             meant = closest(choice, options)
             hint = f" Did you mean {group}={meant}?" if meant else ""
             there = f" There are: {', '.join(options)}." if options else ""
+            if group == "hydra/launcher" and choice in _OF_SLURM:
+                there += " It comes with an extra: pip install 'detector[slurm]'"
             return f"{group}={choice}: there is no {group}/{choice}.yaml.{hint}{there}"
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,12 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from detector.backbones import ResNet
 from detector.cli import main
 from detector.commands import compare
 from detector.commands.comparing import training
 from detector.commands.comparing.plan import PlannedRun
+from detector.commands.comparing.training import Way
 from detector.commands.record import config_dir_flags
 from detector.errors import RunError
 from detector.evaluation import CocoEvaluator
@@ -172,6 +175,25 @@ def test_finished_runs(dataset: Path, tmp_path: Path) -> None:
     assert len(point["curves"]["b"]["0"]["ap"]) == 2
 
 
+def test_every_run_is_looked_at_for_differences(dataset: Path, tmp_path: Path) -> None:
+    """Not the first of each arm alone: here, the second of b was trained otherwise."""
+    trained = run_training(dataset, tmp_path / "a0", "training.limit_train_batches=1")
+    for name in ("a1", "b0", "b1"):
+        shutil.copytree(trained, tmp_path / name)
+        config = yaml.safe_load((trained / "config.yaml").read_text())
+        config["seed"] = int(name[1])
+        if name == "b1":
+            config["training"]["max_epochs"] = 1
+            config["model"]["neck"]["out_channels"] = 16
+        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(config))
+    a0, a1, b0, b1 = (tmp_path / name for name in ("a0", "a1", "b0", "b1"))
+    assert detector(f"runs=[[{a0},{a1}],[{b0},{b1}]]", f"output_dir={tmp_path / 'out'}", "replicates=10") == 0
+    assert comparison(tmp_path / "out")["points"][0]["notes"] == [
+        "The runs of an arm differ in model.neck.out_channels: 32, 32 and 16.",
+        "The runs of an arm differ in training.max_epochs: 2, 2 and 1.",
+    ]
+
+
 def test_an_unfinished_run_is_refused(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -304,7 +326,7 @@ def test_other_content_of_a_file_of_weights_is_another_run(
 ) -> None:
     planned: list[PlannedRun] = []
 
-    def stop(runs: list[PlannedRun], *, parallel: int) -> dict[Path, str]:
+    def stop(runs: list[PlannedRun], *, way: Way) -> dict[Path, str]:
         planned.extend(runs)
         raise RunError("planned")
 
@@ -320,13 +342,13 @@ def test_other_content_of_a_file_of_weights_is_another_run(
 def test_a_run_that_another_command_trains_is_left_alone(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def train_all(runs: list[PlannedRun], *, parallel: int) -> dict[Path, str]:
+    def train_all(runs: list[PlannedRun], *, way: Way) -> dict[Path, str]:
         with ExitStack() as locks:
             for planned in runs:
                 planned.folder.mkdir(parents=True)
                 lock = locks.enter_context(planned.folder.with_suffix(".lock").open("w"))
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            return training.train_all(runs, parallel=parallel)
+            return training.train_all(runs, way=way)
 
     monkeypatch.setattr(compare, "train_all", train_all)
     assert arms(dataset, tmp_path) == 1
@@ -340,6 +362,33 @@ def test_arms_with_other_validation_images_are_refused(
     other = write_dataset(tmp_path / "data", seed=1)
     assert arms(dataset, tmp_path, f"compare.arms={{deformable:['data.root={other}']}}") == 2
     assert "have different validation images or boxes" in capsys.readouterr().err
+
+
+def test_the_arms_that_were_trained_are_compared_and_the_report_names_the_one_that_failed(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = run_training(dataset, tmp_path / "trained", "training.max_epochs=1")
+
+    def train_run(run: PlannedRun, **_: Any) -> str:
+        if run.arm == "broken":
+            return "exit code 1: the disk is full"
+        shutil.copytree(trained, run.folder)
+        (run.folder / "finished.txt").touch()
+        return ""
+
+    monkeypatch.setattr(training, "train_run", train_run)
+    assert arms(dataset, tmp_path, "+compare.arms.broken=['optimizer.lr=0.02']", "seeds=[0,1]") == 0
+    (point,) = comparison(tmp_path / "out")["points"]
+    assert list(point["comparisons"]) == ["deformable"]
+    assert len(point["comparisons"]["deformable"]["seed_deltas"]) == 2
+    told = [
+        *(f"broken, seed {seed} failed: exit code 1: the disk is full" for seed in (0, 1)),
+        "broken is left out: no seed of it and of regular was trained.",
+    ]
+    assert point["notes"] == told
+    for name in ("report.md", "report.html"):
+        report = (tmp_path / "out" / name).read_text(encoding="utf-8")
+        assert all(note in report for note in told)
 
 
 @pytest.mark.slow
@@ -391,7 +440,7 @@ def test_own_arms_and_what_they_name_reach_the_runs(
     planned: list[PlannedRun] = []
     flags: list[str] = []
 
-    def stop(runs: list[PlannedRun], *, parallel: int) -> dict[Path, str]:
+    def stop(runs: list[PlannedRun], *, way: Way) -> dict[Path, str]:
         planned.extend(runs)
         flags.extend(config_dir_flags())
         raise RunError("planned")
@@ -410,7 +459,7 @@ def test_points_are_planned_each_with_all_arms(
 ) -> None:
     planned: list[PlannedRun] = []
 
-    def stop(runs: list[PlannedRun], *, parallel: int) -> dict[Path, str]:
+    def stop(runs: list[PlannedRun], *, way: Way) -> dict[Path, str]:
         planned.extend(runs)
         raise RunError("planned")
 

@@ -32,7 +32,7 @@ class DataFacts:
     fingerprint: str
     num_classes: int
     ground_truth: dict[str, Any]
-    picture: ReadPicture
+    picture: ReadPicture | None
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,8 @@ from detector.reports.comparison import Curve, ModelSize
 from detector.reports.gallery import ReadPicture
 
 Results = list[Any]
-_EXPECTED = (
-    "model.",
-    "seed",
-    "data.seed",
-    "name",
-    "output_dir",
-    "training.resume",
-)  # what arms may differ in silently
+_OF_EACH_RUN = ("seed", "data.seed", "name", "output_dir", "training.resume")
+_OF_ARMS = ("model.",)  # what arms, but not the runs of one, may differ in silently
 
 
 @dataclass(frozen=True)
@@ -55,7 +49,8 @@ def of_planned(runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_eval
     """
     arms = {arm: [r for r in runs if r.arm == arm] for arm in dict.fromkeys(run.arm for run in runs)}
     done = {arm: [run for run in of_arm if is_finished(run)] for arm, of_arm in arms.items()}
-    notes = _differences({arm: [of_arm[0].config] for arm, of_arm in arms.items()}, named=_keys(runs))
+    configs = {arm: [run.config for run in of_arm] for arm, of_arm in arms.items()}
+    notes = _differences(configs, named=_keys(runs))
     if len({run.data.fingerprint for run in runs}) > 1:
         notes.append("The arms were trained on different images or boxes.")
     notes += [f"{run.title} failed: {failed[run.folder]}" for run in runs if run.folder in failed]
@@ -190,15 +185,21 @@ def _keys(runs: Sequence[PlannedRun]) -> tuple[str, ...]:
 def _differences(
     configs: Mapping[str, Sequence[Mapping[str, Any]]], *, named: tuple[str, ...] = ()
 ) -> list[str]:
-    """Options other than the model's, and than those `named`, in which the arms differ: each may explain a
-    difference, too."""
-    flat = [flattened(of_arm[0]) for of_arm in configs.values()]
-    keys = sorted(key for key in set().union(*flat) if not key.startswith((*_EXPECTED, *named)))
-    return [
-        f"The arms differ in {key}, too: {', '.join(str(config.get(key)) for config in flat)}."
-        for key in keys
-        if len({str(config.get(key)) for config in flat}) > 1
-    ]
+    """Options in which the arms differ, other than the model's and than those `named`, or in which the runs
+    of an arm do: each may explain a difference, too."""
+    flat = [[flattened(config) for config in of_arm] for of_arm in configs.values()]
+    keys = sorted({key for of_arm in flat for config in of_arm for key in config})
+    notes = []
+    for key in keys:
+        values = [list(dict.fromkeys(str(config.get(key)) for config in of_arm)) for of_arm in flat]
+        shown = ", ".join(" and ".join(of_arm) for of_arm in values)
+        if key.startswith(_OF_EACH_RUN):
+            continue
+        if any(len(of_arm) > 1 for of_arm in values):
+            notes.append(f"The runs of an arm differ in {key}: {shown}.")
+        elif not key.startswith((*_OF_ARMS, *named)) and values != values[:1] * len(values):
+            notes.append(f"The arms differ in {key}, too: {shown}.")
+    return notes
 
 
 def _with_partners(results: dict[str, dict[int, Results]], notes: list[str]) -> dict[str, dict[int, Results]]:

@@ -8,9 +8,12 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from queue import SimpleQueue
 from statistics import mean
@@ -27,8 +30,11 @@ from detector.files import write_text_atomically
 from detector.training import load_checkpoint
 
 _FINISHED = "finished.txt"
-_POLL_S = 1.0
+POLL_S = 1.0
 _PATIENCE_S = 10.0
+
+# How the runs that are not finished get trained: why each failed, by folder, empty where it did not.
+Way = Callable[[Sequence[PlannedRun], "Board"], Mapping[Path, str]]
 
 
 def is_finished(run: PlannedRun) -> bool:
@@ -40,14 +46,26 @@ def log_of(run: PlannedRun) -> Path:
     return run.folder.with_suffix(".log")
 
 
-def train_all(runs: Sequence[PlannedRun], *, parallel: int) -> dict[Path, str]:
-    """Train all that are not finished, `parallel` at a time. Returns why runs failed, by folder.
+def train_all(runs: Sequence[PlannedRun], *, way: Way) -> dict[Path, str]:
+    """Train all that are not finished. Returns why runs failed, by folder.
 
     A failed run ends neither the others nor the comparison. After an interrupt the same call goes on.
     """
     todo = list({run.folder: run for run in runs if not is_finished(run)}.values())
     board = Board(runs)
     board.say_plan(len(todo))
+    with board.shown():
+        try:
+            done = way(todo, board) if todo else {}
+        except KeyboardInterrupt:
+            print("Interrupted. The same command goes on from here.", file=sys.stderr)
+            raise
+    return {folder: why for folder, why in done.items() if why}
+
+
+def train_here(runs: Sequence[PlannedRun], board: Board, *, parallel: int) -> dict[Path, str]:
+    """Train on this machine, `parallel` at a time."""
+    flags = config_dir_flags()
     stop = Event()
     devices: SimpleQueue[str | None] = SimpleQueue()
     for device in _devices(parallel):
@@ -55,20 +73,28 @@ def train_all(runs: Sequence[PlannedRun], *, parallel: int) -> dict[Path, str]:
 
     def train_one(run: PlannedRun) -> tuple[Path, str]:
         device = devices.get()
+        environment = dict(os.environ) | ({} if device is None else {"CUDA_VISIBLE_DEVICES": device})
         try:
-            return run.folder, _train(run, device, board, stop)
+            why = train_run(run, flags=flags, environment=environment, watch=partial(watch, run))
         finally:
             devices.put(device)
+        if not (why and stop.is_set()):
+            board.ended(run, why)
+        return run.folder, why
 
-    with board.shown(), ThreadPoolExecutor(parallel) as threads:
+    def watch(run: PlannedRun, process: subprocess.Popen[bytes]) -> None:
+        board.started(run)
+        while process.poll() is None and not stop.wait(POLL_S):
+            board.refresh()
+        _end(process)
+
+    with ThreadPoolExecutor(parallel) as threads:
         try:
-            done = dict(threads.map(train_one, todo))
+            return dict(threads.map(train_one, runs))
         except KeyboardInterrupt:
             stop.set()
             threads.shutdown(cancel_futures=True)
-            print("Interrupted. The same command goes on from here.", file=sys.stderr)
             raise
-    return {folder: why for folder, why in done.items() if why}
 
 
 def _devices(parallel: int) -> list[str | None]:
@@ -80,21 +106,46 @@ def _devices(parallel: int) -> list[str | None]:
     return [names[number % len(names)] for number in range(parallel)]
 
 
-def _train(run: PlannedRun, device: str | None, board: Board, stop: Event) -> str:
-    """Why it failed, empty where it did not. Whoever trains a run holds a lock on it, which the system takes
-    back when the last process that has it ends, killed or not."""
+def train_run(
+    run: PlannedRun,
+    *,
+    flags: Sequence[str],
+    environment: Mapping[str, str],
+    watch: Callable[[subprocess.Popen[bytes]], object],
+    patience_s: float = 0.0,
+) -> str:
+    """Train it in a process, which `watch` waits for. Returns why it failed, empty where it did not.
+
+    Whoever trains a run holds a lock on it, which the system takes back when the last process that has it
+    ends, killed or not; `patience_s` is for one that is about to. `flags` are Hydra's.
+    """
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     with run.folder.with_suffix(".lock").open("w") as lock:
+        if not _taken(lock, patience_s):
+            return f"another command is training it (it holds {lock.name})"
+        return _train_locked(run, flags, environment, watch, lock=lock.fileno())
+
+
+def _taken(lock: TextIOWrapper, patience_s: float) -> bool:
+    deadline = time.monotonic() + patience_s
+    while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
         except BlockingIOError:
-            why = f"another command is training it (it holds {lock.name})"
-            board.ended(run, why)
-            return why
-        return _train_locked(run, device, board, stop, lock=lock.fileno())
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(POLL_S)
 
 
-def _train_locked(run: PlannedRun, device: str | None, board: Board, stop: Event, *, lock: int) -> str:
+def _train_locked(
+    run: PlannedRun,
+    flags: Sequence[str],
+    environment: Mapping[str, str],
+    watch: Callable[[subprocess.Popen[bytes]], object],
+    *,
+    lock: int,
+) -> str:
     if is_finished(run) or _has_all_epochs(run):  # ended in the moment before it was marked
         return _finish(run)
     last = run.folder / "checkpoints" / "last.ckpt"
@@ -103,10 +154,7 @@ def _train_locked(run: PlannedRun, device: str | None, board: Board, stop: Event
     words = [*run.overrides, f"seed={run.seed}", "name=compared", f"output_dir='{run.folder}'"]
     if last.is_file():
         words.append(f"training.resume='{last}'")
-    command = [sys.executable, "-m", "detector", "train", *config_dir_flags(), *words]
-    environment = dict(os.environ)
-    if device is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = device
+    command = [sys.executable, "-m", "detector", "train", *flags, *words]
     with log_of(run).open("a", encoding="utf-8") as log:
         log.write(f"$ {shlex.join(command)}\n")
         log.flush()
@@ -114,15 +162,8 @@ def _train_locked(run: PlannedRun, device: str | None, board: Board, stop: Event
         process = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, env=environment, pass_fds=(lock,)
         )
-        board.started(run)
-        while process.poll() is None and not stop.wait(_POLL_S):
-            board.refresh()
-        _end(process)
-    if stop.is_set() and process.returncode:
-        return "interrupted"
-    why = _last_words(log_of(run), start, process.returncode) if process.returncode else _finish(run)
-    board.ended(run, why)
-    return why
+        watch(process)
+    return _last_words(log_of(run), start, process.returncode) if process.returncode else _finish(run)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -184,11 +225,11 @@ class Board:
             of_arm = [run for run in self._runs if run.arm == arm]
             size, extra = of_arm[0].size, " ".join(of_arm[0].overrides)
             gflop = (size.matrix_flops + size.sampling_flops) / 1e9
-            self._say(
+            self.say(
                 f"{arm}: {size.parameters / 1e6:.2f} M parameters, {gflop:.2f} GFLOP an image, "
                 f"{len(of_arm)} run{'s' * (len(of_arm) > 1)}: {extra}"
             )
-        self._say(f"{len(self._runs)} runs, {todo} of them to train, kept in {self._runs[0].folder.parent}")
+        self.say(f"{len(self._runs)} runs, {todo} of them to train, kept in {self._runs[0].folder.parent}")
 
     def shown(self) -> AbstractContextManager[object]:
         if not self._console.is_terminal:
@@ -200,13 +241,13 @@ class Board:
         self._running.add(run.folder)
         self._told[run.folder] = len(epochs_of(run))
         if self._live is None:
-            self._say(f"{run.title}: in {run.folder}")
+            self.say(f"{run.title}: in {run.folder}")
 
     def ended(self, run: PlannedRun, why: str) -> None:
         self._running.discard(run.folder)
         if why:
             self._failed[run.folder] = why
-            self._say(f"{run.title}: failed: {why}")
+            self.say(f"{run.title}: failed: {why}")
         self.refresh()
 
     def refresh(self) -> None:
@@ -217,7 +258,7 @@ class Board:
             epochs = epochs_of(run) if run.folder in self._told else []
             if len(epochs) > self._told.get(run.folder, 0):
                 self._told[run.folder] = len(epochs)
-                self._say(f"{run.title}: {self._state(run)}{self._remaining()}")
+                self.say(f"{run.title}: {self._state(run)}{self._remaining()}")
 
     def _table(self) -> Table:
         table = Table("run", "state", title=f"Comparison{self._remaining()}", title_justify="left")
@@ -246,5 +287,5 @@ class Board:
         left = sum(run.config["training"]["max_epochs"] - len(epochs_of(run)) for run in open_runs)
         return f", about {mean(seconds) * left / max(1, len(self._running)) / 60:.0f} min left"
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,25 @@
+"""Runs that were planned, without what it takes to plan them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from detector.commands.comparing.plan import DataFacts, PlannedRun
+from detector.reports.comparison import ModelSize
+
+
+def planned_runs(folder: Path, count: int) -> list[PlannedRun]:
+    """One arm with `count` seeds."""
+    return [
+        PlannedRun(
+            point="",
+            arm="regular",
+            seed=seed,
+            overrides=(),
+            config={"training": {"max_epochs": 1}},
+            data=DataFacts("", 1, {"annotations": [{"id": 0}] * 1000}),
+            size=ModelSize(1, 1, 1),
+            folder=folder / str(seed),
+        )
+        for seed in range(count)
+    ]
