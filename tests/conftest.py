@@ -1,7 +1,11 @@
 """Every test runs with the shapes in signatures checked, and leaves logging as it was."""
 
 import logging
+import os
 from collections.abc import Iterator
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is loaded; more threads than cores wait
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from jaxtyping import install_import_hook
