@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from detector.commands import train
+from detector.commands.comparing.latency import with_latencies
 from detector.commands.comparing.plan import plan_runs
 from detector.commands.comparing.subjects import Subject, of_files, of_folders, of_planned
 from detector.commands.comparing.training import train_all
@@ -51,9 +52,20 @@ class Options(train.Options):
     runs: Sequence[str | Sequence[str]] | None = None
     predictions: Sequence[str | Sequence[str]] | None = None
     annotations: str | None = None
+    latency: bool = True
 
 
-OWN_KEYS = ("compare", "seeds", "replicates", "parallel", "runs_dir", "runs", "predictions", "annotations")
+OWN_KEYS = (
+    "compare",
+    "seeds",
+    "replicates",
+    "parallel",
+    "runs_dir",
+    "runs",
+    "predictions",
+    "annotations",
+    "latency",
+)
 OF_FILES = (
     "runs",
     "predictions",
@@ -83,6 +95,8 @@ def run(cfg: DictConfig) -> None:
         raise ValueError("replicates=1: an interval takes at least 2, and 1000 to be exact.")
     subjects = _subjects(cfg, config)
     write_record(output_dir, config=config)
+    if config["latency"]:
+        subjects = with_latencies(subjects, accelerator=config["training"]["accelerator"])
     points = [_compared(subject, replicates=config["replicates"]) for subject in subjects]
     study = Study(name=config["name"], points=tuple(points))
     write_study(study, output_dir)
@@ -99,7 +113,7 @@ def _subjects(cfg: DictConfig, config: Mapping[str, Any]) -> list[Subject]:
     if config["annotations"] is not None and given != ["predictions"]:
         raise ValueError(f"annotations={config['annotations']} is the ground truth of predictions=.")
     if given:
-        _require_effect(given[0])
+        _require_effect(given[0], also=("latency",) if given == ["runs"] else ())
     if given == ["predictions"]:
         return [of_files(config["predictions"], config["annotations"], cfg.evaluation)]
     if given == ["runs"]:
@@ -118,9 +132,9 @@ def _subjects(cfg: DictConfig, config: Mapping[str, Any]) -> list[Subject]:
     return [replace(subjects[0], notes=(*subjects[0].notes, *lost)), *subjects[1:]]
 
 
-def _require_effect(option: str) -> None:
+def _require_effect(option: str, *, also: tuple[str, ...]) -> None:
     """Raise ValueError for overrides of what is trained, where nothing is."""
-    unused = [o for o in task_overrides() if overridden_key(o).partition(".")[0] not in OF_FILES]
+    unused = [o for o in task_overrides() if overridden_key(o).partition(".")[0] not in (*OF_FILES, *also)]
     if unused:
         raise ValueError(
             f"{option}= compares what is there: {', '.join(unused)} would have no effect. Leave it out."
@@ -150,4 +164,5 @@ def _compared(subject: Subject, *, replicates: int) -> Point:
         notes=subject.notes,
         curves=subject.curves,
         sizes=subject.sizes,
+        latencies=subject.latencies,
     )

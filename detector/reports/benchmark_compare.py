@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from typing import Any
 
 import numpy as np
 
+from detector.environment import peak_memory_mb
 from detector.evaluation import CocoEvaluator, Replicates, draw
 from detector.reports.benchmark import markdown_row
 
@@ -22,21 +22,20 @@ def comparison_table(*, replicates: int = 1000) -> str:
     start = time.perf_counter()
     runs = [Replicates(evaluator.matched(_results(truth, random))) for _ in range(2)]
     matched = time.perf_counter()
-    before = _peak_mb()
+    before = peak_memory_mb() or 0.0
     draw(runs, replicates=replicates)
-    drawn = time.perf_counter()
+    drawn, peak = time.perf_counter(), peak_memory_mb() or 0.0
     rows = (
         ("images, classes, objects", f"{_IMAGES:,}, {_CLASSES}, {_OBJECTS:,}"),
         ("detections of each of 2 arms", f"{_DETECTIONS:,}"),
         ("matching both by pycocotools, s", f"{matched - start:.0f}"),
         (f"{replicates:,} replicates of both, s", f"{drawn - matched:.1f}"),
-        ("memory at the peak, of it before the replicates, MB", f"{_peak_mb():.0f}, {before:.0f}"),
+        (
+            "memory at the peak, of it before the replicates, MB",
+            f"{peak:.0f}, {before:.0f}",
+        ),
     )
     return "\n".join([markdown_row(["", ""]), markdown_row(["---", "---:"]), *map(markdown_row, rows)])
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def _ground_truth(random: np.random.Generator) -> dict[str, Any]:

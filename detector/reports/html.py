@@ -9,14 +9,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from detector import __version__
 from detector.reports.comparison import (
     CLASS_HEADER,
-    COST_HEADER,
     METRIC_HEADER,
     Study,
-    cost_rows,
     difference_rows,
     method,
     verdicts,
 )
+from detector.reports.costs import cost_tables
 from detector.reports.figures import curves_figure, differences_figure, points_figure
 
 
@@ -31,8 +30,7 @@ def comparison_html(study: Study) -> str:
         differences=_embedded(differences_figure(study.points)),
         points=_embedded(points_figure(study)),
         curves=[_embedded(curves_figure(point)) for point in study.points],
-        costs=[cost_rows(point) for point in study.points],
-        cost_header=COST_HEADER,
+        costs=[cost_tables(point) for point in study.points],
         metric_header=METRIC_HEADER,
         class_header=CLASS_HEADER,
         rows=difference_rows,

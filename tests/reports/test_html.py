@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from detector.evaluation import CocoEvaluator, Replicates, compare, draw
+from detector.models.latency import Latency
 from detector.reports.comparison import Curve, Point, Study
 from detector.reports.html import comparison_html
 from tests.evaluation.test_statistics import run_of, world
@@ -34,9 +35,10 @@ def study() -> Study:
             arm: compare(draws, [0], [number], class_names=evaluator.class_names)
             for number, arm in enumerate(("good & new", "other"), start=1)
         }
-        curve = Curve((1, 2), (0.1, None), (3.0, 3.0), (5.0, 5.0))
+        curve = Curve((1, 2), (0.1, None), (3.0, 3.0), (5.0, 5.0), (40, 80), (99.0, None))
         curves = {arm: {0: curve} for arm in ("regular", *arms)}
-        points.append(Point(name, "regular", arms, notes=("a note",), curves=curves))
+        latencies = {arm: [Latency(size, 123.4, 234.5, 9) for size in (1, 32)] for arm in curves}
+        points.append(Point(name, "regular", arms, notes=("a note",), curves=curves, latencies=latencies))
     return Study("warp <script>", tuple(points))
 
 
@@ -95,6 +97,7 @@ def test_what_is_told_is_there_and_names_stay_text(browser: Any, page: Path) -> 
     assert browser.title == "warp <script>: comparison"
     assert "0.5 <b>: good & new is better than regular with 1 seed and 30 images: AP" in text
     assert "a note" in text
+    assert "123.4 / 234.5" in text
     assert browser.execute_script("return document.querySelectorAll('.verdict.better').length") == 2
 
 

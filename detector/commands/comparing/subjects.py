@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig
 
+from detector.commands.comparing.curves import read_curve
 from detector.commands.comparing.plan import PlannedRun
 from detector.commands.comparing.training import is_finished
 from detector.commands.parts import build_data, model_size
@@ -18,6 +18,7 @@ from detector.commands.resume import flattened
 from detector.config import build
 from detector.errors import RunError
 from detector.evaluation import CocoEvaluator, read_ground_truth, read_results
+from detector.models.latency import Latency
 from detector.reports.comparison import Curve, ModelSize
 
 Results = list[Any]
@@ -34,7 +35,7 @@ _EXPECTED = (
 @dataclass(frozen=True)
 class Subject:
     """`results` by arm and seed; the first arm is what the others are compared with. `notes` are for the
-    reader of the report; `curves` are of runs, by arm and seed."""
+    reader of the report; `curves` are of runs, by arm and seed; `folders` have each arm's first run."""
 
     name: str
     evaluator: CocoEvaluator
@@ -42,6 +43,8 @@ class Subject:
     notes: tuple[str, ...] = ()
     curves: Mapping[str, Mapping[int, Curve]] | None = None
     sizes: Mapping[str, ModelSize] | None = None
+    folders: Mapping[str, Path] | None = None
+    latencies: Mapping[str, Sequence[Latency]] | None = None
 
 
 def of_planned(runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_evaluator: DictConfig) -> Subject:
@@ -68,6 +71,7 @@ def of_planned(runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_eval
         notes=tuple(notes),
         curves={arm: {r.seed: read_curve(r.folder) for r in of_arm} for arm, of_arm in done.items()},
         sizes={arm: of_arm[0].size for arm, of_arm in arms.items()},
+        folders={arm: done[arm][0].folder for arm in results},
     )
 
 
@@ -103,6 +107,7 @@ def of_folders(arms: Sequence[str | Sequence[str]], make_evaluator: DictConfig) 
             for arm, by_seed in folders.items()
         },
         sizes={arm: model_size(of_arm[0], len(truth["categories"])) for arm, of_arm in configs.items()},
+        folders={arm: of_arm[0] for arm, of_arm in named.items()},
     )
 
 
@@ -120,18 +125,6 @@ def of_files(
         results={
             arm: {seed: read_results(file) for seed, file in enumerate(files)} for arm, files in named.items()
         },
-    )
-
-
-def read_curve(folder: Path) -> Curve:
-    """Validation AP and seconds of each epoch of a run, from its metrics.csv."""
-    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return Curve(
-        epochs=tuple(int(row["epoch"]) for row in rows),
-        ap=tuple(float(row["val/AP"]) if row.get("val/AP") else None for row in rows),
-        seconds=tuple(float(row["seconds"]) for row in rows),
-        images_per_second=tuple(float(row["images_per_second"]) for row in rows),
     )
 
 
