@@ -40,6 +40,21 @@ def processor_name() -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
+def peak_memory_mb() -> float | None:
+    """The most memory that this process has held, in 10^6 bytes; None where the system does not tell."""
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
+    for line in lines:  # first: on Linux getrusage also has the peak of the process that started this one
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    unit_bytes = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit_bytes / 1e6
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)

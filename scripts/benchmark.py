@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from detector.data import DetectionDataModule, ImageSize
+from detector.models.noise import random_batch
 from detector.reports import benchmark
 from detector.reports.benchmark_compare import comparison_table
 from detector.reports.benchmark_index import index_table
@@ -15,7 +16,6 @@ from detector.reports.benchmark_train import (
     finished_runs,
     inference_candidates,
     peak_memory_mb,
-    random_batch,
     train_step_candidates,
 )
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
+from detector.models.noise import random_batch
 from detector.reports import benchmark
-from detector.reports.benchmark_train import random_batch, train_step_candidates
+from detector.reports.benchmark_train import train_step_candidates
 from detector.reports.device_check import checks, checks_table
 
 
@@ -28,7 +29,8 @@ def speed(arguments: argparse.Namespace) -> str:
         benchmark.markdown_comparison(ops, reference="torchvision"),
     ]
     autocast = torch.bfloat16 if device == "cuda" else None
-    batch = random_batch(num_classes=80, size_px=64 if tiny else 1088, batch_size=1 if tiny else 8)
+    size = (64, 64) if tiny else (1088, 1088)
+    batch = random_batch(num_classes=80, image_size=size, batch_size=1 if tiny else 8)
     for model in ("fcos", "faster_rcnn"):
         candidates = train_step_candidates(
             model, 18 if tiny else 50, [batch], num_classes=80, device=device, autocast=autocast

@@ -19,6 +19,7 @@ from detector import cli
 from detector.commands import compare
 from detector.commands.comparing.plan import PlannedRun
 from detector.commands.comparing.training import Way
+from detector.models import latency
 from tests import echo_command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,7 +115,7 @@ def test_train_command_composes_and_is_checked(
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("detector info")])
 def test_info_command_runs(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(command, monkeypatch) == 0
+    assert run(command, monkeypatch, "image_size=[64,64]") == 0
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("detector evaluate")])
@@ -154,6 +155,7 @@ def test_compare_command_plans_and_compares(
         return {}
 
     monkeypatch.setattr(compare, "train_all", train_all)
+    monkeypatch.setattr(latency, "SECONDS", 0.0)
     trains = "runs=" not in command and "predictions=" not in command
     more = [word for word in TINY[1:] if trains and not ("data=coco" in command and ".source." in word)]
     assert run(command, monkeypatch, *more, "output_dir=compared", "replicates=10") == 0

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from detector.commands import train
 from detector.commands.comparing.cluster import chosen_cluster, train_on_cluster
 from detector.commands.comparing.compared import changed_images, compared
+from detector.commands.comparing.latency import with_latencies
 from detector.commands.comparing.plan import plan_runs
 from detector.commands.comparing.subjects import Subject, of_files, of_folders, of_planned
 from detector.commands.comparing.training import Way, train_all, train_here
@@ -53,9 +54,20 @@ class Options(train.Options):
     runs: Sequence[str | Sequence[str]] | None = None
     predictions: Sequence[str | Sequence[str]] | None = None
     annotations: str | None = None
+    latency: bool = True
 
 
-OWN_KEYS = ("compare", "seeds", "replicates", "parallel", "runs_dir", "runs", "predictions", "annotations")
+OWN_KEYS = (
+    "compare",
+    "seeds",
+    "replicates",
+    "parallel",
+    "runs_dir",
+    "runs",
+    "predictions",
+    "annotations",
+    "latency",
+)
 OF_FILES = (
     "runs",
     "predictions",
@@ -85,6 +97,8 @@ def run(cfg: DictConfig) -> None:
         raise ValueError("replicates=1: an interval takes at least 2, and 1000 to be exact.")
     subjects = _subjects(cfg, config)
     write_record(output_dir, config=config)
+    if config["latency"]:
+        subjects = with_latencies(subjects, accelerator=config["training"]["accelerator"])
     found = [compared(subject, replicates=config["replicates"]) for subject in subjects]
     study = Study(name=config["name"], points=tuple(point for point, _ in found))
     write_study(study, output_dir)
@@ -103,7 +117,7 @@ def _subjects(cfg: DictConfig, config: Mapping[str, Any]) -> list[Subject]:
     if config["annotations"] is not None and given != ["predictions"]:
         raise ValueError(f"annotations={config['annotations']} is the ground truth of predictions=.")
     if given:
-        _require_effect(given[0])
+        _require_effect(given[0], also=("latency",) if given == ["runs"] else ())
     if given == ["predictions"]:
         return [of_files(config["predictions"], config["annotations"], cfg.evaluation)]
     if given == ["runs"]:
@@ -137,9 +151,9 @@ def _way(*, parallel: int) -> Way:
     return partial(train_on_cluster, cluster=cluster)
 
 
-def _require_effect(option: str) -> None:
+def _require_effect(option: str, *, also: tuple[str, ...]) -> None:
     """Raise ValueError for overrides of what is trained, where nothing is."""
-    unused = [o for o in task_overrides() if overridden_key(o).partition(".")[0] not in OF_FILES]
+    unused = [o for o in task_overrides() if overridden_key(o).partition(".")[0] not in (*OF_FILES, *also)]
     if unused:
         raise ValueError(
             f"{option}= compares what is there: {', '.join(unused)} would have no effect. Leave it out."

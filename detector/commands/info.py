@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
+import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from torch import nn
 
-from detector.commands.parts import build_model
+from detector.commands.parts import build_model, find_accelerator
+from detector.environment import processor_name
 from detector.layers import DeformConv2d
 from detector.models import Detector
+from detector.models.activations import activation_bytes
 from detector.models.cost import count_flops
+from detector.models.latency import measure_latencies
+from detector.models.noise import random_batch
 from detector.reports import print_table
 from detector.structures import FeatureSpec, PositiveInt
 
@@ -24,10 +30,11 @@ class Options:
     model: Callable[..., Detector]
     num_classes: PositiveInt
     image_size: tuple[PositiveInt, PositiveInt] = (800, 1344)
+    latency: bool = True
 
 
 def run(cfg: DictConfig) -> None:
-    """Print parameters by part, operations, the feature levels, and the deformable layers."""
+    """Print parameters by part, operations, the feature levels, the deformable layers, memory and time."""
     model = build_model(cfg, cfg.num_classes)
     console = Console()
     parts = [_part(name, part) for name, part in (*model.named_children(), ("total", model))]
@@ -35,8 +42,8 @@ def run(cfg: DictConfig) -> None:
         "Parameters", ("part", "type", "parameters", "trained", "of them offsets"), parts, console=console
     )
 
-    flops = count_flops(model, image_size=tuple(cfg.image_size))
     height, width = cfg.image_size
+    flops = count_flops(model, image_size=(height, width))
     costs = [("convolutions and linear layers", _giga(flops.matrix)), ("sampling", _giga(flops.sampling))]
     title = f"Operations for an image of {height} x {width}"
     print_table(title, ("part", "GFLOP"), [*costs, ("total", _giga(flops.total))], console=console)
@@ -50,6 +57,26 @@ def run(cfg: DictConfig) -> None:
         print_table(f"Deformable layers: {len(layers)}", header, layers, console=console)
     else:
         print("Deformable layers: none. Turn them on with 'model.backbone.deform.stages=[3,4,5]'.")
+
+    kept = activation_bytes(model, image_size=(height, width))
+    print(f"\nMemory that training keeps of an image of {height} x {width}: {kept / 1e6:.1f} MB")
+    if cfg.latency:
+        print(_time(model, image_size=(height, width)))
+
+
+def _time(model: Detector, *, image_size: tuple[int, int]) -> str:
+    """Of detecting in one image of noise, in float32."""
+    kind = find_accelerator("auto")
+    model = model.eval().to(kind).to(memory_format=torch.channels_last)
+    batch = random_batch(num_classes=model.num_classes, image_size=image_size, batch_size=1).to(kind)
+    batch = replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
+    with torch.inference_mode():
+        found = measure_latencies({"": partial(model.predict, batch)}, batch_size=1, device=kind)[""]
+    device = torch.cuda.get_device_name() if kind == "cuda" else processor_name()
+    return (
+        f"Time to detect in it: {found.p50_ms:.1f} ms, in 95 % of {found.rounds} rounds at most "
+        f"{found.p95_ms:.1f} ms ({device}, {torch.get_num_threads()} threads)"
+    )
 
 
 def _giga(operations: int) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from copy import deepcopy
+from functools import cache
 from typing import Any, Literal, cast
 
 import torch
+import yaml
 from omegaconf import DictConfig
 
-from detector.config import build
+from detector.config import build, resolved
 from detector.data import DetectionDataModule
 from detector.models import Detector
+from detector.models.activations import activation_bytes
 from detector.models.cost import count_flops
 from detector.reports.comparison import ModelSize
 from detector.training import Checkpoint, TrainingOptions
@@ -74,13 +77,26 @@ def build_untrained(cfg: Config, num_classes: int) -> Detector:
 
 
 def model_size(cfg: Config, num_classes: int) -> ModelSize:
-    """Of the detector of `cfg.model`, for an image of `cfg.data`; nothing is computed."""
-    with torch.device("meta"):
-        model = build_untrained(cfg, num_classes)
-    shorter, longer = (cfg["data"]["image_size"][side] for side in ("shorter", "longer"))
+    """Of the detector of `cfg.model`, for an image of `cfg.data`."""
+    config = resolved(cfg) if isinstance(cfg, DictConfig) else cfg
+    shorter, longer = (config["data"]["image_size"][side] for side in ("shorter", "longer"))
     shorter = shorter if isinstance(shorter, int) else max(shorter)  # of several, which training draws from
-    flops = count_flops(model, image_size=(shorter, longer))
-    return ModelSize(sum(p.numel() for p in model.parameters()), flops.matrix, flops.sampling)
+    return _model_size(yaml.safe_dump(config["model"]), num_classes, (shorter, longer))
+
+
+@cache
+def _model_size(model_config: str, num_classes: int, image_size: tuple[int, int]) -> ModelSize:
+    """Points of a comparison share their models: a training step takes seconds."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # what is kept depends on the regions that a model proposes
+        model = build_untrained({"model": yaml.safe_load(model_config)}, num_classes)
+    flops = count_flops(model, image_size=image_size)
+    return ModelSize(
+        parameters=sum(p.numel() for p in model.parameters()),
+        matrix_flops=flops.matrix,
+        sampling_flops=flops.sampling,
+        activation_bytes=activation_bytes(model, image_size=image_size),
+    )
 
 
 def require_same_classes(checkpoint: Checkpoint, class_names: tuple[str, ...], *, where: str) -> None:

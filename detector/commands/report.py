@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,15 +51,3 @@ def write_run_report(output_dir: Path, found: Evaluated, *, curve: Curve | None 
         examples=shown,
     )
     write_text_atomically(output_dir / "report.html", run_html(report))
-
-
-def read_curve(folder: Path) -> Curve:
-    """Validation AP and seconds of each epoch of a run, from its metrics.csv."""
-    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return Curve(
-        epochs=tuple(int(row["epoch"]) for row in rows),
-        ap=tuple(float(row["val/AP"]) if row.get("val/AP") else None for row in rows),
-        seconds=tuple(float(row["seconds"]) for row in rows),
-        images_per_second=tuple(float(row["images_per_second"]) for row in rows),
-    )

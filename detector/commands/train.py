@@ -15,6 +15,7 @@ from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
 from rich.console import Console
 
+from detector.commands.curves import read_curve
 from detector.commands.parts import (
     build_data,
     build_model,
@@ -23,7 +24,7 @@ from detector.commands.parts import (
     require_same_classes,
 )
 from detector.commands.record import require_writable, write_record
-from detector.commands.report import Evaluated, read_curve, write_run_report
+from detector.commands.report import Evaluated, write_run_report
 from detector.commands.resume import (
     require_free,
     require_same_model,

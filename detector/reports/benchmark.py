@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -13,6 +12,7 @@ import torchvision
 from torch.nn import functional as F
 
 from detector.environment import processor_name
+from detector.models.latency import interleaved_times
 from detector.ops.deform_conv import Backend, deform_conv2d
 
 # C3, C4, C5 of a ResNet at 800x1088, batch 2: (N, C, H, W)
@@ -25,21 +25,8 @@ def interleaved_medians(
     candidates: Mapping[str, Callable[[], object]], repeats: int, *, device: str = "cpu"
 ) -> Milliseconds:
     """Median time of each candidate in ms after a warm-up. They take turns: disturbances meet all of them."""
-    wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else _nothing
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for repeat in range(repeats + 1):
-        for name, run in candidates.items():
-            wait()
-            start = time.perf_counter()
-            run()
-            wait()
-            if repeat:
-                times[name].append(1000 * (time.perf_counter() - start))
+    times = interleaved_times(candidates, rounds=repeats, device=device)
     return {name: median(values) for name, values in times.items()}
-
-
-def _nothing() -> None:
-    pass
 
 
 def deform_conv_candidates(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from typing import Any
 
 import numpy as np
 
+from detector.environment import peak_memory_mb
 from detector.evaluation import CocoEvaluator, Replicates, draw
 from detector.evaluation.backends import BackendName
 from detector.reports.benchmark import markdown_row
@@ -25,10 +25,9 @@ def comparison_table(*, replicates: int = 1000) -> str:
     start = time.perf_counter()
     runs = [Replicates(evaluator.matches(of_arm)) for of_arm in results]
     matched = time.perf_counter()
-    before = _peak_mb()
+    before = peak_memory_mb() or 0.0
     draw(runs, replicates=replicates)
-    drawn = time.perf_counter()
-    peak = _peak_mb()
+    drawn, peak = time.perf_counter(), peak_memory_mb() or 0.0
     evaluations = [_seconds(CocoEvaluator(truth, backend=name), results[0]) for name in _BACKENDS]
     rows = (
         ("images, classes, objects", f"{_IMAGES:,}, {_CLASSES}, {_OBJECTS:,}"),
@@ -45,10 +44,6 @@ def _seconds(evaluator: CocoEvaluator, results: list[dict[str, Any]]) -> float:
     start = time.perf_counter()
     evaluator.evaluate(results)
     return time.perf_counter() - start
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def _ground_truth(random: np.random.Generator) -> dict[str, Any]:

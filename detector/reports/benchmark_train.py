@@ -27,9 +27,10 @@ from detector.heads import RPN, Anchors, FasterRCNNHead, FCOSHead, RoIHead
 from detector.layers import DeformableStages
 from detector.models import Detector, assemble
 from detector.models.foreign import to_torchvision
+from detector.models.noise import random_batch
 from detector.necks import FPN
 from detector.reports.benchmark import markdown_row
-from detector.structures import Batch, Targets
+from detector.structures import Batch
 
 Model = Literal["fcos", "faster_rcnn"]
 Depth = Literal[18, 50]
@@ -100,25 +101,6 @@ def _peak_memory_mb(model: Model, depth: Depth, what: str, name: str) -> float:
 def _status_mb(name: str) -> float:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{name}:"))
-
-
-def random_batch(*, num_classes: int, size_px: int = 256, batch_size: int = 4, count: int = 10) -> Batch:
-    """Noise with `count` boxes an image."""
-    torch.manual_seed(0)
-    corner = torch.rand(batch_size, count, 2) * 0.7 * size_px
-    extent = torch.rand(batch_size, count, 2) * 0.28 * size_px + 4
-    sizes = torch.full((batch_size, 2), size_px)
-    return Batch(
-        images=torch.randint(0, 256, (batch_size, 3, size_px, size_px), dtype=torch.uint8),
-        image_sizes=sizes,
-        original_sizes=sizes,
-        indices=torch.arange(batch_size),
-        targets=Targets(
-            torch.cat([corner, corner + extent], dim=-1),
-            torch.randint(0, num_classes, (batch_size, count)),
-            torch.ones(batch_size, count, dtype=torch.bool),
-        ),
-    )
 
 
 def finished_runs(folders: Sequence[Path]) -> str:

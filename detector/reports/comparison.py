@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import mean
 from typing import Literal
 
 from rich.console import Console
 
 from detector.evaluation import Comparison, Difference, ErrorAnalysis
 from detector.files import write_text_atomically
+from detector.models.latency import Latency
+from detector.reports.costs import ap_per_ms, cost_tables
 from detector.reports.tables import print_table
 
 METRIC_HEADER = ("metric", "a", "b", "b - a", "95 % interval", "p")
@@ -21,21 +22,26 @@ CLASS_HEADER = ("class", "AP a", "AP b", "b - a", "95 % interval", "p (Holm)")
 
 @dataclass(frozen=True)
 class Curve:
-    """A run's epochs: their numbers, validation AP (None where it was not validated) and time."""
+    """A run's epochs: their numbers, validation AP (None where it was not validated) and time; the images of
+    all epochs until then, and the most memory until then (None where it is not known)."""
 
     epochs: tuple[int, ...]
     ap: tuple[float | None, ...]
     seconds: tuple[float, ...]
     images_per_second: tuple[float, ...]
+    images_seen: tuple[int, ...]
+    peak_memory_mb: tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Parameters, and operations for one image of the data's size: in matrix products and in sampling."""
+    """Parameters; for one image of the data's size, operations in matrix products and in sampling, and what
+    training keeps for its backward pass."""
 
     parameters: int
     matrix_flops: int
     sampling_flops: int
+    activation_bytes: int
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class Point:
     notes: Sequence[str] = ()
     curves: Mapping[str, Mapping[int, Curve]] | None = None
     sizes: Mapping[str, ModelSize] | None = None
+    latencies: Mapping[str, Sequence[Latency]] | None = None
     errors: Mapping[str, ErrorAnalysis] = field(default_factory=dict)
     class_names: Sequence[str] = ()
 
@@ -98,29 +105,6 @@ def difference_rows(differences: Mapping[str, Difference]) -> list[tuple[str, ..
     ]
 
 
-def cost_rows(point: Point) -> list[tuple[str, ...]]:
-    """Parameters and training time of each arm, as far as they are known."""
-    rows: list[tuple[str, ...]] = []
-    for arm in (point.baseline, *point.comparisons):
-        curves = [*(point.curves or {}).get(arm, {}).values()]
-        seconds = [s for curve in curves for s in curve.seconds]
-        size = (point.sizes or {}).get(arm)
-        rows.append(
-            (
-                arm,
-                f"{size.parameters / 1e6:.2f} M" if size else "-",
-                f"{(size.matrix_flops + size.sampling_flops) / 1e9:.2f}" if size else "-",
-                f"{size.sampling_flops / 1e9:.2f}" if size else "-",
-                f"{mean(seconds):.1f}" if seconds else "-",
-                f"{mean(c for curve in curves for c in curve.images_per_second):.1f}" if curves else "-",
-            )
-        )
-    return rows if any(row[1:] != ("-",) * 5 for row in rows) else []
-
-
-COST_HEADER = ("arm", "parameters", "GFLOP an image", "of it sampling", "seconds an epoch", "images a second")
-
-
 def print_study(study: Study, *, console: Console | None = None) -> None:
     """The verdicts and the tables behind them."""
     console = console or Console()
@@ -128,8 +112,8 @@ def print_study(study: Study, *, console: Console | None = None) -> None:
         for arm, found in point.comparisons.items():
             title = f"{point.name}: " * bool(point.name) + f"a = {point.baseline}, b = {arm}"
             print_table(title, METRIC_HEADER, difference_rows(found.metrics), console=console)
-        if rows := cost_rows(point):
-            print_table("Cost", COST_HEADER, rows, console=console)
+        for table in cost_tables(point):
+            print_table(table.title, table.header, table.rows, console=console)
     for line in _lines(study):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -159,6 +143,7 @@ def write_study(study: Study, folder: Path) -> None:
     for point, written in zip(study.points, content["points"], strict=True):
         for arm, found in point.comparisons.items():
             written["comparisons"][arm]["verdict"] = verdict(found, a=point.baseline, b=arm)
+        written["ap_per_ms"] = ap_per_ms(point)
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     write_text_atomically(folder / "comparison.json", text + "\n")
     write_text_atomically(folder / "report.md", markdown(study))
@@ -173,8 +158,8 @@ def markdown(study: Study) -> str:
             lines += _table(METRIC_HEADER, difference_rows(found.metrics))
             lines += _table(CLASS_HEADER, difference_rows(found.classes))
             lines += [method(found), ""]
-        if rows := cost_rows(point):
-            lines += ["### Cost", "", *_table(COST_HEADER, rows)]
+        for table in cost_tables(point):
+            lines += [f"### {table.title}", "", *_table(table.header, table.rows)]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -14,13 +14,13 @@ from detector.backbones import ResNet
 from detector.heads import FasterRCNNHead, FCOSHead
 from detector.layers import DeformableStages
 from detector.models import Detector, assemble
+from detector.models.noise import random_batch
 from detector.necks import FPN
 from detector.ops.boxes import pairwise_iou
 from detector.ops.deform_conv import Backend, deform_conv2d
 from detector.ops.nms import class_nms
 from detector.ops.roi_align import pyramid_roi_align
 from detector.reports.benchmark import markdown_row
-from detector.reports.benchmark_train import random_batch
 
 # Relative errors in the 2-norm that rounding explains.
 _LIMITS = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
@@ -125,7 +125,7 @@ def _boxes(count: int) -> Tensor:
 
 def _model_error(model: Detector, device: str) -> float:
     """Of the raw outputs of the dense part, in evaluation mode."""
-    batch = random_batch(num_classes=3, size_px=64, batch_size=2, count=3)
+    batch = random_batch(num_classes=3, image_size=(64, 64), batch_size=2, count=3)
     with torch.no_grad():
         expected = _tensors(model(batch.images, batch.image_sizes))
         model, batch = model.to(device), batch.to(device)

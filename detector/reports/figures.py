@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 from detector.evaluation import Difference
 from detector.reports.drawings import class_colour
@@ -43,22 +44,23 @@ def differences_figure(points: Sequence[Point]) -> str:
 
 
 def curves_figure(point: Point) -> str | None:
-    """Validation AP against epochs: each run thin, the mean of an arm's runs thick. None without runs."""
+    """Validation AP against images seen: each run thin, the mean of an arm thick. None without runs."""
     if not point.curves:
         return None
     figure = new_figure(height_in=3.2)
     axes = figure.subplots()
     for number, (arm, by_seed) in enumerate(point.curves.items()):
         colour = arm_colour(number)
-        by_epoch: dict[int, list[float]] = {}
+        by_images: dict[int, list[float]] = {}
         for curve in by_seed.values():
-            known = [(e, ap) for e, ap in zip(curve.epochs, curve.ap, strict=True) if ap is not None]
+            known = [(n, ap) for n, ap in zip(curve.images_seen, curve.ap, strict=True) if ap is not None]
             axes.plot(*zip(*known, strict=True), color=colour, linewidth=0.8, alpha=0.5)
-            for epoch, ap in known:
-                by_epoch.setdefault(epoch, []).append(ap)
-        means = sorted((epoch, sum(aps) / len(aps)) for epoch, aps in by_epoch.items())
+            for images, ap in known:
+                by_images.setdefault(images, []).append(ap)
+        means = sorted((images, sum(aps) / len(aps)) for images, aps in by_images.items())
         axes.plot(*zip(*means, strict=True), color=colour, linewidth=2.2, marker="o", markersize=3, label=arm)
-    axes.set_xlabel("epoch")
+    axes.set_xlabel("images seen")
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_ylabel("AP on the validation images")
     axes.legend(frameon=False)
     return as_svg(figure)

@@ -12,14 +12,13 @@ from detector import __version__
 from detector.evaluation import ErrorAnalysis
 from detector.reports.comparison import (
     CLASS_HEADER,
-    COST_HEADER,
     METRIC_HEADER,
     Study,
-    cost_rows,
     difference_rows,
     method,
     verdicts,
 )
+from detector.reports.costs import cost_tables
 from detector.reports.errors import confusion_figure, error_curves_figure, error_header, error_rows
 from detector.reports.figures import curves_figure, differences_figure, points_figure, run_figure
 from detector.reports.gallery import Changes
@@ -36,8 +35,7 @@ def comparison_html(study: Study, changes: Sequence[Changes] = ()) -> str:
         differences=_embedded(differences_figure(study.points)),
         points=_embedded(points_figure(study)),
         curves=[_embedded(curves_figure(point)) for point in study.points],
-        costs=[cost_rows(point) for point in study.points],
-        cost_header=COST_HEADER,
+        costs=[cost_tables(point) for point in study.points],
         metric_header=METRIC_HEADER,
         class_header=CLASS_HEADER,
         rows=difference_rows,

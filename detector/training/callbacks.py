@@ -8,9 +8,11 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from detector.environment import peak_memory_mb
 from detector.evaluation import write_metrics, write_predictions
 from detector.files import copy_atomically, write_atomically
 from detector.structures import Batch
@@ -67,7 +69,8 @@ class RunLog(Callback):
     """Measures a run, shows it, and writes `metrics.csv`: one row an epoch with all losses and metrics.
 
     Put it after `Checkpoints`, which knows whether the epoch was the best. Training losses are means over the
-    epoch's batches of the first device.
+    epoch's batches of the first device. `images_seen` are of all epochs and devices so far, `peak_memory_mb`
+    is the most that torch has held on the first GPU so far, and without one that the process has.
     """
 
     def __init__(self, *, display: Display, checkpoints: Checkpoints) -> None:
@@ -78,6 +81,7 @@ class RunLog(Callback):
         self._pace = Pace()
         self._sums: dict[str, Tensor] = {}
         self._batches = 0
+        self._images = 0
         self._lr = 0.0
         self._epoch_start = 0.0
 
@@ -86,7 +90,7 @@ class RunLog(Callback):
             self._rows = _read_rows(self._path, epochs=trainer.current_epoch)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
-        self._sums, self._batches = {}, 0
+        self._sums, self._batches, self._images = {}, 0, 0
         self._epoch_start = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
@@ -101,7 +105,9 @@ class RunLog(Callback):
             self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
         self._batches += 1
         self._lr = outputs["lr"]
-        self._pace.batch(images=len(batch.indices) * trainer.world_size)
+        images = len(batch.indices) * trainer.world_size
+        self._images += images
+        self._pace.batch(images=images)
         if trainer.is_global_zero:
             number, steps = batch_idx + 1, int(trainer.num_training_batches)
             self._display.step(number, steps, lambda: self._step_report(trainer, losses, number))
@@ -139,9 +145,11 @@ class RunLog(Callback):
             {
                 "epoch": report.epoch,
                 "step": trainer.global_step,
+                "images_seen": self._images_seen(trainer),
                 "lr": self._lr,
                 "seconds": round(report.seconds, 3),
                 "images_per_second": round(self._pace.images_per_second, 3),
+                **_peak_memory(pl_module),
                 **report.values,
             }
         )
@@ -154,6 +162,11 @@ class RunLog(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         self._display.close()
+
+    def _images_seen(self, trainer: Trainer) -> int:
+        if not self._rows or "images_seen" not in self._rows[-1]:  # resumed in another folder, say
+            return (trainer.current_epoch + 1) * self._images
+        return int(self._rows[-1]["images_seen"]) + self._images
 
     def _step_report(self, trainer: Trainer, losses: dict[str, Tensor], step: int) -> StepReport:
         return StepReport(
@@ -206,6 +219,13 @@ class Pace:
         )
 
 
+def _peak_memory(module: LightningModule) -> dict[str, float]:
+    """A column of the row, where the system tells it."""
+    on_gpu = module.device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated(module.device) / 1e6 if on_gpu else peak_memory_mb()
+    return {} if peak is None else {"peak_memory_mb": round(peak, 1)}
+
+
 def _max_epochs(trainer: Trainer) -> int:
     assert trainer.max_epochs is not None
     return trainer.max_epochs
@@ -223,8 +243,9 @@ def _read_rows(path: Path, *, epochs: int) -> list[dict[str, int | float]]:
     """The rows of the first epochs, empty cells left out."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]
+    whole = ("epoch", "step", "images_seen")
     return [
-        {**row, "epoch": int(row["epoch"]), "step": int(row["step"])}
+        {name: int(value) if name in whole else value for name, value in row.items()}
         for row in rows
         if row["epoch"] <= epochs
     ]

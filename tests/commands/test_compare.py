@@ -22,15 +22,25 @@ import yaml
 from detector.backbones import ResNet
 from detector.cli import main
 from detector.commands import compare
+from detector.commands.comparing import latency as comparing_latency
 from detector.commands.comparing import training
+from detector.commands.comparing.latency import with_latencies
 from detector.commands.comparing.plan import PlannedRun
+from detector.commands.comparing.subjects import Subject
 from detector.commands.comparing.training import Way
+from detector.commands.curves import read_curve
 from detector.commands.record import config_dir_flags
 from detector.errors import RunError
 from detector.evaluation import CocoEvaluator
+from detector.models import latency
 from tests.evaluation.problems import ground_truth, perfect_results
 from tests.evaluation.test_statistics import run_of, world
 from tests.training.tiny import run_training, tiny_overrides, write_dataset
+
+
+@pytest.fixture(autouse=True)
+def _few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latency, "SECONDS", 0.0)
 
 
 def detector(*arguments: object) -> int:
@@ -130,6 +140,7 @@ def test_mistakes_in_what_to_compare(files: Path, capsys: pytest.CaptureFixture[
         ([f"runs=[{files},{files / 'x'}]"], "is no finished run of detector train: it has no config.yaml"),
         ([truth], "is the ground truth of predictions="),
         ([f"predictions=[{a},{a}]", f"runs=[{a},{a}]", truth], "Both runs= and predictions= are given"),
+        ([f"predictions=[{a},{a}]", truth, "latency=true"], "latency=true would have no effect"),
     ):
         assert detector(*words, f"output_dir={files / 'out'}") == 2
         assert expected in capsys.readouterr().err
@@ -172,7 +183,90 @@ def test_finished_runs(dataset: Path, tmp_path: Path) -> None:
     (point,) = comparison(tmp_path / "out")["points"]
     assert point["baseline"] == "a"
     assert "The arms differ in training.max_epochs, too: 1, 2." in point["notes"]
-    assert len(point["curves"]["b"]["0"]["ap"]) == 2
+    curve = point["curves"]["b"]["0"]
+    assert len(curve["ap"]) == 2
+    assert curve["images_seen"] == [8, 16]
+    assert all(peak > 100 for peak in curve["peak_memory_mb"])
+
+
+def test_runs_are_timed_on_one_image_and_on_a_validation_batch(dataset: Path, tmp_path: Path) -> None:
+    """Not those whose checkpoint is gone."""
+    run = run_training(dataset, tmp_path / "a", "training.max_epochs=1", "training.limit_train_batches=1")
+    for name in "bc":
+        shutil.copytree(run, tmp_path / name)
+    (tmp_path / "b/checkpoints/best.ckpt").unlink()
+
+    def compared(*words: str) -> dict[str, Any]:
+        runs = ",".join(str(tmp_path / name) for name in "abc")
+        assert detector(f"runs=[{runs}]", f"output_dir={tmp_path / 'out'}", "replicates=10", *words) == 0
+        point = comparison(tmp_path / "out")["points"][0]
+        assert isinstance(point, dict)
+        return point
+
+    point = compared()
+    for arm in "ac":
+        assert [one["batch_size"] for one in point["latencies"][arm]] == [1, 4]
+        assert all(0 < one["p50_ms"] <= one["p95_ms"] for one in point["latencies"][arm])
+        assert all(one["rounds"] == latency.FEWEST_ROUNDS for one in point["latencies"][arm])
+    assert point["ap_per_ms"].keys() == {"a", "c"}
+    assert "b" not in point["latencies"]
+    (note,) = point["notes"]
+    assert note.startswith("The latency of b is not known:")
+    assert "best.ckpt: no such file" in note
+    without = compared("latency=false")
+    assert without["latencies"] is None
+    assert without["notes"] == []
+
+
+def test_latency_is_measured_once_for_the_same_models(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, width in (("a", 32), ("b", 16)):
+        run_training(
+            dataset,
+            tmp_path / name,
+            f"model.neck.out_channels={width}",
+            "training.max_epochs=1",
+            "training.limit_train_batches=1",
+        )
+    measured: list[tuple[str, ...]] = []
+
+    def measure(calls: dict[str, Any], *, batch_size: int, device: str) -> dict[str, latency.Latency]:
+        measured.append((*calls, str(batch_size)))
+        return {arm: latency.Latency(batch_size, 1.0, 2.0, 3) for arm in calls}
+
+    monkeypatch.setattr(comparing_latency, "measure_latencies", measure)
+    a, b = tmp_path / "a", tmp_path / "b"
+    evaluator = CocoEvaluator(json.loads((dataset / "val.json").read_text()))
+    subjects = [
+        Subject(name, evaluator, {}, folders=folders)
+        for name, folders in (("1", {"x": a, "y": b}), ("2", {"x": a, "y": b}), ("3", {"x": a, "y": a}))
+    ]
+    found = with_latencies([*subjects, Subject("4", evaluator, {})], accelerator="cpu")
+    assert measured == [("x", "y", "1"), ("x", "y", "4")] * 2
+    assert [subject.latencies is None for subject in found] == [False, False, False, True]
+
+
+def test_images_seen_of_runs_that_did_not_count_them(dataset: Path, tmp_path: Path) -> None:
+    run = run_training(dataset, tmp_path / "run")
+    counted = read_curve(run)
+    lines = [row.split(",") for row in (run / "metrics.csv").read_text().splitlines()]
+    kept = [n for n, name in enumerate(lines[0]) if name not in ("images_seen", "peak_memory_mb")]
+    text = "".join(",".join(row[n] for n in kept) + "\n" for row in lines)
+    (run / "metrics.csv").write_text(text)
+    old = read_curve(run)
+    assert old.images_seen == counted.images_seen == (8, 16)
+    assert old.peak_memory_mb == (None, None)
+    for wanted, expected in (
+        ({"devices": 2}, 16),
+        ({"devices": "auto", "accelerator": "auto"}, 24),
+        ({"accumulate_batches": 2}, 16),
+    ):
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        config["training"] = {**config["training"], "devices": 1, "accumulate_batches": 1, **wanted}
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
+        (run / "environment.json").write_text(json.dumps({"gpus": ["one"] * 3}))
+        assert read_curve(run).images_seen[0] == expected
 
 
 def test_every_run_is_looked_at_for_differences(dataset: Path, tmp_path: Path) -> None:

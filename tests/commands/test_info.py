@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from detector.jobs import run_verb
+from detector.models import latency
+
+
+@pytest.fixture(autouse=True)
+def _few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latency, "SECONDS", 0.0)
 
 
 def _info(capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
-    assert run_verb("info", "detector.commands.info", overrides) == 0
+    words = ["image_size=[64,64]", *overrides]
+    assert run_verb("info", "detector.commands.info", words) == 0
     return capsys.readouterr().out
 
 
@@ -20,7 +29,7 @@ def test_a_regular_model_says_how_to_turn_deformable_layers_on(capsys: pytest.Ca
 
 def test_operations_of_a_deformable_model_are_more(capsys: pytest.CaptureFixture[str]) -> None:
     def gflop(*overrides: str) -> list[float]:
-        lines = _info(capsys, *overrides, "image_size=[256,512]").splitlines()
+        lines = _info(capsys, *overrides, "image_size=[256,512]", "latency=false").splitlines()
         start = lines.index("Operations for an image of 256 x 512")
         return [float(line.split()[-1]) for line in lines[start + 2 : start + 5]]
 
@@ -38,3 +47,18 @@ def test_parameters_and_deformable_layers_are_counted(capsys: pytest.CaptureFixt
     assert "backbone.layer4.1.conv2  512 to 512" in out
     parameters, trained = (int(n.replace(",", "")) for n in total.split()[2:4])
     assert parameters - trained == 64 * 3 * 7 * 7 + 2 * 64  # the stem
+
+
+def test_memory_and_time_are_told_of_the_image_size(capsys: pytest.CaptureFixture[str]) -> None:
+    def kept_mb(*overrides: str) -> float:
+        (line,) = (line for line in _info(capsys, *overrides).splitlines() if line.startswith("Memory that"))
+        assert "of an image of 128 x 192: " in line
+        return float(line.split()[-2])
+
+    size = "image_size=[128,192]"
+    assert 0 < kept_mb(size) < kept_mb(size, "model.backbone.deform.stages=[3,4,5]")
+    timed = _info(capsys, size)
+    found = re.search(r"Time to detect in it: ([\d.]+) ms, in 95 % of 3 rounds at most ([\d.]+) ms", timed)
+    assert found is not None
+    assert 0 < float(found[1]) <= float(found[2])
+    assert "Time to detect" not in _info(capsys, size, "latency=false")

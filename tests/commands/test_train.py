@@ -81,6 +81,13 @@ def test_metrics_csv_has_one_row_an_epoch_with_both_losses_and_metrics(finished:
     assert "val/AP50" in rows(finished)[0]
 
 
+def test_metrics_csv_counts_images_and_tells_the_peak_of_memory(finished: Path) -> None:
+    """Two batches of four an epoch; a process with torch holds more than 100 MB."""
+    assert [row["images_seen"] for row in rows(finished)] == ["8", "16"]
+    peaks = [float(row["peak_memory_mb"]) for row in rows(finished)]
+    assert 100 < peaks[0] <= peaks[1] < 100_000
+
+
 def test_predictions_have_original_ids(finished: Path) -> None:
     results = json.loads((finished / "predictions.json").read_text())
     assert {result["image_id"] for result in results} <= set(range(200, 206))
@@ -129,7 +136,14 @@ def test_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
     last = tmp_path / "resumed" / "checkpoints" / "last.ckpt"
     resumed = run_training(dataset, tmp_path / "resumed", *options, f"training.resume={last}")
     assert same_weights(straight, resumed)
-    assert [row["val/loss"] for row in rows(straight)] == [row["val/loss"] for row in rows(resumed)]
+    for column in ("val/loss", "images_seen"):
+        assert [row[column] for row in rows(straight)] == [row[column] for row in rows(resumed)]
+
+
+def test_images_of_epochs_in_another_folder_count(dataset: Path, finished: Path, tmp_path: Path) -> None:
+    last = finished / "checkpoints" / "last.ckpt"
+    overrides = (f"training.resume={last}", "training.ema_decay=0.9", "training.max_epochs=3")
+    assert [row["images_seen"] for row in rows(run_training(dataset, tmp_path / "on", *overrides))] == ["24"]
 
 
 class _StopHere(Exception):

@@ -17,6 +17,7 @@ from PIL import Image
 
 from detector.evaluation import CocoEvaluator, ErrorAnalysis, Replicates, analyse_errors, compare, draw
 from detector.evaluation.matching import match
+from detector.models.latency import Latency
 from detector.reports.comparison import Curve, Point, Study
 from detector.reports.gallery import Changes, Example
 from detector.reports.html import comparison_html, run_html
@@ -40,11 +41,13 @@ def study() -> Study:
             arm: compare(draws, [0], [number], class_names=evaluator.class_names)
             for number, arm in enumerate(("good & new", "other"), start=1)
         }
-        curve = Curve((1, 2), (0.1, None), (3.0, 3.0), (5.0, 5.0))
+        curve = Curve((1, 2), (0.1, None), (3.0, 3.0), (5.0, 5.0), (40, 80), (99.0, None))
         curves = {arm: {0: curve} for arm in ("regular", *arms)}
+        latencies = {arm: [Latency(size, 123.4, 234.5, 9) for size in (1, 32)] for arm in curves}
         errors = {arm: analysed(evaluator, r) for arm, r in zip(curves, results, strict=True)}
         names = evaluator.class_names
-        points.append(Point(name, "regular", arms, ("a note",), curves, errors=errors, class_names=names))
+        point = Point(name, "regular", arms, ("a note",), curves, latencies=latencies, errors=errors)
+        points.append(replace(point, class_names=names))
     return Study("warp <script>", tuple(points))
 
 
@@ -81,7 +84,7 @@ def run_page(changes: list[Changes], tmp_path_factory: pytest.TempPathFactory) -
         class_names=evaluator.class_names,
         num_images=30,
         complete_in="metrics.json",
-        curve=Curve((1, 2), (0.1, None), (3.0, 3.0), (5.0, 5.0)),
+        curve=Curve((1, 2), (0.1, None), (3.0, 3.0), (5.0, 5.0), (40, 80), (99.0, None)),
         examples=changes[0].gained,
     )
     path = tmp_path_factory.mktemp("run") / "report.html"
@@ -143,6 +146,7 @@ def test_what_is_told_is_there_and_names_stay_text(browser: Any, page: Path) -> 
     assert "a note" in text
     assert "image a <i>.jpg" in text
     assert "oLRP" in text
+    assert "123.4 / 234.5" in text
     assert browser.execute_script("return document.querySelectorAll('.verdict.better').length") == 2
 
 

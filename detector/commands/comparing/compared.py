@@ -56,6 +56,7 @@ def compared(subject: Subject, *, replicates: int) -> tuple[Point, Models]:
         notes=subject.notes,
         curves=subject.curves,
         sizes=subject.sizes,
+        latencies=subject.latencies,
         errors=errors,
         class_names=evaluator.class_names,
     )

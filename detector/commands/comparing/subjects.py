@@ -12,13 +12,14 @@ from omegaconf import DictConfig
 
 from detector.commands.comparing.plan import PlannedRun
 from detector.commands.comparing.training import is_finished
+from detector.commands.curves import read_curve
 from detector.commands.parts import build_data, model_size
-from detector.commands.report import read_curve
 from detector.commands.resume import flattened
 from detector.config import build
 from detector.data import CocoDataset
 from detector.errors import RunError
 from detector.evaluation import CocoEvaluator, read_ground_truth, read_results
+from detector.models.latency import Latency
 from detector.reports.comparison import Curve, ModelSize
 from detector.reports.gallery import ReadPicture
 
@@ -30,7 +31,7 @@ _OF_ARMS = ("model.",)  # what arms, but not the runs of one, may differ in sile
 @dataclass(frozen=True)
 class Subject:
     """`results` by arm and seed; the first arm is what the others are compared with. `notes` are for the
-    reader of the report; `curves` are of runs, by arm and seed."""
+    reader of the report; `curves` are of runs, by arm and seed; `folders` have each arm's first run."""
 
     name: str
     evaluator: CocoEvaluator
@@ -39,6 +40,8 @@ class Subject:
     curves: Mapping[str, Mapping[int, Curve]] | None = None
     sizes: Mapping[str, ModelSize] | None = None
     picture: ReadPicture | None = None
+    folders: Mapping[str, Path] | None = None
+    latencies: Mapping[str, Sequence[Latency]] | None = None
 
 
 def of_planned(runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_evaluator: DictConfig) -> Subject:
@@ -67,6 +70,7 @@ def of_planned(runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_eval
         curves={arm: {r.seed: read_curve(r.folder) for r in of_arm} for arm, of_arm in done.items()},
         sizes={arm: of_arm[0].size for arm, of_arm in arms.items()},
         picture=runs[0].data.picture,
+        folders={arm: done[arm][0].folder for arm in results},
     )
 
 
@@ -104,6 +108,7 @@ def of_folders(arms: Sequence[str | Sequence[str]], make_evaluator: DictConfig) 
         },
         sizes={arm: model_size(of_arm[0], len(truth["categories"])) for arm, of_arm in configs.items()},
         picture=val_set.picture,
+        folders={arm: of_arm[0] for arm, of_arm in named.items()},
     )
 
 

@@ -1,0 +1,81 @@
+"""How long models take, measured in turns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+SECONDS = 2.0  # for each candidate
+FEWEST_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Of detecting in a whole batch, in ms: the median, and what 95 % of `rounds` stayed below."""
+
+    batch_size: int
+    p50_ms: float
+    p95_ms: float
+    rounds: int
+
+
+def measure_latencies(
+    candidates: Mapping[str, Callable[[], object]], *, batch_size: int, device: torch.device | str
+) -> dict[str, Latency]:
+    """Of each candidate, which detects in the same `batch_size` images on `device` at each call."""
+    times = interleaved_times(
+        candidates, rounds=FEWEST_ROUNDS, seconds=SECONDS * len(candidates), device=device
+    )
+    found = {}
+    for name, of_one in times.items():
+        p50, p95 = np.percentile(of_one, [50, 95])
+        found[name] = Latency(batch_size, float(p50), float(p95), len(of_one))
+    return found
+
+
+def interleaved_times(
+    candidates: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    seconds: float = 0.0,
+    device: torch.device | str,
+) -> dict[str, list[float]]:
+    """Times of each candidate in ms: of `rounds` rounds, and of more until `seconds` have passed.
+
+    They take turns, each round begun by the next: disturbances meet all of them. A round before, or a tenth
+    of the time, warms them up.
+    """
+    wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else _nothing
+    _rounds(candidates, wait, rounds=1, seconds=seconds / 10)
+    return _rounds(candidates, wait, rounds=rounds, seconds=seconds)
+
+
+def _rounds(
+    candidates: Mapping[str, Callable[[], object]],
+    wait: Callable[[], None],
+    *,
+    rounds: int,
+    seconds: float,
+) -> dict[str, list[float]]:
+    names = list(candidates)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    end = time.perf_counter() + seconds
+    number = 0
+    while number < rounds or time.perf_counter() < end:
+        first = number % len(names)
+        for name in (*names[first:], *names[:first]):
+            wait()
+            start = time.perf_counter()
+            candidates[name]()
+            wait()
+            times[name].append(1000 * (time.perf_counter() - start))
+        number += 1
+    return times
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,22 @@
+"""What the system tells of a process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+_ALLOCATES_AND_STARTS_ANOTHER = """
+import subprocess, sys
+from detector.environment import peak_memory_mb
+before = peak_memory_mb()
+held = b"x" * 600_000_000
+tell = "from detector.environment import peak_memory_mb; print(peak_memory_mb())"
+print(before, peak_memory_mb(), subprocess.check_output([sys.executable, "-c", tell], text=True))
+"""
+
+
+def test_peak_memory_is_of_the_process_alone() -> None:
+    said = subprocess.check_output([sys.executable, "-c", _ALLOCATES_AND_STARTS_ANOTHER], text=True)
+    before, after, of_child = (float(word) for word in said.split())
+    assert after > before + 550
+    assert of_child < before + 300
