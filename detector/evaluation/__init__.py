@@ -11,7 +11,7 @@ from detector.evaluation.results import (
     write_metrics,
     write_predictions,
 )
-from detector.evaluation.statistics import Comparison, Difference, compare, draw
+from detector.evaluation.statistics import Comparison, Difference, compare, corrected_for_arms, draw
 
 __all__ = [
     "METRIC_NAMES",
@@ -24,6 +24,7 @@ __all__ = [
     "ResultCollector",
     "analyse_errors",
     "compare",
+    "corrected_for_arms",
     "detections_to_results",
     "draw",
     "image_f1",

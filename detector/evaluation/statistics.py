@@ -50,8 +50,8 @@ class Difference:
     seed_error: float
 
     @property
-    def is_real(self) -> bool:
-        """Whether the interval leaves out zero."""
+    def leaves_out_zero(self) -> bool:
+        """Whether the interval does."""
         return self.low > 0 or self.high < 0
 
 
@@ -63,7 +63,8 @@ class Comparison:
     is undefined for want of objects, or rests on fewer than 5 images. `seed_deltas` are differences of AP
     seed by seed, `sign_flip_p` the share of their sign patterns whose mean is as far from zero.
     `seeds_needed` is how many would show a difference like this one, None where no number of seeds would: the
-    images are too few.
+    images are too few. `verdict_p` is the p-value of AP, corrected for `num_arms`, which were compared with
+    the same model.
     """
 
     metrics: Mapping[str, Difference]
@@ -74,6 +75,13 @@ class Comparison:
     seeds_needed: int | None
     num_images: int
     identical: bool
+    num_arms: int = 1
+    verdict_p: float = 1.0
+
+    @property
+    def is_real(self) -> bool:
+        """Whether AP differs, with an error of 5 % over all the arms."""
+        return "AP" in self.metrics and self.verdict_p < 1 - _CONFIDENCE
 
 
 def draw(runs: Sequence[Replicates], *, replicates: int = 1000, seed: int = 0) -> Draws:
@@ -131,7 +139,18 @@ def compare(
         seeds_needed=_seeds_needed(metrics["AP"], num_seeds=len(a)),
         num_images=draws.num_images,
         identical=identical,
+        verdict_p=metrics["AP"].p_value if metrics["AP"] else 1.0,
     )
+
+
+def corrected_for_arms(comparisons: Mapping[str, Comparison]) -> dict[str, Comparison]:
+    """Comparisons of several models with the same one: the more there are, the likelier one seems to differ
+    by chance."""
+    ap = _holm({arm: found.metrics["AP"] for arm, found in comparisons.items() if "AP" in found.metrics})
+    return {
+        arm: replace(found, num_arms=len(ap), verdict_p=ap[arm].p_value) if arm in ap else found
+        for arm, found in comparisons.items()
+    }
 
 
 def sign_flip_p(deltas: np.ndarray) -> float:

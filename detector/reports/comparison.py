@@ -76,18 +76,25 @@ def verdict(found: Comparison, *, a: str, b: str) -> str:
         return f"{b} and {a} cannot be compared: fewer than 5 images have objects."
     seeds, images = found.num_seeds, found.num_images
     basis = f"{seeds} seed{'s' * (seeds > 1)} and {images} images"
-    claim = f"{'better' if ap.delta > 0 else 'worse'} than" if ap.is_real else "not distinguishable from"
+    claim = f"{_direction(ap)} than" if found.is_real else "not distinguishable from"
+    p = f"; p {found.verdict_p:.3f} for {found.num_arms} arms" if found.num_arms > 1 else ""
     claim = (
         f"{b} is {claim} {a} with {basis}: AP {ap.b:.3f} against {ap.a:.3f}, {ap.delta:+.3f} "
-        f"(95 % interval {interval(ap)})."
+        f"(95 % interval {interval(ap)}{p})."
     )
     return " ".join(filter(None, [claim, _advice(found, ap)]))
 
 
+def _direction(ap: Difference) -> Literal["better", "worse"]:
+    return "better" if ap.delta > 0 else "worse"
+
+
 def _advice(found: Comparison, ap: Difference) -> str:
+    if ap.leaves_out_zero and not found.is_real:
+        return f"Alone it would be {_direction(ap)}; of {found.num_arms} arms, one may seem so by chance."
     if found.num_seeds == 1:
         return "One seed: the interval is of image noise alone, another seed may differ by more."
-    if ap.is_real:
+    if found.is_real:
         return ""
     if found.seeds_needed is None:
         return "No number of seeds would tell a difference of this size: it takes more images."
@@ -126,8 +133,8 @@ def verdicts(study: Study) -> list[tuple[Literal["better", "worse", ""], str]]:
         for arm, comparison in point.comparisons.items():
             ap = comparison.metrics.get("AP")
             kind: Literal["better", "worse", ""] = ""
-            if ap is not None and ap.is_real:
-                kind = "better" if ap.delta > 0 else "worse"
+            if ap is not None and comparison.is_real:
+                kind = _direction(ap)
             found.append((kind, where + verdict(comparison, a=point.baseline, b=arm)))
     return found
 

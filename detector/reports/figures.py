@@ -22,22 +22,22 @@ _WIDTH_IN = 7.2
 def differences_figure(points: Sequence[Point]) -> str:
     """The AP difference of each arm with its interval, and zero."""
     rows = [
-        (f"{point.name}: {arm}" if point.name else arm, found.metrics["AP"])
+        (f"{point.name}: {arm}" if point.name else arm, found.metrics["AP"], found.is_real)
         for point in points
         for arm, found in point.comparisons.items()
         if "AP" in found.metrics
     ]
     figure = new_figure(height_in=0.7 + 0.42 * max(1, len(rows)))
     axes = figure.subplots()
-    for place, (_, ap) in enumerate(rows):
-        colour = "#1a7f37" if ap.low > 0 else "#b42318" if ap.high < 0 else "#57606a"
+    for place, (_, ap, is_real) in enumerate(rows):
+        colour = "#57606a" if not is_real else "#1a7f37" if ap.delta > 0 else "#b42318"
         axes.plot(
             [ap.low, ap.high], [place, place], color=colour, linewidth=5, solid_capstyle="round", alpha=0.45
         )
         axes.plot([ap.delta], [place], "o", color=colour)
         axes.annotate(f"{ap.delta:+.3f}", (ap.delta, place), (0, 8), textcoords="offset points", ha="center")
     axes.axvline(0, color="black", linewidth=1)
-    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
     axes.set_ylim(len(rows) - 0.4, -0.75)
     axes.set_xlabel("difference in AP, 95 % interval")
     return as_svg(figure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,15 @@ import pytest
 from detector.evaluation import CocoEvaluator
 from detector.evaluation.matching import IOUS, ClassMatches
 from detector.evaluation.replicates import Replicates
-from detector.evaluation.statistics import COMPARED, Comparison, compare, draw, sign_flip_p
+from detector.evaluation.statistics import (
+    COMPARED,
+    Comparison,
+    Difference,
+    compare,
+    corrected_for_arms,
+    draw,
+    sign_flip_p,
+)
 from tests.evaluation.problems import annotation
 
 CLASSES = ("thing", "other")
@@ -125,8 +134,8 @@ def test_seeds_widen_the_interval_and_tell_how_many_are_needed() -> None:
     b = [run_of(truth, random, skill=skill) for skill in (0.65, 0.95)]
     found = compared(truth, a, b)
     alone = compared(truth, a[1:], b[1:])
-    assert alone.metrics["AP"].is_real
-    assert not found.metrics["AP"].is_real
+    assert alone.metrics["AP"].leaves_out_zero
+    assert not found.metrics["AP"].leaves_out_zero
     assert found.metrics["AP"].seed_error > 3 * found.metrics["AP"].image_error
     assert found.seeds_needed is not None
     assert found.seeds_needed > 2
@@ -205,5 +214,24 @@ def test_under_the_null_the_interval_covers_zero_95_times_of_100(seeds: int) -> 
         runs = [matched_run(objects, random, luck=luck) for _ in range(2 * seeds)]
         draws = draw(runs, replicates=60, seed=number)
         found = compare(draws, range(seeds), range(seeds, 2 * seeds), class_names=["thing"])
-        covered += not found.metrics["AP"].is_real
+        covered += not found.metrics["AP"].leaves_out_zero
     assert 0.93 <= covered / worlds <= 0.97
+
+
+def arm_with(p_value: float) -> Comparison:
+    ap = Difference(0.5, 0.52, 0.02, 0.001, 0.039, p_value, 0.01, 0.0)
+    return Comparison({"AP": ap}, {}, 1, (0.02,), 1.0, None, 50, identical=False, verdict_p=p_value)
+
+
+def test_a_verdict_on_one_of_many_arms_takes_more() -> None:
+    assert arm_with(0.04).is_real
+    found = corrected_for_arms({"x": arm_with(0.04), "y": arm_with(0.004), "z": arm_with(0.5)})
+    assert [found[arm].verdict_p for arm in "xyz"] == pytest.approx([0.08, 0.012, 0.5])
+    assert [found[arm].is_real for arm in "xyz"] == [False, True, False]
+
+
+def test_an_arm_without_ap_does_not_count() -> None:
+    bare = replace(arm_with(0.5), metrics={}, verdict_p=1.0)
+    found = corrected_for_arms({"x": arm_with(0.04), "y": bare})
+    assert found["x"].is_real
+    assert not found["y"].is_real

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from detector.commands.comparing.subjects import Subject
-from detector.evaluation import Replicates, analyse_errors, compare, draw, image_f1
+from detector.evaluation import Replicates, analyse_errors, compare, corrected_for_arms, draw, image_f1
 from detector.evaluation.matching import match
 from detector.reports.comparison import Point
 from detector.reports.gallery import Changes, Found, examples, most_changed
@@ -52,7 +52,7 @@ def compared(subject: Subject, *, replicates: int) -> tuple[Point, Models]:
     point = Point(
         name=subject.name,
         baseline=first,
-        comparisons=comparisons,
+        comparisons=corrected_for_arms(comparisons),
         notes=subject.notes,
         curves=subject.curves,
         sizes=subject.sizes,
