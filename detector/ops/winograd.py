@@ -76,19 +76,18 @@ class _WinogradConv3x3(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         weight, *maps = ctx.saved_tensors
-        grad_products = grads[0].new_empty(_PATCH**2, sum(ctx.patches), len(weight))
-        for grad, part in zip(grads, grad_products.split(ctx.patches, dim=1), strict=True):
-            _transform_products_adjoint(grad, out=part)
+        grad_products = _transform_grads(grads, ctx.patches)
         grad_weight = grad_bias = None
         grad_maps: list[Tensor | None] = [None for _ in grads]
         if ctx.needs_input_grad[0]:
             inputs = _transform_inputs(maps, ctx.patches)
             grad_weight = _transform_weight_adjoint(torch.bmm(grad_products.transpose(1, 2), inputs))
-            del inputs  # as large as the products: not both at once
+            del inputs  # 2.25 times the maps, as the products are: no more of that at once than needed
         if ctx.needs_input_grad[1]:
             grad_bias = torch.stack([grad.sum((0, 2, 3)) for grad in grads]).sum(0)
         if any(ctx.needs_input_grad[2:]):
             grad_inputs = torch.bmm(grad_products, _transform_weight(weight)).split(ctx.patches, dim=1)
+            del grad_products
             grad_maps = [
                 _transform_input_adjoint(part, x.shape) for part, x in zip(grad_inputs, maps, strict=True)
             ]
@@ -102,6 +101,14 @@ def _combine(matrix: Matrix, parts: Sequence[Tensor], *, out: Sequence[Tensor]) 
         torch.mul(first, factor, out=total)
         for factor, part in rest:
             total.add_(part, alpha=factor)
+
+
+def _scatter(matrix: Matrix, parts: Sequence[Tensor], *, into: Sequence[Tensor]) -> None:
+    """Add the linear combination by each row to its place. Places overlap."""
+    total = torch.empty_like(parts[0])
+    for row, place in zip(matrix, into, strict=True):
+        _combine((row,), parts, out=(total,))
+        place.add_(total)
 
 
 def _transposed(matrix: Matrix) -> Matrix:
@@ -121,26 +128,21 @@ def _transform_input(x: Tensor, *, out: Tensor) -> None:
     n, c, h, w = x.shape
     rows, columns = _grid(x.shape)
     padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, _STEP * columns + 1 - w, 1, _STEP * rows + 1 - h))
-    by_row = x.new_empty(_PATCH, n, rows, _STEP * columns + 2, c)
-    _combine(_INPUT, [padded[:, s] for s in _every(rows)], out=by_row.unbind())
     by_place = out.view(_PATCH, _PATCH, n, rows, columns, c)
-    _combine(_INPUT, [by_row[:, :, :, s] for s in _every(columns)], out=by_place.unbind())
+    line = x.new_empty(n, rows, _STEP * columns + 2, c)  # one at a time: six would be larger than x
+    for row, of_row in zip(_INPUT, by_place.unbind(1), strict=True):
+        _combine((row,), [padded[:, s] for s in _every(rows)], out=(line,))
+        _combine(_INPUT, [line[:, :, s] for s in _every(columns)], out=of_row.unbind())
 
 
 def _transform_input_adjoint(grad: Tensor, shape: torch.Size) -> Tensor:
     n, c, h, w = shape
     rows, columns = _grid(shape)
     by_place = grad.view(_PATCH, _PATCH, n, rows, columns, c)
-    parts = grad.new_empty(_PATCH, _PATCH, n, rows, columns, c)
-    _combine(_transposed(_INPUT), by_place.unbind(), out=parts.unbind())
     by_row = grad.new_zeros(_PATCH, n, rows, _STEP * columns + 2, c)
-    for s, part in zip(_every(columns), parts, strict=True):
-        by_row[:, :, :, s].add_(part)
-    parts = torch.empty_like(by_row)
-    _combine(_transposed(_INPUT), by_row.unbind(), out=parts.unbind())
+    _scatter(_transposed(_INPUT), by_place.unbind(), into=[by_row[:, :, :, s] for s in _every(columns)])
     padded = grad.new_zeros(n, _STEP * rows + 2, _STEP * columns + 2, c)
-    for s, part in zip(_every(rows), parts, strict=True):
-        padded[:, s].add_(part)
+    _scatter(_transposed(_INPUT), by_row.unbind(), into=[padded[:, s] for s in _every(rows)])
     return padded[:, 1 : h + 1, 1 : w + 1].permute(0, 3, 1, 2)
 
 
@@ -169,8 +171,6 @@ def _transform_products(products: Tensor, shape: torch.Size, bias: Tensor | None
     o = products.shape[-1]
     rows, columns = _grid(shape)
     by_place = products.view(_PATCH, _PATCH, n, rows, columns, o)
-    by_row = products.new_empty(_STEP, _PATCH, n, rows, columns, o)
-    _combine(_OUTPUT, by_place.unbind(), out=by_row.unbind())
     # A tensor of its own, not a view: autograd lets nobody change one of several views in place.
     y = torch.empty(
         (n, o, _STEP * rows, _STEP * columns),
@@ -179,11 +179,21 @@ def _transform_products(products: Tensor, shape: torch.Size, bias: Tensor | None
         memory_format=torch.channels_last,
     )
     joined = y.permute(0, 2, 3, 1).view(n, rows, _STEP, columns, _STEP, o)
-    for column, part in zip(joined.unbind(4), by_row, strict=True):
-        _combine(_OUTPUT, part.unbind(), out=column.unbind(2))
+    line = products.new_empty(_PATCH, n, rows, columns, o)
+    for row, column in zip(_OUTPUT, joined.unbind(4), strict=True):
+        _combine((row,), by_place.unbind(), out=(line,))
+        _combine(_OUTPUT, line.unbind(), out=column.unbind(2))
     if bias is not None:
         joined += bias
     return y if y.shape == (n, o, h, w) else y[:, :, :h, :w].clone()
+
+
+def _transform_grads(grads: Sequence[Tensor], patches: Sequence[int]) -> Tensor:
+    """(36, T, O)"""
+    transformed = grads[0].new_empty(_PATCH**2, sum(patches), grads[0].shape[1])
+    for grad, part in zip(grads, transformed.split(list(patches), dim=1), strict=True):
+        _transform_products_adjoint(grad, out=part)
+    return transformed
 
 
 def _transform_products_adjoint(grad: Tensor, *, out: Tensor) -> None:
@@ -191,10 +201,11 @@ def _transform_products_adjoint(grad: Tensor, *, out: Tensor) -> None:
     rows, columns = _grid(grad.shape)
     grid = F.pad(grad.permute(0, 2, 3, 1), (0, 0, 0, _STEP * columns - w, 0, _STEP * rows - h))
     joined = grid.reshape(n, rows, _STEP, columns, _STEP, o)
-    by_row = grad.new_empty(_PATCH, n, rows, columns, _STEP, o)
-    _combine(_transposed(_OUTPUT), joined.unbind(2), out=by_row.unbind())
     by_place = out.view(_PATCH, _PATCH, n, rows, columns, o)
-    _combine(_transposed(_OUTPUT), by_row.unbind(4), out=by_place.unbind())
+    line = grad.new_empty(n, rows, columns, _STEP, o)
+    for row, of_row in zip(_transposed(_OUTPUT), by_place.unbind(1), strict=True):
+        _combine((row,), joined.unbind(2), out=(line,))
+        _combine(_transposed(_OUTPUT), line.unbind(3), out=of_row.unbind())
 
 
 def _grid(shape: torch.Size) -> tuple[int, int]:
