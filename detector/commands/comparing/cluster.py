@@ -14,7 +14,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from detector.commands.comparing.plan import PlannedRun
-from detector.commands.comparing.training import POLL_S, Board, train_run
+from detector.commands.comparing.progress import Board
+from detector.commands.comparing.training import POLL_S, train_run
 from detector.commands.record import config_dir_flags
 from detector.config import resolved
 from detector.errors import RunError

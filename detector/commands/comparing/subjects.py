@@ -11,7 +11,7 @@ import yaml
 from omegaconf import DictConfig
 
 from detector.commands.comparing.plan import PlannedRun
-from detector.commands.comparing.training import is_finished
+from detector.commands.comparing.progress import is_finished
 from detector.commands.curves import read_curve
 from detector.commands.parts import build_data, model_size
 from detector.commands.resume import flattened

@@ -17,8 +17,8 @@ def planned_runs(folder: Path, count: int) -> list[PlannedRun]:
             seed=seed,
             overrides=(),
             config={"training": {"max_epochs": 1}},
-            data=DataFacts("", 1, {"annotations": [{"id": 0}] * 1000}),
-            size=ModelSize(1, 1, 1),
+            data=DataFacts("", 1, {"annotations": [{"id": 0}] * 1000}, picture=None),
+            size=ModelSize(1, 1, 1, 1),
             folder=folder / str(seed),
         )
         for seed in range(count)
