@@ -14,6 +14,7 @@ from detector.evaluation import Comparison, Difference, ErrorAnalysis
 from detector.files import write_text_atomically
 from detector.models.latency import Latency
 from detector.reports.costs import ap_per_ms, cost_tables
+from detector.reports.errors import error_header, error_rows
 from detector.reports.tables import print_table
 
 METRIC_HEADER = ("metric", "a", "b", "b - a", "95 % interval", "p")
@@ -167,6 +168,8 @@ def markdown(study: Study) -> str:
             lines += [method(found), ""]
         for table in cost_tables(point):
             lines += [f"### {table.title}", "", *_table(table.header, table.rows)]
+        if point.errors:
+            lines += ["### Errors", "", *_table(error_header(point.errors), error_rows(point.errors))]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -93,6 +93,7 @@ def test_two_results_files(files: Path, capsys: pytest.CaptureFixture[str]) -> N
     report = (files / "out/report.md").read_text(encoding="utf-8")
     assert found["verdict"] in report
     assert "| AP50 |" in report
+    assert "| oLRP |" in report
     assert "| thing |" in report
 
 
