@@ -14,7 +14,16 @@ import torch
 
 import detector
 
-_PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "albumentations", "pycocotools", "numpy")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "lightning",
+    "hydra-core",
+    "albumentations",
+    "pycocotools",
+    "hotcoco",
+    "numpy",
+)
 
 
 def environment() -> dict[str, Any]:

@@ -11,10 +11,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from detector.commands import train
-from detector.commands.comparing.cluster import chosen_cluster, train_on_cluster
+from detector.commands.comparing.cluster import Cluster, chosen_cluster, train_on_cluster
 from detector.commands.comparing.compared import changed_images, compared
 from detector.commands.comparing.latency import with_latencies
-from detector.commands.comparing.plan import plan_runs
+from detector.commands.comparing.plan import PlannedRun, plan_runs
 from detector.commands.comparing.subjects import Subject, of_files, of_folders, of_planned
 from detector.commands.comparing.training import Way, train_all, train_here
 from detector.commands.record import (
@@ -101,9 +101,9 @@ def run(cfg: DictConfig) -> None:
         subjects = with_latencies(subjects, accelerator=config["training"]["accelerator"])
     found = [compared(subject, replicates=config["replicates"]) for subject in subjects]
     study = Study(name=config["name"], points=tuple(point for point, _ in found))
-    write_study(study, output_dir)
     pairs = sum(len(point.comparisons) for point in study.points)
     changes = [one for _, models in found for one in changed_images(models, pairs=pairs)]
+    write_study(study, output_dir, changes=changes)
     write_text_atomically(output_dir / "report.html", comparison_html(study, changes))
     print_study(study)
     print(f"Written to {output_dir}: open {output_dir / 'report.html'}")
@@ -122,8 +122,10 @@ def _subjects(cfg: DictConfig, config: Mapping[str, Any]) -> list[Subject]:
         return [of_files(config["predictions"], config["annotations"], cfg.evaluation)]
     if given == ["runs"]:
         return [of_folders(config["runs"], cfg.evaluation)]
-    way = _way(parallel=config["parallel"])
-    runs = plan_runs(cfg, own_keys=OWN_KEYS)
+    cluster = chosen_cluster()
+    way = _way(cluster, parallel=config["parallel"])
+    runs = plan_runs(cfg, own_keys=OWN_KEYS, here=cluster is None)
+    _require_a_device_each(runs, parallel=config["parallel"])
     failed = train_all(runs, way=way)
     points = dict.fromkeys(run.point for run in runs)
     subjects, lost = [], []
@@ -137,9 +139,18 @@ def _subjects(cfg: DictConfig, config: Mapping[str, Any]) -> list[Subject]:
     return [replace(subjects[0], notes=(*subjects[0].notes, *lost)), *subjects[1:]]
 
 
-def _way(*, parallel: int) -> Way:
+def _require_a_device_each(runs: Sequence[PlannedRun], *, parallel: int) -> None:
+    """Raise ValueError where runs at a time would have other devices than runs one after another."""
+    devices = runs[0].config["training"]["devices"]
+    if parallel > 1 and devices != 1:
+        raise ValueError(
+            f"parallel={parallel} gives each run one device, and training.devices={devices}. Say "
+            "training.devices=1, or leave out parallel."
+        )
+
+
+def _way(cluster: Cluster | None, *, parallel: int) -> Way:
     """Where the runs are trained; raises ValueError for a `parallel` that is not ours to keep."""
-    cluster = chosen_cluster()
     if cluster is None:
         return partial(train_here, parallel=parallel)
     if parallel > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
 from typing import Any, Literal, cast
@@ -12,7 +13,8 @@ import yaml
 from omegaconf import DictConfig
 
 from detector.config import build, resolved
-from detector.data import DetectionDataModule
+from detector.data import CocoDataset, DetectionDataModule
+from detector.evaluation import of_images
 from detector.models import Detector
 from detector.models.activations import activation_bytes
 from detector.models.cost import count_flops
@@ -30,6 +32,17 @@ def build_data(cfg: Config) -> DetectionDataModule:
 def build_model(cfg: Config, num_classes: int) -> Detector:
     """The detector of `cfg.model`, with fresh or pretrained weights as it says."""
     return cast(Detector, build(cfg["model"])(num_classes=num_classes))
+
+
+def validated_truth(val_set: CocoDataset, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The ground truth of the images that a run of this configuration validates: the first ones, where
+    `training.limit_val_batches` says so."""
+    truth, limit = val_set.ground_truth(), config["training"]["limit_val_batches"]
+    if limit is None:
+        return truth
+    devices = config["training"]["devices"]
+    count = limit * config["data"]["val_batch_size"] * (1 if devices == "auto" else devices)
+    return of_images(truth, {val_set.image_id(index) for index in range(min(count, len(val_set)))})
 
 
 def find_accelerator(name: str) -> Literal["cuda", "mps", "cpu"]:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from detector.evaluation import CocoEvaluator, CocoMetrics, analyse_errors, image_f1
-from detector.evaluation.matching import match
+from detector.evaluation import (
+    CocoEvaluator,
+    CocoMetrics,
+    ErrorAnalysis,
+    analyse_errors,
+    image_f1,
+    write_metrics,
+)
+from detector.evaluation.matching import ClassMatches, Rows, match
 from detector.files import write_text_atomically
 from detector.reports.comparison import Curve
 from detector.reports.gallery import Example, Found, ReadPicture, examples, worst
@@ -29,13 +36,21 @@ class Evaluated:
     picture: ReadPicture | None = None
 
 
+def analysed(
+    rows: Rows, matches: Sequence[ClassMatches], evaluator: CocoEvaluator
+) -> tuple[ErrorAnalysis, Found]:
+    """The errors of detections, and what of them is shown."""
+    errors = analyse_errors(rows, matches, evaluator.truth)
+    return errors, Found(rows, errors.best_score, image_f1(matches, score=errors.best_score))
+
+
 def write_run_report(output_dir: Path, found: Evaluated, *, curve: Curve | None = None) -> None:
-    """Write `report.html` to `output_dir`, with the worst images where they can be read."""
+    """Write `report.html` to `output_dir`, with the worst images where they can be read, and what it tells of
+    errors to `errors.json`."""
     evaluator = found.evaluator
     rows = evaluator.rows(found.results)
-    matches = [*match(rows, evaluator.truth)]
-    errors = analyse_errors(rows, matches, evaluator.truth)
-    model = Found(rows, errors.best_score, image_f1(matches, score=errors.best_score))
+    errors, model = analysed(rows, [*match(rows, evaluator.truth)], evaluator)
+    write_metrics(output_dir / "errors.json", asdict(errors))
     shown: Sequence[Example] = ()
     if found.picture is not None:
         chosen = worst(model.image_f1, count=_PICTURED)

@@ -2,7 +2,7 @@
 
 from detector.evaluation.coco import METRIC_NAMES, CocoEvaluator, CocoMetrics
 from detector.evaluation.errors import ErrorAnalysis, analyse_errors, image_f1
-from detector.evaluation.ground_truth import read_ground_truth
+from detector.evaluation.ground_truth import of_images, read_ground_truth
 from detector.evaluation.replicates import Replicates
 from detector.evaluation.results import (
     ResultCollector,
@@ -28,6 +28,7 @@ __all__ = [
     "detections_to_results",
     "draw",
     "image_f1",
+    "of_images",
     "read_ground_truth",
     "read_results",
     "write_metrics",

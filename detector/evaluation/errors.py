@@ -5,16 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from detector.evaluation.backends import curves, hotcoco_run
+from detector.evaluation.backends import hotcoco_curves, hotcoco_run
 from detector.evaluation.ground_truth import GroundTruth
 from detector.evaluation.matching import IOUS, ClassMatches, Rows
 
 RECALLS = np.linspace(0.0, 1.0, 101)
-SCORES = np.linspace(0.0, 1.0, 101)
 # TIDE (Bolya et al. 2020), in the order of its figures; hotcoco's names.
 KINDS = {
     "classification": "Cls",
@@ -44,19 +43,20 @@ class ErrorAnalysis:
     """At IoU 0.5, unless it says otherwise; means over the classes that have objects.
 
     `lost` is the AP50 that would be won if the errors of one kind were mended (TIDE), `counts` how many there
-    are. `precision` holds, for an IoU, that at the recalls 0, 0.01 ... 1. `f1` belongs to the scores 0, 0.01
-    ... 1 from which on detections count, and `best_score` is where it is highest. `confusion` (K + 1, K + 1)
-    counts objects (rows) found as a class (columns) by detections from `best_score` on; last are background
-    and what is missed.
+    are. `precision` holds, for an IoU, that at the recalls 0, 0.01 ... 1. `f1` belongs to `scores`, from
+    which on detections count: 0, 0.01 ... 1, or as far as scores reach beyond; `best_score` is where it is
+    highest. `confusion` holds (class of an object, class it was found as, how often), where that is not 0, by
+    detections from `best_score` on; classes count from 0, the last number is nothing: missed, or background.
     """
 
     lost: Mapping[str, float]
     counts: Mapping[str, int]
     precision: Mapping[str, tuple[float, ...]]
+    scores: tuple[float, ...]
     f1: tuple[float, ...]
     best_score: float
     lrp: Lrp
-    confusion: tuple[tuple[int, ...], ...]
+    confusion: tuple[tuple[int, int, int], ...]
 
     @property
     def best_f1(self) -> float:
@@ -67,24 +67,37 @@ def analyse_errors(rows: Rows, matches: Sequence[ClassMatches], truth: GroundTru
     """Of detections `rows`, and what each of them found."""
     run = hotcoco_run(rows, truth)
     tide = run.tide_errors(pos_thr=0.5, bg_thr=0.1)
-    f1 = _f1_by_score(matches)
-    best = float(SCORES[int(f1.argmax())])
-    confusion = run.confusion_matrix(iou_thr=0.5, min_score=best)["matrix"]
-    precision, _ = curves("hotcoco", rows, truth)
+    lowest, highest = (rows.scores.min(), rows.scores.max()) if len(rows.scores) else (0.0, 1.0)
+    scores = np.linspace(min(0.0, lowest), max(1.0, highest), 101)
+    f1 = _f1_by_score(matches, scores)
+    best = float(scores[int(f1.argmax())])
+    precision, _ = hotcoco_curves(run)
     return ErrorAnalysis(
         lost={kind: float(tide["delta_ap"][key]) for kind, key in KINDS.items()},
         counts={kind: int(tide["counts"][key]) for kind, key in KINDS.items()},
         precision={name: _mean_precision(precision[ious]) for name, ious in _PRECISIONS.items()},
+        scores=tuple(scores.tolist()),
         f1=tuple(f1.tolist()),
         best_score=best,
         lrp=_lrp(matches),
-        confusion=tuple(tuple(int(n) for n in row) for row in confusion),
+        confusion=_confusion(rows, matches, truth, score=best),
     )
+
+
+def _confusion(
+    rows: Rows, matches: Sequence[ClassMatches], truth: GroundTruth, *, score: float
+) -> tuple[tuple[int, int, int], ...]:
+    """Without crowds, and without detections in them."""
+    counted = np.sort(np.concatenate([found.rows[~found.ignored[0, 0]] for found in matches]))
+    objects = replace(truth, annotations=[a for a in truth.annotations if not a["iscrowd"]])
+    run = hotcoco_run(rows.selected(counted), objects)
+    table = run.confusion_matrix(iou_thr=0.5, min_score=score, max_det=max(1, len(counted)))["matrix"]
+    return tuple((int(i), int(j), int(table[i, j])) for i, j in np.argwhere(table))
 
 
 def image_f1(matches: Sequence[ClassMatches], *, score: float) -> np.ndarray:
     """F1 of each image (N) over all its classes, detections counting from `score` on; the mean over the IoUs
-    0.50:0.95. NaN: neither objects nor detections."""
+    0.50:0.95. 1 where there is nothing and nothing was found."""
     num_images = matches[0].objects.shape[1]
     found, made = np.zeros((len(IOUS), num_images)), np.zeros((len(IOUS), num_images))
     for of_class in matches:
@@ -95,8 +108,8 @@ def image_f1(matches: Sequence[ClassMatches], *, score: float) -> np.ndarray:
             made[iou] += np.bincount(of_class.images[counted], minlength=num_images)
             found[iou] += np.bincount(of_class.images[hit], minlength=num_images)
     objects = np.sum([of_class.objects[0] for of_class in matches], axis=0)
-    with np.errstate(invalid="ignore"):
-        return np.asarray((2 * found / (made + objects)).mean(axis=0))
+    total = made + objects
+    return np.asarray(np.where(total > 0, 2 * found / np.maximum(total, 1), 1.0).mean(axis=0))
 
 
 def _mean_precision(precision: np.ndarray) -> tuple[float, ...]:
@@ -128,14 +141,14 @@ class _Counts:
         )
 
 
-def _f1_by_score(matches: Sequence[ClassMatches]) -> np.ndarray:
-    """The mean over classes at each of `SCORES`; zeros without an object."""
+def _f1_by_score(matches: Sequence[ClassMatches], scores: np.ndarray) -> np.ndarray:
+    """The mean over classes at each of `scores`; zeros without an object."""
     rows = []
     for counts in map(_Counts.of, matches):
         if counts.objects:
-            made = np.searchsorted(-counts.scores, -SCORES, side="right")
+            made = np.searchsorted(-counts.scores, -scores, side="right")
             rows.append(2 * counts.found[made] / (made + counts.objects))
-    return np.mean(rows, axis=0) if rows else np.zeros(len(SCORES))
+    return np.mean(rows, axis=0) if rows else np.zeros(len(scores))
 
 
 def _lrp(matches: Sequence[ClassMatches]) -> Lrp:

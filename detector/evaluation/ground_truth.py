@@ -10,7 +10,7 @@ import json
 import math
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
@@ -55,6 +55,15 @@ def load_json(path: Path, *, what: str) -> Any:
         raise ValueError(f"{path}: cannot be read: {error.strerror or error}.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not JSON ({error}); expected {what}.") from None
+
+
+def of_images(truth: dict[str, Any], ids: Collection[Any]) -> dict[str, Any]:
+    """The part of a COCO dictionary that belongs to these images."""
+    return {
+        **truth,
+        "images": [image for image in truth["images"] if image["id"] in ids],
+        "annotations": [a for a in truth["annotations"] if a["image_id"] in ids],
+    }
 
 
 def check_lists(dataset: Any, *, source: str) -> None:

@@ -56,11 +56,13 @@ class Rows:
 class ClassMatches:
     """The detections of one class, best first, at most 100 of an image.
 
-    `images` (D) numbers images from 0, `scores` is (D), `matched` and `ignored` are (A, T, D): whether it has
-    found an object, and whether it counts for nothing. `objects` (A, N): objects to find in each image.
-    `overlaps` (D) is the IoU with what was found at IoU 0.5 among objects of all areas, 0 with nothing.
+    `rows` (D) is where each stands in the `Rows`, `images` (D) numbers images from 0, `scores` is (D).
+    `matched` and `ignored` (A, T, D): whether it has found an object, and whether it counts for nothing.
+    `objects` (A, N): objects to find in each image. `overlaps` (D) is the IoU with what was found at IoU 0.5
+    among objects of all areas, 0 with nothing.
     """
 
+    rows: np.ndarray
     images: np.ndarray
     scores: np.ndarray
     matched: np.ndarray
@@ -85,8 +87,8 @@ def match(rows: Rows, truth: GroundTruth) -> Iterator[ClassMatches]:
     category_of = np.array([a["category_id"] for a in annotations], dtype=np.int64)
     for number in range(1, len(truth.category_numbers) + 1):
         objects = _objects([annotations[i] for i in np.flatnonzero(category_of == number)])
-        found = rows.selected(np.flatnonzero(rows.categories == number))
-        yield _match_class(found, objects, num_images=len(truth.image_numbers))
+        chosen = np.flatnonzero(rows.categories == number)
+        yield _match_class(rows, chosen, objects, num_images=len(truth.image_numbers))
 
 
 def _objects(annotations: Sequence[dict[str, Any]]) -> _Objects:
@@ -105,11 +107,11 @@ def _outside(area: np.ndarray) -> np.ndarray:
     return (area < _RANGES[:, :1]) | (area > _RANGES[:, 1:])
 
 
-def _match_class(rows: Rows, objects: _Objects, *, num_images: int) -> ClassMatches:
-    images = rows.images - 1
+def _match_class(all_rows: Rows, chosen: np.ndarray, objects: _Objects, *, num_images: int) -> ClassMatches:
+    images = all_rows.images[chosen] - 1
     first = np.searchsorted(images, np.arange(num_images))
     kept = np.arange(len(images)) - first[images] < LIMIT
-    rows, images = rows.selected(kept), images[kept]
+    rows, images = all_rows.selected(chosen[kept]), images[kept]
     edges = np.arange(num_images + 1)
     starts, object_starts = np.searchsorted(images, edges), np.searchsorted(objects.images, edges)
 
@@ -135,6 +137,7 @@ def _match_class(rows: Rows, objects: _Objects, *, num_images: int) -> ClassMatc
     ignored |= ~matched & outside[:, None]
     order = np.argsort(-rows.scores, kind="stable")
     return ClassMatches(
+        rows=chosen[kept][order],
         images=images[order],
         scores=rows.scores[order],
         matched=matched[..., order],

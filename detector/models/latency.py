@@ -17,6 +17,7 @@ FEWEST_ROUNDS = 3
 class Latency:
     """Of detecting in a whole batch, in ms: the median, and what 95 % of `rounds` stayed below."""
 
+    device: str
     batch_size: int
     p50_ms: float
     p95_ms: float
@@ -33,7 +34,7 @@ def measure_latencies(
     found = {}
     for name, of_one in times.items():
         p50, p95 = np.percentile(of_one, [50, 95])
-        found[name] = Latency(batch_size, float(p50), float(p95), len(of_one))
+        found[name] = Latency(str(device), batch_size, float(p50), float(p95), len(of_one))
     return found
 
 
@@ -49,7 +50,9 @@ def interleaved_times(
     They take turns, each round begun by the next: disturbances meet all of them. A round before, or a tenth
     of the time, warms them up.
     """
-    wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else _nothing
+    wait = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(
+        torch.device(device).type, _nothing
+    )
     _rounds(candidates, wait, rounds=1, seconds=seconds / 10)
     return _rounds(candidates, wait, rounds=rounds, seconds=seconds)
 

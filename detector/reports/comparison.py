@@ -15,6 +15,7 @@ from detector.files import write_text_atomically
 from detector.models.latency import Latency
 from detector.reports.costs import ap_per_ms, cost_tables
 from detector.reports.errors import error_header, error_rows
+from detector.reports.gallery import Changes
 from detector.reports.tables import print_table
 
 METRIC_HEADER = ("metric", "a", "b", "b - a", "95 % interval", "p")
@@ -145,9 +146,19 @@ def _lines(study: Study) -> list[str]:
     return [text for _, text in verdicts(study)] + notes
 
 
-def write_study(study: Study, folder: Path) -> None:
+def write_study(study: Study, folder: Path, *, changes: Sequence[Changes] = ()) -> None:
     """comparison.json with every number, report.md to read."""
     content = asdict(study)
+    content["changed_images"] = [
+        {
+            "point": change.point,
+            "a": change.a,
+            "b": change.b,
+            "gained": [{"image": one.image, "f1": one.f1} for one in change.gained],
+            "lost": [{"image": one.image, "f1": one.f1} for one in change.lost],
+        }
+        for change in changes
+    ]
     for point, written in zip(study.points, content["points"], strict=True):
         for arm, found in point.comparisons.items():
             written["comparisons"][arm]["verdict"] = verdict(found, a=point.baseline, b=arm)

@@ -30,8 +30,9 @@ def cost_tables(point: Point) -> list[CostTable]:
         name: {arm: cell for arm, of_arm in curves.items() if (cell := show(of_arm))}
         for name, show in _TRAINING.items()
     }
+    devices = {one.device for of_arm in latencies.values() for one in of_arm}
     for batch_size in dict.fromkeys(one.batch_size for of_arm in latencies.values() for one in of_arm):
-        images = f"{batch_size} image{'s' * (batch_size > 1)}"
+        images = f"{batch_size} image{'s' * (batch_size > 1)} ({', '.join(sorted(devices))})"
         time[f"ms for {images}: p50 / p95"] = {
             arm: f"{one.p50_ms:.1f} / {one.p95_ms:.1f}"
             for arm, of_arm in latencies.items()

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from detector.evaluation import ErrorAnalysis
-from detector.evaluation.errors import RECALLS, SCORES
-from detector.reports.figures import arm_colour, as_svg, new_figure
+from detector.evaluation.errors import RECALLS
+from detector.reports.figures import arm_colour, as_svg, in_style, new_figure, short
 
 _MANY_CLASSES = 25  # more make a matrix that nobody can read
+_MOST_CONFUSED = 20
 
 
 def error_header(errors: Mapping[str, ErrorAnalysis]) -> tuple[str, ...]:
@@ -31,24 +32,27 @@ def error_rows(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, ...]]:
     return rows
 
 
+@in_style
 def error_curves_figure(errors: Mapping[str, ErrorAnalysis]) -> str:
     """Precision against recall, and F1 against the score that detections have at least."""
     figure = new_figure(height_in=3.2)
     left, right = figure.subplots(1, 2)
     for number, (name, found) in enumerate(errors.items()):
         colour = arm_colour(number)
-        left.plot(RECALLS, found.precision["0.50"], color=colour, label=f"{name}, IoU 0.50")
-        left.plot(RECALLS, found.precision["0.75"], color=colour, linestyle="--", label=f"{name}, IoU 0.75")
-        right.plot(SCORES, found.f1, color=colour, label=name)
+        for iou, line in (("0.50", "-"), ("0.75", "--")):
+            label = f"{short(name)} at IoU {iou}".strip()
+            left.plot(RECALLS, found.precision[iou], color=colour, linestyle=line, label=label)
+        right.plot(found.scores, found.f1, color=colour, label=name)
         right.plot([found.best_score], [found.best_f1], "o", color=colour)
     left.set(xlabel="recall", ylabel="precision")
     right.set(xlabel="score from which on detections count", ylabel="F1 at IoU 0.50")
-    for axes in (left, right):
-        axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    left.set(xlim=(0, 1), ylim=(0, 1.02))
+    right.set(ylim=(0, 1.02))
     left.legend(frameon=False, fontsize="small")
     return as_svg(figure)
 
 
+@in_style
 def confusion_figure(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str]) -> str | None:
     """Of the objects of each class, the share found as each class; None with too many classes to read."""
     if len(class_names) > _MANY_CLASSES:
@@ -59,7 +63,9 @@ def confusion_figure(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[
     figure = new_figure(height_in=lines * max(2.6, 0.9 + 0.28 * size))
     panels = np.atleast_1d(figure.subplots(lines, columns)).ravel()
     for axes, (name, found) in zip(panels, errors.items(), strict=False):
-        counts = np.array(found.confusion, dtype=float)
+        counts = np.zeros((size, size))
+        for row, column, count in found.confusion:
+            counts[row, column] = count
         share = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
         share[-1] = np.nan  # of the background there is no number
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -74,13 +80,31 @@ def confusion_figure(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[
                 fontsize="x-small",
                 color="white" if dark else "black",
             )
-        names = [*class_names, "nothing"]
+        names = [*map(short, class_names), "nothing"]
         axes.set_xticks(range(size), names, rotation=45, ha="right", fontsize="x-small")
         axes.set_yticks(range(size), names, fontsize="x-small")
-        axes.set(title=name, xlabel="found as", ylabel="is")
+        axes.set(title=short(name), xlabel="found as", ylabel="is")
     for axes in panels[len(errors) :]:
         axes.remove()
     return as_svg(figure, grid=False)
+
+
+def confusion_rows(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Of many classes, those most taken for each other by any model, with the numbers of each."""
+    counts = {name: {(i, j): n for i, j, n in found.confusion} for name, found in errors.items()}
+    pairs = {pair for of_one in counts.values() for pair in of_one if _is_confused(pair, len(class_names))}
+    most = sorted(pairs, key=lambda pair: (-max(of_one.get(pair, 0) for of_one in counts.values()), pair))
+    return [
+        (
+            f"{class_names[i]} as {class_names[j]}",
+            *(str(of_one.get((i, j), 0)) for of_one in counts.values()),
+        )
+        for i, j in most[:_MOST_CONFUSED]
+    ]
+
+
+def _is_confused(pair: tuple[int, int], nothing: int) -> bool:
+    return pair[0] != pair[1] and nothing not in pair
 
 
 def _shown(value: float | None) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import warnings
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -17,8 +19,31 @@ if TYPE_CHECKING:
     from detector.reports.comparison import Curve, Point, Study
 
 _WIDTH_IN = 7.2
+_LONGEST_NAME = 28
+# Names are no formulas. Text stays text: the reader's browser has letters that a font here may lack.
+_STYLE: dict[Any, Any] = {"text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "detector"}
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
+def in_style(make: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Of what draws a figure: the same numbers give the same file, whatever names there are."""
+
+    @wraps(make)
+    def drawn(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with matplotlib.rc_context(_STYLE):
+            return make(*args, **kwargs)
+
+    return drawn
+
+
+def short(name: str) -> str:
+    """For an axis or a legend, which very long names would leave no room."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
+@in_style
 def differences_figure(points: Sequence[Point]) -> str:
     """The AP difference of each arm with its interval, and zero."""
     rows = [
@@ -37,12 +62,13 @@ def differences_figure(points: Sequence[Point]) -> str:
         axes.plot([ap.delta], [place], "o", color=colour)
         axes.annotate(f"{ap.delta:+.3f}", (ap.delta, place), (0, 8), textcoords="offset points", ha="center")
     axes.axvline(0, color="black", linewidth=1)
-    axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
+    axes.set_yticks(range(len(rows)), [short(name) for name, *_ in rows])
     axes.set_ylim(len(rows) - 0.4, -0.75)
     axes.set_xlabel("difference in AP, 95 % interval")
     return as_svg(figure)
 
 
+@in_style
 def curves_figure(point: Point) -> str | None:
     """Validation AP against images seen: each run thin, the mean of an arm thick. None without runs."""
     if not point.curves:
@@ -58,7 +84,9 @@ def curves_figure(point: Point) -> str | None:
             for images, ap in known:
                 by_images.setdefault(images, []).append(ap)
         means = sorted((images, sum(aps) / len(aps)) for images, aps in by_images.items())
-        axes.plot(*zip(*means, strict=True), color=colour, linewidth=2.2, marker="o", markersize=3, label=arm)
+        axes.plot(
+            *zip(*means, strict=True), color=colour, linewidth=2.2, marker="o", markersize=3, label=short(arm)
+        )
     axes.set_xlabel("images seen")
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_ylabel("AP on the validation images")
@@ -66,6 +94,7 @@ def curves_figure(point: Point) -> str | None:
     return as_svg(figure)
 
 
+@in_style
 def run_figure(curve: Curve) -> str:
     """Validation AP of one run against epochs."""
     figure = new_figure(height_in=2.8)
@@ -76,6 +105,7 @@ def run_figure(curve: Curve) -> str:
     return as_svg(figure)
 
 
+@in_style
 def points_figure(study: Study) -> str | None:
     """AP of each arm against the points, with the interval of its difference. None with fewer than two."""
     if len(study.points) < 2:
@@ -84,15 +114,17 @@ def points_figure(study: Study) -> str | None:
     axes = figure.subplots()
     place = {point.name: number for number, point in enumerate(study.points)}
     first = [(place[p.name], ap.a) for p in study.points for ap in _ap(p, next(iter(p.comparisons)))]
-    axes.plot(*zip(*first, strict=True), marker="o", color=arm_colour(0), label=study.points[0].baseline)
+    axes.plot(
+        *zip(*first, strict=True), marker="o", color=arm_colour(0), label=short(study.points[0].baseline)
+    )
     arms = dict.fromkeys(arm for point in study.points for arm in point.comparisons)
     for number, arm in enumerate(arms, start=1):
         found = [(place[p.name], ap.b, (ap.high - ap.low) / 2) for p in study.points for ap in _ap(p, arm)]
         if found:
             x, y, half = zip(*found, strict=True)
-            axes.errorbar(x, y, half, marker="o", capsize=3, color=arm_colour(number), label=arm)
-    axes.set_xticks(range(len(place)), list(place))
-    axes.set_xlabel(study.name)
+            axes.errorbar(x, y, half, marker="o", capsize=3, color=arm_colour(number), label=short(arm))
+    axes.set_xticks(range(len(place)), [short(name) for name in place])
+    axes.set_xlabel(short(study.name))
     axes.set_ylabel("AP")
     axes.legend(frameon=False, title="bars: interval of the difference")
     return as_svg(figure)
@@ -119,6 +151,7 @@ def as_svg(figure: Figure, *, grid: bool = True) -> str:
         if grid:
             axes.grid(alpha=0.25)
     text = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "detector"}):  # the same figure, the same file
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # it is only measured here
         figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()

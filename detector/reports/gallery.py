@@ -33,9 +33,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Example:
-    """An image by its id or file, with a caption and an address (data:) for each picture of it."""
+    """An image by its id, the F1 of each model, and a caption and an address (data:) for each picture."""
 
     image: str
+    f1: Mapping[str, float]
     pictures: Sequence[tuple[str, str]]
 
 
@@ -52,7 +53,7 @@ class Changes:
 
 def most_changed(before: np.ndarray, after: np.ndarray, *, count: int) -> tuple[list[int], list[int]]:
     """At most `count` images that gained most, and that lost most, the greatest change first."""
-    change = np.nan_to_num(after - before)
+    change = after - before
     order = np.argsort(-change, kind="stable")
     gained = [int(i) for i in order[:count] if change[i] > 0]
     lost = [int(i) for i in order[::-1][:count] if change[i] < 0]
@@ -60,8 +61,8 @@ def most_changed(before: np.ndarray, after: np.ndarray, *, count: int) -> tuple[
 
 
 def worst(f1: np.ndarray, *, count: int) -> list[int]:
-    """At most `count` images with the lowest F1; those with neither objects nor detections have none."""
-    order = np.argsort(np.where(np.isnan(f1), np.inf, f1), kind="stable")
+    """At most `count` images with the lowest F1."""
+    order = np.argsort(f1, kind="stable")
     return [int(i) for i in order[:count] if f1[i] < 1]
 
 
@@ -79,7 +80,8 @@ def examples(
         for name, found in models.items():
             drawn = draw_detections(picture, _detections(found, number), class_names=names)
             pictures.append((f"{name}: F1 {found.image_f1[number]:.2f}", _address(drawn)))
-        made.append(Example(str(ids[number]), pictures))
+        f1 = {name: float(found.image_f1[number]) for name, found in models.items()}
+        made.append(Example(str(ids[number]), f1, pictures))
     return made
 
 

@@ -19,7 +19,13 @@ from detector.reports.comparison import (
     verdicts,
 )
 from detector.reports.costs import cost_tables
-from detector.reports.errors import confusion_figure, error_curves_figure, error_header, error_rows
+from detector.reports.errors import (
+    confusion_figure,
+    confusion_rows,
+    error_curves_figure,
+    error_header,
+    error_rows,
+)
 from detector.reports.figures import curves_figure, differences_figure, points_figure, run_figure
 from detector.reports.gallery import Changes
 from detector.reports.run import RunReport
@@ -78,6 +84,8 @@ def _errors(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str]) -> 
         "rows": error_rows(errors),
         "curves": _embedded(error_curves_figure(errors)),
         "confusion": _embedded(confusion_figure(errors, class_names)),
+        "confused_header": ("taken for another class", *errors),
+        "confused": confusion_rows(errors, class_names),
     }
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from detector.errors import RunError
-from detector.evaluation import CocoEvaluator, CocoMetrics, ResultCollector
+from detector.evaluation import CocoEvaluator, CocoMetrics, ResultCollector, of_images
 from detector.models import Detector
 from detector.structures import Batch, Fraction, NonNegativeInt, PositiveInt
 from detector.training.averaging import WeightAverage
@@ -79,15 +79,9 @@ class Validation:
         return self._make_evaluator(self._ground_truth) if self._evaluator is None else self._evaluator[1]
 
     def _only(self, indices: list[int]) -> dict[str, Any]:
-        truth = self._ground_truth
-        if len(indices) == len(truth["images"]):
-            return truth
-        ids = {self.image_id(index) for index in indices}
-        return {
-            **truth,
-            "images": [image for image in truth["images"] if image["id"] in ids],
-            "annotations": [a for a in truth["annotations"] if a["image_id"] in ids],
-        }
+        if len(indices) == len(self._ground_truth["images"]):
+            return self._ground_truth
+        return of_images(self._ground_truth, {self.image_id(index) for index in indices})
 
 
 class DetectionModule(LightningModule):

@@ -234,7 +234,7 @@ def test_latency_is_measured_once_for_the_same_models(
 
     def measure(calls: dict[str, Any], *, batch_size: int, device: str) -> dict[str, latency.Latency]:
         measured.append((*calls, str(batch_size)))
-        return {arm: latency.Latency(batch_size, 1.0, 2.0, 3) for arm in calls}
+        return {arm: latency.Latency("cpu", batch_size, 1.0, 2.0, 3) for arm in calls}
 
     monkeypatch.setattr(comparing_latency, "measure_latencies", measure)
     a, b = tmp_path / "a", tmp_path / "b"
@@ -246,6 +246,41 @@ def test_latency_is_measured_once_for_the_same_models(
     found = with_latencies([*subjects, Subject("4", evaluator, {})], accelerator="cpu")
     assert measured == [("x", "y", "1"), ("x", "y", "4")] * 2
     assert [subject.latencies is None for subject in found] == [False, False, False, True]
+
+
+def test_runs_that_validated_part_of_the_images_are_compared_on_these(dataset: Path, tmp_path: Path) -> None:
+    part = ("training.limit_val_batches=1", "training.max_epochs=1", "training.limit_train_batches=1")
+    runs = [run_training(dataset, tmp_path / name, *part) for name in "ab"]
+    words = (
+        f"runs=[{runs[0]},{runs[1]}]",
+        f"output_dir={tmp_path / 'out'}",
+        "replicates=10",
+        "latency=false",
+    )
+    assert detector(*words) == 0
+    truth = json.loads((dataset / "val.json").read_text())
+    seen = {image["id"] for image in truth["images"][:4]}
+    results = json.loads((runs[0] / "predictions.json").read_text())
+    assert {result["image_id"] for result in results} <= seen
+    (point,) = comparison(tmp_path / "out")["points"]
+    assert point["comparisons"]["b"]["num_images"] == 4
+
+
+def test_a_part_and_the_whole_of_the_images_are_not_compared(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = ("training.max_epochs=1", "training.limit_train_batches=1")
+    a = run_training(dataset, tmp_path / "a", *short)
+    b = run_training(dataset, tmp_path / "b", *short, "training.limit_val_batches=1")
+    assert detector(f"runs=[{a},{b}]", f"output_dir={tmp_path / 'out'}") == 2
+    assert "validated on different images or boxes" in capsys.readouterr().err
+
+
+def test_runs_at_a_time_have_a_device_each(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert arms(dataset, tmp_path, "parallel=2", "training.devices=auto") == 2
+    assert "parallel=2 gives each run one device, and training.devices=auto" in capsys.readouterr().err
 
 
 def test_images_seen_of_runs_that_did_not_count_them(dataset: Path, tmp_path: Path) -> None:

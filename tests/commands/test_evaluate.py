@@ -51,7 +51,14 @@ def test_predictions_write_metrics_and_the_record(
 ) -> None:
     assert evaluate(monkeypatch, *files) == 0
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {"metrics.json", "config.yaml", "overrides.txt", "environment.json", "report.html"}
+    assert written == {
+        "metrics.json",
+        "config.yaml",
+        "overrides.txt",
+        "environment.json",
+        "report.html",
+        "errors.json",
+    }
 
 
 @pytest.mark.parametrize(

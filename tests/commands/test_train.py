@@ -53,6 +53,7 @@ def test_everything_lies_in_the_output_dir_and_nothing_else(finished: Path) -> N
         "checkpoints/last.ckpt",
         "config.yaml",
         "environment.json",
+        "errors.json",
         "metrics.csv",
         "metrics.json",
         "overrides.txt",

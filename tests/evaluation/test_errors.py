@@ -88,7 +88,22 @@ def test_lrp_of_a_hand_made_case() -> None:
 
 def test_confusions_count_objects_by_what_they_were_taken_for() -> None:
     found = analysed(one_object(), [DOG, detection(10, 3, BOX, 0.9)])
-    assert found.confusion == ((0, 1, 0), (0, 1, 0), (0, 0, 0))
+    assert found.confusion == ((0, 1, 1), (1, 1, 1))
+
+
+def test_what_lies_in_a_crowd_is_no_confusion() -> None:
+    truth = one_object()
+    truth["annotations"].append(annotation(3, 10, 1, [50.0, 40.0, 40.0, 30.0], iscrowd=1))
+    found = analysed(truth, [DOG, detection(10, 1, BOX, 0.9), *[detection(10, 1, FAR, 0.9)] * 2])
+    assert found.confusion == ((0, 0, 1), (1, 1, 1))
+
+
+def test_scores_may_be_any_number() -> None:
+    truth = ground_truth()
+    for scale in (-1.0, 100.0):
+        found = analysed(truth, [{**r, "score": r["score"] * scale} for r in perfect_results(truth)])
+        assert found.best_f1 == 1
+        assert found.confusion
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -105,6 +120,13 @@ def test_images_have_an_f1_of_their_own() -> None:
     matches = [*evaluator.matches(results)]
     np.testing.assert_allclose(image_f1(matches, score=0.5), [2 / 3, 0.0])
     np.testing.assert_allclose(image_f1(matches, score=0.95), [0.0, 0.0])
+
+
+def test_false_alarms_in_an_empty_image_are_worse_than_none() -> None:
+    evaluator = CocoEvaluator(ground_truth(annotations=[annotation(1, 10, 1, BOX)]))
+    matches = [*evaluator.matches([detection(20, 1, FAR, 0.5)])]
+    np.testing.assert_allclose(image_f1(matches, score=0.9), [0.0, 1.0])
+    np.testing.assert_allclose(image_f1(matches, score=0.5), [0.0, 0.0])
 
 
 def test_nothing_to_find_and_nothing_found_is_no_failure() -> None:

@@ -74,6 +74,15 @@ def test_overlaps_are_those_at_the_lowest_threshold() -> None:
     np.testing.assert_array_equal(found.matched[0, :, 0], IOUS <= 0.8)
 
 
+def test_rows_tell_where_detections_came_from() -> None:
+    truth, results = random_problem(4)
+    evaluator = CocoEvaluator(truth)
+    rows = evaluator.rows(results)
+    for number, found in enumerate(evaluator.matches(results), start=1):
+        np.testing.assert_array_equal(rows.scores[found.rows], found.scores)
+        np.testing.assert_array_equal(rows.categories[found.rows], number)
+
+
 def test_an_image_keeps_its_hundred_best() -> None:
     truth = ground_truth()
     rows = [

@@ -191,6 +191,7 @@ def matched_run(objects: np.ndarray, random: np.random.Generator, *, luck: float
     return Replicates(
         [
             ClassMatches(
+                rows=order,
                 images=np.array(image)[order],
                 scores=np.concatenate(score)[order],
                 matched=np.stack([of_all, *[np.zeros_like(of_all)] * 3]),

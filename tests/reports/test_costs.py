@@ -32,8 +32,8 @@ POINT = Point(
     },
     sizes={"plain": ModelSize(2_000_000, 3 * 10**9, 0, 7_000_000)},
     latencies={
-        "plain": [Latency(1, 8.0, 9.0, 100), Latency(32, 64.0, 80.0, 10)],
-        "bent": [Latency(1, 20.0, 21.0, 100), Latency(32, 128.0, 160.0, 10)],
+        "plain": [Latency("cpu", 1, 8.0, 9.0, 100), Latency("cpu", 32, 64.0, 80.0, 10)],
+        "bent": [Latency("cpu", 1, 20.0, 21.0, 100), Latency("cpu", 32, 128.0, 160.0, 10)],
     },
 )
 
@@ -53,8 +53,8 @@ def test_every_cost_has_its_column_and_what_is_not_known_a_dash() -> None:
         "seconds an epoch": ("4.0", "6.0", "-"),
         "images a second": ("20.0", "20.0", "-"),
         "peak MB": ("900", "-", "-"),
-        "ms for 1 image: p50 / p95": ("8.0 / 9.0", "20.0 / 21.0", "-"),
-        "ms for 32 images: p50 / p95": ("64.0 / 80.0", "128.0 / 160.0", "-"),
+        "ms for 1 image (cpu): p50 / p95": ("8.0 / 9.0", "20.0 / 21.0", "-"),
+        "ms for 32 images (cpu): p50 / p95": ("64.0 / 80.0", "128.0 / 160.0", "-"),
         "AP per ms": ("0.05", "0.025", "-"),
     }
 

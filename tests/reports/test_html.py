@@ -44,7 +44,7 @@ def study() -> Study:
         }
         curve = Curve((1, 2), (0.1, None), (3.0, 3.0), (5.0, 5.0), (40, 80), (99.0, None))
         curves = {arm: {0: curve} for arm in ("regular", *arms)}
-        latencies = {arm: [Latency(size, 123.4, 234.5, 9) for size in (1, 32)] for arm in curves}
+        latencies = {arm: [Latency("cpu", size, 123.4, 234.5, 9) for size in (1, 32)] for arm in curves}
         errors = {arm: analysed(evaluator, r) for arm, r in zip(curves, results, strict=True)}
         names = evaluator.class_names
         point = Point(name, "regular", arms, ("a note",), curves, latencies=latencies, errors=errors)
@@ -62,7 +62,7 @@ def changes() -> list[Changes]:
     picture = io.BytesIO()
     Image.new("RGB", (40, 30)).save(picture, format="JPEG")
     address = f"data:image/jpeg;base64,{base64.b64encode(picture.getvalue()).decode()}"
-    example = Example("a <i>.jpg", [("ground truth", address), ("good & new: F1 0.50", address)])
+    example = Example("a <i>.jpg", {}, [("ground truth", address), ("good & new: F1 0.50", address)])
     return [Changes("1", "regular", "good & new", gained=[example], lost=[])]
 
 
@@ -118,6 +118,27 @@ def browser() -> Iterator[Any]:
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     yield driver
     driver.quit()
+
+
+def test_names_may_be_anything(study: Study) -> None:
+    names = ("$_$", r"US$ 5 \x $", "猫", "n" * 200)
+    point = study.points[0]
+    comparison, errors = point.comparisons["good & new"], point.errors["regular"]
+    curve = next(iter(point.curves["regular"].values())) if point.curves else None
+    odd = replace(
+        point,
+        name=names[0],
+        baseline=names[1],
+        comparisons={names[2]: comparison, names[3]: comparison},
+        curves={name: {0: curve} for name in names if curve},
+        latencies=None,
+        errors=dict.fromkeys(names, errors),
+        class_names=names[: len(point.class_names)],
+    )
+    html = comparison_html(Study(names[0], (odd, replace(odd, name=names[3]))))
+    figures = [base64.b64decode(data).decode() for data in re.findall('svg.xml;base64,([^"]*)', html)]
+    assert any("猫" in figure for figure in figures)
+    assert not any("n" * 60 in figure for figure in figures)
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from detector.commands.comparing.subjects import Subject
-from detector.evaluation import Replicates, analyse_errors, compare, corrected_for_arms, draw, image_f1
+from detector.commands.report import analysed
+from detector.evaluation import Replicates, compare, corrected_for_arms, draw
 from detector.evaluation.matching import match
 from detector.reports.comparison import Point
 from detector.reports.gallery import Changes, Found, examples, most_changed
@@ -38,9 +39,7 @@ def compared(subject: Subject, *, replicates: int) -> tuple[Point, Models]:
             keys.append((arm, seed))
             runs.append(Replicates(matches))
             if seed == shown:
-                errors[arm] = analyse_errors(rows, matches, evaluator.truth)
-                score = errors[arm].best_score
-                found[arm] = Found(rows, score, image_f1(matches, score=score))
+                errors[arm], found[arm] = analysed(rows, matches, evaluator)
     draws = draw(runs, replicates=replicates)
     comparisons = {}
     for arm in others:

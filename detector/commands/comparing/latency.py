@@ -53,7 +53,13 @@ def _what_decides(folder: Path) -> list[Any]:
 
 
 def _measure(folders: Mapping[str, Path], accelerator: str) -> Measured:
-    kind = find_accelerator(accelerator)
+    try:
+        return _measured(folders, find_accelerator(accelerator))
+    except (OSError, RuntimeError, ValueError) as error:  # no memory for a large batch, an unreadable image
+        return {}, [f"Latency could not be measured: {error}"]
+
+
+def _measured(folders: Mapping[str, Path], kind: str) -> Measured:
     checkpoints: dict[str, Checkpoint] = {}
     notes = []
     for arm, folder in folders.items():

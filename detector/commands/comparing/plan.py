@@ -15,13 +15,21 @@ from omegaconf import DictConfig
 
 from detector import __version__
 from detector.commands import train
-from detector.commands.parts import build_data, build_model, model_size, require_buildable, require_hardware
+from detector.commands.parts import (
+    build_data,
+    build_model,
+    model_size,
+    require_buildable,
+    require_hardware,
+    validated_truth,
+)
 from detector.commands.record import overridden_key, task_overrides
 from detector.config import ConfigError, build, check, resolved
 from detector.config.overrides import composed
 from detector.reports.comparison import ModelSize
 from detector.reports.gallery import ReadPicture
 
+_OF_VALIDATION = ("limit_val_batches", "devices")  # what decides which images are validated
 _NOT_OF_ITS_RESULT = ("output_dir", "name", "seed")  # seed: it is told apart by itself
 
 
@@ -57,8 +65,9 @@ class PlannedRun:
         return ", ".join([*filter(None, [self.point]), self.arm, f"seed {self.seed}"])
 
 
-def plan_runs(cfg: DictConfig, *, own_keys: Sequence[str]) -> list[PlannedRun]:
-    """Every run of every point, arm and seed; nothing is trained. `own_keys` are no options of the runs.
+def plan_runs(cfg: DictConfig, *, own_keys: Sequence[str], here: bool = True) -> list[PlannedRun]:
+    """Every run of every point, arm and seed; nothing is trained. `own_keys` are no options of the runs,
+    `here` says that this machine trains them.
 
     Raises:
         ConfigError: every mistake of every arm.
@@ -79,6 +88,8 @@ def plan_runs(cfg: DictConfig, *, own_keys: Sequence[str]) -> list[PlannedRun]:
     runs = []
     for (point, arm), (words, arm_cfg) in configs.items():
         try:
+            if here:
+                require_hardware(build(arm_cfg.training))
             facts, size = _facts(arm_cfg)
         except ValueError as error:
             raise ValueError(f"arm {arm}: {error}") from error
@@ -143,22 +154,24 @@ def _checked(
 
 def _facts(cfg: DictConfig) -> tuple[DataFacts, ModelSize]:
     """The data of a run, and the size of its model. Weights that it names are loaded: they must fit."""
-    require_hardware(build(cfg.training))
     require_buildable(cfg)
-    facts = _read(yaml.safe_dump(resolved(cfg)["data"]))
+    plain = resolved(cfg)
+    validated = yaml.safe_dump({"training": {k: plain["training"][k] for k in _OF_VALIDATION}})
+    facts = _read(yaml.safe_dump(plain["data"]), validated)
     if cfg.model.weights or cfg.model.backbone.weights:
         build_model(cfg, facts.num_classes)
     return facts, model_size(cfg, facts.num_classes)
 
 
 @cache
-def _read(data_config: str) -> DataFacts:
+def _read(data_config: str, validation: str) -> DataFacts:
     """Arms share their data: it is read once."""
-    data = build_data({"data": yaml.safe_load(data_config)})
+    config = {"data": yaml.safe_load(data_config), **yaml.safe_load(validation)}
+    data = build_data(config)
     data.prepare_data()
     data.setup("fit")
     val_set = data.val_set
-    return DataFacts(data.fingerprint, data.num_classes, val_set.ground_truth(), val_set.picture)
+    return DataFacts(data.fingerprint, data.num_classes, validated_truth(val_set, config), val_set.picture)
 
 
 def _weight_hashes(cfg: DictConfig) -> list[str]:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from detector.commands.comparing.plan import PlannedRun
 from detector.commands.comparing.progress import is_finished
 from detector.commands.curves import read_curve
-from detector.commands.parts import build_data, model_size
+from detector.commands.parts import build_data, model_size, validated_truth
 from detector.commands.resume import flattened
 from detector.config import build
 from detector.data import CocoDataset
@@ -84,10 +84,12 @@ def of_folders(arms: Sequence[str | Sequence[str]], make_evaluator: DictConfig) 
     configs = {arm: [_config_of(folder) for folder in folders] for arm, folders in named.items()}
     first, first_config = next((arm, of_arm[0]) for arm, of_arm in configs.items())
     val_set = _val_set(first_config)
-    truth = val_set.ground_truth()
+    truth = validated_truth(val_set, first_config)
     for arm, of_arm in configs.items():
         for config in of_arm:
-            if config["data"] != first_config["data"] and _val_set(config).ground_truth() != truth:
+            if any(config[part] != first_config[part] for part in ("data", "training")) and (
+                validated_truth(_val_set(config), config) != truth
+            ):
                 raise ValueError(
                     f"{first} and {arm} were validated on different images or boxes: their numbers cannot be "
                     "compared. Evaluate both on one of them, and give predictions= and annotations=."

@@ -61,6 +61,8 @@ def train_here(runs: Sequence[PlannedRun], board: Board, *, parallel: int) -> di
         environment = dict(os.environ) | ({} if device is None else {"CUDA_VISIBLE_DEVICES": device})
         try:
             why = train_run(run, flags=flags, environment=environment, watch=partial(watch, run))
+        except (OSError, ValueError) as error:  # a full disk, a broken checkpoint: this run's affair
+            why = str(error)
         finally:
             devices.put(device)
         if not (why and stop.is_set()):

@@ -46,3 +46,15 @@ def test_parallel_2_trains_two_at_a_time_each_on_a_gpu_of_its_own(
     found = training.train_all(runs, way=partial(training.train_here, parallel=2))
     assert found == {run.folder: f"trained {run.seed}" for run in runs}
     assert seen == [{"5", "7"}] * 6
+
+
+def test_what_fails_around_a_run_ends_that_run_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train_run(run: PlannedRun, **_: Any) -> str:
+        if run.seed == 0:
+            raise OSError("No space left on device")
+        return ""
+
+    monkeypatch.setattr(training, "train_run", train_run)
+    runs = planned_runs(tmp_path, 2)
+    found = training.train_all(runs, way=partial(training.train_here, parallel=1))
+    assert found == {runs[0].folder: "No space left on device"}
