@@ -45,7 +45,7 @@ def error_curves_figure(errors: Mapping[str, ErrorAnalysis]) -> str:
         right.plot(found.scores, found.f1, color=colour, label=name)
         right.plot([found.best_score], [found.best_f1], "o", color=colour)
     left.set(xlabel="recall", ylabel="precision")
-    right.set(xlabel="score from which on detections count", ylabel="F1 at IoU 0.50")
+    right.set(xlabel="score threshold", ylabel="F1 at IoU 0.50")
     left.set(xlim=(0, 1), ylim=(0, 1.02))
     right.set(ylim=(0, 1.02))
     left.legend(frameon=False, fontsize="small")

@@ -18,10 +18,15 @@ from detector.reports.drawings import class_colour
 if TYPE_CHECKING:
     from detector.reports.comparison import Curve, Point, Study
 
-_WIDTH_IN = 7.2
+_WIDTH_IN = 6.0  # a phone shows it at 0.6 of its size
 _LONGEST_NAME = 28
 # Names are no formulas. Text stays text: the reader's browser has letters that a font here may lack.
-_STYLE: dict[Any, Any] = {"text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "detector"}
+_STYLE: dict[Any, Any] = {
+    "font.size": 11,
+    "text.parse_math": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "detector",
+}
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
