@@ -27,11 +27,6 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "detector",
 }
-    "font.size": 11,
-    "text.parse_math": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "detector",
-}
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
