@@ -141,12 +141,14 @@ def _subjects(cfg: DictConfig, config: Mapping[str, Any]) -> list[Subject]:
 
 def _require_a_device_each(runs: Sequence[PlannedRun], *, parallel: int) -> None:
     """Raise ValueError where runs at a time would have other devices than runs one after another."""
-    devices = runs[0].config["training"]["devices"]
-    if parallel > 1 and devices != 1:
-        raise ValueError(
-            f"parallel={parallel} gives each run one device, and training.devices={devices}. Say "
-            "training.devices=1, or leave out parallel."
-        )
+    if parallel == 1:
+        return
+    for run in runs:
+        if (devices := run.config["training"]["devices"]) != 1:
+            raise ValueError(
+                f"parallel={parallel} gives each run one device, and training.devices={devices}. Say "
+                "training.devices=1, or leave out parallel."
+            )
 
 
 def _way(cluster: Cluster | None, *, parallel: int) -> Way:

@@ -16,7 +16,7 @@ def planned_runs(folder: Path, count: int) -> list[PlannedRun]:
             arm="regular",
             seed=seed,
             overrides=(),
-            config={"training": {"max_epochs": 1}},
+            config={"training": {"max_epochs": 1, "devices": 1}},
             data=DataFacts("", 1, {"annotations": [{"id": 0}] * 1000}, picture=None),
             size=ModelSize(1, 1, 1, 1),
             folder=folder / str(seed),
