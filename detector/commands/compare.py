@@ -100,13 +100,22 @@ def run(cfg: DictConfig) -> None:
     if config["latency"]:
         subjects = with_latencies(subjects, accelerator=config["training"]["accelerator"])
     found = [compared(subject, replicates=config["replicates"]) for subject in subjects]
-    study = Study(name=config["name"], points=tuple(point for point, _ in found))
+    study = Study(name=_title(config, subjects), points=tuple(point for point, _ in found))
     pairs = sum(len(point.comparisons) for point in study.points)
     changes = [one for _, models in found for one in changed_images(models, pairs=pairs)]
     write_study(study, output_dir, changes=changes)
     write_text_atomically(output_dir / "report.html", comparison_html(study, changes))
     print_study(study)
     print(f"Written to {output_dir}: open {output_dir / 'report.html'}")
+
+
+def _title(config: Mapping[str, Any], subjects: Sequence[Subject]) -> str:
+    """The name; of runs and files, which no plan named, what they are, unless the user named them."""
+    trained = config["runs"] is None and config["predictions"] is None
+    if trained or any(overridden_key(override) == "name" for override in task_overrides()):
+        return str(config["name"])
+    first, *others = subjects[0].results
+    return f"{', '.join(others)} against {first}"
 
 
 def _subjects(cfg: DictConfig, config: Mapping[str, Any]) -> list[Subject]:

@@ -61,7 +61,6 @@ def write_run_report(output_dir: Path, found: Evaluated, *, curve: Curve | None 
         errors=errors,
         class_names=evaluator.class_names,
         num_images=len(evaluator.truth.image_numbers),
-        complete_in=str(output_dir / "metrics.json"),
         curve=curve,
         examples=shown,
     )

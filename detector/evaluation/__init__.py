@@ -11,7 +11,14 @@ from detector.evaluation.results import (
     write_metrics,
     write_predictions,
 )
-from detector.evaluation.statistics import Comparison, Difference, compare, corrected_for_arms, draw
+from detector.evaluation.statistics import (
+    Comparison,
+    Difference,
+    compare,
+    corrected_for_arms,
+    draw,
+    run_metrics,
+)
 
 __all__ = [
     "METRIC_NAMES",
@@ -31,6 +38,7 @@ __all__ = [
     "of_images",
     "read_ground_truth",
     "read_results",
+    "run_metrics",
     "write_metrics",
     "write_predictions",
 ]

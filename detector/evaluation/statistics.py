@@ -107,6 +107,12 @@ def draw(runs: Sequence[Replicates], *, replicates: int = 1000, seed: int = 0) -
     )
 
 
+def run_metrics(draws: Draws, run: int) -> dict[str, float | None]:
+    """The metrics of one run as observed, None where there is no such object."""
+    means = {name: float(_mean_of_defined(values[run])) for name, values in draws.observed.items()}
+    return {name: None if math.isnan(mean) else mean for name, mean in means.items()}
+
+
 def compare(
     draws: Draws, a: Sequence[int], b: Sequence[int], *, class_names: Sequence[str], identical: bool = False
 ) -> Comparison:

@@ -48,7 +48,7 @@ class ModelSize:
 
 @dataclass(frozen=True)
 class Point:
-    """Arms against the first, `baseline`, on the same images; by arm."""
+    """Arms against the first, `baseline`, on the same images; by arm, `metrics` and `curves` by seed, too."""
 
     name: str
     baseline: str
@@ -57,6 +57,7 @@ class Point:
     curves: Mapping[str, Mapping[int, Curve]] | None = None
     sizes: Mapping[str, ModelSize] | None = None
     latencies: Mapping[str, Sequence[Latency]] | None = None
+    metrics: Mapping[str, Mapping[int, Mapping[str, float | None]]] = field(default_factory=dict)
     errors: Mapping[str, ErrorAnalysis] = field(default_factory=dict)
     class_names: Sequence[str] = ()
 

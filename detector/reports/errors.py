@@ -40,9 +40,9 @@ def error_curves_figure(errors: Mapping[str, ErrorAnalysis]) -> str:
     for number, (name, found) in enumerate(errors.items()):
         colour = arm_colour(number)
         for iou, line in (("0.50", "-"), ("0.75", "--")):
-            label = f"{short(name)} at IoU {iou}".strip()
+            label = f"{short(name)} at IoU {iou}" if len(errors) > 1 else f"at IoU {iou}"
             left.plot(RECALLS, found.precision[iou], color=colour, linestyle=line, label=label)
-        right.plot(found.scores, found.f1, color=colour, label=name)
+        right.plot(found.scores, found.f1, color=colour)
         right.plot([found.best_score], [found.best_f1], "o", color=colour)
     left.set(xlabel="recall", ylabel="precision")
     right.set(xlabel="score threshold", ylabel="F1 at IoU 0.50")
@@ -83,7 +83,7 @@ def confusion_figure(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[
         names = [*map(short, class_names), "nothing"]
         axes.set_xticks(range(size), names, rotation=45, ha="right", fontsize="x-small")
         axes.set_yticks(range(size), names, fontsize="x-small")
-        axes.set(title=short(name), xlabel="found as", ylabel="is")
+        axes.set(title=short(name) if len(errors) > 1 else "", xlabel="found as", ylabel="is")
     for axes in panels[len(errors) :]:
         axes.remove()
     return as_svg(figure, grid=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from detector.evaluation import Difference
 from detector.reports.drawings import class_colour
@@ -106,6 +106,7 @@ def run_figure(curve: Curve) -> str:
     axes = figure.subplots()
     known = [(e, ap) for e, ap in zip(curve.epochs, curve.ap, strict=True) if ap is not None]
     axes.plot(*zip(*known, strict=True), color=arm_colour(0), marker="o", markersize=3)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel="AP on the validation images")
     return as_svg(figure)
 

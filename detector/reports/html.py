@@ -52,7 +52,7 @@ def comparison_html(study: Study, changes: Sequence[Changes] = ()) -> str:
 
 
 def run_html(run: RunReport) -> str:
-    classes, notes = class_rows(run.metrics.per_class, complete_in=run.complete_in)
+    classes, notes = class_rows(run.metrics.per_class, complete_in=None)
     summary = summary_rows(run.metrics)
     return _rendered(
         "run.html.j2",
@@ -64,7 +64,7 @@ def run_html(run: RunReport) -> str:
         metric_rows=summary,
         class_header=("class", *CLASS_COLUMNS),
         class_rows=classes,
-        errors=_errors({"": run.errors}, run.class_names),
+        errors=_errors({"value": run.errors}, run.class_names),
     )
 
 

@@ -12,14 +12,13 @@ from detector.reports.gallery import Example
 
 @dataclass(frozen=True)
 class RunReport:
-    """`title` says of what on what; `complete_in` is the file with all metrics; `curve` is that of its
-    training, `examples` its worst images, where they are known."""
+    """`title` says of what on what; `curve` is that of its training, `examples` its worst images, where they
+    are known."""
 
     title: str
     metrics: CocoMetrics
     errors: ErrorAnalysis
     class_names: Sequence[str]
     num_images: int
-    complete_in: str
     curve: Curve | None = None
     examples: Sequence[Example] = ()

@@ -70,14 +70,15 @@ def print_table(title: str, header: Row, rows: Sequence[Row], *, console: Consol
 
 
 def class_rows(
-    per_class: Mapping[str, Mapping[str, float]], *, complete_in: str
+    per_class: Mapping[str, Mapping[str, float]], *, complete_in: str | None
 ) -> tuple[list[Row], list[str]]:
-    """Rows of the class table, best AP first, and notes on the classes that are not in it."""
+    """Rows of the class table, best AP first, and notes on the classes that are not in it: of many, those
+    between the best and the worst, which `complete_in` names the file of. None: all have a row."""
     scored = {name: numbers for name, numbers in per_class.items() if numbers["AP"] >= 0}
     names = sorted(scored, key=lambda name: (-scored[name]["AP"], name))
     rows = [(name, *(_shown(scored[name][column]) for column in CLASS_COLUMNS)) for name in names]
     notes = []
-    if len(rows) > _MANY_CLASSES:
+    if complete_in is not None and len(rows) > _MANY_CLASSES:
         half = _MANY_CLASSES // 2
         spared = len(rows) - 2 * half
         rows = [*rows[:half], (_ROWS_SPARED, *[""] * len(CLASS_COLUMNS)), *rows[-half:]]

@@ -91,6 +91,7 @@ def test_two_results_files(files: Path, capsys: pytest.CaptureFixture[str]) -> N
     said = capsys.readouterr().out
     assert found["verdict"] in said
     report = (files / "out/report.md").read_text(encoding="utf-8")
+    assert report.startswith("# Comparison: b.json against a.json\n")
     assert found["verdict"] in report
     assert "| AP50 |" in report
     assert "| oLRP |" in report
@@ -119,6 +120,9 @@ def test_seeds_of_files_make_an_interval_with_both_noises(files: Path) -> None:
     (point,) = comparison(files / "out")["points"]
     found = point["comparisons"]["b.json"]
     assert len(found["seed_deltas"]) == 2
+    of_a, of_b = (point["metrics"][arm] for arm in point["metrics"])
+    deltas = [of_b[seed]["AP"] - of_a[seed]["AP"] for seed in of_a]
+    assert deltas == pytest.approx(found["seed_deltas"])
     assert found["metrics"]["AP"]["seed_error"] > 0
     assert "2 seeds and 60 images" in found["verdict"]
 
@@ -389,6 +393,18 @@ def command_words(dataset: Path, tmp_path: Path, *, out: str) -> list[str]:
     ]
 
 
+def planned_alone(monkeypatch: pytest.MonkeyPatch) -> list[PlannedRun]:
+    """What gets planned from here on; nothing is trained."""
+    planned: list[PlannedRun] = []
+
+    def stop(runs: list[PlannedRun], *, way: Way) -> dict[Path, str]:
+        planned.extend(runs)
+        raise RunError("planned")
+
+    monkeypatch.setattr(compare, "train_all", stop)
+    return planned
+
+
 def arms(dataset: Path, tmp_path: Path, *words: str, out: str = "out") -> int:
     return detector(*command_words(dataset, tmp_path, out=out), *words)
 
@@ -454,13 +470,7 @@ def test_weights_of_the_last_arm_are_tried_before_anything_is_trained(
 def test_other_content_of_a_file_of_weights_is_another_run(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    planned: list[PlannedRun] = []
-
-    def stop(runs: list[PlannedRun], *, way: Way) -> dict[Path, str]:
-        planned.extend(runs)
-        raise RunError("planned")
-
-    monkeypatch.setattr(compare, "train_all", stop)
+    planned = planned_alone(monkeypatch)
     state = ResNet(18).state_dict()
     for _ in range(2):
         state["conv1.weight"] += 1
@@ -587,13 +597,7 @@ def test_own_arms_and_what_they_name_reach_the_runs(
 def test_points_are_planned_each_with_all_arms(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    planned: list[PlannedRun] = []
-
-    def stop(runs: list[PlannedRun], *, way: Way) -> dict[Path, str]:
-        planned.extend(runs)
-        raise RunError("planned")
-
-    monkeypatch.setattr(compare, "train_all", stop)
+    planned = planned_alone(monkeypatch)
     points = "compare.points={one:['optimizer.lr=0.01'],two:['optimizer.lr=0.02']}"
     assert arms(dataset, tmp_path, points, "seeds=[3,4]") == 1
     found = [(run.point, run.arm, run.seed, run.config["optimizer"]["lr"]) for run in planned]

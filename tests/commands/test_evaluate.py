@@ -44,6 +44,9 @@ def test_coco100_through_the_command(
     assert {key: written[key] for key in expected} == pytest.approx(expected, abs=1e-9, rel=0)
     assert len(written["per_class"]) == 80
     assert "AP50    0.6970" in capsys.readouterr().out
+    report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    scored = [name for name, numbers in written["per_class"].items() if numbers["AP"] >= 0]
+    assert all(f"<td>{name}</td>" in report for name in scored)
 
 
 def test_predictions_write_metrics_and_the_record(

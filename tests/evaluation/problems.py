@@ -61,3 +61,16 @@ def random_problem(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             score = float(rng.integers(1, 12)) / 12
             results.append({"image_id": where[0], "category_id": where[1], "bbox": near, "score": score})
     return {"images": images, "categories": categories, "annotations": annotations}, results
+
+
+def crowded_problem(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """More detections than count in an image, and areas other than those of boxes."""
+    truth, results = random_problem(seed)
+    rng = np.random.default_rng(seed)
+    for row in truth["annotations"]:
+        row["area"] *= float(rng.choice([0.05, 0.7, 1.0]))
+    for _ in range(300):
+        box = [float(v) for v in np.r_[rng.uniform(0, 300, 2), rng.uniform(0, 120, 2)].round(2)]
+        where = {"image_id": truth["images"][0]["id"], "category_id": truth["categories"][0]["id"]}
+        results.append({**where, "bbox": box, "score": float(rng.integers(0, 30)) / 30})
+    return truth, results

@@ -11,7 +11,13 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detector.evaluation import METRIC_NAMES, CocoEvaluator, CocoMetrics, read_ground_truth, read_results
-from tests.evaluation.problems import annotation, ground_truth, perfect_results, random_problem
+from tests.evaluation.problems import (
+    annotation,
+    crowded_problem,
+    ground_truth,
+    perfect_results,
+    random_problem,
+)
 from tests.shared import shared_path
 
 BACKENDS = pytest.mark.parametrize("backend", ["pycocotools", "hotcoco"])
@@ -62,8 +68,9 @@ def test_equals_pycocotools_to_the_last_digit(seed: int, backend: Any) -> None:
 
 
 @pytest.mark.parametrize("seed", range(100, 200))
-def test_backends_are_equal(seed: int) -> None:
-    truth, results = random_problem(seed)
+@pytest.mark.parametrize("make", [random_problem, crowded_problem])
+def test_backends_are_equal(seed: int, make: Any) -> None:
+    truth, results = make(seed)
     first, second = (CocoEvaluator(truth, backend=b).evaluate(results) for b in ("pycocotools", "hotcoco"))
     assert first == second
 

@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 from detector.evaluation import CocoEvaluator
 from detector.evaluation.matching import AREAS, IOUS
-from tests.evaluation.problems import annotation, ground_truth, random_problem
+from tests.evaluation.problems import annotation, crowded_problem, ground_truth, random_problem
 
 
 def by_pycocotools(truth: dict[str, Any], results: list[dict[str, Any]]) -> COCOeval:
@@ -26,9 +26,10 @@ def by_pycocotools(truth: dict[str, Any], results: list[dict[str, Any]]) -> COCO
     return run
 
 
+@pytest.mark.parametrize("make", [random_problem, crowded_problem])
 @pytest.mark.parametrize("seed", range(30))
-def test_equals_pycocotools(seed: int) -> None:
-    truth, results = random_problem(seed)
+def test_equals_pycocotools(seed: int, make: Any) -> None:
+    truth, results = make(seed)
     results.sort(key=lambda r: (r["image_id"], -r["score"]))
     run = by_pycocotools(truth, results)
     images = len(run.params.imgIds)

@@ -84,7 +84,6 @@ def run_page(changes: list[Changes], tmp_path_factory: pytest.TempPathFactory) -
         errors=analysed(evaluator, results),
         class_names=evaluator.class_names,
         num_images=30,
-        complete_in="metrics.json",
         curve=Curve((1, 2), (0.1, None), (3.0, 3.0), (5.0, 5.0), (40, 80), (99.0, None)),
         examples=changes[0].gained,
     )

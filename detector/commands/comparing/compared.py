@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from detector.commands.comparing.subjects import Subject
 from detector.commands.report import analysed
-from detector.evaluation import Replicates, compare, corrected_for_arms, draw
+from detector.evaluation import Replicates, compare, corrected_for_arms, draw, run_metrics
 from detector.evaluation.matching import match
 from detector.reports.comparison import Point
 from detector.reports.gallery import Changes, Found, examples, most_changed
@@ -48,6 +48,9 @@ def compared(subject: Subject, *, replicates: int) -> tuple[Point, Models]:
         identical = all(subject.results[arm][seed] == subject.results[first][seed] for seed in seeds)
         names = evaluator.class_names
         comparisons[arm] = compare(draws, a, b, class_names=names, identical=identical)
+    metrics: dict[str, dict[int, Mapping[str, float | None]]] = {arm: {} for arm in subject.results}
+    for number, (arm, seed) in enumerate(keys):
+        metrics[arm][seed] = run_metrics(draws, number)
     point = Point(
         name=subject.name,
         baseline=first,
@@ -56,6 +59,7 @@ def compared(subject: Subject, *, replicates: int) -> tuple[Point, Models]:
         curves=subject.curves,
         sizes=subject.sizes,
         latencies=subject.latencies,
+        metrics=metrics,
         errors=errors,
         class_names=evaluator.class_names,
     )

@@ -24,7 +24,7 @@ from detector.reports.comparison import Curve, ModelSize
 from detector.reports.gallery import ReadPicture
 
 Results = list[Any]
-_OF_EACH_RUN = ("seed", "data.seed", "name", "output_dir", "training.resume")
+_OF_EACH_RUN = ("seed", "data.seed", "name", "output_dir", "training.resume", "evaluation.backend")
 _OF_ARMS = ("model.",)  # what arms, but not the runs of one, may differ in silently
 
 
