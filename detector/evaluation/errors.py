@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -87,10 +87,9 @@ def analyse_errors(rows: Rows, matches: Sequence[ClassMatches], truth: GroundTru
 def _confusion(
     rows: Rows, matches: Sequence[ClassMatches], truth: GroundTruth, *, score: float
 ) -> tuple[tuple[int, int, int], ...]:
-    """Without crowds, and without detections in them."""
+    """Without detections in crowds, which hotcoco takes for false ones."""
     counted = np.sort(np.concatenate([found.rows[~found.ignored[0, 0]] for found in matches]))
-    objects = replace(truth, annotations=[a for a in truth.annotations if not a["iscrowd"]])
-    run = hotcoco_run(rows.selected(counted), objects)
+    run = hotcoco_run(rows.selected(counted), truth)
     table = run.confusion_matrix(iou_thr=0.5, min_score=score, max_det=max(1, len(counted)))["matrix"]
     return tuple((int(i), int(j), int(table[i, j])) for i, j in np.argwhere(table))
 
