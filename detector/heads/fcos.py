@@ -22,7 +22,14 @@ from torch import Tensor, nn
 from detector.heads.grid import Grid
 from detector.heads.head import Head
 from detector.heads.points import Points, assign_points, make_points
-from detector.layers import Conv3x3, DeformConv2d, Modulation, norm_layer
+from detector.layers import (
+    Conv3x3,
+    DeformableConvs,
+    DeformConv2d,
+    Modulation,
+    deformable_count,
+    norm_layer,
+)
 from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxes
 from detector.ops.losses import focal_loss_sum, giou_loss
 from detector.ops.nms import batch_class_nms
@@ -58,8 +65,8 @@ class FCOSHead(Head[FCOSOutputs]):
     a point in its cell: 0 the corner, on which a ResNet's receptive fields are centred (torchvision), 0.5 the
     middle (the paper). `grid`: how far cells lie apart, see `cell_steps`. `centerness_weighted_boxes` weights
     each positive's GIoU by its centerness target (the paper) instead of equally (torchvision).
-    `level_scales` learns a factor for the distances of each level (the paper); torchvision has none. The last
-    `deformable_convs` of each tower are deformable, with `modulation`.
+    `level_scales` learns a factor for the distances of each level (the paper); torchvision has none.
+    `deformable_convs` of each tower, the last, all, or so many of the last, are deformable with `modulation`.
     """
 
     def __init__(
@@ -78,7 +85,7 @@ class FCOSHead(Head[FCOSOutputs]):
         nms_iou_threshold: Fraction = 0.6,
         detections_per_image: PositiveInt = 100,
         level_scales: bool = False,
-        deformable_convs: NonNegativeInt = 0,
+        deformable_convs: DeformableConvs = 0,
         modulation: Modulation = "doubled_sigmoid",
     ) -> None:
         super().__init__()
@@ -95,11 +102,8 @@ class FCOSHead(Head[FCOSOutputs]):
         self.candidates_per_level = candidates_per_level
         self.nms_iou_threshold = nms_iou_threshold
         self.detections_per_image = detections_per_image
-        if deformable_convs > num_convs:
-            raise ValueError(
-                f"deformable_convs: expected at most num_convs={num_convs}, got {deformable_convs}"
-            )
-        tower = partial(_tower, channels, num_convs, norm, deformable_convs, modulation)
+        deformable = deformable_count(deformable_convs, num_convs=num_convs)
+        tower = partial(_tower, channels, num_convs, norm, deformable, modulation)
         self.classification_head = _ClassificationTower(tower(), channels, num_classes)
         self.regression_head = _RegressionTower(
             tower(), channels, num_scales=len(features) if level_scales else 0
@@ -204,12 +208,12 @@ def _flatten(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P C"]:
 
 
 def _tower(
-    channels: int, num_convs: int, norm: str, deformable_convs: int, modulation: Modulation
+    channels: int, num_convs: int, norm: str, deformable: int, modulation: Modulation
 ) -> nn.Sequential:
-    """The last `deformable_convs` of its convolutions are deformable."""
+    """The last `deformable` of its convolutions are deformable."""
     layers: list[nn.Module] = []
     for number in range(num_convs):
-        if number < num_convs - deformable_convs:
+        if number < num_convs - deformable:
             layers.append(_normal(Conv3x3(channels, channels)))
         else:
             layers.append(_normal(DeformConv2d(channels, channels, 3, padding=1, modulation=modulation)))

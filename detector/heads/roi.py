@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from detector.heads.matching import BACKGROUND, BalancedSampler, match_boxes
 from detector.heads.rpn import Proposals, taken
-from detector.layers import norm_layer
+from detector.layers import DeformableConvs, DeformConv2d, Modulation, deformable_count, norm_layer
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes, encode_boxes
 from detector.ops.losses import DeltaLoss, delta_loss, giou_loss
 from detector.ops.nms import batch_class_nms
@@ -27,6 +28,7 @@ _WEIGHTS: CoderWeights = (10.0, 10.0, 5.0, 5.0)
 _POOLED = 7
 _SMALLEST_PX = 1e-2
 
+ConvFactory = Callable[..., nn.Conv2d | DeformConv2d]
 BoxLoss = DeltaLoss | Literal["giou"]
 
 
@@ -44,8 +46,9 @@ class RoIHead(nn.Module):
     """Pools each region from the pyramid level of its size, classifies it and refines its box.
 
     A region is foreground from `foreground_iou` on with some box. `sampled` regions of an image train, at
-    most `positive_fraction` of them foreground. `box_loss` compares deltas (smooth L1 with `smooth_l1_beta`,
-    L1) or boxes (generalised IoU). `class_agnostic` predicts one box instead of one a class.
+    most `positive_fraction` of them foreground. `deformable_convs` of its convolutions, the last, all, or so
+    many of the last, are deformable with `modulation`. `box_loss` compares deltas (smooth L1 with
+    `smooth_l1_beta`, L1) or boxes (generalised IoU). `class_agnostic` predicts one box for all classes.
     """
 
     def __init__(
@@ -57,6 +60,8 @@ class RoIHead(nn.Module):
         num_linear: PositiveInt = 2,
         width: PositiveInt = 1024,
         norm: Literal["batch", "group", "none"] = "none",
+        deformable_convs: DeformableConvs = 0,
+        modulation: Modulation = "doubled_sigmoid",
         foreground_iou: Fraction = 0.5,
         sampled: PositiveInt = 512,
         positive_fraction: Fraction = 0.25,
@@ -81,8 +86,13 @@ class RoIHead(nn.Module):
         self.nms_iou_threshold = nms_iou_threshold
         self.detections_per_image = detections_per_image
         channels = features[0].channels
+        deformable = deformable_count(deformable_convs, num_convs=num_convs)
         if num_convs:
-            self.box_head: nn.Module = _ConvHead(channels, num_convs, num_linear, width, norm)
+            convs = [
+                nn.Conv2d if number < num_convs - deformable else partial(DeformConv2d, modulation=modulation)
+                for number in range(num_convs)
+            ]
+            self.box_head: nn.Module = _ConvHead(channels, convs, num_linear, width, norm)
         else:
             self.box_head = _LinearHead(channels * _POOLED**2, num_linear, width)
         self.box_predictor = _Predictor(width, num_classes, 1 if class_agnostic else num_classes + 1)
@@ -217,10 +227,12 @@ class _LinearHead(nn.Module):
 class _ConvHead(nn.Sequential):
     """Convolutions before the linear layers: torchvision's FastRCNNConvFCHead, the "4conv1fc" of others."""
 
-    def __init__(self, channels: int, num_convs: int, num_linear: int, width: int, norm: str) -> None:
+    def __init__(
+        self, channels: int, convs: Sequence[ConvFactory], num_linear: int, width: int, norm: str
+    ) -> None:
         layers: list[nn.Module] = []
-        for _ in range(num_convs):
-            conv = nn.Conv2d(channels, channels, 3, padding=1, bias=norm == "none")
+        for make_conv in convs:
+            conv = make_conv(channels, channels, 3, padding=1, bias=norm == "none")
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             norms = [] if norm == "none" else [_norm(norm)(channels)]
             layers.append(nn.Sequential(conv, *norms, nn.ReLU(inplace=True)))

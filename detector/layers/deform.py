@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -134,11 +134,15 @@ class DeformableStages:
     """Which 3x3 convolutions of a residual backbone are deformable, and how.
 
     `stages`: numbers as in C2..C5; () is the plain backbone. `blocks`: of each such stage, all, the last, or
-    those numbered, from 0, negative from the end. The rest is `DeformConv2d`'s.
+    those numbered, from 0, negative from the end. `every`: of all blocks only every so many, from the first
+    (YOLACT++, Bolya et al. 2020). `fallback_on_stride` leaves convolutions with a stride regular
+    (MMDetection's option). The rest is `DeformConv2d`'s.
     """
 
     stages: tuple[Literal[2, 3, 4, 5], ...] = ()
     blocks: Literal["all", "last"] | tuple[int, ...] = "all"
+    every: PositiveInt = 1
+    fallback_on_stride: bool = False
     modulation: Modulation = "doubled_sigmoid"
     offset_groups: PositiveInt = 1
     backend: Backend = "auto"
@@ -151,6 +155,11 @@ class DeformableStages:
             )
         if isinstance(self.blocks, str):
             _check_choice("deform.blocks", self.blocks, ("all", "last"))
+        if self.every != 1 and self.blocks != "all":
+            raise ValueError(
+                f"deform.every={self.every} goes with deform.blocks=all, got deform.blocks={self.blocks}: "
+                "number the blocks instead."
+            )
         _check_choice("deform.modulation", self.modulation, get_args(Modulation))
         _check_choice("deform.backend", self.backend, get_args(Backend))
 
@@ -162,16 +171,17 @@ class DeformableStages:
         """
         if stage not in self.stages or block not in self._chosen(stage, num_blocks):
             return nn.Conv2d
-        return partial(
+        deformable = partial(
             DeformConv2d,
             modulation=self.modulation,
             offset_groups=self.offset_groups,
             backend=self.backend,
         )
+        return partial(_regular_where_strided, deformable) if self.fallback_on_stride else deformable
 
     def _chosen(self, stage: int, num_blocks: int) -> set[int]:
         if self.blocks == "all":
-            return set(range(num_blocks))
+            return set(range(0, num_blocks, self.every))
         blocks = (-1,) if isinstance(self.blocks, str) else self.blocks
         for block in blocks:
             if not -num_blocks <= block < num_blocks:
@@ -180,6 +190,13 @@ class DeformableStages:
                     f"{-num_blocks} to {num_blocks - 1}."
                 )
         return {block % num_blocks for block in blocks}
+
+
+def _regular_where_strided(
+    deformable: Callable[..., nn.Module], *args: Any, stride: IntOrPair = 1, **options: Any
+) -> nn.Module:
+    build: Callable[..., nn.Module] = deformable if pair(stride) == (1, 1) else nn.Conv2d
+    return build(*args, stride=stride, **options)
 
 
 def _check_groups(in_channels: int, out_channels: int, groups: int, offset_groups: int) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from detector.layers import Conv3x3, NormKind, norm_layer
+from detector.layers import Conv3x3, DeformConv2d, Modulation, NormKind, norm_layer
 from detector.structures import FeatureSpec, PositiveInt
 
 
@@ -20,7 +20,8 @@ class FPN(nn.Module):
 
     `extra_levels` above the coarsest: "p6p7" adds two stride-2 convolutions on top of P5 (RetinaNet, FCOS),
     "maxpool" one subsampled level (Faster R-CNN), "none" nothing. `norm` follows each
-    convolution of the pyramid.
+    convolution of the pyramid. `deformable_levels` (3 is P3) have a deformable output convolution, with
+    `modulation`; only levels with a backbone stage have one, ValueError for others.
     """
 
     def __init__(
@@ -30,22 +31,30 @@ class FPN(nn.Module):
         out_channels: PositiveInt = 256,
         extra_levels: Literal["none", "maxpool", "p6p7"] = "p6p7",
         norm: NormKind | Literal["none"] = "none",
+        deformable_levels: tuple[Literal[2, 3, 4, 5], ...] = (),
+        modulation: Modulation = "doubled_sigmoid",
     ) -> None:
         super().__init__()
+        deformable = _check_levels(deformable_levels, [_level(f.stride_px) for f in features])
         bias = norm == "none"
         self.inner_blocks = nn.ModuleList(
             nn.Sequential(nn.Conv2d(f.channels, out_channels, 1, bias=bias), *_norms(norm, out_channels))
             for f in features
         )
         self.layer_blocks = nn.ModuleList(
-            nn.Sequential(Conv3x3(out_channels, out_channels, bias=bias), *_norms(norm, out_channels))
-            for _ in features
+            nn.Sequential(
+                DeformConv2d(out_channels, out_channels, 3, padding=1, bias=bias, modulation=modulation)
+                if _level(f.stride_px) in deformable
+                else Conv3x3(out_channels, out_channels, bias=bias),
+                *_norms(norm, out_channels),
+            )
+            for f in features
         )
         _initialise(self)
         self.extra_blocks = _EXTRA[extra_levels](out_channels)
         strides = [f.stride_px for f in features]
         strides += [strides[-1] * 2 ** (i + 1) for i in range(self.extra_blocks.num_levels)]
-        self.out_features = tuple(FeatureSpec(f"p{s.bit_length() - 1}", out_channels, s) for s in strides)
+        self.out_features = tuple(FeatureSpec(f"p{_level(s)}", out_channels, s) for s in strides)
 
     def forward(self, features: list[Float[Tensor, "B _C _H _W"]]) -> list[Float[Tensor, "B C _h _w"]]:
         """The pyramid, finest first."""
@@ -56,12 +65,28 @@ class FPN(nn.Module):
         return levels + self.extra_blocks(levels[-1])
 
 
+def _level(stride_px: int) -> int:
+    """3 for P3, whose stride is 8."""
+    return stride_px.bit_length() - 1
+
+
+def _check_levels(deformable: Sequence[int], levels: Sequence[int]) -> set[int]:
+    if set(deformable) - set(levels) or len(set(deformable)) < len(deformable):
+        raise ValueError(
+            f"neck.deformable_levels: expected different levels of {[*levels]}, those with a backbone stage, "
+            f"got {[*deformable]}"
+        )
+    return set(deformable)
+
+
 def _norms(kind: NormKind | Literal["none"], channels: int) -> list[nn.Module]:
     return [] if kind == "none" else [norm_layer(kind)(channels)]
 
 
 def _initialise(module: nn.Module) -> None:
-    for conv in (m for m in module.modules() if isinstance(m, nn.Conv2d)):
+    for name, conv in module.named_modules():
+        if not isinstance(conv, nn.Conv2d | DeformConv2d) or name.endswith(".offset"):
+            continue
         nn.init.kaiming_uniform_(conv.weight, a=1)
         if conv.bias is not None:
             nn.init.zeros_(conv.bias)

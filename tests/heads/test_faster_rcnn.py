@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from detector.heads.roi import Regions
+from detector.layers import DeformConv2d
 from tests.samples import make_batch, small_faster_rcnn, total
 
 BOXES = [[[8.0, 8, 40, 40], [30, 20, 60, 62]], [[0, 0, 50, 64]]]
@@ -24,6 +25,7 @@ SIZES = [(64, 64), (64, 50)]
         {"box_loss": "giou", "class_agnostic": True},
         {"num_convs": 2, "num_linear": 1, "norm": "group"},
         {"num_convs": 1, "norm": "batch"},
+        {"num_convs": 2, "deformable_convs": "all", "modulation": "none"},
         {"aligned": True, "sampling_ratio": 0},
     ],
     ids=str,
@@ -36,6 +38,18 @@ def test_options_train_and_predict(options: dict[str, Any]) -> None:
     total(losses).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     assert all(len(found) for found in model.eval().predict(batch))
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [("last", [1]), ("all", [0, 1]), (1, [1]), (0, [])])
+def test_deformable_convolutions_of_the_box_head(chosen: int | str, expected: list[int]) -> None:
+    head = small_faster_rcnn(num_convs=2, deformable_convs=chosen).head.roi_heads.box_head
+    convs = [block[0] for block in list(head)[:2]]
+    assert [i for i, conv in enumerate(convs) if isinstance(conv, DeformConv2d)] == expected
+
+
+def test_more_deformable_convolutions_than_the_box_head_has_are_an_error() -> None:
+    with pytest.raises(ValueError, match="deformable_convs: expected at most num_convs=0, got last"):
+        small_faster_rcnn(deformable_convs="last")
 
 
 def test_class_agnostic_boxes_are_shared_by_the_classes() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from detector.heads import FCOSHead
+from detector.layers import DeformConv2d
 from detector.structures import FeatureSpec
 from tests.samples import make_batch, small_fcos, total
 
@@ -51,6 +52,12 @@ def test_deformable_convolutions_are_the_last_of_each_tower_and_start_as_plain_o
     torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="deformable_convs: expected at most num_convs=2, got 3"):
         head(deformable_convs=3)
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [("last", [1]), ("all", [0, 1]), (0, [])])
+def test_deformable_convolutions_by_name(chosen: int | str, expected: list[int]) -> None:
+    tower = head(deformable_convs=chosen).regression_head.conv
+    assert [i for i, m in enumerate(tower[::3]) if isinstance(m, DeformConv2d)] == expected
 
 
 def test_level_scales_multiply_the_distances_of_their_level_alone() -> None:

@@ -108,6 +108,28 @@ def test_blocks_choose_within_the_stages(blocks: str | tuple[int, ...], expected
     assert chosen == {2: [], 3: [], 4: expected, 5: []}
 
 
+@pytest.mark.parametrize(("every", "expected"), [(1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (3, [0, 3])])
+def test_every_so_many_blocks(every: int, expected: list[int]) -> None:
+    deform = DeformableStages(stages=(4,), every=every)
+    layers = [deform.conv3x3(4, block, 5)(2, 2, 3, padding=1) for block in range(5)]
+    assert [i for i, layer in enumerate(layers) if isinstance(layer, DeformConv2d)] == expected
+
+
+def test_every_needs_all_blocks() -> None:
+    with pytest.raises(ValueError, match=r"deform.every=2 goes with deform.blocks=all, got .*=last"):
+        DeformableStages(stages=(4,), blocks="last", every=2)
+
+
+@pytest.mark.parametrize(("stride", "expected"), [(1, DeformConv2d), ((1, 1), DeformConv2d), (2, nn.Conv2d)])
+def test_fallback_on_stride_leaves_convolutions_with_a_stride_regular(
+    stride: int | tuple[int, int], expected: type[nn.Module]
+) -> None:
+    build = DeformableStages(stages=(4,), fallback_on_stride=True).conv3x3(4, 0, 2)
+    layer = build(2, 2, 3, stride=stride, padding=1, bias=False)
+    assert type(layer) is expected
+    assert layer(torch.ones(1, 2, 4, 4)).shape[2:] == ((4, 4) if expected is DeformConv2d else (2, 2))
+
+
 def test_passes_its_options_on() -> None:
     deform = DeformableStages(stages=(5,), modulation="none", offset_groups=2, backend="torchvision")
     layer = deform.conv3x3(5, 0, 1)(4, 4, 3, stride=2, padding=1, bias=False)

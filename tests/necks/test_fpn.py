@@ -35,6 +35,24 @@ def test_levels_are_named_by_their_stride() -> None:
     ]  # fmt: skip
 
 
+def test_deformable_levels_have_deformable_output_convolutions_that_start_as_plain_ones() -> None:
+    torch.manual_seed(0)
+    plain = FPN(SPECS, out_channels=24)
+    torch.manual_seed(0)
+    deformable = FPN(SPECS, out_channels=24, deformable_levels=(3, 5), modulation="none")
+    kinds = [type(block[0]).__name__ for block in deformable.layer_blocks]
+    assert kinds == ["DeformConv2d", "Conv3x3", "DeformConv2d"]
+    features = [torch.randn(1, s.channels, 64 // s.stride_px, 64 // s.stride_px) for s in SPECS]
+    for a, b in zip(deformable(features), plain(features), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("levels", [(2,), (3, 3)])
+def test_deformable_levels_are_levels_with_a_backbone_stage(levels: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"neck.deformable_levels: expected different levels of \[3, 4, 5\]"):
+        FPN(SPECS, deformable_levels=levels)
+
+
 def test_bfloat16_gradients_of_maps_of_one_cell_are_those_of_float32() -> None:
     """oneDNN would leave some unwritten: memory is filled with NaN before, to see it."""
     torch.manual_seed(0)

@@ -143,6 +143,14 @@ def test_follows_the_definition(name: str, backend: str) -> None:
     torch.testing.assert_close(y, by_definition(case, x, offset, weight, bias, mask))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_result_can_be_changed_in_place(backend: str, channels_last: bool) -> None:
+    x, *others = Case(channels_last=channels_last).arguments()
+    deform_conv2d(x, *others, **Case().geometry(), backend=backend).relu_().sum().backward()
+    assert x.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_gather_and_its_gradients_equal_torchvision(name: str) -> None:
     case = CASES[name]

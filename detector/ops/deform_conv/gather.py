@@ -105,11 +105,15 @@ class _SampledProduct(torch.autograd.Function):
         rows, kernel = _to_rows(x, geometry), _to_kernel(weight)
         index, blend = index.flatten(0, 2).flatten(1), blend.flatten(0, 2).flatten(1)
         ctx.save_for_backward(rows, blend, weight, index)
-        y = rows.new_empty(len(blend), len(weight))
+        n, out_h, out_w = ctx.blend_shape[:3]
+        # Not a view, which could not be changed in place
+        shape = (n, len(weight), out_h, out_w)
+        y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+        y_rows = y.permute(0, 2, 3, 1).view(len(blend), len(weight))
         for part in _chunks(len(blend), _chunk_size(len(blend), weight, geometry)):
             columns = _group(_sample(rows, index[part], blend[part]), geometry)
-            y[part] = _to_matrix(torch.conv2d(_to_pixels(columns), kernel, bias, groups=geometry.groups))
-        return _to_image(y.view(*ctx.blend_shape[:3], len(weight)), contiguous=ctx.x_is_contiguous)
+            y_rows[part] = _to_matrix(torch.conv2d(_to_pixels(columns), kernel, bias, groups=geometry.groups))
+        return y.contiguous() if ctx.x_is_contiguous else y
 
     @staticmethod
     @once_differentiable
