@@ -80,7 +80,7 @@ def _homes(
 def _neighbours(
     shift: Tensor, home: Tensor, size: int
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The two pixels around home + shift and their weights, 0 for pixels outside [0, size), which are replaced
+    """The two pixels around home + shift and their weights. Pixels outside [0, size) weigh 0 and are replaced
     by ones inside.
 
     The fraction is that of the shift alone: added to its home it would lose the digits that the home takes.
