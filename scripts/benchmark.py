@@ -1,4 +1,4 @@
-"""Measures what docs/benchmarks.md claims: `python scripts/benchmark.py ops --write`."""
+"""Measures what docs/benchmarks.md and docs/deformable.md say: `python scripts/benchmark.py ops --write`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from detector.models.noise import random_batch
 from detector.reports import benchmark
 from detector.reports.benchmark_compare import comparison_table
 from detector.reports.benchmark_index import index_table
+from detector.reports.benchmark_numerics import numerics_table
 from detector.reports.benchmark_train import (
     finished_runs,
     inference_candidates,
@@ -19,7 +20,7 @@ from detector.reports.benchmark_train import (
     train_step_candidates,
 )
 
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 def ops(arguments: argparse.Namespace) -> str:
@@ -91,8 +92,14 @@ def compare(arguments: argparse.Namespace) -> str:
     return comparison_table()
 
 
+def numerics(arguments: argparse.Namespace) -> str:
+    """Errors of deformable convolution against float64, by backend and dtype."""
+    return numerics_table("cuda" if torch.cuda.is_available() else "cpu")
+
+
 SECTIONS = {
     "ops": ops,
+    "numerics": numerics,
     "train": train,
     "memory": memory,
     "bccd": bccd,
@@ -102,6 +109,7 @@ SECTIONS = {
 
 
 TIMED_IN_TURNS = ("ops", "train", "bccd")
+DOCUMENTS = {"numerics": DOCS / "deformable.md"}  # of the sections that are not in benchmarks.md
 
 
 def main() -> None:
@@ -113,7 +121,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--root", type=Path, help="bccd, index: the dataset's folder")
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="bccd: folders of finished runs")
-    parser.add_argument("--write", action="store_true", help=f"update that section of {DOCUMENT.name}")
+    parser.add_argument("--write", action="store_true", help="update that section of its document")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     text = SECTIONS[arguments.section](arguments)
@@ -122,7 +130,8 @@ def main() -> None:
         text += f" Medians of {arguments.repeats}."
     print(text)
     if arguments.write:
-        benchmark.replace_section(DOCUMENT, name=arguments.section, text=text)
+        document = DOCUMENTS.get(arguments.section, DOCS / "benchmarks.md")
+        benchmark.replace_section(document, name=arguments.section, text=text)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,12 @@
+"""Draws docs/images/deformable.svg, the picture that explains deformable convolution."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from detector.reports.operator_figure import operator_figure
+
+PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "deformable.svg"
+
+if __name__ == "__main__":
+    PICTURE.write_text(operator_figure(), encoding="utf-8")
