@@ -8,10 +8,16 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
+from detector.layers import DeformConv2d
 from detector.ops import deform_conv2d
+from detector.ops.deform_conv import gather
+from detector.ops.deform_conv.geometry import Geometry
 
 BACKENDS = ("gather", "torchvision")
 
@@ -153,14 +159,14 @@ def test_the_result_can_be_changed_in_place(backend: str, channels_last: bool) -
 
 @pytest.mark.parametrize("name", CASES)
 def test_gather_and_its_gradients_equal_torchvision(name: str) -> None:
-    case = CASES[name]
-    results = []
-    for backend in BACKENDS:
-        arguments = case.arguments()
-        y = deform_conv2d(*arguments, **case.geometry(), backend=backend)
-        y.sin().sum().backward()
-        results.append([y] + [t.grad for t in arguments if t is not None])
-    torch.testing.assert_close(*results)
+    torch.testing.assert_close(*(values_and_gradients(CASES[name], backend) for backend in BACKENDS))
+
+
+def values_and_gradients(case: Case, backend: str) -> list[Tensor]:
+    arguments = case.arguments()
+    y = deform_conv2d(*arguments, **case.geometry(), backend=backend)
+    y.sin().sum().backward()
+    return [y] + [t.grad for t in arguments if t is not None]
 
 
 def test_non_contiguous_tensors_are_read_by_their_strides() -> None:
@@ -356,3 +362,54 @@ def test_coordinates_keep_their_digits_on_a_wide_map() -> None:
     found = deform_conv2d(*arguments, **case.geometry(), backend="gather")
     exact = deform_conv2d(*(a.double() for a in arguments), **case.geometry(), backend="gather")
     assert (found - exact).norm() < 3e-7 * exact.norm()
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    def both(low: int, high: int) -> tuple[int, int]:
+        return draw(st.integers(low, high)), draw(st.integers(low, high))
+
+    groups, offset_groups = draw(st.sampled_from((1, 2, 3))), draw(st.sampled_from((1, 2, 3)))
+    kernel, dilation, padding = both(1, 3), both(1, 2), both(0, 3)
+    smallest = [max(1, d * (k - 1) + 1 - 2 * p) for k, d, p in zip(kernel, dilation, padding, strict=True)]
+    return Case(
+        batch=draw(st.integers(0, 3)),
+        size=(smallest[0] + draw(st.integers(0, 5)), smallest[1] + draw(st.integers(0, 5))),
+        channels=(
+            math.lcm(groups, offset_groups) * draw(st.integers(1, 2)),
+            groups * draw(st.integers(1, 3)),
+        ),
+        kernel=kernel,
+        stride=both(1, 3),
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        offset_groups=offset_groups,
+        modulated=draw(st.booleans()),
+        spread_px=draw(st.sampled_from((0.3, 2.0, 20.0))),
+        channels_last=draw(st.booleans()),
+    )
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(cases())
+def test_any_problem_has_torchvisions_values_and_gradients(case: Case) -> None:
+    torch.testing.assert_close(*(values_and_gradients(case, backend) for backend in BACKENDS))
+
+
+def test_gradient_checkpointing_changes_nothing() -> None:
+    torch.manual_seed(0)
+    layer = DeformConv2d(4, 6, 3, padding=1)
+    torch.nn.init.normal_(layer.offset.weight, std=0.2)
+    x = torch.randn(2, 4, 7, 6, requires_grad=True)
+    found, expected = (
+        torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])
+        for y in (checkpoint(layer, x, use_reentrant=False), layer(x))
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_channels_last_input_is_read_in_place() -> None:
+    x = torch.randn(2, 4, 7, 6).contiguous(memory_format=torch.channels_last)
+    geometry = Geometry((3, 3), (1, 1), (1, 1), (1, 1), groups=1, offset_groups=2)
+    assert gather._to_rows(x, geometry).data_ptr() == x.data_ptr()
