@@ -13,7 +13,8 @@ from torch import Tensor
 from detector.heads.head import Head
 from detector.heads.roi import RoIHead
 from detector.heads.rpn import RPN, RPNOutputs
-from detector.structures import Detections, FeatureSpec, PositiveInt, Targets
+from detector.ops.nms import Candidates
+from detector.structures import FeatureSpec, PositiveInt, Targets
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,6 @@ class FasterRCNNHead(Head[FasterRCNNOutputs]):
             **self.roi_heads.loss(outputs.features[:-1], proposals, targets),
         }
 
-    def predict(self, outputs: FasterRCNNOutputs) -> list[Detections]:
+    def candidates(self, outputs: FasterRCNNOutputs) -> Candidates:
         proposals = self.rpn.proposals(outputs.rpn, outputs.image_sizes, training=False)
-        return self.roi_heads.predict(outputs.features[:-1], proposals, outputs.image_sizes)
+        return self.roi_heads.candidates(outputs.features[:-1], proposals, outputs.image_sizes)

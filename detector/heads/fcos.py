@@ -32,9 +32,9 @@ from detector.layers import (
 )
 from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxes
 from detector.ops.losses import focal_loss_sum, giou_loss
-from detector.ops.nms import batch_class_nms
+from detector.ops.nms import Candidates
+from detector.ops.recording import top
 from detector.structures import (
-    Detections,
     FeatureSpec,
     Fraction,
     NonNegativeFloat,
@@ -153,32 +153,30 @@ class FCOSHead(Head[FCOSOutputs]):
             "loss_centerness": centerness_losses.masked_fill(~foreground, 0).sum() / count,
         }
 
-    @torch.no_grad()
-    def predict(self, outputs: FCOSOutputs) -> list[Detections]:
+    def candidates(self, outputs: FCOSOutputs) -> Candidates:
         # sqrt(class * centerness): FCOS v2, section 3
         scores = (outputs.logits.sigmoid() * outputs.centerness.sigmoid()[..., None]).sqrt()
-        scores, place, labels = self._candidates(scores, outputs.points_per_level)
+        scores, place, labels = self._best(scores, outputs.points_per_level)
         strides = outputs.points.strides[place][..., None]
         distances = outputs.distances.gather(1, place[..., None].expand(-1, -1, 4)) * strides
         boxes = clip_boxes(distances_to_boxes(outputs.points.xy[place], distances), outputs.image_sizes)
-        kept = batch_class_nms(
+        return Candidates(
             boxes,
-            scores=scores,
-            labels=labels,
-            candidates=scores > self.score_threshold,
+            scores,
+            labels,
+            allowed=scores > self.score_threshold,
+            num_labels=self.num_classes,
             iou_threshold=self.nms_iou_threshold,
             limit=self.detections_per_image,
         )
-        return [Detections(boxes[i, k], scores[i, k], labels[i, k]) for i, k in enumerate(kept)]
 
-    def _candidates(
+    def _best(
         self, scores: Float[Tensor, "B P C"], points_per_level: list[int]
     ) -> tuple[Float[Tensor, "B K"], Int64[Tensor, "B K"], Int64[Tensor, "B K"]]:
         """The best of each level: scores, point indices and labels."""
         parts, start = [], 0
         for level in scores.split(points_per_level, dim=1):
-            flat = level.flatten(1)
-            best, index = flat.topk(min(self.candidates_per_level, flat.shape[1]), dim=1)
+            best, index = top(level.flatten(1), self.candidates_per_level)
             parts.append((best, index + start * self.num_classes))
             start += level.shape[1]
         index = torch.cat([i for _, i in parts], dim=1)

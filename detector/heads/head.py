@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from detector.ops.nms import Candidates, batch_class_nms
 from detector.structures import Detections, Targets
 
 Outputs = TypeVar("Outputs")
@@ -22,6 +24,15 @@ class Head(nn.Module, ABC, Generic[Outputs]):
 
     num_classes: int
 
+    @torch.no_grad()
+    def predict(self, outputs: Outputs) -> list[Detections]:
+        """Detections of each image, clipped to its size."""
+        found = self.candidates(outputs)
+        return [
+            Detections(found.boxes[i, kept], found.scores[i, kept], found.labels[i, kept])
+            for i, kept in enumerate(batch_class_nms(found))
+        ]
+
     @abstractmethod
     def forward(
         self, features: list[Float[Tensor, "B _C _H _W"]], image_sizes: Int64[Tensor, "B 2"]
@@ -33,5 +44,5 @@ class Head(nn.Module, ABC, Generic[Outputs]):
         """Losses by log name ("loss_..."); their sum is minimised."""
 
     @abstractmethod
-    def predict(self, outputs: Outputs) -> list[Detections]:
-        """Detections of each image, clipped to its size."""
+    def candidates(self, outputs: Outputs) -> Candidates:
+        """What may become a detection, clipped to its image, before suppression."""

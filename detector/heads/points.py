@@ -50,8 +50,8 @@ def make_points(
         low = 0.0 if level == 0 else 4.0 * stride
         high = float("inf") if level == len(shapes) - 1 else 8.0 * stride
         xys.append(xy)
-        strides.append(xy.new_full((len(xy),), float(stride)))
-        ranges.append(xy.new_tensor([low, high]).expand(len(xy), 2))
+        strides.append(xy.new_full((xy.shape[0],), float(stride)))
+        ranges.append(xy.new_tensor([low, high]).expand(xy.shape[0], 2))
     return Points(torch.cat(xys), torch.cat(strides), torch.cat(ranges))
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor, nn
 
 from detector.heads.matching import BACKGROUND, BalancedSampler, match_boxes
@@ -20,9 +20,10 @@ from detector.heads.rpn import Proposals, taken
 from detector.layers import DeformableConvs, DeformConv2d, Modulation, deformable_count, norm_layer
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes, encode_boxes
 from detector.ops.losses import DeltaLoss, delta_loss, giou_loss
-from detector.ops.nms import batch_class_nms
+from detector.ops.nms import Candidates
+from detector.ops.recording import is_recorded
 from detector.ops.roi_align import pyramid_roi_align
-from detector.structures import Detections, FeatureSpec, Fraction, NonNegativeInt, PositiveInt, Targets
+from detector.structures import FeatureSpec, Fraction, NonNegativeInt, PositiveInt, Targets
 
 _WEIGHTS: CoderWeights = (10.0, 10.0, 5.0, 5.0)
 _POOLED = 7
@@ -157,14 +158,15 @@ class RoIHead(nn.Module):
             targets=_boxes(targets, matched, like=boxes).gather(1, _four(sample.index))[sample.valid],
         )
 
-    @torch.no_grad()
-    def predict(
+    def candidates(
         self, features: Sequence[Tensor], proposals: Proposals, image_sizes: Int64[Tensor, "B 2"]
-    ) -> list[Detections]:
-        """Detections of each image, clipped to its size (height, width in pixels)."""
+    ) -> Candidates:
+        """A box for each proposal and class, clipped to its image (height, width in pixels)."""
         batch, places = proposals.valid.shape
         image = torch.arange(batch, device=proposals.boxes.device)[:, None].expand(batch, places)
-        logits, deltas = self(features, proposals.boxes[proposals.valid], image[proposals.valid])
+        logits, deltas = self(
+            features, _rows(proposals.boxes, proposals.valid), _rows(image, proposals.valid)
+        )
         scores = _padded(logits.float().softmax(dim=-1)[:, 1:], proposals.valid)
         deltas = deltas[:, -self.num_classes :].float() if deltas.shape[1] > 1 else deltas.float()
         boxes = decode_boxes(
@@ -174,15 +176,16 @@ class RoIHead(nn.Module):
         scores = scores.flatten(1)
         large = ((boxes[..., 2:] - boxes[..., :2]) >= _SMALLEST_PX).all(dim=-1)
         classes = torch.arange(self.num_classes, device=boxes.device).repeat(places).expand_as(scores)
-        kept = batch_class_nms(
+        valid = proposals.valid[:, :, None].expand(-1, -1, self.num_classes).flatten(1)
+        return Candidates(
             boxes,
-            scores=scores,
-            labels=classes,
-            candidates=large & (scores > self.score_threshold),
+            scores,
+            classes,
+            allowed=valid & large & (scores > self.score_threshold),
+            num_labels=self.num_classes,
             iou_threshold=self.nms_iou_threshold,
             limit=self.detections_per_image,
         )
-        return [Detections(boxes[i, k], scores[i, k], classes[i, k]) for i, k in enumerate(kept)]
 
 
 def _labels(targets: Targets, matched: Int64[Tensor, "B A"]) -> Int64[Tensor, "B A"]:
@@ -201,8 +204,15 @@ def _four(index: Int64[Tensor, "B K"]) -> Int64[Tensor, "B K 4"]:
     return index[..., None].expand(-1, -1, 4)
 
 
+def _rows(x: Shaped[Tensor, "B P ..."], valid: Bool[Tensor, "B P"]) -> Shaped[Tensor, "R ..."]:
+    """Those of valid places; while recording, when their number must not depend on what they are, of all."""
+    return x.flatten(0, 1) if is_recorded() else x[valid]
+
+
 def _padded(x: Float[Tensor, "R ..."], valid: Bool[Tensor, "B P"]) -> Float[Tensor, "B P ..."]:
-    """Rows of valid places back in their place, zeros elsewhere."""
+    """`_rows` back in their place, zeros elsewhere."""
+    if is_recorded():
+        return x.unflatten(0, valid.shape)
     padded = x.new_zeros(*valid.shape, *x.shape[1:])
     padded[valid] = x
     return padded

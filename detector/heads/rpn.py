@@ -22,7 +22,8 @@ from detector.heads.matching import BACKGROUND, BalancedSampler, match_boxes
 from detector.layers import Conv3x3
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes, encode_boxes
 from detector.ops.losses import DeltaLoss, delta_loss
-from detector.ops.nms import batch_class_nms
+from detector.ops.nms import Candidates, batch_class_nms, padded_class_nms
+from detector.ops.recording import is_recorded, top
 from detector.structures import FeatureSpec, Fraction, PositiveInt, Targets
 
 _WEIGHTS: CoderWeights = (1.0, 1.0, 1.0, 1.0)
@@ -102,7 +103,7 @@ class RPN(nn.Module):
             objectness=torch.cat([_per_anchor(x, 1) for x in objectness], dim=1).squeeze(-1).float(),
             deltas=torch.cat([_per_anchor(x, 4) for x in deltas], dim=1).float(),
             anchors=torch.cat(anchors),
-            anchors_per_level=[len(level) for level in anchors],
+            anchors_per_level=[level.shape[0] for level in anchors],
         )
 
     def loss(self, outputs: RPNOutputs, targets: Targets) -> dict[str, Float[Tensor, ""]]:
@@ -148,34 +149,39 @@ class RPN(nn.Module):
             if training
             else (limits.before_nms, limits.after_nms)
         )
-        best, level = self._best_of_levels(outputs, before)
-        scores = outputs.objectness.gather(1, best)
+        scores, best, level = self._best_of_levels(outputs, before)
         boxes = decode_boxes(taken(outputs.deltas, best), outputs.anchors[best], weights=_WEIGHTS)
         boxes = clip_boxes(boxes, image_sizes)
         large = ((boxes[..., 2:] - boxes[..., :2]) >= _SMALLEST_PX).all(dim=-1)
-        kept = batch_class_nms(
+        found = Candidates(
             boxes,
-            scores=scores,
-            labels=level.expand_as(best),
-            candidates=large,
+            scores,
+            level.expand_as(best),
+            allowed=large & (scores > -torch.inf),
+            num_labels=len(self.strides_px),
             iou_threshold=self.nms_iou_threshold,
             limit=after,
         )
+        if is_recorded():
+            index = padded_class_nms(found)
+            return Proposals(taken(boxes, index.clamp(min=0)), index >= 0)
+        kept = batch_class_nms(found)
         valid = [torch.ones_like(index, dtype=torch.bool) for index in kept]
         index = pad_sequence(kept, batch_first=True)
         return Proposals(taken(boxes, index), pad_sequence(valid, batch_first=True))
 
     def _best_of_levels(
         self, outputs: RPNOutputs, count: int
-    ) -> tuple[Int64[Tensor, "B K"], Int64[Tensor, "K"]]:
-        """Anchors with the highest objectness of each level, and their levels."""
-        parts, levels, start = [], [], 0
+    ) -> tuple[Float[Tensor, "B K"], Int64[Tensor, "B K"], Int64[Tensor, "K"]]:
+        """The highest objectness of each level, of which anchors it is, and their levels."""
+        scores, parts, levels, start = [], [], [], 0
         for number, objectness in enumerate(outputs.objectness.split(outputs.anchors_per_level, dim=1)):
-            index = objectness.topk(min(count, objectness.shape[1]), dim=1).indices
+            best, index = top(objectness, count)
+            scores.append(best)
             parts.append(index + start)
             levels.append(index.new_full((index.shape[1],), number))
             start += objectness.shape[1]
-        return torch.cat(parts, dim=1), torch.cat(levels)
+        return torch.cat(scores, dim=1), torch.cat(parts, dim=1), torch.cat(levels)
 
 
 class _RPNHead(nn.Module):
@@ -200,7 +206,7 @@ class _RPNHead(nn.Module):
 
 
 def _per_anchor(x: Float[Tensor, "B _AC H W"], values: int) -> Float[Tensor, "B _A _C"]:
-    return x.permute(0, 2, 3, 1).reshape(len(x), -1, values)
+    return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, values)
 
 
 def taken(x: Float[Tensor, "B N 4"], index: Int64[Tensor, "B K"]) -> Float[Tensor, "B K 4"]:

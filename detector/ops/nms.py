@@ -1,11 +1,32 @@
 """Non-maximum suppression (torchvision's kernel)."""
 
+# B images, N boxes of each, K of them kept
+
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torchvision.ops import batched_nms
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Boxes among which suppression chooses: those of each image that are `allowed`.
+
+    Of one label, none that is kept overlaps a better one by more than `iou_threshold`; at most `limit` of an
+    image are kept. Labels are in [0, num_labels).
+    """
+
+    boxes: Float[Tensor, "B N 4"]
+    scores: Float[Tensor, "B N"]
+    labels: Int64[Tensor, "B N"]
+    allowed: Bool[Tensor, "B N"]
+    num_labels: int
+    iou_threshold: float
+    limit: int
 
 
 def class_nms(
@@ -20,25 +41,65 @@ def class_nms(
     return batched_nms(boxes, scores, labels, iou_threshold)[:limit]
 
 
-def batch_class_nms(
-    boxes: Float[Tensor, "B N 4"],
-    *,
-    scores: Float[Tensor, "B N"],
-    labels: Int64[Tensor, "B N"],
-    candidates: Bool[Tensor, "B N"],
-    iou_threshold: float,
-    limit: int,
-) -> list[Int64[Tensor, "_K"]]:
-    """`class_nms` of each image among its candidates: indices into its boxes."""
+def batch_class_nms(found: Candidates) -> list[Int64[Tensor, "_K"]]:
+    """`class_nms` of each image among its allowed boxes: indices into all its boxes."""
     kept = []
-    for i, candidate in enumerate(candidates):
-        among = torch.where(candidate)[0]
+    for i, allowed in enumerate(found.allowed):
+        among = torch.where(allowed)[0]
         keep = class_nms(
-            boxes[i, among],
-            scores=scores[i, among],
-            labels=labels[i, among],
-            iou_threshold=iou_threshold,
-            limit=limit,
+            found.boxes[i, among],
+            scores=found.scores[i, among],
+            labels=found.labels[i, among],
+            iou_threshold=found.iou_threshold,
+            limit=found.limit,
         )
         kept.append(among[keep])
     return kept
+
+
+def padded_class_nms(found: Candidates) -> Int64[Tensor, "B limit"]:
+    """`batch_class_nms` as one tensor, -1 where no more are kept: a node of a graph that is recorded."""
+    return torch.ops.detector.padded_class_nms(
+        found.boxes,
+        found.scores,
+        found.labels,
+        found.allowed,
+        found.num_labels,
+        found.iou_threshold,
+        found.limit,
+    )
+
+
+@torch.library.custom_op(
+    "detector::padded_class_nms",
+    mutates_args=(),
+    schema="(Tensor boxes, Tensor scores, Tensor labels, Tensor allowed, int num_labels, "
+    "float iou_threshold, int limit) -> Tensor",
+)
+def _padded_class_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    allowed: Tensor,
+    num_labels: int,
+    iou_threshold: float,
+    limit: int,
+) -> Tensor:
+    found = Candidates(boxes, scores, labels, allowed, num_labels, iou_threshold, limit)
+    padded = labels.new_full((len(boxes), limit), -1)
+    for row, kept in zip(padded, batch_class_nms(found), strict=True):
+        row[: len(kept)] = kept
+    return padded
+
+
+@_padded_class_nms.register_fake
+def _(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    allowed: Tensor,
+    num_labels: int,
+    iou_threshold: float,
+    limit: int,
+) -> Tensor:
+    return labels.new_empty((boxes.shape[0], limit))

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detector.ops.nms import batch_class_nms, class_nms
+from detector.ops.nms import Candidates, batch_class_nms, class_nms, padded_class_nms
 
 
 def problem(seed: int, count: int = 30) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -42,19 +42,25 @@ def test_order_of_the_boxes_does_not_matter(seed: int) -> None:
 def test_a_batch_is_its_images_and_only_candidates_count() -> None:
     problems = [problem(seed) for seed in (0, 1)]
     boxes, scores, labels = (torch.stack(parts) for parts in zip(*problems, strict=True))
-    candidates = scores > 0.4
-    found = batch_class_nms(
-        boxes, scores=scores, labels=labels, candidates=candidates, iou_threshold=0.5, limit=4
-    )
-    for (b, s, c), candidate, index in zip(problems, candidates, found, strict=True):
-        expected = kept(b[candidate], s[candidate], c[candidate], limit=4)
-        assert torch.equal(index, torch.where(candidate)[0][expected])
+    found = Candidates(boxes, scores, labels, scores > 0.4, num_labels=3, iou_threshold=0.5, limit=4)
+    for (b, s, c), allowed, index in zip(problems, found.allowed, batch_class_nms(found), strict=True):
+        expected = kept(b[allowed], s[allowed], c[allowed], limit=4)
+        assert torch.equal(index, torch.where(allowed)[0][expected])
+
+
+def test_padded_indices_are_those_of_the_batch() -> None:
+    problems = [problem(seed) for seed in (0, 1)]
+    boxes, scores, labels = (torch.stack(parts) for parts in zip(*problems, strict=True))
+    found = Candidates(boxes, scores, labels, scores > 0.8, num_labels=3, iou_threshold=0.5, limit=20)
+    for row, expected in zip(padded_class_nms(found), batch_class_nms(found), strict=True):
+        assert 0 < len(expected) < 20
+        assert row.tolist() == expected.tolist() + [-1] * (20 - len(expected))
 
 
 def test_nothing_to_keep() -> None:
     boxes, scores, labels = problem(0)
     none = torch.zeros(1, len(boxes), dtype=torch.bool)
-    (found,) = batch_class_nms(
-        boxes[None], scores=scores[None], labels=labels[None], candidates=none, iou_threshold=0.5, limit=4
+    found = Candidates(
+        boxes[None], scores[None], labels[None], none, num_labels=3, iou_threshold=0.5, limit=4
     )
-    assert len(found) == 0
+    assert [len(index) for index in batch_class_nms(found)] == [0]

@@ -18,6 +18,7 @@ from detector.ops.deform_conv.geometry import (
     check_tensors,
     pair,
 )
+from detector.ops.recording import is_recorded
 
 __all__ = ["Backend", "IntOrPair", "deform_conv2d", "pair"]
 
@@ -58,7 +59,7 @@ def deform_conv2d(
     """
     if backend not in get_args(Backend):
         raise ValueError(f"deform_conv2d: backend must be one of {get_args(Backend)}, got {backend!r}.")
-    recorded = _is_recorded()  # then shapes may be symbols
+    recorded = is_recorded()
     if not recorded:
         check_tensors(x, offset, weight, bias, mask)
     kernel = (int(weight.shape[2]), int(weight.shape[3]))  # torch.jit.trace gives shapes as tensors
@@ -93,8 +94,3 @@ def _in_working_precision(
         bias = None if bias is None else bias.to(compute)
         mask = None if mask is None else mask.to(compute)
         return function(x, offset, weight, bias, mask, geometry).to(result)
-
-
-def _is_recorded() -> bool:
-    """Whether a tracer or exporter is recording this call as a graph."""
-    return torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
