@@ -15,7 +15,7 @@ from detector.layers import DeformConv2d
 _log = logging.getLogger(__name__)
 
 # Offsets that learned are tenths of a pixel to a few pixels long: Dai et al. 2017, table 2, found effective
-# dilations of 5 to 9 in layers of dilation 2. Nearly all stay inside.
+# dilations of 2 to 8. Nearly all stay inside.
 _STILL_PX = 0.01
 _STILL_AFTER_STEPS, _STILL_AFTER_SHARE = 100, 0.1  # of the run; whichever is later
 _MOST_REACHES = 10.0

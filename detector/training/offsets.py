@@ -91,7 +91,8 @@ class OffsetMeter:
 
 class OffsetLog(Callback):
     """Logs `offsets/<layer>/<statistic>` of each deformable layer every n optimiser steps, and at the last
-    one of each epoch; see `OffsetMeter`. Measures the batches of the first device. `OffsetWatch` warns.
+    one of each epoch; see `OffsetMeter`. Of the batches of the first device, all that the step accumulates;
+    gradients are those of all devices, before they are clipped. `OffsetWatch` warns.
 
     `latest` has what was logged last; it stays empty where no layer is deformable.
     """
