@@ -181,7 +181,7 @@ def test_a_bound_holds_and_changes_small_offsets_little() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_offsets_far_beyond_the_bound_still_have_a_gradient(dtype: torch.dtype) -> None:
     layer = DeformConv2d(2, 2, 3, max_offset_px=4.0)
-    predicted = torch.full((1, 27, 1, 1), 400.0, dtype=dtype, requires_grad=True)
+    predicted = torch.full((1, 27, 1, 1), 4000.0, dtype=dtype, requires_grad=True)
     layer.decode(predicted)[0].sum().backward()
     assert (predicted.grad[:, :18] > 0).all()
 
