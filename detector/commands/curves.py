@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 
 from detector.reports.comparison import Curve
+from detector.reports.offsets import OffsetCurve
 
 
 def read_curve(folder: Path) -> Curve:
     """Validation AP, images and costs of each epoch of a run, from its metrics.csv."""
-    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = _rows(folder)
     return Curve(
         epochs=tuple(int(row["epoch"]) for row in rows),
         images_seen=tuple(_images_seen(folder, row) for row in rows),
@@ -24,6 +24,28 @@ def read_curve(folder: Path) -> Curve:
         images_per_second=tuple(float(row["images_per_second"]) for row in rows),
         peak_memory_mb=tuple(_number(row, "peak_memory_mb") for row in rows),
     )
+
+
+def read_offsets(folder: Path) -> dict[str, OffsetCurve]:
+    """What each deformable layer of a run did, from its metrics.csv; empty where none is."""
+    rows = _rows(folder)
+    columns: dict[str, dict[str, str]] = {}
+    for column in rows[0]:
+        if column.startswith("offsets/"):
+            _, layer, statistic = column.split("/")
+            columns.setdefault(layer, {})[statistic] = column
+    epochs = tuple(int(row["epoch"]) for row in rows)
+    return {
+        layer: OffsetCurve(
+            epochs, {name: tuple(_number(row, column) for row in rows) for name, column in of_layer.items()}
+        )
+        for layer, of_layer in columns.items()
+    }
+
+
+def _rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def _number(row: dict[str, str], column: str) -> float | None:

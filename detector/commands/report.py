@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from detector.files import write_text_atomically
 from detector.reports.comparison import Curve
 from detector.reports.gallery import Example, Found, ReadPicture, examples, worst
 from detector.reports.html import run_html
+from detector.reports.offsets import OffsetCurve
 from detector.reports.run import RunReport
 
 _PICTURED = 6
@@ -44,9 +45,15 @@ def analysed(
     return errors, Found(rows, errors.best_score, image_f1(matches, score=errors.best_score))
 
 
-def write_run_report(output_dir: Path, found: Evaluated, *, curve: Curve | None = None) -> None:
+def write_run_report(
+    output_dir: Path,
+    found: Evaluated,
+    *,
+    curve: Curve | None = None,
+    offsets: Mapping[str, OffsetCurve] | None = None,
+) -> None:
     """Write `report.html` to `output_dir`, with the worst images where they can be read, and what it tells of
-    errors to `errors.json`."""
+    errors to `errors.json`. `curve` and `offsets` by layer are of the model's training."""
     evaluator = found.evaluator
     rows = evaluator.rows(found.results)
     errors, model = analysed(rows, [*match(rows, evaluator.truth)], evaluator)
@@ -62,6 +69,7 @@ def write_run_report(output_dir: Path, found: Evaluated, *, curve: Curve | None 
         class_names=evaluator.class_names,
         num_images=len(evaluator.truth.image_numbers),
         curve=curve,
+        offsets=offsets or {},
         examples=shown,
     )
     write_text_atomically(output_dir / "report.html", run_html(report))

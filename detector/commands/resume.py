@@ -75,6 +75,9 @@ def flattened(config: Any, path: str = "") -> dict[str, Any]:
     }
 
 
+_ONLY_OF_THE_START = ("model.weights", "model.backbone.weights", "model.backbone.deform.offset_init")
+
+
 def _state_depends_on(key: str, values: set[Any]) -> bool:
     if key == "training.ema_decay":
         return None in values
@@ -83,5 +86,5 @@ def _state_depends_on(key: str, values: set[Any]) -> bool:
     return (
         key.startswith("optimizer.")
         or key in steps
-        or (key.startswith("model.") and key not in ("model.weights", "model.backbone.weights"))
+        or (key.startswith("model.") and key not in _ONLY_OF_THE_START)
     )

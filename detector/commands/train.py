@@ -15,7 +15,7 @@ from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
 from rich.console import Console
 
-from detector.commands.curves import read_curve
+from detector.commands.curves import read_curve, read_offsets
 from detector.commands.parts import (
     build_data,
     build_model,
@@ -46,6 +46,7 @@ from detector.training import (
     LineDisplay,
     ModelRecord,
     MultiStep,
+    OffsetLog,
     RunLength,
     RunLog,
     TerminalDisplay,
@@ -97,8 +98,9 @@ def run(cfg: DictConfig) -> None:
         require_same_classes(resumed, data.class_names, where=str(data.train_set.annotations.path))
     record = ModelRecord(class_names=data.class_names, category_ids=data.category_ids, config=config)
     checkpoints = Checkpoints(output_dir)
-    log = RunLog(display=choose_display(options), checkpoints=checkpoints)
-    trainer = build_trainer(options, output_dir=output_dir, callbacks=[checkpoints, log])
+    offsets = OffsetLog(every_n_steps=options.log_offsets_every_n_steps)
+    log = RunLog(display=choose_display(options), checkpoints=checkpoints, offsets=offsets)
+    trainer = build_trainer(options, output_dir=output_dir, callbacks=[checkpoints, offsets, log])
     seed_everything(cfg.seed, workers=True, verbose=False)  # here: generating data must not change the model
     module = build_module(cfg, options=options, data=data, trainer=trainer, record=record)
 
@@ -204,7 +206,7 @@ def report(checkpoints: Checkpoints, *, evaluator: CocoEvaluator, picture: ReadP
     metrics = CocoMetrics(**json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
     title = f"{checkpoints.best} (epoch {checkpoints.best_epoch}) on the validation images"
     found = Evaluated(read_results(folder / "predictions.json"), metrics, title, evaluator, picture)
-    write_run_report(folder, found, curve=read_curve(folder))
+    write_run_report(folder, found, curve=read_curve(folder), offsets=read_offsets(folder))
     say()
     print_coco_metrics(metrics, title=title, complete_in=str(folder / "metrics.json"))
     for what, name in (

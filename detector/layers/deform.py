@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from detector.ops.deform_conv import Backend, IntOrPair, deform_conv2d, pair
-from detector.structures import PositiveInt
+from detector.structures import PositiveFloat, PositiveInt
 
 Modulation = Literal["none", "doubled_sigmoid", "sigmoid"]
+OffsetInit = Literal["zero", "normal"]
 
 
 class DeformConv2d(nn.Module):
@@ -24,11 +25,19 @@ class DeformConv2d(nn.Module):
 
     Same arguments and defaults (without `padding_mode` and padding by name), same initial weight and bias,
     for the same seed too. A second convolution, `offset`, of the same geometry predicts G * 2K offsets in
-    pixels and, with modulation, G * K mask logits from the input (MMDetection's split). It starts at zero,
-    so that the layer starts as the plain convolution.
+    pixels and, with modulation, G * K mask logits from the input (MMDetection's split).
 
     `modulation`: "none" is v1 (Dai et al. 2017); "doubled_sigmoid", 2 * sigmoid(logit), is 1 at the start;
     "sigmoid" is v2 as published (Zhu et al. 2019), which starts at half the plain response.
+
+    `offset_init`: "zero", as in the papers, MMDetection and Detectron2: the layer starts as the plain
+    convolution. "normal" draws the weights of the offsets from N(0, 0.01²), as detection heads start their
+    last layers (Ren et al. 2015): samples leave the pixels' centres, where the slope of the interpolation
+    jumps. Biases and mask logits start at zero in both.
+
+    `max_offset_px` bounds both components of each offset, by m * 2/pi * atan(pi/2 * offset / m): near zero it
+    changes nothing, and however far beyond the bound, the gradient leads back. That of a clamp is 0 there,
+    that of m * tanh (BasicVSR++, Chan et al. 2022) rounds to 0 in float32 from nine times the bound on.
 
         >>> DeformConv2d(3, 16, (3, 3))(torch.randn(1, 3, 32, 32)).shape
         torch.Size([1, 16, 30, 30])
@@ -49,17 +58,22 @@ class DeformConv2d(nn.Module):
         dtype: torch.dtype | None = None,
         offset_groups: PositiveInt = 1,
         modulation: Modulation = "doubled_sigmoid",
+        offset_init: OffsetInit = "zero",
+        max_offset_px: PositiveFloat | None = None,
         backend: Backend = "auto",
     ) -> None:
         super().__init__()
         _check_groups(in_channels, out_channels, groups, offset_groups)
         _check_choice("modulation", modulation, get_args(Modulation))
+        _check_choice("offset_init", offset_init, get_args(OffsetInit))
+        _check_bound("max_offset_px", max_offset_px)
         _check_choice("backend", backend, get_args(Backend))
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.stride = pair(kernel_size), pair(stride)
         self.padding, self.dilation = pair(padding), pair(dilation)
         self.groups, self.offset_groups = groups, offset_groups
         self.modulation, self.backend = modulation, backend
+        self.offset_init, self.max_offset_px = offset_init, max_offset_px
         self.weight = nn.Parameter(
             torch.empty(out_channels, in_channels // groups, *self.kernel_size, device=device, dtype=dtype)
         )
@@ -91,13 +105,20 @@ class DeformConv2d(nn.Module):
         return self.offset_groups * self.kernel_size[0] * self.kernel_size[1]
 
     def reset_parameters(self) -> None:
-        """Weight and bias as `nn.Conv2d` draws them, the offset branch zero."""
+        """Weight and bias as `nn.Conv2d` draws them, the offset branch as `offset_init` says.
+
+        No initialisation changes what the generator draws next.
+        """
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
             bound = 1 / math.sqrt(self.weight[0].numel())
             nn.init.uniform_(self.bias, -bound, bound)
         nn.init.zeros_(self.offset.weight)
         nn.init.zeros_(self.offset.bias)
+        if self.offset_init == "normal":
+            with torch.no_grad():
+                of_offsets = self.offset.weight[: self.offset_channels]
+                of_offsets.copy_(0.01 * torch.randn(of_offsets.shape, generator=_branched_generator()))
 
     def forward(self, x: Tensor) -> Tensor:
         offset, mask = self.sampling(x)
@@ -116,7 +137,13 @@ class DeformConv2d(nn.Module):
 
     def sampling(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Offsets in pixels and the mask, in the layout of `deform_conv2d`, that the layer uses on x."""
-        offset, logits = self.offset(x).split([self.offset_channels, self.mask_channels], dim=1)
+        return self.decode(self.offset(x))
+
+    def decode(self, predicted: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Offsets and mask of what the branch `offset` predicted."""
+        offset, logits = predicted.split([self.offset_channels, self.mask_channels], dim=1)
+        if self.max_offset_px is not None:
+            offset = _bounded(offset, self.max_offset_px)
         if self.modulation == "none":
             return offset, None
         mask = logits.sigmoid()
@@ -125,7 +152,8 @@ class DeformConv2d(nn.Module):
     def extra_repr(self) -> str:
         parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"]
         parts += [f"{name}={getattr(self, name)}" for name in ("stride", "padding", "dilation", "groups")]
-        parts += [f"{name}={getattr(self, name)!r}" for name in ("offset_groups", "modulation", "backend")]
+        ours = ("offset_groups", "modulation", "offset_init", "max_offset_px", "backend")
+        parts += [f"{name}={getattr(self, name)!r}" for name in ours]
         return ", ".join(parts)
 
 
@@ -145,6 +173,8 @@ class DeformableStages:
     fallback_on_stride: bool = False
     modulation: Modulation = "doubled_sigmoid"
     offset_groups: PositiveInt = 1
+    offset_init: OffsetInit = "zero"
+    max_offset_px: PositiveFloat | None = None
     backend: Backend = "auto"
 
     def __post_init__(self) -> None:
@@ -161,6 +191,8 @@ class DeformableStages:
                 "number the blocks instead."
             )
         _check_choice("deform.modulation", self.modulation, get_args(Modulation))
+        _check_choice("deform.offset_init", self.offset_init, get_args(OffsetInit))
+        _check_bound("deform.max_offset_px", self.max_offset_px)
         _check_choice("deform.backend", self.backend, get_args(Backend))
 
     def conv3x3(self, stage: int, block: int, num_blocks: int) -> Callable[..., nn.Module]:
@@ -175,6 +207,8 @@ class DeformableStages:
             DeformConv2d,
             modulation=self.modulation,
             offset_groups=self.offset_groups,
+            offset_init=self.offset_init,
+            max_offset_px=self.max_offset_px,
             backend=self.backend,
         )
         return partial(_regular_where_strided, deformable) if self.fallback_on_stride else deformable
@@ -199,6 +233,19 @@ def _regular_where_strided(
     return build(*args, stride=stride, **options)
 
 
+def _branched_generator() -> torch.Generator:
+    """A generator seeded by what the global one would draw next, which stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        seed = int(torch.randint(2**62, (), device="cpu"))
+    return torch.Generator().manual_seed(seed)
+
+
+def _bounded(offset: Tensor, bound_px: float) -> Tensor:
+    """See `DeformConv2d`. In float32 at least: half precision would round the slope to 0."""
+    precise = offset.to(torch.promote_types(offset.dtype, torch.float32))
+    return bound_px * 2 / math.pi * torch.atan(math.pi / 2 / bound_px * precise)
+
+
 def _check_groups(in_channels: int, out_channels: int, groups: int, offset_groups: int) -> None:
     if in_channels % groups or out_channels % groups:
         raise ValueError(
@@ -213,3 +260,8 @@ def _check_groups(in_channels: int, out_channels: int, groups: int, offset_group
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
+
+
+def _check_bound(name: str, value: float | None) -> None:
+    if value is not None and not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a number of pixels above 0, or none, got {value}.")

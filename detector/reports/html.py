@@ -28,6 +28,7 @@ from detector.reports.errors import (
 )
 from detector.reports.figures import curves_figure, differences_figure, points_figure, run_figure
 from detector.reports.gallery import Changes
+from detector.reports.offsets import OFFSET_HEADER, offset_rows, offsets_figure
 from detector.reports.run import RunReport
 from detector.reports.tables import CLASS_COLUMNS, class_rows, summary_rows
 
@@ -60,6 +61,9 @@ def run_html(run: RunReport) -> str:
         headline={name: value for name, value, *_ in summary},
         notes=notes,
         curves=_embedded(run_figure(run.curve) if run.curve else None),
+        offset_header=OFFSET_HEADER,
+        offset_rows=offset_rows(run.offsets),
+        offset_curves=_embedded(offsets_figure(run.offsets) if run.offsets else None),
         metric_header=("metric", "value", "IoU", "area", "detections"),
         metric_rows=summary,
         class_header=("class", *CLASS_COLUMNS),

@@ -5,6 +5,7 @@ from detector.training.callbacks import Checkpoints, RunLog
 from detector.training.checkpoint import AtomicCheckpointIO, Checkpoint, ModelRecord, load_checkpoint
 from detector.training.displays import LineDisplay, TerminalDisplay
 from detector.training.module import DetectionModule, NonFiniteLossError, RunLength, Validation
+from detector.training.offsets import OffsetLog
 from detector.training.optimization import SGD, AdamW, scaled_lr
 from detector.training.schedules import Cosine, MultiStep
 from detector.training.trainer import TrainingOptions, build_trainer
@@ -21,6 +22,7 @@ __all__ = [
     "ModelRecord",
     "MultiStep",
     "NonFiniteLossError",
+    "OffsetLog",
     "RunLength",
     "RunLog",
     "TerminalDisplay",

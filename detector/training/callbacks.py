@@ -18,6 +18,7 @@ from detector.files import copy_atomically, write_atomically
 from detector.structures import Batch
 from detector.training.displays import Display, EpochReport, StepReport
 from detector.training.module import DetectionModule
+from detector.training.offsets import OffsetLog
 
 
 class Checkpoints(Callback):
@@ -66,16 +67,19 @@ class Checkpoints(Callback):
 
 
 class RunLog(Callback):
-    """Measures a run, shows it, and writes `metrics.csv`: one row an epoch with all losses and metrics.
+    """Measures a run, shows it, and writes `metrics.csv`: one row an epoch with all losses and metrics, and
+    what `OffsetLog` measured last.
 
-    Put it after `Checkpoints`, which knows whether the epoch was the best. Training losses are means over the
-    epoch's batches of the first device. `images_seen` are of all epochs and devices so far, `peak_memory_mb`
-    is the most that torch has held on the first GPU so far, and without one that the process has.
+    Put it after `Checkpoints`, which knows whether the epoch was the best, and `OffsetLog`. Training losses
+    are means over the epoch's batches of the first device. `images_seen` are of all epochs and devices so
+    far, `peak_memory_mb` is the most that torch has held on the first GPU so far, and without one that the
+    process has.
     """
 
-    def __init__(self, *, display: Display, checkpoints: Checkpoints) -> None:
+    def __init__(self, *, display: Display, checkpoints: Checkpoints, offsets: OffsetLog) -> None:
         self._display = display
         self._checkpoints = checkpoints
+        self._offsets = offsets
         self._path = checkpoints.output_dir / "metrics.csv"
         self._rows: list[dict[str, int | float]] = []
         self._pace = Pace()
@@ -151,6 +155,7 @@ class RunLog(Callback):
                 "images_per_second": round(self._pace.images_per_second, 3),
                 **_peak_memory(pl_module),
                 **report.values,
+                **self._offsets.latest,
             }
         )
         if trainer.is_global_zero:

@@ -24,8 +24,9 @@ class TrainingOptions:
     `devices` are of this machine. `accumulate_batches` batches make one optimiser step. `gradient_clip_norm`
     bounds the 2-norm of all gradients. `compile` makes kernels of backbone, neck and dense head
     (torch.compile). `ema_decay` validates and keeps the moving average of the weights. The last epoch is
-    always validated. `early_stopping_patience` counts validations without a better AP. `limit_*_batches`
-    shorten each epoch (for trials). `resume` is a checkpoint to go on from.
+    always validated. `early_stopping_patience` counts validations without a better AP.
+    `log_offsets_every_n_steps` is for deformable layers, see `OffsetLog`. `limit_*_batches` shorten each
+    epoch (for trials). `resume` is a checkpoint to go on from.
     """
 
     max_epochs: PositiveInt
@@ -40,6 +41,7 @@ class TrainingOptions:
     validate_every_n_epochs: PositiveInt = 1
     early_stopping_patience: PositiveInt | None = None
     log_every_n_steps: PositiveInt = 10
+    log_offsets_every_n_steps: PositiveInt = 50
     limit_train_batches: PositiveInt | None = None
     limit_val_batches: PositiveInt | None = None
     deterministic: bool | Literal["warn"] = False

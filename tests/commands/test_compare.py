@@ -479,6 +479,15 @@ def test_other_content_of_a_file_of_weights_is_another_run(
     assert len({run.folder for run in planned}) == 4
 
 
+def test_what_is_logged_of_offsets_makes_no_other_run(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = planned_alone(monkeypatch)
+    for every in (50, 10):
+        assert arms(dataset, tmp_path, f"training.log_offsets_every_n_steps={every}") == 1
+    assert len({run.folder for run in planned}) == 2
+
+
 def test_a_run_that_another_command_trains_is_left_alone(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -131,9 +131,17 @@ def test_fallback_on_stride_leaves_convolutions_with_a_stride_regular(
 
 
 def test_passes_its_options_on() -> None:
-    deform = DeformableStages(stages=(5,), modulation="none", offset_groups=2, backend="torchvision")
-    layer = deform.conv3x3(5, 0, 1)(4, 4, 3, stride=2, padding=1, bias=False)
-    assert (layer.modulation, layer.offset_groups, layer.backend) == ("none", 2, "torchvision")
+    options = {
+        "modulation": "none",
+        "offset_groups": 2,
+        "offset_init": "normal",
+        "max_offset_px": 4.0,
+        "backend": "torchvision",
+    }
+    layer = DeformableStages(stages=(5,), **options).conv3x3(5, 0, 1)(
+        4, 4, 3, stride=2, padding=1, bias=False
+    )
+    assert {name: getattr(layer, name) for name in options} == options
     assert layer.bias is None
 
 
@@ -150,3 +158,64 @@ def test_a_block_the_stage_does_not_have_is_named(block: int) -> None:
 def test_stages_must_differ() -> None:
     with pytest.raises(ValueError, match=r"different numbers of 2, 3, 4, 5, got \[3, 3\]"):
         DeformableStages(stages=(3, 3))
+
+
+# --- the start of the offsets, and their bound ---
+
+
+def test_normal_offsets_start_small_and_the_mask_at_its_value() -> None:
+    torch.manual_seed(0)
+    layer = DeformConv2d(64, 8, 3, offset_init="normal")
+    offsets, logits = layer.offset.weight.split([layer.offset_channels, layer.mask_channels])
+    assert offsets.std().item() == pytest.approx(0.01, rel=0.05)
+    assert logits.eq(0).all()
+    assert layer.offset.bias.eq(0).all()
+
+
+def test_normal_offsets_draw_nothing_from_the_generator_of_the_network() -> None:
+    draws = []
+    for offset_init in ("zero", "normal"):
+        torch.manual_seed(3)
+        layer = DeformConv2d(4, 6, 3, offset_init=offset_init)
+        draws.append((layer.weight.detach(), torch.rand(3)))
+    assert all(torch.equal(*pair) for pair in zip(*draws, strict=True))
+
+
+def test_normal_offsets_follow_the_seed_and_differ_between_layers() -> None:
+    torch.manual_seed(3)
+    first, second = (DeformConv2d(4, 4, 3, offset_init="normal").offset.weight for _ in range(2))
+    torch.manual_seed(3)
+    again = DeformConv2d(4, 4, 3, offset_init="normal").offset.weight
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+
+
+def test_a_bound_holds_and_changes_small_offsets_little() -> None:
+    free, bounded = DeformConv2d(2, 2, 3), DeformConv2d(2, 2, 3, max_offset_px=4.0)
+    predicted = torch.linspace(-1e4, 1e4, 27 * 8001).view(1, 27, 8001, 1)
+    offset, mask = bounded.decode(predicted)
+    assert offset.abs().max() <= 4
+    torch.testing.assert_close(mask, free.decode(predicted)[1])
+    small = torch.linspace(-0.4, 0.4, 27).view(1, 27, 1, 1)
+    torch.testing.assert_close(bounded.decode(small)[0], free.decode(small)[0], rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_offsets_far_beyond_the_bound_still_have_a_gradient(dtype: torch.dtype) -> None:
+    layer = DeformConv2d(2, 2, 3, max_offset_px=4.0)
+    predicted = torch.full((1, 27, 1, 1), 4000.0, dtype=dtype, requires_grad=True)
+    layer.decode(predicted)[0].sum().backward()
+    assert (predicted.grad[:, :18] > 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_bounded_layer_runs_in_any_dtype(dtype: torch.dtype) -> None:
+    layer = DeformConv2d(2, 4, 3, max_offset_px=4.0, offset_init="normal").to(dtype)
+    assert layer(torch.randn(1, 2, 6, 6, dtype=dtype)).dtype == dtype
+
+
+@pytest.mark.parametrize("bound", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_bound_is_a_positive_number(bound: float) -> None:
+    for make in (partial(DeformConv2d, 2, 2, 3), DeformableStages):
+        with pytest.raises(ValueError, match="max_offset_px must be a number of pixels above 0"):
+            make(max_offset_px=bound)

@@ -34,3 +34,12 @@ def test_losses_and_gradients_start_as_those_of_the_plain_detector(modulation: M
     branches = {name for name in gradients if ".offset." in name}
     assert gradients.keys() - branches == dict(plain.named_parameters()).keys()
     assert all(gradients[name].grad is not None for name in branches)
+
+
+def test_random_offsets_leave_the_start_of_all_else_as_it_is() -> None:
+    plain = build(DeformableStages()).state_dict()
+    deformable = build(DeformableStages(stages=(3, 4, 5), offset_init="normal")).state_dict()
+    assert all(torch.equal(deformable[name], value) for name, value in plain.items())
+    branches = [value for name, value in deformable.items() if name.endswith(".offset.weight")]
+    assert len(branches) == 6
+    assert all(value.any() for value in branches)

@@ -95,6 +95,7 @@ def plan_runs(cfg: DictConfig, *, own_keys: Sequence[str], here: bool = True) ->
             raise ValueError(f"arm {arm}: {error}") from error
         plain = {k: v for k, v in resolved(arm_cfg).items() if k not in _NOT_OF_ITS_RESULT}
         plain["evaluation"].pop("backend", None)  # they give the same numbers
+        plain["training"].pop("log_offsets_every_n_steps", None)  # it only watches
         for seed in seeds:
             folder = Path(config["runs_dir"]) / _digest(
                 facts.fingerprint, _weight_hashes(arm_cfg), seed, plain

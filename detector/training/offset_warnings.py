@@ -1,0 +1,103 @@
+"""Warnings about offsets that do not learn, or that leave the image."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from detector.layers import DeformConv2d
+
+_log = logging.getLogger(__name__)
+
+# Offsets that learned are tenths of a pixel to a few pixels long: Dai et al. 2017, table 2, found effective
+# dilations of 2 to 8. Nearly all stay inside.
+_STILL_PX = 0.01
+_STILL_AFTER_STEPS, _STILL_AFTER_SHARE = 100, 0.1  # of the run; whichever is later
+_MOST_REACHES = 10.0
+_MOST_OUTSIDE = 0.5
+
+
+class _Cause(NamedTuple):
+    what: str
+    advice: str
+
+
+class OffsetWatch:
+    """Warns, once for each layer and cause, of offsets that do not move or blow up.
+
+    `total_steps` are those of the whole run, `lr_multiplier` is the `offset_lr_multiplier` of its optimiser.
+    Make it before the first step: it remembers the weights.
+    """
+
+    def __init__(self, layers: Mapping[str, DeformConv2d], *, total_steps: int, lr_multiplier: float) -> None:
+        self._layers = layers
+        self._start = {name: [p.detach().clone() for p in _branch(layer)] for name, layer in layers.items()}
+        self._still_after = max(_STILL_AFTER_STEPS, _STILL_AFTER_SHARE * total_steps)
+        self._lr_multiplier = lr_multiplier
+        self._told: set[tuple[str, str]] = set()
+
+    def check(self, statistics: Mapping[str, Mapping[str, float]], *, step: int) -> None:
+        """Log a warning for each cause with new layers: their names, their values, and the remedy.
+
+        `statistics` are what `OffsetMeter` found of each layer at optimiser step `step`, from 1.
+        """
+        new: dict[_Cause, list[str]] = {}
+        for name, values in statistics.items():
+            cause, value = self._blown_up(name, values) or self._still(name, values, step) or (None, "")
+            if cause is not None and (name, cause.what) not in self._told:
+                self._told.add((name, cause.what))
+                new.setdefault(cause, []).append(f"{name} ({value})")
+        for cause, layers in new.items():
+            _log.warning("Offsets %s at step %d: %s. %s", cause.what, step, ", ".join(layers), cause.advice)
+
+    def _blown_up(self, name: str, values: Mapping[str, float]) -> tuple[_Cause, str] | None:
+        slower = self._lr_multiplier / 10
+        advice = (
+            "Samples outside of the feature map are 0 and teach their offsets nothing. Start again with "
+            f"optimizer.offset_lr_multiplier={slower:g} (it was {self._lr_multiplier:g}), or bound them with "
+            "model.backbone.deform.max_offset_px."
+        )
+        mean_px, reach_px = values["mean_px"], _reach_px(self._layers[name])
+        if not math.isfinite(mean_px):
+            return _Cause("are not finite", advice), f"{mean_px} px on average"
+        if values["outside"] > _MOST_OUTSIDE:
+            return _Cause("leave the feature map", advice), f"{values['outside']:.0%} of its samples"
+        if mean_px > _MOST_REACHES * reach_px:
+            value = f"{mean_px:.1f} px on average, where the kernel reaches {reach_px:g}"
+            return _Cause("blow up", advice), value
+        return None
+
+    def _still(self, name: str, values: Mapping[str, float], step: int) -> tuple[_Cause, str] | None:
+        if step < self._still_after:
+            return None
+        branch = _branch(self._layers[name])
+        is_frozen = not any(p.requires_grad for p in branch)
+        stayed = not is_frozen and all(map(torch.equal, self._start[name], branch))  # frozen may be as meant
+        if values["mean_px"] >= _STILL_PX and not stayed:
+            return None
+        value = f"{values['mean_px']:.2g} px on average"
+        if is_frozen:
+            advice = "They are frozen: lower model.backbone.frozen_stages, or leave these layers regular."
+        elif self._lr_multiplier == 0:
+            advice = "optimizer.offset_lr_multiplier=0 keeps them as they are: 0.1 or 1 lets them learn."
+        else:
+            value += f", gradient norm {values.get('gradient_norm', 0.0):.2g}"
+            advice = (
+                f"Raise optimizer.offset_lr_multiplier (it is {self._lr_multiplier:g}) or optimizer.lr. A "
+                "gradient norm of 0 means that nothing which the layer feeds learns."
+            )
+        return _Cause("do not move", advice), value
+
+
+def _branch(layer: DeformConv2d) -> list[Tensor]:
+    return [*layer.offset.parameters()]
+
+
+def _reach_px(layer: DeformConv2d) -> float:
+    """From a kernel's centre to its edge."""
+    return max(d * (k - 1) / 2 + 0.5 for k, d in zip(layer.kernel_size, layer.dilation, strict=True))

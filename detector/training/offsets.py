@@ -1,0 +1,171 @@
+"""What the offsets of deformable convolutions do while a model trains."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from detector.layers import DeformConv2d
+from detector.ops.deform_conv.geometry import Geometry
+from detector.ops.deform_conv.statistics import sampling_statistics
+from detector.structures import Batch, PositiveInt
+from detector.training.module import DetectionModule
+from detector.training.offset_warnings import OffsetWatch
+
+Statistics = dict[str, dict[str, float]]  # by layer and name
+
+
+class OffsetMeter:
+    """Measures the deformable layers of a model in the passes between `start` and `stop`.
+
+    Reuses what the layers compute; nothing waits for the device but `stop`, nothing is done outside of the
+    two. Between them a compiled model runs uncompiled: its graphs know no hooks.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.layers = {name: m for name, m in model.named_modules() if isinstance(m, DeformConv2d)}
+        self._active = ExitStack()
+        self._passes: dict[str, list[tuple[int, dict[str, Tensor]]]] | None = None
+        self._gradients: dict[str, Tensor] = {}
+
+    @property
+    def is_active(self) -> bool:
+        return self._passes is not None
+
+    def start(self) -> None:
+        assert not self.is_active
+        self._passes, self._gradients = {name: [] for name in self.layers}, {}
+        for name, layer in self.layers.items():
+            hook = partial(self._take_pass, self._passes[name], layer)
+            self._active.enter_context(layer.offset.register_forward_hook(hook))
+        self._active.enter_context(torch.compiler.set_stance("force_eager"))
+
+    def take_gradients(self) -> None:
+        """The norms of the branches' gradients as they are now. A frozen branch has none."""
+        for name, layer in self.layers.items():
+            gradients = [p.grad for p in layer.offset.parameters() if p.grad is not None]
+            if gradients:
+                self._gradients[name] = torch.nn.utils.get_total_norm(gradients).detach()
+
+    def stop(self) -> Statistics:
+        """Of each layer that ran what `sampling_statistics` says, the mean over its output positions, and its
+        `gradient_norm` where it was taken."""
+        passes, gradients = self._passes or {}, self._gradients
+        self.cancel()
+        found = {name: _mean(taken) for name, taken in passes.items() if taken}
+        for name in found.keys() & gradients.keys():
+            found[name]["gradient_norm"] = gradients[name]
+        return _to_floats(found)
+
+    def cancel(self) -> None:
+        """Forget what was measured. May be called again."""
+        self._active.close()
+        self._passes, self._gradients = None, {}
+
+    @staticmethod
+    def _take_pass(
+        taken: list[tuple[int, dict[str, Tensor]]],
+        layer: DeformConv2d,
+        branch: nn.Module,
+        inputs: tuple[Tensor],
+        predicted: Tensor,
+    ) -> None:
+        positions = predicted[:, 0].numel()
+        if positions == 0:  # no region was proposed, say
+            return
+        with torch.no_grad():
+            offset, mask = layer.decode(predicted)
+        geometry = Geometry(
+            layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups, layer.offset_groups
+        )
+        height, width = inputs[0].shape[2:]
+        found = sampling_statistics(offset, mask, geometry=geometry, input_size=(height, width))
+        taken.append((positions, found))
+
+
+class OffsetLog(Callback):
+    """Logs `offsets/<layer>/<statistic>` of each deformable layer every n optimiser steps, and at the last
+    one of each epoch; see `OffsetMeter`. Of the batches of the first device, all that the step accumulates;
+    gradients are those of all devices, before they are clipped. `OffsetWatch` warns.
+
+    `latest` has what was logged last; it stays empty where no layer is deformable.
+    """
+
+    def __init__(self, *, every_n_steps: PositiveInt) -> None:
+        self.latest: dict[str, float] = {}
+        self._every = every_n_steps
+        self._meter: OffsetMeter | None = None
+        self._watch: OffsetWatch | None = None
+        self._step = 0  # the one that is measured, from 1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, DetectionModule)
+        meter = OffsetMeter(pl_module.model)
+        if not meter.layers or not trainer.is_global_zero:
+            return
+        self._meter = meter
+        self._watch = OffsetWatch(
+            meter.layers,
+            total_steps=pl_module.length.total_steps,
+            lr_multiplier=pl_module.optimization.offset_lr_multiplier,
+        )
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
+        """A step measures all of its batches: the count of steps stays while batches are accumulated."""
+        if self._meter is None or self._meter.is_active:
+            return
+        self._step = trainer.global_step + 1
+        if self._step % self._every == 0 or self._step % pl_module.length.steps_per_epoch == 0:
+            self._meter.start()
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Optimizer) -> None:
+        if self._meter is not None and self._meter.is_active:
+            self._meter.take_gradients()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        if self._meter is None or not self._meter.is_active or trainer.global_step < self._step:
+            return
+        assert self._watch is not None
+        found = self._meter.stop()
+        self.latest = {
+            f"offsets/{layer}/{name}": value
+            for layer, values in found.items()
+            for name, value in values.items()
+        }
+        for logger in trainer.loggers:
+            logger.log_metrics(self.latest, step=self._step)
+        self._watch.check(found, step=self._step)
+
+    def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        self._cancel()
+
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if self._meter is not None:
+            self._meter.cancel()
+
+
+def _mean(passes: list[tuple[int, dict[str, Tensor]]]) -> dict[str, Tensor]:
+    """Weighted by output positions: a head runs on maps of many sizes."""
+    total = sum(positions for positions, _ in passes)
+    return {
+        name: torch.stack([found[name] * (positions / total) for positions, found in passes]).sum()
+        for name in passes[0][1]
+    }
+
+
+def _to_floats(found: dict[str, dict[str, Tensor]]) -> Statistics:
+    """One wait for the device, not one a number."""
+    values = [value.float() for layer in found.values() for value in layer.values()]
+    numbers = iter(torch.stack(values).tolist() if values else [])
+    return {layer: {name: next(numbers) for name in names} for layer, names in found.items()}

@@ -1,0 +1,35 @@
+"""What may differ between a checkpoint and the run that goes on from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from detector.commands.resume import require_same_model
+from detector.training import Checkpoint
+
+
+def checkpoint(**deform: object) -> Checkpoint:
+    return Checkpoint(
+        class_names=("cat",),
+        category_ids=(1,),
+        config={"model": {"backbone": {"deform": deform}}},
+        path=Path("last.ckpt"),
+        state_dict={},
+        metrics={},
+        epoch=1,
+        step=1,
+    )
+
+
+def test_how_offsets_started_is_no_matter_to_a_run_that_goes_on() -> None:
+    now = {"model": {"backbone": {"deform": {"offset_init": "zero"}}}}
+    changes = require_same_model(checkpoint(), now, max_epochs=2)  # of a version without the option
+    assert changes == ["model.backbone.deform.offset_init: None -> zero"]
+
+
+def test_another_bound_is_another_model() -> None:
+    now = {"model": {"backbone": {"deform": {"max_offset_px": 4.0}}}}
+    with pytest.raises(ValueError, match=r"max_offset_px: None -> 4\.0"):
+        require_same_model(checkpoint(), now, max_epochs=2)

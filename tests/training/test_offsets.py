@@ -1,0 +1,293 @@
+"""What is measured of deformable layers in training, where it goes, and what is warned of."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+
+from detector.layers import DeformConv2d
+from detector.ops.deform_conv.geometry import Geometry
+from detector.ops.deform_conv.statistics import sampling_statistics
+from detector.training.offset_warnings import OffsetWatch
+from detector.training.offsets import OffsetMeter
+from tests.training.tiny import run_training, write_dataset
+
+FINE = {"mean_px": 0.5, "effective_dilation": 1.2, "outside": 0.01, "gradient_norm": 0.1}
+
+
+def two_layers() -> nn.Sequential:
+    torch.manual_seed(0)
+    made = [DeformConv2d(3, 3, 3, stride=stride, padding=1, offset_init="normal") for stride in (2, 1)]
+    return nn.Sequential(*made)
+
+
+# --- the meter ---
+
+
+def test_meter_finds_the_statistics_of_what_a_layer_computes() -> None:
+    model, x = two_layers(), torch.randn(2, 3, 9, 8)
+    meter = OffsetMeter(model)
+    meter.start()
+    model(x)
+    found = meter.stop()
+    offset, mask = model[0].sampling(x)
+    geometry = Geometry((3, 3), (2, 2), (1, 1), (1, 1), 1, 1)
+    expected = sampling_statistics(offset, mask, geometry=geometry, input_size=(9, 8))
+    assert found.keys() == {"0", "1"}
+    assert found["0"] == pytest.approx({name: value.item() for name, value in expected.items()})
+
+
+def test_meter_weights_passes_by_their_positions() -> None:
+    model = nn.Sequential(DeformConv2d(1, 1, 3, padding=1))
+    meter = OffsetMeter(model)
+    meter.start()
+    for length_px, size in ((1.0, 4), (2.0, 8)):
+        nn.init.constant_(model[0].offset.bias[:18:2], length_px)
+        model(torch.zeros(1, 1, size, size))
+    assert meter.stop()["0"]["mean_px"] == pytest.approx((1 * 16 + 2 * 64) / 80)
+
+
+def test_meter_takes_no_notice_of_empty_passes() -> None:
+    model = nn.Sequential(DeformConv2d(1, 1, 3, padding=1))
+    meter = OffsetMeter(model)
+    meter.start()
+    model(torch.zeros(0, 1, 7, 7))
+    assert meter.stop() == {}
+
+
+def test_meter_takes_the_norm_of_the_gradients_of_the_branch() -> None:
+    model = two_layers()
+    model[1].offset.requires_grad_(False)
+    meter = OffsetMeter(model)
+    meter.start()
+    model(torch.randn(1, 3, 8, 8)).square().sum().backward()
+    meter.take_gradients()
+    found = meter.stop()
+    gradients = [p.grad.flatten() for p in model[0].offset.parameters()]
+    assert found["0"]["gradient_norm"] == pytest.approx(torch.cat(gradients).norm().item())
+    assert "gradient_norm" not in found["1"]
+
+
+@pytest.mark.parametrize("end", [OffsetMeter.stop, OffsetMeter.cancel])
+def test_meter_leaves_nothing_behind(end: Callable[[OffsetMeter], object]) -> None:
+    model, compiled = two_layers(), []
+    meter = OffsetMeter(model)
+    meter.start()
+    end(meter)
+    assert not any(layer.offset._forward_hooks for layer in model)
+    torch.compile(lambda x: x + 1, backend=lambda graph, _: compiled.append(graph) or graph.forward)(
+        torch.ones(1)
+    )
+    assert compiled
+
+
+def test_meter_sees_into_a_compiled_model_and_does_not_compile_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(DeformConv2d, "forward", lambda layer, x: layer.offset(x))  # compiles in no time
+    model, x = nn.Sequential(DeformConv2d(3, 3, 3)), torch.randn(2, 3, 9, 8)
+    compiled: list[object] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> object:
+        compiled.append(graph)
+        return graph.forward
+
+    model.compile(backend=backend)
+    meter = OffsetMeter(model)
+    model(x)
+    graphs = len(compiled)
+    meter.start()
+    model(x)
+    assert meter.stop().keys() == {"0"}
+    model(x)
+    assert graphs == len(compiled) > 0
+
+
+# --- the warnings ---
+
+
+def watch(lr_multiplier: float = 1.0, *, frozen: bool = False) -> tuple[OffsetWatch, DeformConv2d]:
+    """Over one layer, "a", in a run of 2000 steps."""
+    layer = DeformConv2d(2, 2, 3).requires_grad_(not frozen)
+    return OffsetWatch({"a": layer}, total_steps=2000, lr_multiplier=lr_multiplier), layer
+
+
+def move(layer: DeformConv2d) -> None:
+    nn.init.constant_(layer.offset.bias, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"outside": 0.6}, r"leave the feature map at step 50: a \(60% of its samples\)"),
+        ({"mean_px": 20.0}, r"blow up at step 50: a \(20\.0 px on average, where the kernel reaches 1\.5\)"),
+        ({"mean_px": float("inf")}, "are not finite at step 50"),
+        ({"mean_px": float("nan")}, "are not finite at step 50"),
+    ],
+)
+def test_offsets_that_blow_up_are_told_with_the_remedy(
+    values: dict[str, float], told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch()[0].check({"a": {**FINE, **values}}, step=50)
+    assert re.search(told, caplog.text)
+    assert "optimizer.offset_lr_multiplier=0.1 (it was 1)" in caplog.text
+    assert "max_offset_px" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("lr_multiplier", "frozen", "told"),
+    [
+        (1.0, False, "gradient norm 0.1). Raise optimizer.offset_lr_multiplier (it is 1)"),
+        (0.0, False, "optimizer.offset_lr_multiplier=0 keeps them"),
+        (1.0, True, "lower model.backbone.frozen_stages"),
+    ],
+)
+def test_offsets_that_stay_zero_are_told_with_the_cause(
+    lr_multiplier: float, frozen: bool, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    watching, _ = watch(lr_multiplier, frozen=frozen)
+    watching.check({"a": {**FINE, "mean_px": 0.0}}, step=199)
+    assert not caplog.text, "a tenth of the run is 200 steps"
+    watching.check({"a": {**FINE, "mean_px": 0.0}}, step=200)
+    assert "Offsets do not move at step 200: a (0 px on average" in caplog.text
+    assert told in caplog.text
+
+
+def test_offsets_that_stay_where_they_started_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    watch(0.0)[0].check({"a": FINE}, step=200)
+    assert "do not move" in caplog.text
+
+
+def test_frozen_offsets_that_were_loaded_are_as_meant(caplog: pytest.LogCaptureFixture) -> None:
+    watch(frozen=True)[0].check({"a": FINE}, step=200)
+    assert not caplog.text
+
+
+def test_offsets_that_learn_are_no_matter(caplog: pytest.LogCaptureFixture) -> None:
+    watching, layer = watch()
+    move(layer)
+    watching.check({"a": FINE}, step=2000)
+    assert not caplog.text
+
+
+def test_a_warning_comes_once_for_each_layer_and_cause(caplog: pytest.LogCaptureFixture) -> None:
+    layers = {name: DeformConv2d(2, 2, 3) for name in "abc"}
+    watching = OffsetWatch(layers, total_steps=2000, lr_multiplier=1.0)
+    out, far = {**FINE, "outside": 0.6}, {**FINE, "mean_px": 20.0}
+    watching.check({"a": out, "b": out, "c": FINE}, step=50)
+    watching.check({"a": out, "b": far, "c": out}, step=100)
+    watching.check({"a": out, "b": far, "c": out}, step=150)
+    told = [record.getMessage() for record in caplog.records]
+    assert [text.partition(". ")[0] for text in told] == [
+        "Offsets leave the feature map at step 50: a (60% of its samples), b (60% of its samples)",
+        "Offsets blow up at step 100: b (20.0 px on average, where the kernel reaches 1.5)",
+        "Offsets leave the feature map at step 100: c (60% of its samples)",
+    ]
+
+
+# --- a run ---
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two epochs of two steps of two batches in bfloat16, with an average; C3 is deformable but frozen."""
+    return run_training(
+        dataset,
+        tmp_path_factory.mktemp("runs") / "run",
+        "model.backbone.deform.stages=[3,4]",
+        "model.backbone.deform.blocks=last",
+        "model.backbone.frozen_stages=3",
+        "data.batch_size=2",
+        "training.accumulate_batches=2",
+        "training.precision=bf16-mixed",
+        "training.ema_decay=0.9",
+        "training.log_offsets_every_n_steps=3",
+    )
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_epoch_has_the_statistics_of_each_layer_in_its_row(run: Path) -> None:
+    frozen, trained = "offsets/backbone.layer2.1.conv2/", "offsets/backbone.layer3.1.conv2/"
+    for row in rows(run):
+        assert float(row[frozen + "mean_px"]) == 0
+        assert frozen + "gradient_norm" not in row
+        assert float(row[trained + "mean_px"]) > 0
+        assert float(row[trained + "effective_dilation"]) == pytest.approx(1, abs=0.5)
+        assert float(row[trained + "outside"]) <= 1
+        assert float(row[trained + "modulation_mean"]) == pytest.approx(1, abs=0.2)
+        assert float(row[trained + "modulation_entropy"]) == pytest.approx(1, abs=0.1)
+        assert float(row[trained + "gradient_norm"]) > 0
+
+
+def test_tensorboard_has_them_every_n_steps_and_at_the_end_of_epochs(run: Path) -> None:
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    logged = events.Scalars("offsets/backbone.layer3.1.conv2/mean_px")
+    assert [event.step for event in logged] == [2, 3, 4]
+
+
+def test_the_report_shows_the_offsets(run: Path) -> None:
+    report = (run / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Offsets</h2>" in report
+    assert "<td>backbone.layer3.1.conv2</td>" in report
+
+
+def test_a_plain_model_logs_no_offsets(dataset: Path, tmp_path: Path) -> None:
+    run = run_training(dataset, tmp_path / "run", "training.max_epochs=1")
+    assert not [name for row in rows(run) for name in row if "offsets" in name]
+    assert "<h2>Offsets</h2>" not in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_measuring_changes_nothing_of_the_run(dataset: Path, tmp_path: Path) -> None:
+    losses = []
+    for every in (1, 100):
+        run = run_training(
+            dataset,
+            tmp_path / str(every),
+            "model.backbone.deform.stages=[4]",
+            f"training.log_offsets_every_n_steps={every}",
+            "training.max_epochs=1",
+        )
+        losses.append(rows(run)[0]["val/loss"])
+    assert losses[0] == losses[1]
+
+
+def test_nothing_stays_active_after_a_run_that_failed(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meters: list[OffsetMeter] = []
+    start = OffsetMeter.start
+
+    def spied(meter: OffsetMeter) -> None:
+        meters.append(meter)
+        start(meter)
+
+    def fail(meter: OffsetMeter) -> None:
+        raise RuntimeError("stop here")
+
+    monkeypatch.setattr(OffsetMeter, "start", spied)
+    monkeypatch.setattr(OffsetMeter, "take_gradients", fail)
+    with pytest.raises(RuntimeError, match="stop here"):
+        run_training(
+            dataset,
+            tmp_path / "run",
+            "model.backbone.deform.stages=[4]",
+            "training.log_offsets_every_n_steps=1",
+        )
+    assert [meter.is_active for meter in meters] == [False]
