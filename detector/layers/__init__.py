@@ -1,7 +1,19 @@
-"""Modules built on the operations: deformable convolution, norms."""
+"""Modules built on the operations: deformable convolution, pooling of regions, norms."""
 
 from detector.layers.conv import Conv3x3
 from detector.layers.deform import DeformableStages, DeformConv2d, Modulation
+from detector.layers.deformable import Deformable
 from detector.layers.norms import NormKind, norm_layer
+from detector.layers.roi_pooling import DeformRoIPool, RoIAlign
 
-__all__ = ["Conv3x3", "DeformConv2d", "DeformableStages", "Modulation", "NormKind", "norm_layer"]
+__all__ = [
+    "Conv3x3",
+    "DeformConv2d",
+    "DeformRoIPool",
+    "Deformable",
+    "DeformableStages",
+    "Modulation",
+    "NormKind",
+    "RoIAlign",
+    "norm_layer",
+]

@@ -13,13 +13,20 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from detector.layers.deformable import Deformable
 from detector.ops.deform_conv import Backend, IntOrPair, deform_conv2d, pair
 from detector.structures import PositiveInt
 
 Modulation = Literal["none", "doubled_sigmoid", "sigmoid"]
 
 
-class DeformConv2d(nn.Module):
+def modulation_mask(logits: Tensor, modulation: Modulation) -> Tensor:
+    """What the logits of a modulation other than "none" multiply each sample with."""
+    mask = logits.sigmoid()
+    return 2 * mask if modulation == "doubled_sigmoid" else mask
+
+
+class DeformConv2d(Deformable):
     """Convolution that learns where to look: a drop-in for `nn.Conv2d` on (N, C, H, W).
 
     Same arguments and defaults (without `padding_mode` and padding by name), same initial weight and bias,
@@ -33,6 +40,9 @@ class DeformConv2d(nn.Module):
         >>> DeformConv2d(3, 16, (3, 3))(torch.randn(1, 3, 32, 32)).shape
         torch.Size([1, 16, 30, 30])
     """
+
+    offset: nn.Conv2d
+    modulation: Modulation
 
     def __init__(
         self,
@@ -96,8 +106,8 @@ class DeformConv2d(nn.Module):
         if self.bias is not None:
             bound = 1 / math.sqrt(self.weight[0].numel())
             nn.init.uniform_(self.bias, -bound, bound)
-        nn.init.zeros_(self.offset.weight)
-        nn.init.zeros_(self.offset.bias)
+        for parameter in self.offset.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         offset, mask = self.sampling(x)
@@ -119,8 +129,18 @@ class DeformConv2d(nn.Module):
         offset, logits = self.offset(x).split([self.offset_channels, self.mask_channels], dim=1)
         if self.modulation == "none":
             return offset, None
-        mask = logits.sigmoid()
-        return offset, 2 * mask if self.modulation == "doubled_sigmoid" else mask
+        return offset, modulation_mask(logits, self.modulation)
+
+    @property
+    def summary(self) -> dict[str, str]:
+        return {
+            "channels": f"{self.in_channels} to {self.out_channels}",
+            "backend": self.backend,
+            "offset groups": str(self.offset_groups),
+            "modulation": self.modulation,
+            "kernel": "x".join(map(str, self.kernel_size)),
+            "stride": "x".join(map(str, self.stride)),
+        }
 
     def extra_repr(self) -> str:
         parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"]

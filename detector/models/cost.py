@@ -14,6 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from detector.heads import FasterRCNNHead
+from detector.layers import DeformRoIPool
 from detector.models.detector import Detector
 from detector.structures import FeatureSpec
 
@@ -26,7 +27,7 @@ _BILINEAR, _MODULATION = 7, 1
 class Flops:
     """Of one image, two for a multiplication and addition. `matrix` are those of convolutions and linear
     layers, offset branches and deformable convolutions included; `sampling` are the interpolations of
-    deformable convolution alone. Norms, activations, RoIAlign and NMS are not counted."""
+    deformable convolution alone. Norms, activations, RoIAlign (also deformable) and NMS are not counted."""
 
     matrix: int
     sampling: int
@@ -74,4 +75,7 @@ def count_flops(model: Detector, *, image_size: tuple[int, int]) -> Flops:
 def _second_stage(head: FasterRCNNHead, levels: Sequence[FeatureSpec]) -> None:
     regions, roi = head.rpn.limits.after_nms, head.roi_heads
     pooled = torch.empty(regions, levels[-1].channels, _SIDE, _SIDE, device="meta")
+    if isinstance(roi.pooling, DeformRoIPool):
+        branch, *_ = roi.pooling.offset  # a region takes that of its level, all are alike
+        branch(pooled)
     roi.box_predictor(roi.box_head(pooled))

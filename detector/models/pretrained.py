@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import detection
 
-from detector.layers import DeformConv2d
+from detector.layers import Deformable
 from detector.models.foreign import Converted, Images, State, convert
 from detector.weights import read_weights
 
@@ -31,6 +31,11 @@ _COCO_IDS = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69
 _FCOS_CLASSES = "head.classification_head.cls_logits."
 _RCNN_CLASSES = "head.roi_heads.box_predictor.cls_score."
 _RCNN_BOXES = "head.roi_heads.box_predictor.bbox_pred."
+_DEFORMABLE_PARTS = (  # where the options of deformable layers are, by their names
+    ("backbone.", "backbone.deform"),
+    ("head.roi_heads.pooling", "head.roi.pooling"),
+    ("head.", "head"),
+)
 _CLASS_LAYERS = (_FCOS_CLASSES, _RCNN_CLASSES, _RCNN_BOXES)
 
 
@@ -54,7 +59,8 @@ def load_detector_weights(model: nn.Module, weights: str, *, images: Images = "a
     misfits = [name for name, value in state.items() if name in own and own[name].shape != value.shape]
     other_classes = [name for name in misfits if name.startswith(_CLASS_LAYERS)]
     lacking = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
-    offsets = [name for name in lacking if ".offset." in name]
+    branches = {_branch(name) for name in state}
+    offsets = [name for name in lacking if ".offset." in name and _branch(name) not in branches]
     if wrong := sorted({*misfits, *lacking} - {*other_classes, *offsets}):
         raise _of_another_model(weights, own, state, wrong)
     _check_modulation(model, weights, converted)
@@ -69,6 +75,11 @@ def load_detector_weights(model: nn.Module, weights: str, *, images: Images = "a
         offsets=offsets,
         unused=[k for k in state if k not in own and not k.endswith("num_batches_tracked")],
     )
+
+
+def _branch(name: str) -> str:
+    """The offset branch that a parameter belongs to."""
+    return name.partition(".offset.")[0] + ".offset"
 
 
 def _of_another_model(weights: str, own: State, state: State, wrong: list[str]) -> ValueError:
@@ -86,10 +97,11 @@ def _check_modulation(model: nn.Module, weights: str, converted: Converted) -> N
     if converted.modulation is None:
         return
     for name, module in model.named_modules():
-        if not isinstance(module, DeformConv2d) or f"{name}.offset.weight" not in converted.state:
+        trained = any(entry.startswith(f"{name}.offset.") for entry in converted.state)
+        if not isinstance(module, Deformable) or not trained:
             continue
         if module.modulation not in ("none", converted.modulation):
-            part = "backbone.deform" if name.startswith("backbone.") else "head"
+            part = next(part for start, part in _DEFORMABLE_PARTS if name.startswith(start))
             raise ValueError(
                 f"model.weights={weights}: {name} was trained with a mask of {converted.modulation}, here it "
                 f"has {module.modulation}. Set model.{part}.modulation={converted.modulation}"
