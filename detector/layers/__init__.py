@@ -2,7 +2,8 @@
 
 from detector.layers.conv import Conv3x3
 from detector.layers.deform import DeformableStages, DeformConv2d, Modulation
-from detector.layers.deformable import Deformable
+from detector.layers.deform_depthwise import DepthwiseDeformConv2d
+from detector.layers.deformable import Deformable, replaced_convolutions
 from detector.layers.norms import NormKind, norm_layer
 from detector.layers.roi_pooling import DeformRoIPool, RoIAlign
 
@@ -12,8 +13,10 @@ __all__ = [
     "DeformRoIPool",
     "Deformable",
     "DeformableStages",
+    "DepthwiseDeformConv2d",
     "Modulation",
     "NormKind",
     "RoIAlign",
     "norm_layer",
+    "replaced_convolutions",
 ]

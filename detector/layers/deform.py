@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from detector.layers.deform_depthwise import DepthwiseDeformConv2d
 from detector.layers.deformable import Deformable
 from detector.ops.deform_conv import Backend, IntOrPair, deform_conv2d, pair
 from detector.structures import PositiveInt
@@ -154,12 +155,14 @@ class DeformableStages:
     """Which 3x3 convolutions of a residual backbone are deformable, and how.
 
     `stages`: numbers as in C2..C5; () is the plain backbone. `blocks`: of each such stage, all, the last, or
-    those numbered, from 0, negative from the end. The rest is `DeformConv2d`'s.
+    those numbered, from 0, negative from the end. The rest is `DeformConv2d`'s, or with `version` 3 or 4
+    `DepthwiseDeformConv2d`'s, which has no choice of modulation and backend.
     """
 
     stages: tuple[Literal[2, 3, 4, 5], ...] = ()
     blocks: Literal["all", "last"] | tuple[int, ...] = "all"
-    modulation: Modulation = "doubled_sigmoid"
+    version: Literal[3, 4] | None = None
+    modulation: Modulation | None = None  # "doubled_sigmoid", unless there is a version
     offset_groups: PositiveInt = 1
     backend: Backend = "auto"
 
@@ -171,7 +174,14 @@ class DeformableStages:
             )
         if isinstance(self.blocks, str):
             _check_choice("deform.blocks", self.blocks, ("all", "last"))
-        _check_choice("deform.modulation", self.modulation, get_args(Modulation))
+        if self.modulation is not None:
+            _check_choice("deform.modulation", self.modulation, get_args(Modulation))
+        if self.version is not None and (self.modulation is not None or self.backend != "auto"):
+            raise ValueError(
+                f"deform.version={self.version} has a modulation and backend of its own, got "
+                f"modulation={self.modulation}, backend={self.backend}. Leave them out, or choose "
+                f"model/backbone/deform=v1 or v2, which have no version."
+            )
         _check_choice("deform.backend", self.backend, get_args(Backend))
 
     def conv3x3(self, stage: int, block: int, num_blocks: int) -> Callable[..., nn.Module]:
@@ -182,9 +192,11 @@ class DeformableStages:
         """
         if stage not in self.stages or block not in self._chosen(stage, num_blocks):
             return nn.Conv2d
+        if self.version is not None:
+            return partial(DepthwiseDeformConv2d, version=self.version, offset_groups=self.offset_groups)
         return partial(
             DeformConv2d,
-            modulation=self.modulation,
+            modulation=self.modulation or "doubled_sigmoid",
             offset_groups=self.offset_groups,
             backend=self.backend,
         )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import detection
 
-from detector.layers import Deformable
+from detector.layers import Deformable, replaced_convolutions
 from detector.models.foreign import Converted, Images, State, convert
 from detector.weights import read_weights
 
@@ -44,8 +44,8 @@ def load_detector_weights(model: nn.Module, weights: str, *, images: Images = "a
 
     `weights` is a published name such as "fasterrcnn_resnet50_fpn.COCO_V1" (downloaded to torch's hub folder
     and checked by hash) or a file with a state dict of ours, torchvision's, MMDetection's or Detectron2's
-    names, trained on `images` (see `convert`). Layers of other classes and offset branches that the file
-    lacks keep their initialisation.
+    names, trained on `images` (see `convert`). Layers of other classes, offset branches that the file lacks
+    and depth-wise deformable layers in the place of its convolutions keep their initialisation.
 
     Raises:
         ValueError: the file cannot be read, or is of another model.
@@ -59,9 +59,11 @@ def load_detector_weights(model: nn.Module, weights: str, *, images: Images = "a
     misfits = [name for name, value in state.items() if name in own and own[name].shape != value.shape]
     other_classes = [name for name in misfits if name.startswith(_CLASS_LAYERS)]
     lacking = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    replaced = tuple(f"{name}." for name in replaced_convolutions(model, state))
+    anew = [name for name in lacking if name.startswith(replaced)]
     branches = {_branch(name) for name in state}
     offsets = [name for name in lacking if ".offset." in name and _branch(name) not in branches]
-    if wrong := sorted({*misfits, *lacking} - {*other_classes, *offsets}):
+    if wrong := sorted({*misfits, *lacking} - {*other_classes, *offsets, *anew}):
         raise _of_another_model(weights, own, state, wrong)
     _check_modulation(model, weights, converted)
     _report_other_options(model, weights, converted)
@@ -72,8 +74,13 @@ def load_detector_weights(model: nn.Module, weights: str, *, images: Images = "a
         weights,
         loaded=len(own) - len(lacking) - len(other_classes),
         other_classes=other_classes,
-        offsets=offsets,
-        unused=[k for k in state if k not in own and not k.endswith("num_batches_tracked")],
+        offsets=[name for name in offsets if name not in anew],
+        replaced=[k for k in state if k.startswith(replaced)],
+        unused=[
+            k
+            for k in state
+            if k not in own and not k.endswith("num_batches_tracked") and not k.startswith(replaced)
+        ],
     )
 
 
@@ -152,12 +159,19 @@ def _of_80_coco_classes(name: str, value: Tensor, own: Tensor | None) -> Tensor:
 
 
 def _report(
-    weights: str, *, loaded: int, other_classes: list[str], offsets: list[str], unused: list[str]
+    weights: str,
+    *,
+    loaded: int,
+    other_classes: list[str],
+    offsets: list[str],
+    replaced: list[str],
+    unused: list[str],
 ) -> None:
     _log.info("loaded %d entries of %s", loaded, weights)
     for names, what in (
         (other_classes, "of the class layers are for other classes and keep their initialisation"),
         (offsets, "of offset branches are new and keep their initialisation"),
+        (replaced, "of the file are of convolutions that are deformable and depth-wise here and start anew"),
         (unused, "of the file are not used"),
     ):
         if names:

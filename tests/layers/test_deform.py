@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from detector.layers import DeformableStages, DeformConv2d
+from detector.layers import DeformableStages, DeformConv2d, DepthwiseDeformConv2d
 
 
 def test_takes_the_place_of_a_plain_convolution() -> None:
@@ -113,6 +113,19 @@ def test_passes_its_options_on() -> None:
     layer = deform.conv3x3(5, 0, 1)(4, 4, 3, stride=2, padding=1, bias=False)
     assert (layer.modulation, layer.offset_groups, layer.backend) == ("none", 2, "torchvision")
     assert layer.bias is None
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_a_version_is_depth_wise(version: int) -> None:
+    layer = DeformableStages(stages=(5,), version=version, offset_groups=2).conv3x3(5, 0, 1)(4, 4, 3)
+    assert isinstance(layer, DepthwiseDeformConv2d)
+    assert (layer.modulation, layer.offset_groups) == ({3: "softmax", 4: "unbounded"}[version], 2)
+
+
+@pytest.mark.parametrize("options", [{"modulation": "doubled_sigmoid"}, {"backend": "torchvision"}])
+def test_a_version_has_no_other_options(options: dict) -> None:
+    with pytest.raises(ValueError, match=r"deform\.version=4 has a modulation and backend of its own"):
+        DeformableStages(stages=(5,), version=4, **options)
 
 
 def test_is_plain_by_default() -> None:

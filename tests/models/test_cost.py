@@ -67,6 +67,19 @@ def test_a_deformable_layer_costs_its_convolution_its_offsets_and_its_samples(
     assert deformable.total > plain.total
 
 
+@pytest.mark.parametrize("version", [3, 4])
+def test_a_depthwise_layer_costs_its_projections_its_branch_and_its_samples(version: int) -> None:
+    """In the place of two convolutions of 512 channels; the branch's own is depth-wise."""
+    plain, deformable = (
+        count_flops(fcos(**options), image_size=(128, 256))
+        for options in ({}, {"stages": (5,), "version": version, "offset_groups": 4})
+    )
+    positions = 4 * 8
+    layer = 2 * positions * (2 * 512 * 512 + 9 * 512 + 512 * 3 * 4 * 9)
+    assert deformable.matrix - plain.matrix == 2 * (layer - 2 * positions * 9 * 512 * 512)
+    assert deformable.sampling == 2 * positions * 9 * 512 * 9
+
+
 @pytest.mark.parametrize(
     ("pooling", "of_branch"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -425,7 +426,7 @@ def test_another_modulation_is_an_error_that_names_the_option(mmdetection_file: 
 
 def small(**options: Any) -> Detector:
     return assemble(
-        backbone=ResNet(18, out_stages=(2, 3, 4, 5)),
+        backbone=ResNet(18, out_stages=(2, 3, 4, 5), deform=options.pop("deform", None)),
         neck=partial(FPN, extra_levels="maxpool", out_channels=8),
         head=partial(FasterRCNNHead, roi=partial(RoIHead, width=8, **options.pop("roi", {}))),
         num_classes=CLASSES,
@@ -449,6 +450,21 @@ def test_deformable_pooling_starts_anew_where_the_weights_have_none(
     torch.save(small().state_dict(), tmp_path / "regular.pth")
     small(weights=str(tmp_path / "regular.pth"), roi=pooling("doubled_sigmoid"))
     assert "40 entries of offset branches are new" in caplog.text
+
+
+def test_depthwise_layers_start_anew_in_the_place_of_convolutions(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of regular ones, and of deformable ones; their own weights load."""
+    for name, options in (("regular", {}), ("v2", {"modulation": "doubled_sigmoid"}), ("v4", {"version": 4})):
+        file, caplog.handler.stream = tmp_path / f"{name}.pth", io.StringIO()
+        torch.save(small(deform=DeformableStages(stages=(5,) * bool(options), **options)).state_dict(), file)
+        small(weights=str(file), deform=DeformableStages(stages=(5,), version=4))
+        of_file = {"regular": 2, "v2": 6, "v4": 0}[name]
+        said = f"{of_file} entries of the file are of convolutions that are deformable and depth-wise here"
+        assert (said in caplog.handler.stream.getvalue()) == (of_file > 0)
+        assert "not used" not in caplog.handler.stream.getvalue()
+        assert "are new" not in caplog.handler.stream.getvalue()
 
 
 def test_half_an_offset_branch_is_an_error(tmp_path: Path) -> None:
