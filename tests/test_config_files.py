@@ -68,6 +68,10 @@ def misspelt(key: str) -> str:
 MANDATORY = {
     "model/backbone/resnet": ["model.backbone.depth=18"],
     "model/head/faster_rcnn": ["model=faster_rcnn"],
+    **{
+        f"model/head/roi/pooling/{kind}": ["model=faster_rcnn"]
+        for kind in ("align", "deform_v1", "deform_v2")
+    },
     "recipe/warped_shapes_faster_rcnn_small": ["model=faster_rcnn_small"],
     **{
         f"experiment/faster_rcnn_x101_1x{kind}": ["model.backbone.weights=x101.pth"]

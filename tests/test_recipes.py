@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from detector.commands.parts import build_model
 from detector.commands.train import Options
 from detector.config import build, check, config_dir
-from detector.layers import DeformConv2d
+from detector.layers import DeformConv2d, DeformRoIPool
 from detector.training import scaled_lr
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,6 +73,10 @@ def test_recipe_composes_and_builds_with_its_schedule(name: str) -> None:
     assert len(deformable) == (blocks if "dcn" in name else 0)
     assert {m.modulation for m in deformable} <= {"none" if "v1" in name else "doubled_sigmoid"}
     assert all(m.offset_groups == (4 if "g4" in name else 1) for m in deformable)
+    pooling = {"droi_v1": "none", "droi_v2": "doubled_sigmoid"}.get(name[-7:])
+    assert [m.modulation for m in model.modules() if isinstance(m, DeformRoIPool)] == [pooling] * bool(
+        pooling
+    )
     frozen = [n for n, p in model.backbone.named_parameters() if not p.requires_grad]
     assert {n.split(".")[0] for n in frozen} == {"conv1", "layer1"}
 

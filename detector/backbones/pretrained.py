@@ -7,6 +7,7 @@ import logging
 import torchvision
 from torch import Tensor, nn
 
+from detector.layers import replaced_convolutions
 from detector.weights import read_weights
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,10 @@ def load_backbone_weights(backbone: nn.Module, weights: str, *, architecture: st
 def _load(backbone: nn.Module, state: dict[str, Tensor], *, source: str, architecture: str) -> None:
     own = backbone.state_dict()
     wrong_shape = [k for k, v in state.items() if k in own and own[k].shape != v.shape]
+    replaced = replaced_convolutions(backbone, state)
+    anew = tuple(f"{name}." for name in replaced)
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
-    lacking = [k for k in missing if ".offset." not in k]
+    lacking = [k for k in missing if ".offset." not in k and not k.startswith(anew)]
     if wrong_shape or any(k.endswith("conv1.weight") or k.endswith("conv2.weight") for k in lacking):
         first = wrong_shape[0] if wrong_shape else lacking[0]
         came = tuple(state[first].shape) if first in state else "nothing"
@@ -42,13 +45,23 @@ def _load(backbone: nn.Module, state: dict[str, Tensor], *, source: str, archite
         )
     not_ours = ("fc.weight", "fc.bias")  # the ImageNet classifier
     unused = [
-        k for k in state if k not in own and k not in not_ours and not k.endswith("num_batches_tracked")
+        k
+        for k in state
+        if k not in own and not k.startswith((*not_ours, *anew)) and not k.endswith("num_batches_tracked")
     ]
     backbone.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
-    offsets = len(missing) - len(lacking)
+    offsets = sum(not k.startswith(anew) for k in missing) - len(lacking)
     log.info("loaded %s into %s: %d of %d entries", source, architecture, len(own) - len(missing), len(own))
     if offsets:
         log.info("%d offset-branch entries are new and keep their initialisation", offsets)
+    if replaced:
+        log.warning(
+            "%d convolutions of %s are deformable and depth-wise here, which cannot take their weights, and "
+            "start anew: %s",
+            len(replaced),
+            source,
+            _some(replaced),
+        )
     if lacking:
         log.warning(
             "%d entries are not in %s and keep their initialisation: %s", len(lacking), source, _some(lacking)

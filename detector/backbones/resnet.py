@@ -1,6 +1,7 @@
 """ResNet (He et al. 2015) whose 3x3 convolutions are injected, so that any stage can be deformable.
 
-Parameter names are torchvision's; a deformable convolution adds only `conv2.offset.*`.
+Parameter names are torchvision's; a deformable convolution adds only `conv2.offset.*`, or replaces
+`conv2.weight` where it is depth-wise.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from detector.backbones.pretrained import load_backbone_weights
-from detector.layers import DeformableStages, DeformConv2d, NormKind, norm_layer
+from detector.layers import Deformable, DeformableStages, DeformConv2d, NormKind, norm_layer
 from detector.structures import FeatureSpec, PositiveInt
 
 Conv3x3 = Callable[..., nn.Module]
@@ -173,9 +174,10 @@ class ResNet(nn.Module):
         return self
 
     def _initialise(self) -> None:
-        """Kaiming normal over fan-out as in torchvision. Offset branches keep their zeros."""
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Conv2d | DeformConv2d) and not name.endswith(".offset"):
+        """Kaiming normal over fan-out as in torchvision. The parts of deformable layers stay as they are."""
+        parts = {m for x in self.modules() if isinstance(x, Deformable) for m in x.modules() if m is not x}
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | DeformConv2d) and module not in parts:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def _frozen_parts(self) -> Sequence[nn.Module]:

@@ -13,7 +13,7 @@ from torch import nn
 
 from detector.commands.parts import build_model, find_accelerator
 from detector.environment import processor_name
-from detector.layers import DeformConv2d
+from detector.layers import Deformable
 from detector.models import Detector
 from detector.models.activations import activation_bytes
 from detector.models.cost import count_flops
@@ -51,10 +51,11 @@ def run(cfg: DictConfig) -> None:
     levels = [_level(f) for f in model.feature_levels]
     print_table("Feature levels", ("level", "channels", "stride in pixels"), levels, console=console)
 
-    layers = [_layer(name, m) for name, m in model.named_modules() if isinstance(m, DeformConv2d)]
+    layers = {name: m.summary for name, m in model.named_modules() if isinstance(m, Deformable)}
     if layers:
-        header = ("layer", "channels", "backend", "offset groups", "modulation", "kernel", "stride")
-        print_table(f"Deformable layers: {len(layers)}", header, layers, console=console)
+        header = ("layer", *next(iter(layers.values())))
+        rows = [(name, *summary.values()) for name, summary in layers.items()]
+        print_table(f"Deformable layers: {len(layers)}", header, rows, console=console)
     else:
         print("Deformable layers: none. Turn them on with 'model.backbone.deform.stages=[3,4,5]'.")
 
@@ -86,7 +87,7 @@ def _giga(operations: int) -> str:
 def _part(name: str, part: nn.Module) -> tuple[str, ...]:
     """Its parameters: all, those that training changes, and those of offset branches among these."""
     trained = [p for p in part.parameters() if p.requires_grad]
-    layers = [m for m in part.modules() if isinstance(m, DeformConv2d)]
+    layers = [m for m in part.modules() if isinstance(m, Deformable)]
     offsets = [p for layer in layers for p in layer.offset.parameters() if p.requires_grad]
     counts = (sum(p.numel() for p in group) for group in (part.parameters(), trained, offsets))
     return (name, type(part).__name__, *(f"{n:,}" for n in counts))
@@ -94,9 +95,3 @@ def _part(name: str, part: nn.Module) -> tuple[str, ...]:
 
 def _level(feature: FeatureSpec) -> tuple[str, ...]:
     return feature.name, str(feature.channels), str(feature.stride_px)
-
-
-def _layer(name: str, layer: DeformConv2d) -> tuple[str, ...]:
-    kernel, stride = ("x".join(map(str, size)) for size in (layer.kernel_size, layer.stride))
-    channels = f"{layer.in_channels} to {layer.out_channels}"
-    return name, channels, layer.backend, str(layer.offset_groups), layer.modulation, kernel, stride

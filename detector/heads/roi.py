@@ -17,12 +17,18 @@ from torch import Tensor, nn
 
 from detector.heads.matching import BACKGROUND, BalancedSampler, match_boxes
 from detector.heads.rpn import Proposals, taken
-from detector.layers import DeformableConvs, DeformConv2d, Modulation, deformable_count, norm_layer
+from detector.layers import (
+    DeformableConvs,
+    DeformConv2d,
+    Modulation,
+    RoIAlign,
+    deformable_count,
+    norm_layer,
+)
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes, encode_boxes
 from detector.ops.losses import DeltaLoss, delta_loss, giou_loss
 from detector.ops.nms import Candidates
 from detector.ops.recording import is_recorded
-from detector.ops.roi_align import pyramid_roi_align
 from detector.structures import FeatureSpec, Fraction, NonNegativeInt, PositiveInt, Targets
 
 _WEIGHTS: CoderWeights = (10.0, 10.0, 5.0, 5.0)
@@ -50,6 +56,8 @@ class RoIHead(nn.Module):
     most `positive_fraction` of them foreground. `deformable_convs` of its convolutions, the last, all, or so
     many of the last, are deformable with `modulation`. `box_loss` compares deltas (smooth L1 with
     `smooth_l1_beta`, L1) or boxes (generalised IoU). `class_agnostic` predicts one box for all classes.
+    `pooling` makes what pools, `RoIAlign` or `DeformRoIPool`: they sample as `aligned` and `sampling_ratio`
+    say.
     """
 
     def __init__(
@@ -69,6 +77,7 @@ class RoIHead(nn.Module):
         box_loss: BoxLoss = "smooth_l1",
         smooth_l1_beta: Fraction = 1 / 9,
         class_agnostic: bool = False,
+        pooling: Callable[..., nn.Module] = RoIAlign,
         aligned: bool = False,
         sampling_ratio: NonNegativeInt = 2,
         score_threshold: Fraction = 0.001,
@@ -77,7 +86,6 @@ class RoIHead(nn.Module):
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.strides_px = [f.stride_px for f in features]
         self.foreground_iou = foreground_iou
         self.sampler = BalancedSampler(count=sampled, positive_fraction=positive_fraction)
         self.box_loss: BoxLoss = box_loss
@@ -97,21 +105,14 @@ class RoIHead(nn.Module):
         else:
             self.box_head = _LinearHead(channels * _POOLED**2, num_linear, width)
         self.box_predictor = _Predictor(width, num_classes, 1 if class_agnostic else num_classes + 1)
+        # Last: all other layers start as they would with any other pooling.
+        self.pooling = pooling(features, output_size=_POOLED, sampling_ratio=sampling_ratio, aligned=aligned)
 
     def forward(
         self, features: Sequence[Tensor], boxes: Float[Tensor, "R 4"], image: Int64[Tensor, "R"]
     ) -> tuple[Float[Tensor, "R _C"], Float[Tensor, "R _D 4"]]:
         """Logits of background and the classes, and box deltas: one a class (background first), or one."""
-        pooled = pyramid_roi_align(
-            features,
-            self.strides_px,
-            boxes,
-            image,
-            output_size=_POOLED,
-            sampling_ratio=self.sampling_ratio,
-            aligned=self.aligned,
-        )
-        return self.box_predictor(self.box_head(pooled))
+        return self.box_predictor(self.box_head(self.pooling(features, boxes, image)))
 
     def loss(
         self, features: Sequence[Tensor], proposals: Proposals, targets: Targets

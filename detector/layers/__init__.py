@@ -1,17 +1,25 @@
-"""Modules built on the operations: deformable convolution, norms."""
+"""Modules built on the operations: deformable convolution, pooling of regions, norms."""
 
 from detector.layers.conv import Conv3x3
 from detector.layers.deform import DeformableStages, DeformConv2d, Modulation
+from detector.layers.deform_depthwise import DepthwiseDeformConv2d
+from detector.layers.deformable import Deformable, replaced_convolutions
 from detector.layers.norms import NormKind, norm_layer
+from detector.layers.roi_pooling import DeformRoIPool, RoIAlign
 from detector.layers.towers import DeformableConvs, deformable_count
 
 __all__ = [
     "Conv3x3",
     "DeformConv2d",
+    "DeformRoIPool",
+    "Deformable",
     "DeformableConvs",
     "DeformableStages",
+    "DepthwiseDeformConv2d",
     "Modulation",
     "NormKind",
+    "RoIAlign",
     "deformable_count",
     "norm_layer",
+    "replaced_convolutions",
 ]

@@ -13,6 +13,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from detector.layers.deform_depthwise import DepthwiseDeformConv2d
+from detector.layers.deformable import Deformable
 from detector.ops.deform_conv import Backend, IntOrPair, deform_conv2d, pair
 from detector.structures import PositiveFloat, PositiveInt
 
@@ -20,7 +22,13 @@ Modulation = Literal["none", "doubled_sigmoid", "sigmoid"]
 OffsetInit = Literal["zero", "normal"]
 
 
-class DeformConv2d(nn.Module):
+def modulation_mask(logits: Tensor, modulation: Modulation) -> Tensor:
+    """What the logits of a modulation other than "none" multiply each sample with."""
+    mask = logits.sigmoid()
+    return 2 * mask if modulation == "doubled_sigmoid" else mask
+
+
+class DeformConv2d(Deformable):
     """Convolution that learns where to look: a drop-in for `nn.Conv2d` on (N, C, H, W).
 
     Same arguments and defaults (without `padding_mode` and padding by name), same initial weight and bias,
@@ -42,6 +50,9 @@ class DeformConv2d(nn.Module):
         >>> DeformConv2d(3, 16, (3, 3))(torch.randn(1, 3, 32, 32)).shape
         torch.Size([1, 16, 30, 30])
     """
+
+    offset: nn.Conv2d
+    modulation: Modulation
 
     def __init__(
         self,
@@ -113,8 +124,8 @@ class DeformConv2d(nn.Module):
         if self.bias is not None:
             bound = 1 / math.sqrt(self.weight[0].numel())
             nn.init.uniform_(self.bias, -bound, bound)
-        nn.init.zeros_(self.offset.weight)
-        nn.init.zeros_(self.offset.bias)
+        for parameter in self.offset.parameters():
+            nn.init.zeros_(parameter)
         if self.offset_init == "normal":
             with torch.no_grad():
                 of_offsets = self.offset.weight[: self.offset_channels]
@@ -146,8 +157,18 @@ class DeformConv2d(nn.Module):
             offset = _bounded(offset, self.max_offset_px)
         if self.modulation == "none":
             return offset, None
-        mask = logits.sigmoid()
-        return offset, 2 * mask if self.modulation == "doubled_sigmoid" else mask
+        return offset, modulation_mask(logits, self.modulation)
+
+    @property
+    def summary(self) -> dict[str, str]:
+        return {
+            "channels": f"{self.in_channels} to {self.out_channels}",
+            "backend": self.backend,
+            "offset groups": str(self.offset_groups),
+            "modulation": self.modulation,
+            "kernel": "x".join(map(str, self.kernel_size)),
+            "stride": "x".join(map(str, self.stride)),
+        }
 
     def extra_repr(self) -> str:
         parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"]
@@ -164,14 +185,16 @@ class DeformableStages:
     `stages`: numbers as in C2..C5; () is the plain backbone. `blocks`: of each such stage, all, the last, or
     those numbered, from 0, negative from the end. `every`: of all blocks only every so many, from the first
     (YOLACT++, Bolya et al. 2020). `fallback_on_stride` leaves convolutions with a stride regular
-    (MMDetection's option). The rest is `DeformConv2d`'s.
+    (MMDetection's option). The rest is `DeformConv2d`'s, or with `version` 3 or 4 `DepthwiseDeformConv2d`'s,
+    which knows only `offset_groups` of it.
     """
 
     stages: tuple[Literal[2, 3, 4, 5], ...] = ()
     blocks: Literal["all", "last"] | tuple[int, ...] = "all"
     every: PositiveInt = 1
     fallback_on_stride: bool = False
-    modulation: Modulation = "doubled_sigmoid"
+    version: Literal[3, 4] | None = None
+    modulation: Modulation | None = None  # "doubled_sigmoid", unless there is a version
     offset_groups: PositiveInt = 1
     offset_init: OffsetInit = "zero"
     max_offset_px: PositiveFloat | None = None
@@ -190,7 +213,10 @@ class DeformableStages:
                 f"deform.every={self.every} goes with deform.blocks=all, got deform.blocks={self.blocks}: "
                 "number the blocks instead."
             )
-        _check_choice("deform.modulation", self.modulation, get_args(Modulation))
+        if self.modulation is not None:
+            _check_choice("deform.modulation", self.modulation, get_args(Modulation))
+        if self.version is not None:
+            self._check_alone(self.version)
         _check_choice("deform.offset_init", self.offset_init, get_args(OffsetInit))
         _check_bound("deform.max_offset_px", self.max_offset_px)
         _check_choice("deform.backend", self.backend, get_args(Backend))
@@ -203,15 +229,30 @@ class DeformableStages:
         """
         if stage not in self.stages or block not in self._chosen(stage, num_blocks):
             return nn.Conv2d
-        deformable = partial(
-            DeformConv2d,
-            modulation=self.modulation,
-            offset_groups=self.offset_groups,
-            offset_init=self.offset_init,
-            max_offset_px=self.max_offset_px,
-            backend=self.backend,
-        )
+        deformable: Callable[..., nn.Module]
+        if self.version is not None:
+            deformable = partial(
+                DepthwiseDeformConv2d, version=self.version, offset_groups=self.offset_groups
+            )
+        else:
+            deformable = partial(
+                DeformConv2d,
+                modulation=self.modulation or "doubled_sigmoid",
+                offset_groups=self.offset_groups,
+                offset_init=self.offset_init,
+                max_offset_px=self.max_offset_px,
+                backend=self.backend,
+            )
         return partial(_regular_where_strided, deformable) if self.fallback_on_stride else deformable
+
+    def _check_alone(self, version: int) -> None:
+        defaults = {"modulation": None, "offset_init": "zero", "max_offset_px": None, "backend": "auto"}
+        given = {k: getattr(self, k) for k, default in defaults.items() if getattr(self, k) != default}
+        if given:
+            raise ValueError(
+                f"deform.version={version} has ways of its own, got {given}. Leave them out, or choose "
+                "model/backbone/deform=v1 or v2, which have no version."
+            )
 
     def _chosen(self, stage: int, num_blocks: int) -> set[int]:
         if self.blocks == "all":

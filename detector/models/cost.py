@@ -14,19 +14,20 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from detector.heads import FasterRCNNHead
+from detector.layers import DeformRoIPool
 from detector.models.detector import Detector
 from detector.structures import FeatureSpec
 
 _SIDE = 7  # of the cells that a region is pooled to
-# Per sampled channel: four corners weighted and added, then modulated.
-_BILINEAR, _MODULATION = 7, 1
+# Per sampled channel: four corners weighted and added, then modulated, and in depth-wise layers added up.
+_BILINEAR, _MODULATION, _SUM = 7, 1, 1
 
 
 @dataclass(frozen=True)
 class Flops:
     """Of one image, two for a multiplication and addition. `matrix` are those of convolutions and linear
     layers, offset branches and deformable convolutions included; `sampling` are the interpolations of
-    deformable convolution alone. Norms, activations, RoIAlign and NMS are not counted."""
+    deformable convolution alone. Norms, activations, RoIAlign (also deformable) and NMS are not counted."""
 
     matrix: int
     sampling: int
@@ -61,7 +62,14 @@ def count_flops(model: Detector, *, image_size: tuple[int, int]) -> Flops:
         sampled.append(positions * taps * x[1] * (_BILINEAR + modulated * _MODULATION))
         return 2 * positions * prod(weight)
 
-    formulas = {torch.ops.torchvision.deform_conv2d: deformable}
+    def depthwise(*shapes: Any, out_shape: Sequence[int], **options: Any) -> int:
+        sampled.append(prod(out_shape) * (_BILINEAR + _MODULATION + _SUM))
+        return 0
+
+    formulas = {
+        torch.ops.torchvision.deform_conv2d: deformable,
+        torch.ops.aten.grid_sampler_2d: depthwise,  # of `deform_sampled_sum`, and of nothing else
+    }
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=formulas) as counter:
         images = torch.empty(1, 3, height, width, dtype=torch.uint8, device="meta")
         sizes = torch.empty(1, 2, dtype=torch.int64, device="meta")
@@ -74,4 +82,7 @@ def count_flops(model: Detector, *, image_size: tuple[int, int]) -> Flops:
 def _second_stage(head: FasterRCNNHead, levels: Sequence[FeatureSpec]) -> None:
     regions, roi = head.rpn.limits.after_nms, head.roi_heads
     pooled = torch.empty(regions, levels[-1].channels, _SIDE, _SIDE, device="meta")
+    if isinstance(roi.pooling, DeformRoIPool):
+        branch, *_ = roi.pooling.offset  # a region takes that of its level, all are alike
+        branch(pooled)
     roi.box_predictor(roi.box_head(pooled))

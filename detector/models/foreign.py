@@ -40,6 +40,9 @@ _MMDETECTION: Rules = (
     (r"^rpn_head\.rpn_conv\.", "head.rpn.head.conv.0.0."),
     (r"^rpn_head\.rpn_cls\.", "head.rpn.head.cls_logits."),
     (r"^rpn_head\.rpn_reg\.", "head.rpn.head.bbox_pred."),
+    (r"^roi_head\.bbox_roi_extractor\.roi_layers\.", "head.roi_heads.pooling.offset."),
+    (r"\.offset_fc\.", ".shift."),
+    (r"\.mask_fc\.", ".mask."),
     (r"^roi_head\.bbox_head\.shared_fcs\.0\.", "head.roi_heads.box_head.fc6."),
     (r"^roi_head\.bbox_head\.shared_fcs\.1\.", "head.roi_heads.box_head.fc7."),
     (r"^roi_head\.bbox_head\.fc_cls\.", "head.roi_heads.box_predictor.cls_score."),
@@ -131,8 +134,9 @@ def from_mmdetection(state: Mapping[str, Tensor]) -> State:
     """Faster R-CNN and FCOS on ResNet-FPN, plain or with `dcn` stages and towers, whose mask is a sigmoid.
 
     Choose `deform.modulation=sigmoid` for `DCNv2`, `none` for `DCN`; for FCOS `head.level_scales=true` and,
-    with `dcn_on_last_conv`, `head.deformable_convs=1 head.modulation=sigmoid`; for the caffe models
-    `backbone.stride_in_1x1=true`.
+    with `dcn_on_last_conv`, `head.deformable_convs=1 head.modulation=sigmoid`; for `DeformRoIPoolPack`
+    `model/head/roi/pooling=deform_v1`, for `ModulatedDeformRoIPoolPack` `deform_v2` and
+    `head.roi.pooling.modulation=sigmoid`; for the caffe models `backbone.stride_in_1x1=true`.
     """
     ours = {}
     is_fcos = any(name.startswith("bbox_head.") for name in state)

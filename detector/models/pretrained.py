@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import detection
 
-from detector.layers import DeformConv2d
+from detector.layers import Deformable, replaced_convolutions
 from detector.models.foreign import Converted, Images, State, convert
 from detector.weights import read_weights
 
@@ -31,6 +31,11 @@ _COCO_IDS = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69
 _FCOS_CLASSES = "head.classification_head.cls_logits."
 _RCNN_CLASSES = "head.roi_heads.box_predictor.cls_score."
 _RCNN_BOXES = "head.roi_heads.box_predictor.bbox_pred."
+_DEFORMABLE_PARTS = (  # where the options of deformable layers are, by their names
+    ("backbone.", "backbone.deform"),
+    ("head.roi_heads.pooling", "head.roi.pooling"),
+    ("head.", "head"),
+)
 _CLASS_LAYERS = (_FCOS_CLASSES, _RCNN_CLASSES, _RCNN_BOXES)
 
 
@@ -39,8 +44,8 @@ def load_detector_weights(model: nn.Module, weights: str, *, images: Images = "a
 
     `weights` is a published name such as "fasterrcnn_resnet50_fpn.COCO_V1" (downloaded to torch's hub folder
     and checked by hash) or a file with a state dict of ours, torchvision's, MMDetection's or Detectron2's
-    names, trained on `images` (see `convert`). Layers of other classes and offset branches that the file
-    lacks keep their initialisation.
+    names, trained on `images` (see `convert`). Layers of other classes, offset branches that the file lacks
+    and depth-wise deformable layers in the place of its convolutions keep their initialisation.
 
     Raises:
         ValueError: the file cannot be read, or is of another model.
@@ -54,8 +59,11 @@ def load_detector_weights(model: nn.Module, weights: str, *, images: Images = "a
     misfits = [name for name, value in state.items() if name in own and own[name].shape != value.shape]
     other_classes = [name for name in misfits if name.startswith(_CLASS_LAYERS)]
     lacking = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
-    offsets = [name for name in lacking if ".offset." in name]
-    if wrong := sorted({*misfits, *lacking} - {*other_classes, *offsets}):
+    replaced = tuple(f"{name}." for name in replaced_convolutions(model, state))
+    anew = [name for name in lacking if name.startswith(replaced)]
+    branches = {_branch(name) for name in state}
+    offsets = [name for name in lacking if ".offset." in name and _branch(name) not in branches]
+    if wrong := sorted({*misfits, *lacking} - {*other_classes, *offsets, *anew}):
         raise _of_another_model(weights, own, state, wrong)
     _check_modulation(model, weights, converted)
     _report_other_options(model, weights, converted)
@@ -66,9 +74,19 @@ def load_detector_weights(model: nn.Module, weights: str, *, images: Images = "a
         weights,
         loaded=len(own) - len(lacking) - len(other_classes),
         other_classes=other_classes,
-        offsets=offsets,
-        unused=[k for k in state if k not in own and not k.endswith("num_batches_tracked")],
+        offsets=[name for name in offsets if name not in anew],
+        replaced=[k for k in state if k.startswith(replaced)],
+        unused=[
+            k
+            for k in state
+            if k not in own and not k.endswith("num_batches_tracked") and not k.startswith(replaced)
+        ],
     )
+
+
+def _branch(name: str) -> str:
+    """The offset branch that a parameter belongs to."""
+    return name.partition(".offset.")[0] + ".offset"
 
 
 def _of_another_model(weights: str, own: State, state: State, wrong: list[str]) -> ValueError:
@@ -86,10 +104,11 @@ def _check_modulation(model: nn.Module, weights: str, converted: Converted) -> N
     if converted.modulation is None:
         return
     for name, module in model.named_modules():
-        if not isinstance(module, DeformConv2d) or f"{name}.offset.weight" not in converted.state:
+        trained = any(entry.startswith(f"{name}.offset.") for entry in converted.state)
+        if not isinstance(module, Deformable) or not trained:
             continue
         if module.modulation not in ("none", converted.modulation):
-            part = "backbone.deform" if name.startswith("backbone.") else "head"
+            part = next(part for start, part in _DEFORMABLE_PARTS if name.startswith(start))
             raise ValueError(
                 f"model.weights={weights}: {name} was trained with a mask of {converted.modulation}, here it "
                 f"has {module.modulation}. Set model.{part}.modulation={converted.modulation}"
@@ -140,12 +159,19 @@ def _of_80_coco_classes(name: str, value: Tensor, own: Tensor | None) -> Tensor:
 
 
 def _report(
-    weights: str, *, loaded: int, other_classes: list[str], offsets: list[str], unused: list[str]
+    weights: str,
+    *,
+    loaded: int,
+    other_classes: list[str],
+    offsets: list[str],
+    replaced: list[str],
+    unused: list[str],
 ) -> None:
     _log.info("loaded %d entries of %s", loaded, weights)
     for names, what in (
         (other_classes, "of the class layers are for other classes and keep their initialisation"),
         (offsets, "of offset branches are new and keep their initialisation"),
+        (replaced, "of the file are of convolutions that are deformable and depth-wise here and start anew"),
         (unused, "of the file are not used"),
     ):
         if names:

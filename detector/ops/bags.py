@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 _SUM = 0  # embedding_bag's mode
 
@@ -37,6 +39,42 @@ def sum_bags(
     """The bags with these rows and weights, one after the other."""
     starts = torch.arange(0, index.numel(), index.shape[-1], dtype=index.dtype, device=index.device)
     return weighted_bags(rows, index.flatten(), starts, weights.flatten())
+
+
+def differentiable_bags(
+    rows: Float[Tensor, "R c"],
+    index: Int[Tensor, " n"],
+    starts: Int[Tensor, " bags"],
+    weights: Float[Tensor, " n"],
+) -> Float[Tensor, "bags c"]:
+    """Bags of any sizes, the first from use 0 on, empty ones 0. Differentiable once, in rows and weights."""
+    return _DifferentiableBags.apply(rows, index, starts, weights)
+
+
+class _DifferentiableBags(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, index: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, index, starts, weights)
+        return weighted_bags(rows, index, starts, weights)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, Tensor | None]:
+        rows, index, starts, weights = ctx.saved_tensors
+        needs_rows, _, _, needs_weights = ctx.needs_input_grad
+        grad, uses = grad.contiguous(), torch.arange(len(index), dtype=index.dtype, device=index.device)
+        bag = torch.searchsorted(starts, uses, right=True).to(index.dtype) - 1
+        of_rows = of_weights = None
+        if needs_rows:
+            used, order = index.sort(stable=True)
+            row = torch.arange(len(rows), dtype=index.dtype, device=index.device)
+            first_use = torch.searchsorted(used, row).to(index.dtype)
+            of_rows = weighted_bags(grad, bag[order], first_use, weights[order])
+        if needs_weights:
+            of_weights = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+                grad, rows, index, starts, bag, _SUM
+            )
+        return of_rows, None, None, of_weights
 
 
 def weight_gradient(

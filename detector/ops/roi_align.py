@@ -6,15 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torchvision.ops import roi_align
 
-from detector.ops.bags import Uses, sum_bags
+from detector.ops.bags import differentiable_bags
 
 
 def pyramid_roi_align(
@@ -86,76 +84,83 @@ def _gathered(
     grid: _Grid,
 ) -> Float[Tensor, "R C S S"]:
     """Every bin is a bag of rows: the corners of its samples. The result is channels-last."""
-    channels = features[0].shape[1]
-    rows = torch.cat([x.permute(0, 2, 3, 1).reshape(-1, channels) for x in features])
+    rows = pyramid_rows(features)
     with torch.no_grad():
-        index, weights = _bins(features, strides_px, boxes.to(rows.dtype), image_and_level, grid)
-    pooled = _BagSum.apply(rows, index, weights)
-    return pooled.view(len(boxes), grid.size, grid.size, channels).permute(0, 3, 1, 2)
+        level, image = image_and_level % len(features), image_and_level // len(features)
+        placed = place(boxes.to(rows.dtype), features, strides_px, level, image, aligned=grid.aligned)
+        index, weights = _bins(placed, grid)
+    starts = torch.arange(0, index.numel(), index.shape[1], dtype=index.dtype)
+    pooled = differentiable_bags(rows, index.flatten(), starts, weights.flatten())
+    return pooled.view(len(boxes), grid.size, grid.size, rows.shape[1]).permute(0, 3, 1, 2)
 
 
-def _bins(
-    features: Sequence[Tensor],
-    strides_px: Sequence[int],
+def pyramid_rows(features: Sequence[Float[Tensor, "B C _H _W"]]) -> Float[Tensor, "_cells C"]:
+    """The cells of all maps, level by level and image by image."""
+    return torch.cat([x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]) for x in features])
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Regions in cells of the maps they are pooled from. Pairs are (x, y)."""
+
+    corner: Float[Tensor, "R 2"]
+    extent: Float[Tensor, "R 2"]
+    map_size: Int64[Tensor, "R 2"]
+    first_row: Int64[Tensor, "R"]  # of the map, in `pyramid_rows`
+
+
+def place(
     boxes: Float[Tensor, "R 4"],
-    image_and_level: Int64[Tensor, "R"],
-    grid: _Grid,
-) -> tuple[Int[Tensor, "_bins _uses"], Float[Tensor, "_bins _uses"]]:
+    features: Sequence[Float[Tensor, "B C _H _W"]],
+    strides_px: Sequence[int],
+    level: Int64[Tensor, "R"],
+    image: Int64[Tensor, "R"],
+    *,
+    aligned: bool,
+) -> Placed:
+    """Boxes in pixels on the map of their level and image."""
+    sizes = torch.tensor([(x.shape[3], x.shape[2]) for x in features], device=boxes.device)
+    counts = torch.tensor([0, *(x.shape[0] * x.shape[2] * x.shape[3] for x in features)], device=boxes.device)
+    strides = torch.tensor(strides_px, dtype=boxes.dtype, device=boxes.device)
+    scaled = boxes / strides[level, None] - (0.5 if aligned else 0)
+    extent = scaled[:, 2:] - scaled[:, :2]
+    if not aligned:
+        extent = extent.clamp(min=1)  # the first RoIAlign made small regions a cell large
+    map_size = sizes[level]
+    return Placed(scaled[:, :2], extent, map_size, counts.cumsum(0)[level] + image * map_size.prod(1))
+
+
+def neighbours(
+    position: Float[Tensor, "*P"], size: Int64[Tensor, "*P"]
+) -> tuple[Int64[Tensor, "*P 2"], Float[Tensor, "*P 2"]]:
+    """The two cells around a position on an axis of `size` cells, and their weights.
+
+    Up to a cell outside, a position counts as the border's; beyond, it weighs 0.
+    """
+    last = size - 1
+    inside = (position >= -1) & (position <= size)
+    position = position.clamp(min=0).minimum(last.to(position.dtype)).nan_to_num()
+    low = position.long()
+    fraction = position - low
+    cells = torch.stack([low, torch.minimum(low + 1, last)], dim=-1)
+    return cells, torch.stack([1 - fraction, fraction], dim=-1) * inside[..., None]
+
+
+def _bins(placed: Placed, grid: _Grid) -> tuple[Int[Tensor, "_bins _uses"], Float[Tensor, "_bins _uses"]]:
     """Rows and weights of every bin, region by region."""
-    level = image_and_level % len(features)
-    image = image_and_level // len(features)
-    sizes = torch.tensor([x.shape[-2:] for x in features])
-    first_rows = torch.tensor([0, *(x.shape[0] * x.shape[2] * x.shape[3] for x in features)]).cumsum(0)
-    height, width = sizes[level].unbind(1)
-    scaled = boxes / torch.tensor(strides_px, dtype=boxes.dtype)[level, None] - (0.5 if grid.aligned else 0)
-    y, y_weights = _axis(scaled[:, 1], scaled[:, 3], height, grid)
-    x, x_weights = _axis(scaled[:, 0], scaled[:, 2], width, grid)
-    first = first_rows[level] + image * height * width
-    row = first[:, None, None] + y * width[:, None, None]
+    x, x_weights = _axis(placed, 0, grid)
+    y, y_weights = _axis(placed, 1, grid)
+    row = placed.first_row[:, None, None] + y * placed.map_size[:, 0, None, None]
     index = row[:, :, None, :, None] + x[:, None, :, None, :]
     weights = y_weights[:, :, None, :, None] * x_weights[:, None, :, None, :] / grid.sampling_ratio**2
     return index.flatten(3).flatten(0, 2).int(), weights.flatten(3).flatten(0, 2)
 
 
-def _axis(
-    start: Float[Tensor, "R"], end: Float[Tensor, "R"], size: Int64[Tensor, "R"], grid: _Grid
-) -> tuple[Int64[Tensor, "R S _U"], Float[Tensor, "R S _U"]]:
+def _axis(placed: Placed, axis: int, grid: _Grid) -> tuple[Int64[Tensor, "R S _U"], Float[Tensor, "R S _U"]]:
     """Cells and weights along one axis, two for each sample of a bin."""
-    length = end - start
-    if not grid.aligned:
-        length = length.clamp(min=1)  # the first RoIAlign made small regions a cell large
+    start, length, size = (pair[:, axis, None] for pair in (placed.corner, placed.extent, placed.map_size))
     samples = torch.arange(grid.size * grid.sampling_ratio, dtype=start.dtype) + 0.5
-    position = start[:, None] + samples / (grid.size * grid.sampling_ratio) * length[:, None]
-    last = (size - 1)[:, None]
-    inside = (position >= -1) & (position <= size[:, None])
-    position = position.clamp(min=0).minimum(last.to(position.dtype)).nan_to_num()
-    low = position.long()
-    fraction = position - low
-    cells = torch.stack([low, torch.minimum(low + 1, last)], dim=-1)
-    weights = torch.stack([1 - fraction, fraction], dim=-1) * inside[..., None]
+    position = start + samples / (grid.size * grid.sampling_ratio) * length
+    cells, weights = neighbours(position, size.expand(position.shape))
     bins = (grid.size, grid.sampling_ratio)
     return cells.unflatten(1, bins).flatten(2), weights.unflatten(1, bins).flatten(2)
-
-
-class _BagSum(torch.autograd.Function):
-    """`sum_bags`, differentiable once in the rows."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-        ctx.save_for_backward(index, weights)
-        ctx.num_rows = len(rows)
-        return sum_bags(rows, index, weights)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
-        index, weights = ctx.saved_tensors
-        if not ctx.needs_input_grad[0]:
-            return None, None, None
-        grad_rows = grad.new_zeros(ctx.num_rows, grad.shape[1])
-        if len(index):
-            uses = Uses.of(
-                index, weights, bag_size=index.shape[1], num_rows=ctx.num_rows, chunk_size=len(index)
-            )
-            uses.add(grad.contiguous(), part=slice(0, len(index)), into=grad_rows)
-        return grad_rows, None, None

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from detector.layers import DeformConv2d
+from detector.layers import Deformable
 from detector.structures import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
@@ -19,7 +19,7 @@ class SGD:
     `lr` is meant for `reference_batch_size` images a step and is scaled linearly to the real number (Goyal et
     al. 2017). `weight_decay` holds for weights only; `decay_norm_and_bias` extends it to all parameters.
     `bias_lr_multiplier` is for biases of convolutions and linear layers, `offset_lr_multiplier` for the
-    branches that predict the offsets of deformable convolutions.
+    branches that predict the offsets of deformable layers.
     """
 
     lr: PositiveFloat
@@ -125,7 +125,7 @@ def parameter_groups(
 
 
 def _offset_parameters(model: nn.Module) -> set[int]:
-    layers = (module for module in model.modules() if isinstance(module, DeformConv2d))
+    layers = (module for module in model.modules() if isinstance(module, Deformable))
     return {id(parameter) for layer in layers for parameter in layer.offset.parameters()}
 
 

@@ -50,6 +50,18 @@ def test_deformable_equals_regular_before_training(depth: int, modulation: str) 
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("version", [3, 4])
+def test_depthwise_layers_keep_their_initialisation(version: int) -> None:
+    """In both kinds of blocks; projections of 512 channels drawn uniformly up to sqrt(6 / 1024)."""
+    for depth in (18, 50):
+        model = ResNet(depth, norm="batch", deform=DeformableStages(stages=(5,), version=version))
+        for block in model.layer4:
+            assert block.conv2.offset[-1].weight.eq(0).all()
+            largest = float(block.conv2.input_proj.weight.detach().abs().max())
+            assert largest == pytest.approx((6 / 1024) ** 0.5, rel=1e-3)
+        assert [x.shape[-1] for x in model(torch.randn(2, 3, 64, 64))] == [8, 4, 2]
+
+
 def test_offsets_stay_zero_after_initialisation() -> None:
     model = ResNet(18, deform=DeformableStages(stages=(5,)))
     offsets = [p for name, p in model.named_parameters() if ".offset." in name]
@@ -110,6 +122,19 @@ def test_local_weights_load_and_new_offsets_are_reported(
     expected = torch.load(weights, weights_only=True)
     torch.testing.assert_close(model.layer4[1].conv2.weight, expected["layer4.1.conv2.weight"])
     assert "4 offset-branch entries are new" in caplog.text
+
+
+def test_depthwise_layers_start_anew_in_the_place_of_local_weights(
+    weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    deform = DeformableStages(stages=(5,), version=3)
+    model = ResNet(18, norm="batch", deform=deform, weights=str(weights))
+    expected = torch.load(weights, weights_only=True)
+    torch.testing.assert_close(model.layer4[1].conv1.weight, expected["layer4.1.conv1.weight"])
+    assert "2 convolutions of" in caplog.text
+    assert "start anew: layer4.0.conv2, layer4.1.conv2" in caplog.text
+    assert "not used" not in caplog.text
+    assert "are not in" not in caplog.text
 
 
 def test_entries_of_stages_not_built_are_reported(weights: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -49,6 +49,35 @@ def test_parameters_and_deformable_layers_are_counted(capsys: pytest.CaptureFixt
     assert parameters - trained == 64 * 3 * 7 * 7 + 2 * 64  # the stem
 
 
+def test_depthwise_layers_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    out = _info(
+        capsys,
+        "model/backbone/deform=v3",
+        "model.backbone.deform.stages=[5]",
+        "num_classes=3",
+        "latency=false",
+    )
+    total = next(line for line in out.splitlines() if line.startswith("total"))
+    # two depth-wise convolutions, norms, and 108 outputs
+    assert total.split()[-1] == f"{2 * (512 * 9 + 512 + 2 * 512 + 512 * 108 + 108):,}"
+    (line,) = (line for line in out.splitlines() if line.startswith("backbone.layer4.0.conv2"))
+    assert line.split()[1:] == ["512", "to", "512", "auto", "4", "softmax", "3x3", "1x1"]
+
+
+def test_deformable_pooling_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    small = [
+        "model=faster_rcnn_small",
+        "model.neck.out_channels=8",
+        "model.head.roi.width=8",
+        "latency=false",
+    ]
+    out = _info(capsys, *small, "model/head/roi/pooling=deform_v1", "model.head.roi.pooling.width=8")
+    total = next(line for line in out.splitlines() if line.startswith("total"))
+    assert total.split()[-1] == f"{4 * (8 * 49 * 8 + 8 + 8 * 8 + 8 + 8 * 98 + 98):,}"
+    (line,) = (line for line in out.splitlines() if line.startswith("head.roi_heads.pooling"))
+    assert line.split() == ["head.roi_heads.pooling", "8", "gather", "1", "none", "7x7"]
+
+
 def test_memory_and_time_are_told_of_the_image_size(capsys: pytest.CaptureFixture[str]) -> None:
     def kept_mb(*overrides: str) -> float:
         (line,) = (line for line in _info(capsys, *overrides).splitlines() if line.startswith("Memory that"))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
 from detector.heads.roi import Regions
-from detector.layers import DeformConv2d
+from detector.layers import DeformConv2d, DeformRoIPool, RoIAlign
 from tests.samples import make_batch, small_faster_rcnn, total
 
 BOXES = [[[8.0, 8, 40, 40], [30, 20, 60, 62]], [[0, 0, 50, 64]]]
@@ -27,6 +28,7 @@ SIZES = [(64, 64), (64, 50)]
         {"num_convs": 1, "norm": "batch"},
         {"num_convs": 2, "deformable_convs": "all", "modulation": "none"},
         {"aligned": True, "sampling_ratio": 0},
+        {"pooling": partial(DeformRoIPool, width=16), "sampling_ratio": 0},
     ],
     ids=str,
 )
@@ -50,6 +52,15 @@ def test_deformable_convolutions_of_the_box_head(chosen: int | str, expected: li
 def test_more_deformable_convolutions_than_the_box_head_has_are_an_error() -> None:
     with pytest.raises(ValueError, match="deformable_convs: expected at most num_convs=0, got last"):
         small_faster_rcnn(deformable_convs="last")
+
+
+@pytest.mark.parametrize("modulation", ["none", "doubled_sigmoid"])
+def test_deformable_pooling_starts_as_the_regular_one_of_the_same_seed(modulation: str) -> None:
+    found = []
+    for pooling in (RoIAlign, partial(DeformRoIPool, width=16, modulation=modulation)):
+        torch.manual_seed(0)
+        found.append(small_faster_rcnn(pooling=pooling).loss(make_batch(BOXES, LABELS, sizes=SIZES)))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
 
 
 def test_class_agnostic_boxes_are_shared_by_the_classes() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from detector.layers import DeformableStages, DeformConv2d
+from detector.layers import DeformableStages, DeformConv2d, DepthwiseDeformConv2d
 
 
 def test_takes_the_place_of_a_plain_convolution() -> None:
@@ -143,6 +143,21 @@ def test_passes_its_options_on() -> None:
     )
     assert {name: getattr(layer, name) for name in options} == options
     assert layer.bias is None
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_a_version_is_depth_wise(version: int) -> None:
+    layer = DeformableStages(stages=(5,), version=version, offset_groups=2).conv3x3(5, 0, 1)(4, 4, 3)
+    assert isinstance(layer, DepthwiseDeformConv2d)
+    assert (layer.modulation, layer.offset_groups) == ({3: "softmax", 4: "unbounded"}[version], 2)
+
+
+@pytest.mark.parametrize(
+    "options", [{"modulation": "doubled_sigmoid"}, {"backend": "torchvision"}, {"max_offset_px": 4.0}]
+)
+def test_a_version_has_no_other_options(options: dict) -> None:
+    with pytest.raises(ValueError, match=r"deform\.version=4 has ways of its own"):
+        DeformableStages(stages=(5,), version=4, **options)
 
 
 def test_is_plain_by_default() -> None:

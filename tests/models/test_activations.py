@@ -79,11 +79,12 @@ def test_frozen_stages_keep_nothing() -> None:
 
 
 @pytest.mark.parametrize("make", [fcos, faster_rcnn])
-@pytest.mark.parametrize("modulation", ["none", "doubled_sigmoid"])
-def test_a_deformable_model_keeps_more_than_its_regular_twin(make: object, modulation: str) -> None:
+@pytest.mark.parametrize(
+    "deform", [{"modulation": "none"}, {"modulation": "doubled_sigmoid"}, {"version": 3}]
+)
+def test_a_deformable_model_keeps_more_than_its_regular_twin(make: object, deform: dict) -> None:
     kept = [
-        activation_bytes(make(stages=stages, modulation=modulation), image_size=(64, 96))
-        for stages in ((), (5,), (4, 5))
+        activation_bytes(make(stages=stages, **deform), image_size=(64, 96)) for stages in ((), (5,), (4, 5))
     ]
     assert kept == sorted(set(kept))
 

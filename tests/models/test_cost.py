@@ -10,7 +10,7 @@ import torch
 
 from detector.backbones import ResNet
 from detector.heads import RPN, FasterRCNNHead, FCOSHead, Head, ProposalLimits, RoIHead
-from detector.layers import DeformableStages
+from detector.layers import DeformableStages, DeformRoIPool, RoIAlign
 from detector.models import Detector, assemble
 from detector.models.cost import count_flops
 from detector.necks import FPN
@@ -67,7 +67,27 @@ def test_a_deformable_layer_costs_its_convolution_its_offsets_and_its_samples(
     assert deformable.total > plain.total
 
 
-def test_the_second_stage_counts_its_regions() -> None:
+@pytest.mark.parametrize("version", [3, 4])
+def test_a_depthwise_layer_costs_its_projections_its_branch_and_its_samples(version: int) -> None:
+    """In the place of two convolutions of 512 channels; the branch's own is depth-wise."""
+    plain, deformable = (
+        count_flops(fcos(**options), image_size=(128, 256))
+        for options in ({}, {"stages": (5,), "version": version, "offset_groups": 4})
+    )
+    positions = 4 * 8
+    layer = 2 * positions * (2 * 512 * 512 + 9 * 512 + 512 * 3 * 4 * 9)
+    assert deformable.matrix - plain.matrix == 2 * (layer - 2 * positions * 9 * 512 * 512)
+    assert deformable.sampling == 2 * positions * 9 * 512 * 9
+
+
+@pytest.mark.parametrize(
+    ("pooling", "of_branch"),
+    [
+        (RoIAlign, 0),
+        (partial(DeformRoIPool, width=16), 2 * (2 * 256 * 49 * 16 + 16 * 16 + 16 * 98 + 16 * 49)),
+    ],
+)
+def test_the_second_stage_counts_its_regions(pooling: Any, of_branch: int) -> None:
     def flops(regions: int) -> int:
         with torch.device("meta"):
             model = assemble(
@@ -76,14 +96,14 @@ def test_the_second_stage_counts_its_regions() -> None:
                 head=partial(
                     FasterRCNNHead,
                     rpn=partial(RPN, limits=ProposalLimits(after_nms=regions)),
-                    roi=partial(RoIHead, width=128),
+                    roi=partial(RoIHead, width=128, pooling=pooling),
                 ),
                 num_classes=9,
             )
         return count_flops(model, image_size=(64, 64)).matrix
 
     of_region = 2 * (256 * 49 * 128 + 128 * 128 + 128 * 10 + 128 * 40)
-    assert flops(30) - flops(10) == 20 * of_region
+    assert flops(30) - flops(10) == 20 * (of_region + of_branch)
 
 
 def test_the_model_is_left_as_it_is() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,19 @@ from torchvision.models import detection
 
 from detector.backbones import ResNet
 from detector.heads import RPN, Anchors, FasterRCNNHead, FCOSHead, RoIHead
-from detector.layers import DeformableStages
+from detector.layers import DeformableStages, DeformRoIPool, Modulation
 from detector.models import Detector, assemble, pretrained
 from detector.models.foreign import (
+    Converted,
     convert,
     from_detectron2,
     from_mmdetection,
     from_torchvision,
     to_torchvision,
 )
+from detector.models.pretrained import _check_modulation
 from detector.necks import FPN
+from detector.structures import FeatureSpec
 
 STAGES = (3, 4, 5)  # deformable in the foreign checkpoints
 NORM = ("weight", "bias", "running_mean", "running_var")
@@ -327,6 +331,31 @@ def test_mmdetection_without_modulation() -> None:
     model.load_state_dict(from_mmdetection(theirs), strict=True)
 
 
+def mmdetection_pooling(*, modulated: bool) -> dict[str, Any]:
+    entries: dict[str, Any] = {}
+    for level in range(4):
+        name = f"roi_head.bbox_roi_extractor.roi_layers.{level}"
+        entries |= layer(f"{name}.offset_fc.0", 1024, 256 * 49)
+        entries |= layer(f"{name}.offset_fc.2", 1024, 1024)
+        entries |= layer(f"{name}.offset_fc.4", 2 * 49, 1024)
+        if modulated:
+            entries |= layer(f"{name}.mask_fc.0", 1024, 256 * 49)
+            entries |= layer(f"{name}.mask_fc.2", 49, 1024)
+    return {name: torch.empty(shape, device="meta") for name, shape in entries.items()}
+
+
+@pytest.mark.parametrize(("modulation", "modulated"), [("none", False), ("sigmoid", True)])
+def test_mmdetection_pooling(modulation: Modulation, modulated: bool) -> None:
+    """Names and shapes of all of its parameters."""
+    features = [FeatureSpec(f"p{i}", 256, 2**i) for i in range(2, 6)]
+    with torch.device("meta"):
+        ours = RoIHead(features, CLASSES, pooling=partial(DeformRoIPool, modulation=modulation)).state_dict()
+    prefix = "head.roi_heads."
+    expected = {f"{prefix}{k}": v.shape for k, v in ours.items() if k.startswith("pooling.")}
+    theirs = from_mmdetection(mmdetection_pooling(modulated=modulated))
+    assert {k: v.shape for k, v in theirs.items()} == expected
+
+
 def test_mmdetection_fcos() -> None:
     theirs = filled(mmdetection_fcos())
     ours = from_mmdetection(theirs)
@@ -393,6 +422,55 @@ def test_another_modulation_is_an_error_that_names_the_option(mmdetection_file: 
     doubled = {"deform": DeformableStages(stages=STAGES)}
     with pytest.raises(ValueError, match=r"Set model\.backbone\.deform\.modulation=sigmoid"):
         faster_rcnn(weights=str(mmdetection_file), backbone=doubled)
+
+
+def small(**options: Any) -> Detector:
+    return assemble(
+        backbone=ResNet(18, out_stages=(2, 3, 4, 5), deform=options.pop("deform", None)),
+        neck=partial(FPN, extra_levels="maxpool", out_channels=8),
+        head=partial(FasterRCNNHead, roi=partial(RoIHead, width=8, **options.pop("roi", {}))),
+        num_classes=CLASSES,
+        **options,
+    )
+
+
+def pooling(modulation: Modulation) -> dict[str, Any]:
+    return {"pooling": partial(DeformRoIPool, modulation=modulation, width=4)}
+
+
+def test_another_modulation_of_the_pooling_is_an_error_that_names_the_option() -> None:
+    state = {"head.roi_heads.pooling.offset.0.mask.0.weight": torch.zeros(1)}
+    with pytest.raises(ValueError, match=r"Set model\.head\.roi\.pooling\.modulation=sigmoid"):
+        _check_modulation(small(roi=pooling("doubled_sigmoid")), "x.pth", Converted(state, {}, "sigmoid"))
+
+
+def test_deformable_pooling_starts_anew_where_the_weights_have_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.save(small().state_dict(), tmp_path / "regular.pth")
+    small(weights=str(tmp_path / "regular.pth"), roi=pooling("doubled_sigmoid"))
+    assert "40 entries of offset branches are new" in caplog.text
+
+
+def test_depthwise_layers_start_anew_in_the_place_of_convolutions(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of regular ones, and of deformable ones; their own weights load."""
+    for name, options in (("regular", {}), ("v2", {"modulation": "doubled_sigmoid"}), ("v4", {"version": 4})):
+        file, caplog.handler.stream = tmp_path / f"{name}.pth", io.StringIO()
+        torch.save(small(deform=DeformableStages(stages=(5,) * bool(options), **options)).state_dict(), file)
+        small(weights=str(file), deform=DeformableStages(stages=(5,), version=4))
+        of_file = {"regular": 2, "v2": 6, "v4": 0}[name]
+        said = f"{of_file} entries of the file are of convolutions that are deformable and depth-wise here"
+        assert (said in caplog.handler.stream.getvalue()) == (of_file > 0)
+        assert "not used" not in caplog.handler.stream.getvalue()
+        assert "are new" not in caplog.handler.stream.getvalue()
+
+
+def test_half_an_offset_branch_is_an_error(tmp_path: Path) -> None:
+    torch.save(small(roi=pooling("none")).state_dict(), tmp_path / "v1.pth")
+    with pytest.raises(ValueError, match=r"pooling\.offset\.0\.mask\.0\.bias.*got nothing"):
+        small(weights=str(tmp_path / "v1.pth"), roi=pooling("sigmoid"))
 
 
 def test_options_that_the_weights_were_not_trained_with_are_reported(

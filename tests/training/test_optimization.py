@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from detector.layers import DeformConv2d
+from detector.layers import DeformConv2d, DeformRoIPool, DepthwiseDeformConv2d
 from detector.training import SGD, AdamW, scaled_lr
 from detector.training.optimization import parameter_groups
-from tests.samples import small_fcos
+from tests.samples import small_faster_rcnn, small_fcos
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +40,19 @@ def test_frozen_parameters_are_in_no_group(deformable_model: nn.Module) -> None:
     assert not [name for name in grouped if "layer1." in name]
 
 
-def test_offset_groups_hold_the_offset_branches_and_nothing_else(deformable_model: nn.Module) -> None:
-    groups = names_by_group(deformable_model)
-    in_offset_groups = groups["offset.weight"] | groups["offset.bias"]
-    assert in_offset_groups == {n for n, _ in deformable_model.named_parameters() if ".offset." in n}
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(small_fcos, stages=(4, 5)),
+        lambda: nn.Sequential(DepthwiseDeformConv2d(4, 4, 3, version=3), nn.Conv2d(4, 4, 1)),
+        partial(small_faster_rcnn, stages=(5,), pooling=partial(DeformRoIPool, width=4)),
+    ],
+)
+def test_offset_groups_hold_the_offset_branches_and_nothing_else(make: Callable[[], nn.Module]) -> None:
+    model = make()
+    groups = names_by_group(model)
+    in_offset_groups = set().union(*(names for group, names in groups.items() if group.startswith("offset.")))
+    assert in_offset_groups == {n for n, _ in model.named_parameters() if "offset." in n}
 
 
 def test_offset_multiplier_sets_the_rate_of_the_offset_branches_only() -> None:

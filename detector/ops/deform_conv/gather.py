@@ -21,12 +21,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from detector.ops.bags import Uses, sum_bags, weight_gradient
-from detector.ops.deform_conv.geometry import Geometry
+from detector.ops.deform_conv.geometry import Geometry, homes, neighbours
 
 _COLUMN_BYTES = 8 << 20  # of one chunk: two of them fit the outer cache beside the rows they are made from
 _MIN_POSITIONS = 2048  # of a chunk, at least: with fewer the matrix products are slower
 _CORNERS = 4
-_FAR_PX = 1 << 24  # outside of any map, and still an integer
 
 
 def deform_conv2d(
@@ -44,9 +43,9 @@ def _corners(
     n, _, out_h, out_w = offset.shape
     groups = geometry.offset_groups
     shifts = offset.view(n, groups, geometry.taps, 2, out_h, out_w).permute(3, 0, 4, 5, 2, 1)
-    homes_y, homes_x = _homes(geometry, out_h, out_w, device=offset.device)
-    (above, below), (weight_above, weight_below) = _neighbours(shifts[0], homes_y, height)
-    (left, right), (weight_left, weight_right) = _neighbours(shifts[1], homes_x, width)
+    homes_y, homes_x = homes(geometry, out_h, out_w, device=offset.device)
+    (above, below), (weight_above, weight_below) = neighbours(shifts[0], homes_y, height)
+    (left, right), (weight_left, weight_right) = neighbours(shifts[1], homes_x, width)
     if mask is not None:
         modulation = mask.view(n, groups, geometry.taps, out_h, out_w).permute(0, 3, 4, 2, 1)
         weight_above, weight_below = weight_above * modulation, weight_below * modulation
@@ -60,37 +59,6 @@ def _corners(
     rows = [(image + y.to(integers)) * (width * groups) + group for y in (above, below)]
     columns = [x.to(integers) * groups for x in (left, right)]
     return torch.stack([y + x for y in rows for x in columns], dim=-1), blend
-
-
-def _homes(
-    geometry: Geometry, out_h: int, out_w: int, *, device: torch.device
-) -> tuple[Int[Tensor, "Y 1 K 1"], Int[Tensor, "X K 1"]]:
-    """Where a plain convolution samples: y (H', 1, K, 1) and x (W', K, 1), in pixels of the input."""
-
-    def axis(size: int, d: int) -> Tensor:
-        outputs = torch.arange(size, dtype=torch.int32, device=device)[:, None] * geometry.stride[d]
-        taps = torch.arange(geometry.kernel[d], dtype=torch.int32, device=device) * geometry.dilation[d]
-        return outputs - geometry.padding[d] + taps
-
-    y = axis(out_h, 0).repeat_interleave(geometry.kernel[1], dim=1)
-    x = axis(out_w, 1).repeat(1, geometry.kernel[0])
-    return y[:, None, :, None], x[..., None]
-
-
-def _neighbours(
-    shift: Tensor, home: Tensor, size: int
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The two pixels around home + shift and their weights. Pixels outside [0, size) weigh 0 and are replaced
-    by ones inside.
-
-    The fraction is that of the shift alone: added to its home it would lose the digits that the home takes.
-    """
-    shift = shift.clamp(-_FAR_PX, _FAR_PX)
-    whole = shift.detach().floor()
-    fraction = shift - whole
-    low = whole.int() + home  # clamped below as integers: NaN becomes one that must not leave the image
-    weights = (1 - fraction) * ((low >= 0) & (low < size)), fraction * ((low >= -1) & (low < size - 1))
-    return (low.clamp(0, size - 1), (low + 1).clamp(0, size - 1)), weights
 
 
 class _SampledProduct(torch.autograd.Function):

@@ -8,9 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 IntOrPair = int | tuple[int, int]
+
+_FAR_PX = 1 << 24  # outside of any map, and still an integer
 
 
 def pair(value: IntOrPair) -> tuple[int, int]:
@@ -40,6 +43,35 @@ class Geometry:
         """(height, width) of the output for an input of this size, as for `nn.Conv2d`."""
         (kh, kw), (sh, sw), (ph, pw), (dh, dw) = self.kernel, self.stride, self.padding, self.dilation
         return (height + 2 * ph - dh * (kh - 1) - 1) // sh + 1, (width + 2 * pw - dw * (kw - 1) - 1) // sw + 1
+
+
+def homes(
+    geometry: Geometry, out_h: int, out_w: int, *, device: torch.device
+) -> tuple[Int[Tensor, "Y 1 K 1"], Int[Tensor, "X K 1"]]:
+    """Where a plain convolution samples: y (H', 1, K, 1) and x (W', K, 1), in pixels of the input."""
+
+    def axis(size: int, d: int) -> Tensor:
+        outputs = torch.arange(size, dtype=torch.int32, device=device)[:, None] * geometry.stride[d]
+        taps = torch.arange(geometry.kernel[d], dtype=torch.int32, device=device) * geometry.dilation[d]
+        return outputs - geometry.padding[d] + taps
+
+    y = axis(out_h, 0).repeat_interleave(geometry.kernel[1], dim=1)
+    x = axis(out_w, 1).repeat(1, geometry.kernel[0])
+    return y[:, None, :, None], x[..., None]
+
+
+def neighbours(shift: Tensor, home: Tensor, size: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The two pixels around home + shift and their weights. Pixels outside [0, size) weigh 0 and are replaced
+    by ones inside.
+
+    The fraction is that of the shift alone: added to its home it would lose the digits that the home takes.
+    """
+    shift = shift.clamp(-_FAR_PX, _FAR_PX)
+    whole = shift.detach().floor()
+    fraction = shift - whole
+    low = whole.int() + home  # clamped below as integers: NaN becomes one that must not leave the image
+    weights = (1 - fraction) * ((low >= 0) & (low < size)), fraction * ((low >= -1) & (low < size - 1))
+    return (low.clamp(0, size - 1), (low + 1).clamp(0, size - 1)), weights
 
 
 def check_shapes(

@@ -1,0 +1,124 @@
+"""The operators of InternImage (DCNv3, Wang et al. 2023) and DCNv4 (Xiong et al. 2024) as a layer."""
+
+# G offset groups, K = kernel height * width taps
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+from torchvision.models.convnext import LayerNorm2d
+
+from detector.layers.deformable import Deformable
+from detector.ops.deform_conv import IntOrPair, pair
+from detector.ops.deform_conv.depthwise import deform_sampled_sum
+from detector.structures import PositiveInt
+
+
+class DepthwiseDeformConv2d(Deformable):
+    """A drop-in for `nn.Conv2d`: a projection, a depth-wise sum of moved samples, another projection.
+
+    It cannot take a convolution's weight. `groups` are the projections', so that outputs depend on the inputs
+    of their own group, as those of a grouped convolution do, but for the places. The offset branch is a
+    depth-wise convolution of the same geometry and a linear layer, that predicts G * 2K offsets in pixels and
+    G * K modulations in the layout of `deform_sampled_sum`. Offsets start at 0.
+
+    `version`: 3 has a norm and GELU in its branch and a softmax over the taps as modulation; 4 has neither.
+    Both start as the mean over the taps. (The modulation of the original of 4 starts at 0: behind it, a
+    batch norm and ReLU give no gradient.)
+
+        >>> DepthwiseDeformConv2d(8, 16, 3, stride=2, padding=1, version=4)(torch.randn(1, 8, 9, 9)).shape
+        torch.Size([1, 16, 5, 5])
+    """
+
+    offset: nn.Sequential
+
+    def __init__(
+        self,
+        in_channels: PositiveInt,
+        out_channels: PositiveInt,
+        kernel_size: IntOrPair,
+        stride: IntOrPair = 1,
+        padding: IntOrPair = 0,
+        dilation: IntOrPair = 1,
+        groups: PositiveInt = 1,
+        bias: bool = True,
+        *,
+        version: Literal[3, 4],
+        offset_groups: PositiveInt = 4,
+    ) -> None:
+        super().__init__()
+        if in_channels % offset_groups:
+            raise ValueError(
+                f"DepthwiseDeformConv2d: offset_groups={offset_groups} must divide {in_channels} input "
+                "channels."
+            )
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size, self.stride = pair(kernel_size), pair(stride)
+        self.padding, self.dilation = pair(padding), pair(dilation)
+        self.offset_groups = offset_groups
+        self.modulation = {3: "softmax", 4: "unbounded"}[version]
+        self.input_proj = nn.Conv2d(in_channels, in_channels, 1, groups=groups)
+        self.output_proj = nn.Conv2d(in_channels, out_channels, 1, groups=groups, bias=bias)
+        same_places = nn.Conv2d(
+            in_channels,
+            in_channels,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            groups=in_channels,
+        )
+        between = [LayerNorm2d(in_channels, eps=1e-6), nn.GELU()] if version == 3 else []
+        self.offset = nn.Sequential(same_places, *between, nn.Conv2d(in_channels, 3 * self.mask_taps, 1))
+        self.reset_parameters()
+
+    @property
+    def mask_taps(self) -> int:
+        return self.offset_groups * self.kernel_size[0] * self.kernel_size[1]
+
+    def reset_parameters(self) -> None:
+        """Projections as in the originals, offsets 0, modulations the same for all taps."""
+        for projection in (self.input_proj, self.output_proj):
+            nn.init.xavier_uniform_(projection.weight)
+            if projection.bias is not None:
+                nn.init.zeros_(projection.bias)
+        last = self.offset[-1]
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        if self.modulation == "unbounded":
+            nn.init.constant_(last.bias[2 * self.mask_taps :], self.offset_groups / self.mask_taps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        offset, modulation = self.sampling(x)
+        y = deform_sampled_sum(
+            self.input_proj(x),
+            offset,
+            modulation,
+            kernel_size=self.kernel_size,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+        )
+        return self.output_proj(y)
+
+    def sampling(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Offsets in pixels and modulations, laid out as for `deform_sampled_sum`, that it uses on x."""
+        offset, modulation = self.offset(x).split([2 * self.mask_taps, self.mask_taps], dim=1)
+        if self.modulation == "softmax":
+            by_group = modulation.unflatten(1, (self.offset_groups, -1))
+            modulation = by_group.softmax(dim=2).flatten(1, 2)
+        return offset, modulation
+
+    @property
+    def summary(self) -> dict[str, str]:
+        return {
+            "channels": f"{self.in_channels} to {self.out_channels}",
+            "backend": "auto",
+            "offset groups": str(self.offset_groups),
+            "modulation": self.modulation,
+            "kernel": "x".join(map(str, self.kernel_size)),
+            "stride": "x".join(map(str, self.stride)),
+        }

@@ -1,0 +1,147 @@
+"""How a head pools the features of its regions: RoIAlign, or with bins that move."""
+
+# R regions, L levels, C channels, S output size
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import get_args
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from detector.layers.deform import Modulation, _check_choice, modulation_mask
+from detector.layers.deformable import Deformable
+from detector.ops.deform_roi_pool import pyramid_deform_roi_pool
+from detector.ops.roi_align import pyramid_level, pyramid_roi_align
+from detector.structures import FeatureSpec, NonNegativeInt, PositiveInt
+
+
+class RoIAlign(nn.Module):
+    """See `pyramid_roi_align`."""
+
+    def __init__(
+        self,
+        features: Sequence[FeatureSpec],
+        *,
+        output_size: PositiveInt,
+        sampling_ratio: NonNegativeInt = 2,
+        aligned: bool = False,
+    ) -> None:
+        super().__init__()
+        self.strides_px = [f.stride_px for f in features]
+        self.output_size, self.sampling_ratio, self.aligned = output_size, sampling_ratio, aligned
+
+    def forward(
+        self, features: Sequence[Tensor], boxes: Float[Tensor, "R 4"], image: Int64[Tensor, "R"]
+    ) -> Float[Tensor, "R C S S"]:
+        return pyramid_roi_align(
+            features,
+            self.strides_px,
+            boxes,
+            image,
+            output_size=self.output_size,
+            sampling_ratio=self.sampling_ratio,
+            aligned=self.aligned,
+        )
+
+
+class DeformRoIPool(Deformable):
+    """Pools twice: the regular bins say where to move them, and with modulation how much each counts.
+
+    Each level has an offset branch of its own, of linear layers with `width` hidden values (MMDetection's
+    `DeformRoIPoolPack` and, with modulation, `ModulatedDeformRoIPoolPack`). It ends in zeros, so that the
+    layer starts as RoIAlign, but at half its response for the modulation "sigmoid", as published.
+    """
+
+    offset: nn.ModuleList
+    modulation: Modulation
+
+    def __init__(
+        self,
+        features: Sequence[FeatureSpec],
+        *,
+        output_size: PositiveInt,
+        sampling_ratio: NonNegativeInt = 2,
+        aligned: bool = False,
+        modulation: Modulation = "doubled_sigmoid",
+        width: PositiveInt = 1024,
+    ) -> None:
+        super().__init__()
+        _check_choice("pooling.modulation", modulation, get_args(Modulation))
+        self.regular = RoIAlign(
+            features, output_size=output_size, sampling_ratio=sampling_ratio, aligned=aligned
+        )
+        self.channels, self.modulation = features[0].channels, modulation
+        self.offset = nn.ModuleList(
+            _Branch(self.channels, output_size, width, modulated=modulation != "none") for _ in features
+        )
+
+    def forward(
+        self, features: Sequence[Tensor], boxes: Float[Tensor, "R 4"], image: Int64[Tensor, "R"]
+    ) -> Float[Tensor, "R C S S"]:
+        offset, mask = self.sampling(features, boxes, image)
+        return pyramid_deform_roi_pool(
+            features,
+            self.regular.strides_px,
+            boxes,
+            image,
+            offset,
+            mask,
+            sampling_ratio=self.regular.sampling_ratio,
+            aligned=self.regular.aligned,
+        )
+
+    def sampling(
+        self, features: Sequence[Tensor], boxes: Float[Tensor, "R 4"], image: Int64[Tensor, "R"]
+    ) -> tuple[Float[Tensor, "R 2 S S"], Float[Tensor, "R S S"] | None]:
+        """Offsets in tenths of the region's size, x before y, and the mask, that the layer uses."""
+        pooled = self.regular(features, boxes, image)
+        level = pyramid_level(boxes, num_levels=len(features), finest_stride_px=self.regular.strides_px[0])
+        # The branches of levels without regions run too: all parameters get gradients on all processes.
+        parts = [branch(pooled[level == i]) for i, branch in enumerate(self.offset)]
+        order = torch.cat([torch.where(level == i)[0] for i in range(len(parts))]).argsort()
+        raw = torch.cat(parts)[order].unflatten(1, (-1, *pooled.shape[2:]))
+        if self.modulation == "none":
+            return raw, None
+        return raw[:, :2], modulation_mask(raw[:, 2], self.modulation)
+
+    @property
+    def summary(self) -> dict[str, str]:
+        size = self.regular.output_size
+        return {
+            "channels": str(self.channels),
+            "backend": "gather",
+            "offset groups": "1",
+            "modulation": self.modulation,
+            "kernel": f"{size}x{size}",
+            "stride": "",
+        }
+
+
+class _Branch(nn.Module):
+    """Offsets and mask logits of one level's regions, bin after bin of a plane."""
+
+    def __init__(self, channels: int, size: int, width: int, *, modulated: bool) -> None:
+        super().__init__()
+        inputs, bins = channels * size**2, size**2
+        self.shift = _linear_layers(inputs, width, width, 2 * bins)
+        self.mask = _linear_layers(inputs, width, bins) if modulated else None
+
+    def forward(self, pooled: Float[Tensor, "R C S S"]) -> Float[Tensor, "R _N"]:
+        flat = pooled.flatten(1)
+        shift = self.shift(flat)
+        return shift if self.mask is None else torch.cat([shift, self.mask(flat)], dim=1)
+
+
+def _linear_layers(*widths: int) -> nn.Sequential:
+    """With ReLU between them, the last one zero."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
+    network = nn.Sequential(*layers[:-1])
+    for parameter in network[-1].parameters():
+        nn.init.zeros_(parameter)
+    return network

@@ -1,0 +1,89 @@
+"""Deformable RoI pooling (Dai et al. 2017; modulated: Zhu et al. 2019): RoIAlign whose bins move."""
+
+# R regions, L levels, C channels, S output size, T samples of all bins
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from detector.ops.bags import differentiable_bags
+from detector.ops.roi_align import Placed, neighbours, place, pyramid_level, pyramid_rows
+
+_SHIFT = 0.1  # of a region's side, for an offset of 1: Dai et al. 2017, section 2.2
+
+
+def pyramid_deform_roi_pool(
+    features: Sequence[Float[Tensor, "B C _H _W"]],
+    strides_px: Sequence[int],
+    boxes: Float[Tensor, "R 4"],
+    image_index: Int64[Tensor, "R"],
+    offset: Float[Tensor, "R 2 S S"],
+    mask: Float[Tensor, "R S S"] | None = None,
+    *,
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+) -> Float[Tensor, "R C S S"]:
+    """`pyramid_roi_align` with all samples of a bin moved by 0.1 * (width, height) of its region * offset.
+
+    The first plane of `offset` is along x, the second along y, as in MMDetection, which is always `aligned`.
+    `mask` multiplies each bin. With sampling_ratio=0 a bin has one sample for each cell that it covers,
+    rounded up along each axis. Differentiable once, in features, offset and mask; computed in float32 or
+    float64 whatever the dtype of the features, which the result has.
+    """
+    dtype, size = features[0].dtype, offset.shape[-1]
+    compute = torch.float64 if dtype == torch.float64 else torch.float32
+    level = pyramid_level(boxes, num_levels=len(features), finest_stride_px=strides_px[0])
+    rows = pyramid_rows(features).to(compute)
+    placed = place(boxes.to(compute), features, strides_px, level, image_index, aligned=aligned)
+    counts = _sample_counts(placed, size, sampling_ratio)
+    bins = _samples(placed, offset.to(compute), None if mask is None else mask.to(compute), counts)
+    pooled = differentiable_bags(rows, *bins)
+    return pooled.view(len(boxes), size, size, rows.shape[1]).permute(0, 3, 1, 2).to(dtype)
+
+
+def _sample_counts(placed: Placed, size: int, sampling_ratio: int) -> Int64[Tensor, "R 2"]:
+    """Samples of each bin of a region, along x and y."""
+    if sampling_ratio > 0:
+        return torch.full_like(placed.map_size, sampling_ratio)
+    return (placed.extent / size).ceil().clamp(min=0).long()
+
+
+def _samples(
+    placed: Placed,
+    offset: Float[Tensor, "R 2 S S"],
+    mask: Float[Tensor, "R S S"] | None,
+    counts: Int64[Tensor, "R 2"],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows, the first of each bin among them, and weights: what `differentiable_bags` takes."""
+    size = offset.shape[-1]
+    samples = counts.prod(dim=1).repeat_interleave(size**2)  # of each bin
+    first = samples.cumsum(0) - samples
+    bin_ = torch.arange(len(samples), device=samples.device).repeat_interleave(samples)
+    region = bin_ // size**2
+    number = torch.arange(len(bin_), device=bin_.device) - first[bin_]
+    across = counts[region, 0]
+    steps = torch.stack([number % across, number // across], dim=1) + 0.5
+    step = placed.extent / (size * counts)
+    position = _bin_corners(placed, offset).index_select(0, bin_) + steps * step[region]
+    cells, weights = neighbours(position, placed.map_size[region])
+    rows = placed.first_row[region, None] + cells[:, 1] * placed.map_size[region, :1]
+    index = rows[:, :, None] + cells[:, 0, None]
+    share = 1 / samples.clamp(min=1).to(weights.dtype)
+    if mask is not None:
+        share = share * mask.flatten()
+    blend = weights[:, 1, :, None] * weights[:, 0, None] * share.index_select(0, bin_)[:, None, None]
+    return index.flatten().int(), (4 * first).int(), blend.flatten()
+
+
+def _bin_corners(placed: Placed, offset: Float[Tensor, "R 2 S S"]) -> Float[Tensor, "_bins 2"]:
+    """Where the bins of all regions begin, in cells as (x, y)."""
+    size = offset.shape[-1]
+    number = torch.arange(size, dtype=offset.dtype, device=offset.device)
+    places = torch.stack([number.expand(size, size), number[:, None].expand(size, size)]) / size
+    corners = places + _SHIFT * offset
+    corners = placed.corner[:, :, None, None] + placed.extent[:, :, None, None] * corners
+    return corners.permute(0, 2, 3, 1).reshape(-1, 2)

@@ -1,0 +1,97 @@
+"""Depth-wise deformable layers in the place of plain convolutions."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import nn
+
+from detector.layers import DepthwiseDeformConv2d
+
+VERSIONS = pytest.mark.parametrize("version", [3, 4])
+Version = Literal[3, 4]
+
+
+def test_has_the_parameters_of_conv2d_in_order_with_its_defaults() -> None:
+    def leading(layer: type[nn.Module]) -> list[tuple[str, object]]:
+        return [(p.name, p.default) for p in inspect.signature(layer).parameters.values()][:8]
+
+    assert leading(DepthwiseDeformConv2d) == leading(nn.Conv2d)
+
+
+@VERSIONS
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": 1},
+        {"padding": 1, "stride": 2, "bias": False},
+        {"padding": (2, 0), "dilation": (2, 1)},
+        {"padding": 1, "groups": 2},
+    ],
+    ids=str,
+)
+def test_starts_as_the_mean_over_the_taps(version: Version, options: dict[str, Any]) -> None:
+    """Between the projections; of the shape of a plain convolution."""
+    torch.manual_seed(0)
+    layer, x = DepthwiseDeformConv2d(8, 12, 3, **options, version=version), torch.randn(2, 8, 9, 7)
+    places = {k: v for k, v in options.items() if k in ("stride", "padding", "dilation")}
+    mean = torch.full((8, 1, 3, 3), 1 / 9)
+    expected = layer.output_proj(nn.functional.conv2d(layer.input_proj(x), mean, groups=8, **places))
+    torch.testing.assert_close(layer(x), expected)
+    assert expected.shape == nn.Conv2d(8, 12, 3, **options)(x).shape
+    assert (layer.output_proj.bias is None) == (options.get("bias") is False)
+
+
+def test_modulation_is_a_softmax_over_the_taps_or_what_was_predicted() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 8, 5, 5)
+    modulations = {}
+    for version in (3, 4):
+        layer = DepthwiseDeformConv2d(8, 8, 3, padding=1, offset_groups=2, version=version)
+        nn.init.normal_(layer.offset[-1].weight)
+        raw, (offset, modulations[version]) = layer.offset(x), layer.sampling(x)
+        assert torch.equal(offset, raw[:, :36])
+    assert torch.equal(modulations[4], raw[:, 36:])
+    sums = modulations[3].unflatten(1, (2, 9)).sum(dim=2)
+    torch.testing.assert_close(sums, torch.ones_like(sums))
+    assert modulations[3].min() >= 0
+
+
+@VERSIONS
+def test_all_parameters_learn_behind_a_new_batch_norm_and_relu(version: Version) -> None:
+    torch.manual_seed(0)
+    layer = DepthwiseDeformConv2d(8, 8, 3, padding=1, bias=False, version=version)
+    model = nn.Sequential(layer, nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    model(torch.randn(2, 8, 6, 6)).square().sum().backward()
+    assert layer.input_proj.weight.grad.abs().max() > 1e-3
+    last = layer.offset[-1].weight.grad
+    assert last[:72].abs().max() > 1e-3
+    assert last[72:].abs().max() > 1e-3
+
+
+@VERSIONS
+def test_groups_take_their_values_from_their_own_inputs(version: Version) -> None:
+    torch.manual_seed(0)
+    layer = DepthwiseDeformConv2d(8, 4, 3, padding=1, groups=2, version=version)
+    x = torch.randn(1, 8, 5, 5, requires_grad=True)
+    layer(x)[:, :2].sum().backward()
+    assert x.grad[:, :4].abs().sum() > 0
+    assert x.grad[:, 4:].eq(0).all()
+
+
+@VERSIONS
+def test_runs_under_autocast(version: Version) -> None:
+    torch.manual_seed(0)
+    layer, x = DepthwiseDeformConv2d(8, 4, 3, version=version), torch.randn(1, 8, 6, 6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = layer(x)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), layer(x), atol=0.03, rtol=0.03)
+
+
+def test_refuses_groups_that_do_not_divide() -> None:
+    with pytest.raises(ValueError, match="offset_groups=4 must divide 6 input channels"):
+        DepthwiseDeformConv2d(6, 4, 3, version=3)

@@ -1,0 +1,39 @@
+"""Bags of rows of different sizes."""
+
+from __future__ import annotations
+
+import torch
+
+from detector.ops.bags import differentiable_bags
+
+STARTS = torch.tensor([0, 0, 2, 2, 5, 6])  # sizes 0, 2, 0, 3, 1, 0
+
+
+def problem() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    rows = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(6, dtype=torch.float64, requires_grad=True)
+    return rows, torch.tensor([3, 1, 1, 1, 3, 0]), weights
+
+
+def test_each_bag_is_the_sum_of_its_weighted_rows() -> None:
+    rows, index, weights = problem()
+    expected = torch.zeros(6, 3, dtype=torch.float64)
+    for bag, uses in {1: (0, 1), 3: (2, 3, 4), 4: (5,)}.items():
+        expected[bag] = sum(weights[use] * rows[index[use]] for use in uses)
+    torch.testing.assert_close(differentiable_bags(rows, index, STARTS, weights), expected)
+
+
+def test_gradients() -> None:
+    rows, index, weights = problem()
+    assert torch.autograd.gradcheck(lambda r, w: differentiable_bags(r, index, STARTS, w), (rows, weights))
+
+
+def test_no_bags() -> None:
+    rows, none = torch.randn(4, 3, requires_grad=True), torch.zeros(0, dtype=torch.int32)
+    weights = torch.zeros(0, requires_grad=True)
+    found = differentiable_bags(rows, none, none, weights)
+    assert found.shape == (0, 3)
+    found.sum().backward()
+    assert rows.grad.eq(0).all()
+    assert weights.grad.shape == (0,)
