@@ -30,6 +30,9 @@ VERBS = {
         Verb("evaluate", "detector.commands.evaluate", "COCO metrics of a checkpoint or a results file"),
         Verb("compare", "detector.commands.compare", "arms x seeds, and whether their difference is real"),
         Verb("predict", "detector.commands.predict", "boxes in pictures, drawn and as files"),
+        Verb(
+            "export", "detector.commands.export", "a detector as one file (ONNX), checked against the model"
+        ),
         Verb("info", "detector.commands.info", "parameters, feature levels and deformable layers of a model"),
     )
 }

@@ -16,7 +16,7 @@ from torch import Tensor
 from detector import models
 from detector.config import build
 from detector.data import ImageSize, Sample, collate, read_image, resize
-from detector.structures import Detections
+from detector.structures import Batch, Detections
 from detector.training import Checkpoint, load_checkpoint
 
 Picture = np.ndarray | str | os.PathLike[str]
@@ -37,7 +37,7 @@ class Detector:
         self.device = torch.device(device)
         channels_last = checkpoint.config["training"]["channels_last"]
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
-        self._model = restore_model(checkpoint).to(self.device).to(memory_format=self._layout)
+        self.model = restore_model(checkpoint).to(self.device).to(memory_format=self._layout)
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> Detector:
@@ -63,15 +63,19 @@ class Detector:
         self, pictures: Sequence[np.ndarray], *, score_threshold: float = 0.3
     ) -> list[Detections]:
         """`predict` of several pictures of any sizes in one pass."""
-        batch = collate([self._sample(picture) for picture in pictures]).to(self.device)
-        batch = replace(batch, images=batch.images.contiguous(memory_format=self._layout))
+        batch = self.batch(pictures)
         with torch.inference_mode():
-            found = self._model.predict(batch)
+            found = self.model.predict(batch)
         sizes = zip(batch.image_sizes.tolist(), batch.original_sizes.tolist(), strict=True)
         return [
             _above(one.resized(from_size=tuple(resized), to_size=tuple(original)).to("cpu"), score_threshold)
             for one, (resized, original) in zip(found, sizes, strict=True)
         ]
+
+    def batch(self, pictures: Sequence[np.ndarray]) -> Batch:
+        """The pictures as the model takes them: resized, padded to one size, on its device."""
+        batch = collate([self._sample(picture) for picture in pictures]).to(self.device)
+        return replace(batch, images=batch.images.contiguous(memory_format=self._layout))
 
     def _sample(self, picture: np.ndarray) -> Sample:
         height, width = picture.shape[:2]

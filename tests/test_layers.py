@@ -41,6 +41,9 @@ PLACES = {
     "rich": {"data", "training", "reports", "commands"},
     "tensorboard": {"training"},
     "submitit": {"commands"},
+    "onnx": {"commands"},
+    "onnxscript": {"commands"},
+    "onnxruntime": {"commands"},
 }
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 IMPORT_NAMES = {
@@ -106,7 +109,8 @@ def test_nobody_imports_scripts_or_tests() -> None:
 
 def test_every_imported_package_is_a_declared_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["slurm"]]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["slurm"], *extras["export"]]
     names = [re.split(r"[<>=\[]", requirement)[0] for requirement in wanted]
     declared = {IMPORT_NAMES.get(name, name) for name in names} | {"detector"}
     for module in MODULES:

@@ -1,0 +1,137 @@
+"""`detector export`: a trained detector as one file, checked against the model."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from detector import __version__
+from detector.commands.inference import data_config
+from detector.commands.onnx_graph import open_onnx, require_onnx, write_onnx
+from detector.commands.parts import build_data
+from detector.commands.predict import find_pictures
+from detector.commands.record import require_no_training_run, require_writable, write_record
+from detector.config import resolved
+from detector.data import ImageFileError
+from detector.errors import RunError
+from detector.inference import Detector, load_picture
+from detector.models.exporting import ExportDifference, detections, difference, recorded
+from detector.structures import PositiveFloat
+from detector.training import Checkpoint, load_checkpoint
+
+_ENDINGS = {"onnx": ".onnx", "torch_export": ".pt2"}
+_CHECKED_PICTURES = 4
+
+Run = Callable[[Tensor, Tensor], Sequence[Tensor]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The keys of configs/export.yaml."""
+
+    output_dir: str
+    name: str = "detector"
+    checkpoint: str | None = None
+    format: Literal["onnx", "torch_export"] = "onnx"
+    source: str | None = None
+    box_tolerance_px: PositiveFloat = 0.1
+    score_tolerance: PositiveFloat = 0.001
+
+
+def run(cfg: DictConfig) -> None:
+    """Write `<name>.onnx` or `<name>.pt2` to `output_dir`; say how far its detections are from the model's.
+
+    Raises:
+        ValueError: no checkpoint, packages or pictures for it, or a model with parts that cannot be exported.
+        RunError: the file's detections differ more than they may. It is kept as `<name>.refused.*`.
+    """
+    options = Options(**resolved(cfg))
+    if options.checkpoint is None:
+        raise ValueError("Give checkpoint=<run>/checkpoints/best.ckpt.")
+    if options.format == "onnx":
+        require_onnx()
+    output_dir = Path(options.output_dir)
+    require_writable(output_dir)
+    require_no_training_run(output_dir)
+    checkpoint = load_checkpoint(options.checkpoint)
+    detector = Detector(checkpoint)
+    pictures = _pictures(options.source, checkpoint)
+    write_record(output_dir, config=resolved(cfg))
+    ending = _ENDINGS[options.format]
+    unchecked, file = (output_dir / f"{options.name}{end}" for end in (f".refused{ending}", ending))
+    run_file = _write(options.format, detector, unchecked)
+    found = _compare(run_file, detector, pictures, options.score_tolerance)
+    said = (
+        f"{found.count} detections in {len(pictures)} pictures, together and one by one: boxes differ by at "
+        f"most {found.box_px:.2g} px and scores by {found.score:.2g}, {found.missing} have no counterpart"
+    )
+    too_far = found.box_px > options.box_tolerance_px or found.score > options.score_tolerance
+    if too_far or found.missing:
+        raise RunError(
+            f"{unchecked} does not detect what the model does: {said}. Allowed are "
+            f"box_tolerance_px={options.box_tolerance_px} and score_tolerance={options.score_tolerance}."
+        )
+    unchecked.replace(file)
+    print(f"{said}.\nWritten to {file}")
+
+
+def _pictures(source: str | None, checkpoint: Checkpoint) -> list[np.ndarray]:
+    """Some of the source, or of the images that the training was validated on."""
+    try:
+        if source is not None:
+            return [load_picture(file) for file in find_pictures(source)[:_CHECKED_PICTURES]]
+        data = build_data({"data": data_config(checkpoint.config["data"], {})})
+        data.prepare_data()
+        data.know_classes(checkpoint.class_names)
+        data.setup("validate")
+        shown = range(min(_CHECKED_PICTURES, len(data.val_set)))
+        return [data.val_set.picture(data.val_set.image_id(i)) for i in shown]
+    except (ImageFileError, FileNotFoundError, ValueError) as error:
+        advice = "Give other pictures to check the file on: source=<picture or folder>."
+        raise ValueError(f"{error}\n{advice}") from error
+
+
+def _write(format: str, detector: Detector, file: Path) -> Run:
+    """Write the file, and give what runs it."""
+    metadata = {
+        "class_names": json.dumps(detector.class_names, ensure_ascii=False),
+        "category_ids": json.dumps(detector.category_ids),
+        "image_size": json.dumps(asdict(detector.image_size)),
+        "made_by": f"detector {__version__}",
+    }
+    try:
+        graph = recorded(detector.model)
+        if format == "onnx":
+            write_onnx(graph, file, metadata=metadata)
+            return open_onnx(file)
+    except RuntimeError as error:
+        raise ValueError(f"This model cannot be exported as {format}: {error}") from error
+    torch.export.save(graph, file, extra_files={f"{name}.json": text for name, text in metadata.items()})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No complete tensor found")  # of weights on other devices
+        graph = torch.export.load(file)
+    # Its guards refuse images whose coarsest level has one cell, which the graph takes
+    return graph.module(check_guards=False)
+
+
+def _compare(
+    run_file: Run, detector: Detector, pictures: Sequence[np.ndarray], score_tolerance: float
+) -> ExportDifference:
+    """All pictures at once, each alone, and the first one turned by a quarter: other batches, other sizes."""
+    first = np.ascontiguousarray(pictures[0].transpose(1, 0, 2))
+    found, expected = [], []
+    for group in ([*pictures], *([picture] for picture in pictures), [first]):
+        batch = detector.batch(group)
+        with torch.inference_mode():
+            found += detections(*run_file(batch.images.contiguous(), batch.image_sizes))
+            expected += detector.model.predict(batch)
+    return difference(found, expected, score_tolerance=score_tolerance)

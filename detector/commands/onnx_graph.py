@@ -1,0 +1,96 @@
+"""Graphs as ONNX: one file that onnxruntime runs without torch. Needs the extra `export`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from detector.models.exporting import INPUTS, OUTPUTS
+
+OPSET = 20  # DeformConv is in it since 19; 20 has all else that the graphs use
+_LOWEST = -3e38
+
+
+def require_onnx() -> None:
+    """Raise ValueError where the packages of the extra are not installed."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            f'format=onnx needs {error.name}, which is not installed: pip install "detector[export]".'
+        ) from error
+
+
+def write_onnx(graph: ExportedProgram, file: Path, *, metadata: Mapping[str, str]) -> None:
+    """One file, weights included, with `metadata` among its properties.
+
+    Raises:
+        RuntimeError: a part of the graph has no counterpart in ONNX.
+    """
+    for chatty in ("onnx_ir", "onnxscript"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    program = torch.onnx.export(
+        graph,
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=INPUTS,
+        output_names=OUTPUTS,
+        custom_translation_table={torch.ops.detector.padded_class_nms.default: _suppression()},
+        verbose=False,
+    )
+    assert program is not None
+    program.model.metadata_props.update(metadata)
+    program.save(file, external_data=False)
+
+
+def open_onnx(file: Path) -> Callable[[Tensor, Tensor], list[Tensor]]:
+    """What runs the file on the CPU: images and sizes in, boxes, scores and labels out."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+
+    def run(images: Tensor, image_sizes: Tensor) -> list[Tensor]:
+        inputs = dict(zip(INPUTS, (images.numpy(), image_sizes.numpy()), strict=True))
+        return [torch.from_numpy(array) for array in session.run(list(OUTPUTS), inputs)]
+
+    return run
+
+
+def _suppression() -> Callable[..., Any]:
+    """The operation `detector::padded_class_nms` in ONNX's operators."""
+    from onnxscript import opset20
+
+    op: Any = opset20  # its types know one kind of tensor at a time
+
+    def ints(*values: int) -> Any:
+        return op.Constant(value_ints=values)
+
+    def suppress(
+        boxes: Any, scores: Any, labels: Any, allowed: Any, num_labels: int, iou_threshold: float, limit: int
+    ) -> Any:
+        # A row of scores for each label, the lowest for boxes of another one
+        every_label = op.Reshape(ints(*range(num_labels)), ints(1, -1, 1))
+        is_label = op.Equal(op.Unsqueeze(labels, ints(1)), every_label)
+        of_label = op.And(is_label, op.Unsqueeze(allowed, ints(1)))
+        lowest = op.Constant(value_float=_LOWEST)
+        by_label = op.Where(of_label, op.Unsqueeze(scores, ints(1)), lowest)
+        threshold = op.Constant(value_floats=[_LOWEST / 2])
+        kept = op.NonMaxSuppression(
+            boxes, by_label, ints(limit), op.Constant(value_floats=[iou_threshold]), threshold
+        )
+        # Of the boxes kept for any label, the best of each image
+        places = op.Gather(kept, ints(0, 2), axis=1)
+        only_kept = op.ScatterND(op.Expand(lowest, op.Shape(scores)), places, op.GatherND(scores, places))
+        padding = op.Expand(lowest, op.Concat(op.Shape(scores, start=0, end=1), ints(limit), axis=0))
+        best, index = op.TopK(op.Concat(only_kept, padding, axis=1), ints(limit))
+        return op.Where(op.Greater(best, threshold), index, op.Constant(value_int=-1))
+
+    return suppress

@@ -1,0 +1,199 @@
+"""`detector export`: files that detect what the model does, or are refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from detector import Detector
+from detector.cli import main
+from detector.commands import export
+from detector.models.exporting import ExportableDetector, detections, difference
+from detector.structures import Detections
+from tests.training.tiny import run_training, write_dataset
+
+MODELS = {
+    "fcos": ["model.head.score_threshold=0.0001"],
+    "deformable fcos": ["model.backbone.deform.stages=[3]", "model.head.deformable_convs=last"],
+    "faster_rcnn": ["model=faster_rcnn_small", "model.backbone.out_stages=[2,3,4]"],
+    "deformable faster_rcnn": [
+        "model=faster_rcnn_small",
+        "model.backbone.out_stages=[2,3,4]",
+        "model.backbone.deform.stages=[4]",
+        "model.neck.deformable_levels=[3]",
+    ],
+}
+
+
+# In a process of its own: the tests' checks of shapes are no part of what is recorded.
+SCRIPT = """
+import sys
+from detector.cli import main
+failed = 0
+for words in sys.stdin.read().splitlines():
+    sys.argv = ["detector", "export", *words.split("\\t")]
+    failed += main() != 0
+    print("end of one", flush=True)
+sys.exit(failed)
+"""
+
+
+def exported(*jobs: list[str]) -> list[str]:
+    """What each job printed."""
+    lines = "\n".join("\t".join(words) for words in jobs)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], input=lines, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("end of one")[:-1]
+
+
+def detector(*arguments: object) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["detector", "export", *map(str, arguments)])
+        return main()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    write_dataset(folder / "data")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(folder: Path) -> Path:
+    return trained("deformable fcos", folder)
+
+
+def trained(name: str, folder: Path) -> Path:
+    run_training(folder / "data", folder / name, "training.max_epochs=1", *MODELS[name])
+    return folder / name / "checkpoints" / "best.ckpt"
+
+
+def check_onnx(name: str, file: Path, said: str) -> None:
+    assert "0 have no counterpart" in said
+    assert int(said.split(" detections")[0].split()[-1]) > 50
+    graph = onnx.load(file)
+    assert not list(file.parent.glob("*.data"))
+    assert ("DeformConv" in {node.op_type for node in graph.graph.node}) == ("deformable" in name)
+    facts = {entry.key: entry.value for entry in graph.metadata_props}
+    assert json.loads(facts["class_names"]) == ["disc", "square"]
+    session = onnxruntime.InferenceSession(file)
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, 96, 160), dtype=np.uint8)
+    boxes, scores, labels = session.run(None, {"images": images, "image_sizes": np.array([[96, 160]] * 3)})
+    assert (boxes.shape, scores.shape, labels.shape) == ((3, 100, 4), (3, 100), (3, 100))
+    assert (boxes[labels < 0] == 0).all()
+    assert (np.diff(scores) <= 0).all()
+
+
+def test_onnx_detects_what_the_model_does(checkpoint: Path, tmp_path: Path) -> None:
+    (said,) = exported([f"checkpoint={checkpoint}", f"output_dir={tmp_path}"])
+    check_onnx("deformable fcos", tmp_path / "detector.onnx", said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "deformable fcos"])
+def test_every_model_in_every_format(name: str, folder: Path, tmp_path: Path) -> None:
+    words = [f"checkpoint={trained(name, folder)}", f"output_dir={tmp_path}"]
+    said, _ = exported(words, [*words, "format=torch_export"])
+    check_onnx(name, tmp_path / "detector.onnx", said)
+    check_torch_export(tmp_path / "detector.pt2")
+
+
+def check_torch_export(file: Path) -> None:
+    facts = {"class_names.json": ""}
+    graph = torch.export.load(file, extra_files=facts)
+    assert json.loads(facts["class_names.json"]) == ["disc", "square"]
+    images = torch.zeros(3, 3, 96, 160, dtype=torch.uint8)
+    boxes, *_ = graph.module(check_guards=False)(images, torch.tensor([[96, 160]] * 3))
+    assert boxes.shape == (3, 100, 4)
+
+
+def test_a_file_that_detects_something_else_is_refused(
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def moved(format: str, model: Detector, file: Path) -> export.Run:
+        """Of a file that moves all boxes by 0.3 pixels."""
+        file.write_bytes(b"graph")
+        module = ExportableDetector(model.model)
+
+        def run(images: torch.Tensor, sizes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            boxes, scores, labels = module(images, sizes)
+            return boxes + 0.3, scores, labels
+
+        return run
+
+    monkeypatch.setattr(export, "_write", moved)
+    words = (f"checkpoint={checkpoint}", f"output_dir={tmp_path}")
+    assert detector(*words) == 1
+    assert "boxes differ by at most 0.3 px" in capsys.readouterr().err
+    assert {p.name for p in tmp_path.glob("*.onnx")} == {"detector.refused.onnx"}
+    assert detector(*words, "box_tolerance_px=0.5") == 0
+    assert {p.name for p in tmp_path.glob("*.onnx")} == {"detector.onnx"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "Give checkpoint="),
+        (["checkpoint=nowhere.ckpt"], "nowhere.ckpt"),
+        (["checkpoint=CHECKPOINT", "source=nowhere"], "source=nowhere: found no file"),
+        (["checkpoint=CHECKPOINT", "format=tensorrt"], "format"),
+    ],
+)
+def test_wrong_use_is_told(
+    arguments: list[str],
+    said: str,
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [word.replace("CHECKPOINT", str(checkpoint)) for word in arguments]
+    assert detector(*words, f"output_dir={tmp_path / 'out'}") == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_missing_extra_is_named(
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    assert detector(f"checkpoint={checkpoint}", f"output_dir={tmp_path}") == 2
+    assert 'pip install "detector[export]"' in capsys.readouterr().err
+
+
+def test_differences_are_of_the_same_detections() -> None:
+    """In another order; the last one, in which rounding chose another, does not count."""
+    boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30], [20, 20, 30, 30], [50, 50, 60, 60]])
+    labels = torch.tensor([0, 1, 0, 1])
+    expected = Detections(boxes, torch.tensor([0.9, 0.8, 0.8, 0.1]), labels)
+    order = torch.tensor([0, 2, 1, 3])
+    moved = boxes[order] + torch.tensor([[0.25], [0], [0], [5]])
+    found = Detections(moved, torch.tensor([0.9, 0.8, 0.79, 0.1]), labels[order])
+    result = difference([found], [expected], score_tolerance=0.001)
+    assert (result.count, result.box_px, result.missing) == (4, 0.25, 0)
+    assert result.score == pytest.approx(0.01)
+    assert difference([found], [expected], score_tolerance=-1.0).missing == 2
+    nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+    assert difference([nothing], [expected], score_tolerance=0.001).missing == 3
+    assert difference([nothing], [nothing], score_tolerance=0.001).missing == 0
+
+
+def test_padding_is_no_detection() -> None:
+    boxes, scores, labels = torch.ones(2, 3, 4), torch.ones(2, 3), torch.tensor([[0, 1, -1], [-1, -1, -1]])
+    assert [len(found) for found in detections(boxes, scores, labels)] == [2, 0]
