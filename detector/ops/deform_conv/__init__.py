@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Literal, Protocol, get_args
+from types import ModuleType
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -23,26 +24,9 @@ __all__ = ["Backend", "IntOrPair", "deform_conv2d", "pair"]
 Backend = Literal["auto", "gather", "torchvision", "triton"]
 
 
-class _Module(Protocol):
-    """What the module of a backend has."""
-
-    @property
-    def DTYPES(self) -> tuple[torch.dtype, ...]:
-        """Of x, weight and bias that it computes in; others it gets as float32."""
-
-    def deform_conv2d(
-        self,
-        x: Tensor,
-        offset: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        mask: Tensor | None,
-        geometry: Geometry,
-    ) -> Tensor:
-        """Offset and mask come in float32, with float64 features in float64."""
-
-
-_BACKENDS: dict[str, _Module] = {"gather": gather, "torchvision": torchvision, "triton": triton}
+# Each has a function `deform_conv2d`, and DTYPES of x, weight and bias that it computes in. Others it gets as
+# float32; offset and mask as float32, or float64 with features in float64.
+_BACKENDS = {"gather": gather, "torchvision": torchvision, "triton": triton}
 
 
 def deform_conv2d(
@@ -93,7 +77,7 @@ def deform_conv2d(
 
 
 def _in_working_precision(
-    backend: _Module,
+    backend: ModuleType,
     x: Tensor,
     offset: Tensor,
     weight: Tensor,
@@ -108,7 +92,7 @@ def _in_working_precision(
     device, autocast = x.device.type, autocasts(x)
     result = torch.get_autocast_dtype(device) if autocast and x.dtype != torch.float64 else x.dtype
     features = result if result in backend.DTYPES else torch.float32
-    precise = torch.promote_types(features, torch.float32)
+    precise = torch.float64 if features == torch.float64 else torch.float32
     with torch.autocast(device, enabled=False) if autocast else nullcontext():
         x, weight, offset = x.to(features), weight.to(features), offset.to(precise)
         bias = None if bias is None else bias.to(features)

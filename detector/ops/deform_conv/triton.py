@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from detector.ops.deform_conv.geometry import Geometry, IntOrPair, pair
+from detector.ops.deform_conv.geometry import Geometry
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -129,7 +129,7 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return *(next(found) if is_wanted else None for is_wanted in wanted), *(None for _ in ctx.integers)
 
 
-def _refuse(ctx: Any, *grads: Tensor) -> NoReturn:
+def _refuse(ctx: Any, *grads: Any) -> NoReturn:
     raise RuntimeError(
         "deform_conv2d: backend triton can be differentiated once, but a second derivative was asked for. "
         "No backend has it."
@@ -140,20 +140,30 @@ _forward.register_autograd(_differentiate, setup_context=_save)
 _backward.register_autograd(_refuse)
 
 
-def _launchers(x: Tensor) -> ModuleType:
-    """The module of the kernels, which loads triton; ValueError where they cannot run on x."""
+def obstacle(device: torch.device) -> str | None:
+    """Why the backend cannot run on tensors of a device; None if it can."""
     if find_spec("triton") is None:
-        raise ValueError(
-            "deform_conv2d: backend triton needs the package triton, which is not installed: torch brings it "
-            "on Linux with CUDA. Install it, or choose another backend, such as auto."
+        return (
+            "needs the package triton, which is not installed; torch brings it on Linux with CUDA. Install "
+            "it, or choose another backend, such as auto."
         )
     from detector.ops.deform_conv import triton_launch
 
-    if not (x.is_cuda or triton_launch.INTERPRETED):
-        raise ValueError(
-            f"deform_conv2d: backend triton needs tensors on CUDA, but x is on {x.device}. Move them "
-            "there, or choose another backend, such as auto. (TRITON_INTERPRET=1 runs it anywhere: slow.)"
+    if device.type != "cuda" and not triton_launch.INTERPRETED:
+        return (
+            f"needs tensors on CUDA, but x is on {device}. Move them there, or choose another backend, such "
+            "as auto. (TRITON_INTERPRET=1 in the environment runs it anywhere, for tests: slowly.)"
         )
+    return None
+
+
+def _launchers(x: Tensor) -> ModuleType:
+    """The module of the kernels, which loads triton."""
+    reason = obstacle(x.device)
+    if reason is not None:
+        raise ValueError(f"deform_conv2d: backend triton {reason}")
+    from detector.ops.deform_conv import triton_launch
+
     return triton_launch
 
 
@@ -163,11 +173,12 @@ def _integers(geometry: Geometry) -> tuple[list[int], list[int], list[int], int]
 
 
 def _geometry(
-    offset: Tensor, weight: Tensor, stride: IntOrPair, padding: IntOrPair, dilation: IntOrPair, groups: int
+    offset: Tensor, weight: Tensor, stride: list[int], padding: list[int], dilation: list[int], groups: int
 ) -> Geometry:
     kernel = weight.shape[2], weight.shape[3]
     offset_groups = offset.shape[1] // (2 * kernel[0] * kernel[1])
-    return Geometry(kernel, pair(stride), pair(padding), pair(dilation), groups, offset_groups)
+    (sh, sw), (ph, pw), (dh, dw) = stride, padding, dilation
+    return Geometry(kernel, (sh, sw), (ph, pw), (dh, dw), groups, offset_groups)
 
 
 def _parts(pixels: Float[Tensor, "N H W C"], offset: Tensor, geometry: Geometry) -> Iterator[slice]:

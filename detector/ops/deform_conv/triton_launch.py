@@ -21,7 +21,7 @@ INTERPRETED: bool = triton.knobs.runtime.interpret
 
 _CORNERS = 4
 _USES = 256  # output positions that a program lists at a time
-_TILE = 4096  # numbers that a program holds at a time: 32 a thread
+_TILE = 2048  # numbers that a program holds at a time: 16 a thread, so that no kernel spills registers
 _OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}  # which rounds a product and sum once
 
 
@@ -134,7 +134,7 @@ def _strides(tensor: Tensor | None) -> tuple[int, ...]:
 
 def _tile(problem: Problem) -> _Tile:
     channels = min(128, triton.next_power_of_2(problem.c))
-    return {"BLOCK": min(256, _TILE // channels), "CHANNELS": channels}
+    return {"BLOCK": _TILE // channels, "CHANNELS": channels}
 
 
 def _grid(problem: Problem, tile: _Tile) -> tuple[int, int]:
