@@ -61,7 +61,21 @@ def count_flops(model: Detector, *, image_size: tuple[int, int]) -> Flops:
         sampled.append(positions * taps * x[1] * (_BILINEAR + modulated * _MODULATION))
         return 2 * positions * prod(weight)
 
-    formulas = {torch.ops.torchvision.deform_conv2d: deformable}
+    def by_triton(
+        x: Sequence[int],
+        offset: Sequence[int],
+        weight: Sequence[int],
+        bias: Sequence[int] | None,
+        mask: Sequence[int] | None,
+        *others: Any,
+        **options: Any,
+    ) -> int:
+        return deformable(x, weight, offset, mask or (), **options)
+
+    formulas = {
+        torch.ops.torchvision.deform_conv2d: deformable,
+        torch.ops.detector.deform_conv2d: by_triton,
+    }
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=formulas) as counter:
         images = torch.empty(1, 3, height, width, dtype=torch.uint8, device="meta")
         sizes = torch.empty(1, 2, dtype=torch.int64, device="meta")
