@@ -11,6 +11,7 @@ from detector.data import DetectionDataModule, ImageSize
 from detector.models.noise import random_batch
 from detector.reports import benchmark
 from detector.reports.benchmark_compare import comparison_table
+from detector.reports.benchmark_deform import gpu_table
 from detector.reports.benchmark_index import index_table
 from detector.reports.benchmark_numerics import numerics_table
 from detector.reports.benchmark_train import (
@@ -24,7 +25,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 def ops(arguments: argparse.Namespace) -> str:
-    """Deformable convolution against a plain one and torchvision's operator."""
+    """Deformable convolution against a plain one and torchvision's operator, on the CPU and a GPU."""
     rows = {}
     for shape in benchmark.DEFORM_CONV_SHAPES:
         candidates = benchmark.deform_conv_candidates(shape)
@@ -33,7 +34,8 @@ def ops(arguments: argparse.Namespace) -> str:
     speedup = (
         f"gather is {total['torchvision'] / total['gather']:.1f} times as fast as torchvision's operator"
     )
-    return f"{benchmark.markdown_comparison(rows, reference='plain conv')}\n\nTogether, {speedup}."
+    table = benchmark.markdown_comparison(rows, reference="plain conv")
+    return f"{table}\n\nTogether, {speedup}.\n\n{gpu_table(repeats=arguments.repeats)}"
 
 
 def train(arguments: argparse.Namespace) -> str:

@@ -10,6 +10,7 @@ import torch
 
 from detector.models.noise import random_batch
 from detector.reports import benchmark
+from detector.reports.benchmark_deform import RESNET50, TINY, gpu_table
 from detector.reports.benchmark_train import train_step_candidates
 from detector.reports.device_check import checks, checks_table
 
@@ -27,6 +28,7 @@ def speed(arguments: argparse.Namespace) -> str:
     parts = [
         "Deformable convolution, forward and backward:",
         benchmark.markdown_comparison(ops, reference="torchvision"),
+        gpu_table(repeats=repeats, stages=TINY if tiny else RESNET50),
     ]
     autocast = torch.bfloat16 if device == "cuda" else None
     size = (64, 64) if tiny else (1088, 1088)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is loaded; more threads than cores wait
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before triton is loaded, by torch or by us: its kernels run on a CPU. With 0, those tests need a GPU.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import pytest
 from jaxtyping import install_import_hook

@@ -101,10 +101,16 @@ def test_gpu_check_runs_to_its_end_without_a_gpu(tmp_path: Path) -> None:
         ],
         capture_output=True,
         text=True,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "TRITON_INTERPRET": "0",
+        },
     )
     assert done.returncode == 0, done.stdout + done.stderr
     text = report.read_text()
+    assert text.count("skipped: needs tensors on CUDA, but x is on cpu") == 2
+    assert "On a GPU: skipped" in text
     assert "FAILED" not in text
     assert text.count("passed") >= 10
     assert text.count("| a step |") == 2

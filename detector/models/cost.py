@@ -66,8 +66,20 @@ def count_flops(model: Detector, *, image_size: tuple[int, int]) -> Flops:
         sampled.append(prod(out_shape) * (_BILINEAR + _MODULATION + _SUM))
         return 0
 
+    def by_triton(
+        x: Sequence[int],
+        offset: Sequence[int],
+        weight: Sequence[int],
+        bias: Sequence[int] | None,
+        mask: Sequence[int] | None,
+        *others: Any,
+        **options: Any,
+    ) -> int:
+        return deformable(x, weight, offset, mask or (), **options)
+
     formulas = {
         torch.ops.torchvision.deform_conv2d: deformable,
+        torch.ops.detector.deform_conv2d: by_triton,
         torch.ops.aten.grid_sampler_2d: depthwise,  # of `deform_sampled_sum`, and of nothing else
     }
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=formulas) as counter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from detector.environment import processor_name
 from detector.models.latency import interleaved_times
 from detector.ops.deform_conv import Backend, deform_conv2d
+from detector.ops.deform_conv.triton import obstacle
 
 # C3, C4, C5 of a ResNet at 800x1088, batch 2: (N, C, H, W)
 DEFORM_CONV_SHAPES = ((2, 128, 100, 136), (2, 256, 50, 68), (2, 512, 25, 34))
@@ -53,11 +55,10 @@ def deform_conv_candidates(
         y = deform_conv2d(x, offset, weight, bias, mask, padding=1, backend=backend)
         return torch.autograd.grad(y, (x, offset, weight, bias, mask), grad)
 
-    return {
-        "plain conv": plain,
-        "gather": lambda: deformable("gather"),
-        "torchvision": lambda: deformable("torchvision"),
-    }
+    backends: tuple[Backend, ...] = ("gather", "torchvision")
+    if torch.device(device).type == "cuda" and obstacle(torch.device(device)) is None:
+        backends += ("triton",)
+    return {"plain conv": plain, **{backend: partial(deformable, backend) for backend in backends}}
 
 
 def markdown_comparison(

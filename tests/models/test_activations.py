@@ -89,6 +89,15 @@ def test_a_deformable_model_keeps_more_than_its_regular_twin(make: object, defor
     assert kept == sorted(set(kept))
 
 
+def test_a_backend_for_gpus_counts_as_the_one_for_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detector.ops.deform_conv.triton_launch.INTERPRETED", False)
+    by_triton, by_cpu = (
+        activation_bytes(fcos(stages=(5,), backend=backend), image_size=(64, 64))
+        for backend in ("triton", "gather")
+    )
+    assert by_triton == by_cpu
+
+
 def test_it_grows_with_the_image_and_is_the_same_each_time() -> None:
     model = faster_rcnn()
     small, same, large = (activation_bytes(model, image_size=(side, 64)) for side in (64, 64, 128))

@@ -51,13 +51,14 @@ def test_images_are_padded_as_batches_are() -> None:
     assert count_flops(model, image_size=(128, 64)).matrix > count_flops(model, image_size=(96, 64)).matrix
 
 
+@pytest.mark.parametrize("backend", ["auto", "triton"])
 @pytest.mark.parametrize(("modulation", "extra"), [("none", 18), ("sigmoid", 27)])
 def test_a_deformable_layer_costs_its_convolution_its_offsets_and_its_samples(
-    modulation: str, extra: int
+    modulation: str, extra: int, backend: str
 ) -> None:
     """C5 of ResNet-18 has two such layers of 512 channels, at stride 32."""
     plain, deformable = (
-        count_flops(fcos(stages=stages, modulation=modulation), image_size=(128, 256))
+        count_flops(fcos(stages=stages, modulation=modulation, backend=backend), image_size=(128, 256))
         for stages in ((), (5,))
     )
     positions = 4 * 8

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
+from types import ModuleType
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from detector.ops.deform_conv import gather, torchvision
+from detector.ops.deform_conv import gather, torchvision, triton
 from detector.ops.deform_conv.geometry import (
     Geometry,
     IntOrPair,
@@ -22,9 +22,12 @@ from detector.ops.recording import is_recorded
 
 __all__ = ["Backend", "IntOrPair", "deform_conv2d", "pair"]
 
-Backend = Literal["auto", "gather", "torchvision"]
+Backend = Literal["auto", "gather", "torchvision", "triton"]
 
-_BACKENDS = {"gather": gather.deform_conv2d, "torchvision": torchvision.deform_conv2d}
+
+# Each has a function `deform_conv2d`, and DTYPES of x, weight and bias that it computes in. Others it gets as
+# float32; offset and mask as float32, or float64 with features in float64.
+_BACKENDS = {"gather": gather, "torchvision": torchvision, "triton": triton}
 
 
 def deform_conv2d(
@@ -49,9 +52,11 @@ def deform_conv2d(
     A sample with h <= -1 or h >= H is 0, likewise in w; each corner outside x contributes 0.
     Returns (N, O, H', W'), H' and W' as for a convolution.
 
-    `backend`: "gather" (made for CPU), "torchvision", or "auto": gather on CPU, torchvision elsewhere and
-    whenever the call is traced or exported. Half precision and autocast compute in float32 and round the
-    result. Raises ValueError on arguments that do not fit together. Differentiable once.
+    `backend`: "gather" (made for CPU), "torchvision", "triton" (made for CUDA), or "auto": gather on CPU,
+    torchvision elsewhere and whenever the call is traced or exported. Under autocast the result has its
+    dtype. Coordinates are at least float32, and so are all sums; of half precision triton keeps the features
+    so, the others compute in float32 and round the result. Raises ValueError on arguments that do not fit
+    together and where the backend cannot run. Differentiable once.
 
         >>> x, offset = torch.randn(1, 3, 8, 8), torch.zeros(1, 18, 8, 8)
         >>> deform_conv2d(x, offset, torch.randn(16, 3, 3, 3), padding=1).shape
@@ -73,7 +78,7 @@ def deform_conv2d(
 
 
 def _in_working_precision(
-    function: Callable[..., Tensor],
+    backend: ModuleType,
     x: Tensor,
     offset: Tensor,
     weight: Tensor,
@@ -81,16 +86,16 @@ def _in_working_precision(
     mask: Tensor | None,
     geometry: Geometry,
 ) -> Tensor:
-    """Computes in float32 or float64 and returns what a convolution would, autocast included.
+    """Computes in what the backend can, and returns the dtype that a convolution would, autocast included.
 
-    No backend has the kernels for bfloat16, and float16 rounds coordinates to a tenth of a pixel.
+    Coordinates are never half precision: float16 rounds them to a tenth of a pixel.
     """
-    device = x.device.type
-    compute = torch.float64 if x.dtype == torch.float64 else torch.float32
-    autocast = autocasts(x)
-    result = torch.get_autocast_dtype(device) if autocast and compute == torch.float32 else x.dtype
+    device, autocast = x.device.type, autocasts(x)
+    result = torch.get_autocast_dtype(device) if autocast and x.dtype != torch.float64 else x.dtype
+    features = result if result in backend.DTYPES else torch.float32
+    precise = torch.float64 if features == torch.float64 else torch.float32
     with torch.autocast(device, enabled=False) if autocast else nullcontext():
-        x, offset, weight = x.to(compute), offset.to(compute), weight.to(compute)
-        bias = None if bias is None else bias.to(compute)
-        mask = None if mask is None else mask.to(compute)
-        return function(x, offset, weight, bias, mask, geometry).to(result)
+        x, weight, offset = x.to(features), weight.to(features), offset.to(precise)
+        bias = None if bias is None else bias.to(features)
+        mask = None if mask is None else mask.to(precise)
+        return backend.deform_conv2d(x, offset, weight, bias, mask, geometry).to(result)

@@ -23,6 +23,8 @@ from torch.autograd.function import once_differentiable
 from detector.ops.bags import Uses, sum_bags, weight_gradient
 from detector.ops.deform_conv.geometry import Geometry, homes, neighbours
 
+DTYPES = (torch.float32, torch.float64)
+
 _COLUMN_BYTES = 8 << 20  # of one chunk: two of them fit the outer cache beside the rows they are made from
 _MIN_POSITIONS = 2048  # of a chunk, at least: with fewer the matrix products are slower
 _CORNERS = 4

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torchvision.ops import deform_conv2d as operator
 
 from detector.ops.deform_conv.geometry import Geometry
+
+# It has float16 kernels on CUDA, which compute coordinates in float16, and none for bfloat16.
+DTYPES = (torch.float32, torch.float64)
 
 
 def deform_conv2d(

@@ -1,0 +1,268 @@
+"""Kernels of the backend `triton`. Imported only when used: not every machine has triton.
+
+All see features channels-last, and offsets and masks by their strides. Places and weights are computed in the
+dtype of the offsets, and so are sums. Numbers of elements are int64: 2^31 is not many for a batch of columns.
+"""
+
+# n images, R = n * H * W * G rows of pixels, M = n * H' * W' output positions, K taps, G offset groups,
+# C channels, c = C / G of an offset group, d of each of D convolution groups
+
+from __future__ import annotations
+
+from typing import NamedTuple, no_type_check
+
+import triton
+import triton.language as tl
+
+
+class Problem(NamedTuple):
+    """What all kernels know of a call. Pairs are (vertical, horizontal)."""
+
+    positions: int  # M
+    channels: int  # C
+    c: int
+    d: int
+    size: tuple[int, int]  # H, W
+    out: tuple[int, int]  # H', W'
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    offset_strides: tuple[int, ...]
+    mask_strides: tuple[int, ...]
+
+
+@triton.jit
+@no_type_check  # as in all kernels: triton reads their source, so that nothing may wrap them
+def _positions(p, BLOCK: tl.constexpr):
+    """A block of output positions: number, image, row, column, and whether there is one."""
+    position = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    row, column = position // p.out[1], position % p.out[1]
+    return position, row // p.out[0], row % p.out[0], column, position < p.positions
+
+
+@triton.jit
+@no_type_check
+def _element(strides, image, channel, row, column):
+    """Numbers of elements of an (n, channels, H', W') tensor."""
+    place = image.to(tl.int64) * strides[0] + row.to(tl.int64) * strides[2] + column.to(tl.int64) * strides[3]
+    return place + channel.to(tl.int64) * strides[1]
+
+
+@triton.jit
+@no_type_check
+def _pixel_and_fraction(position, size):
+    """The last pixel at or before a coordinate, and how far behind it the coordinate is.
+
+    What is far outside of the image moves near, to where its weights are as zero. NaN stays, as fraction.
+    """
+    position = tl.where(position < -2, -2, position)
+    position = tl.where(position > size, size, position)
+    pixel = tl.floor(position)
+    return pixel.to(tl.int32), position - pixel
+
+
+@triton.jit
+@no_type_check
+def _place(offset, p, image, row, column, exists, group, tap):
+    """Where a tap samples: pixel and fraction, vertically and horizontally."""
+    channel = 2 * (group * p.kernel[0] * p.kernel[1] + tap)
+    shift_y = tl.load(offset + _element(p.offset_strides, image, channel, row, column), exists, other=0)
+    shift_x = tl.load(offset + _element(p.offset_strides, image, channel + 1, row, column), exists, other=0)
+    home_y = row * p.stride[0] - p.padding[0] + tap // p.kernel[1] * p.dilation[0]
+    home_x = column * p.stride[1] - p.padding[1] + tap % p.kernel[1] * p.dilation[1]
+    y, fraction_y = _pixel_and_fraction(home_y + shift_y, p.size[0])
+    x, fraction_x = _pixel_and_fraction(home_x + shift_x, p.size[1])
+    return y, fraction_y, x, fraction_x
+
+
+@triton.jit
+@no_type_check
+def _modulation(mask, p, image, row, column, exists, group, tap):
+    element = _element(p.mask_strides, image, group * p.kernel[0] * p.kernel[1] + tap, row, column)
+    return tl.load(mask + element, exists, other=0)
+
+
+@triton.jit
+@no_type_check
+def _corner(p, image, y, fraction_y, x, fraction_x, CORNER: tl.constexpr):
+    """Of the corners above left, above right, below left, below right: number of its pixel, whether it is
+    inside of the image, vertical and horizontal weight."""
+    weight_y, weight_x = 1 - fraction_y, 1 - fraction_x
+    if CORNER // 2 == 1:
+        y, weight_y = y + 1, fraction_y
+    if CORNER % 2 == 1:
+        x, weight_x = x + 1, fraction_x
+    inside = (y >= 0) & (y < p.size[0]) & (x >= 0) & (x < p.size[1])
+    return (image.to(tl.int64) * p.size[0] + y) * p.size[1] + x, inside, weight_y, weight_x
+
+
+@triton.jit
+@no_type_check
+def _channels(p, first, group, BLOCK: tl.constexpr):
+    """A block of channels of an offset group, numbered in x, and which of them exist."""
+    channel = first + tl.arange(0, BLOCK)
+    return group * p.c + channel, channel < p.c
+
+
+@triton.jit
+@no_type_check
+def _feature(p, position, tap, channel):
+    """Numbers of elements of columns (D, M, K * d)."""
+    line = (channel // p.d).to(tl.int64) * p.positions + position
+    return (line * (p.kernel[0] * p.kernel[1]) + tap) * p.d + channel % p.d
+
+
+@triton.jit
+@no_type_check
+def sample(pixels, offset, mask, columns, p, BLOCK: tl.constexpr, CHANNELS: tl.constexpr):
+    """Writes columns (D, M, K * d) of pixels (n, H, W, C).
+
+    A program has a block of positions and of the channels of an offset group, and all taps: they share
+    most of what they read. Grid: M / BLOCK, G * c / CHANNELS.
+    """
+    position, image, row, column, exists = _positions(p, BLOCK)
+    blocks = tl.cdiv(p.c, CHANNELS)
+    group = tl.program_id(1) // blocks
+    channel, is_channel = _channels(p, tl.program_id(1) % blocks * CHANNELS, group, CHANNELS)
+    for tap in range(p.kernel[0] * p.kernel[1]):
+        y, fraction_y, x, fraction_x = _place(offset, p, image, row, column, exists, group, tap)
+        total = tl.zeros((BLOCK, CHANNELS), offset.dtype.element_ty)
+        for corner in tl.static_range(4):
+            pixel, inside, weight_y, weight_x = _corner(p, image, y, fraction_y, x, fraction_x, corner)
+            part = tl.load(
+                pixels + pixel[:, None] * p.channels + channel[None, :],
+                (inside & exists)[:, None] & is_channel[None, :],
+                other=0,
+            )
+            total += part.to(total.dtype) * (weight_y * weight_x)[:, None]
+        if mask is not None:
+            total *= _modulation(mask, p, image, row, column, exists, group, tap)[:, None]
+        feature = _feature(p, position[:, None], tap, channel[None, :])
+        tl.store(columns + feature, total, exists[:, None] & is_channel[None, :])
+
+
+@triton.jit
+@no_type_check
+def scatter(columns, offset, mask, pixels, p, BLOCK: tl.constexpr, CHANNELS: tl.constexpr):
+    """Adds gradients of columns to those of pixels, in an order that differs from run to run.
+
+    pixels are of the dtype of offset. Programs and grid as in `sample`.
+    """
+    position, image, row, column, exists = _positions(p, BLOCK)
+    blocks = tl.cdiv(p.c, CHANNELS)
+    group = tl.program_id(1) // blocks
+    channel, is_channel = _channels(p, tl.program_id(1) % blocks * CHANNELS, group, CHANNELS)
+    for tap in range(p.kernel[0] * p.kernel[1]):
+        y, fraction_y, x, fraction_x = _place(offset, p, image, row, column, exists, group, tap)
+        feature = _feature(p, position[:, None], tap, channel[None, :])
+        grad = tl.load(columns + feature, exists[:, None] & is_channel[None, :], other=0)
+        grad = grad.to(offset.dtype.element_ty)
+        if mask is not None:
+            grad *= _modulation(mask, p, image, row, column, exists, group, tap)[:, None]
+        for corner in tl.static_range(4):
+            pixel, inside, weight_y, weight_x = _corner(p, image, y, fraction_y, x, fraction_x, corner)
+            tl.atomic_add(
+                pixels + pixel[:, None] * p.channels + channel[None, :],
+                grad * (weight_y * weight_x)[:, None],
+                (inside & exists)[:, None] & is_channel[None, :],
+                sem="relaxed",
+            )
+
+
+@triton.jit
+@no_type_check
+def differentiate(
+    pixels,
+    columns,
+    offset,
+    mask,
+    grad_offset,
+    grad_mask,
+    p,
+    grad_offset_strides,
+    grad_mask_strides,
+    BLOCK: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    """Writes gradients of offset and mask, given pixels and gradients of columns.
+
+    A program has a block of positions and one tap of an offset group. Grid: M / BLOCK, G * K.
+    """
+    position, image, row, column, exists = _positions(p, BLOCK)
+    taps = p.kernel[0] * p.kernel[1]
+    group, tap = tl.program_id(1) // taps, tl.program_id(1) % taps
+    y, fraction_y, x, fraction_x = _place(offset, p, image, row, column, exists, group, tap)
+    by_y = tl.zeros((BLOCK,), offset.dtype.element_ty)
+    by_x, value = by_y, by_y
+    for first in range(0, p.c, CHANNELS):
+        channel, is_channel = _channels(p, first, group, CHANNELS)
+        feature = _feature(p, position[:, None], tap, channel[None, :])
+        grad = tl.load(columns + feature, exists[:, None] & is_channel[None, :], other=0).to(value.dtype)
+        for corner in tl.static_range(4):
+            pixel, inside, weight_y, weight_x = _corner(p, image, y, fraction_y, x, fraction_x, corner)
+            part = tl.load(
+                pixels + pixel[:, None] * p.channels + channel[None, :],
+                (inside & exists)[:, None] & is_channel[None, :],
+                other=0,
+            )
+            product = tl.sum(part.to(value.dtype) * grad, axis=1)
+            value += weight_y * weight_x * product
+            by_y += (corner // 2 * 2 - 1) * weight_x * product
+            by_x += (corner % 2 * 2 - 1) * weight_y * product
+    if mask is not None:
+        tap_number = group * taps + tap
+        tl.store(grad_mask + _element(grad_mask_strides, image, tap_number, row, column), value, exists)
+        modulation = _modulation(mask, p, image, row, column, exists, group, tap)
+        by_y *= modulation
+        by_x *= modulation
+    channel = 2 * (group * taps + tap)
+    tl.store(grad_offset + _element(grad_offset_strides, image, channel, row, column), by_y, exists)
+    tl.store(grad_offset + _element(grad_offset_strides, image, channel + 1, row, column), by_x, exists)
+
+
+@triton.jit
+@no_type_check
+def list_uses(offset, mask, rows, weights, p, num_rows, BLOCK: tl.constexpr):
+    """Writes, for each (position, tap, offset group, corner), the row it uses, `num_rows` for none, and its
+    weight. Programs and grid as in `differentiate`."""
+    position, image, row, column, exists = _positions(p, BLOCK)
+    taps, groups = p.kernel[0] * p.kernel[1], p.channels // p.c
+    group, tap = tl.program_id(1) // taps, tl.program_id(1) % taps
+    y, fraction_y, x, fraction_x = _place(offset, p, image, row, column, exists, group, tap)
+    bag = (position.to(tl.int64) * taps + tap) * groups + group
+    for corner in tl.static_range(4):
+        pixel, inside, weight_y, weight_x = _corner(p, image, y, fraction_y, x, fraction_x, corner)
+        weight = weight_y * weight_x
+        if mask is not None:
+            weight *= _modulation(mask, p, image, row, column, exists, group, tap)
+        tl.store(rows + bag * 4 + corner, tl.where(inside, pixel * groups + group, num_rows), exists)
+        tl.store(weights + bag * 4 + corner, weight, exists)
+
+
+@triton.jit
+@no_type_check
+def sum_uses(
+    columns, order, starts, weights, pixels, p, num_rows, BLOCK: tl.constexpr, CHANNELS: tl.constexpr
+):
+    """Writes gradients of pixels: for each row the sum over its uses, order[starts[row]:starts[row + 1]].
+
+    A program has a block of rows and of channels. Grid: R / BLOCK, c / CHANNELS.
+    """
+    taps, groups = p.kernel[0] * p.kernel[1], p.channels // p.c
+    row = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    exists = row < num_rows
+    channel, is_channel = _channels(p, tl.program_id(1) * CHANNELS, 0, CHANNELS)
+    in_x = (row % groups * p.c)[:, None] + channel[None, :]
+    start = tl.load(starts + row, exists, other=0)
+    count = tl.load(starts + row + 1, exists, other=0) - start
+    total = tl.zeros((BLOCK, CHANNELS), weights.dtype.element_ty)
+    for number in range(tl.max(count, axis=0)):
+        is_used = number < count
+        use = tl.load(order + start + number, is_used, other=0)
+        weight = tl.load(weights + use, is_used, other=0)
+        bag = use // (4 * groups)
+        feature = _feature(p, (bag // taps)[:, None], (bag % taps)[:, None], in_x)
+        grad = tl.load(columns + feature, is_used[:, None] & is_channel[None, :], other=0)
+        total += grad.to(total.dtype) * weight[:, None]
+    tl.store(pixels + row[:, None] * p.c + channel[None, :], total, exists[:, None] & is_channel[None, :])
