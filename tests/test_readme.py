@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,7 @@ def test_every_command_is_tested() -> None:
         "detector predict",
         "detector compare",
         "detector info",
+        "detector export",
         "python scripts/",
     )
     assert [c for c in COMMANDS if not c.startswith(tested)] == [c for c in COMMANDS if c in BY_CI]
@@ -133,6 +135,16 @@ def test_predict_command_runs(command: str, trained: Path, monkeypatch: pytest.M
     monkeypatch.chdir(trained)
     assert run(command, monkeypatch, "output_dir=predicted") == 0
     assert Path("predicted/pictures/0.png.jpg").exists()
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("detector export")])
+def test_export_command_runs(command: str, trained: Path) -> None:
+    """In a process of its own: the tests' checks of shapes are no part of what is recorded."""
+    _, *words = shlex.split(command)
+    again = [sys.executable, "-m", "detector", *words, "output_dir=exported"]
+    done = subprocess.run(again, cwd=trained, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert (trained / "exported" / "detector.onnx").exists()
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("detector compare")])

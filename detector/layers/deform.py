@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from detector.layers.deform_depthwise import DepthwiseDeformConv2d
 from detector.layers.deformable import Deformable
-from detector.ops.deform_conv import Backend, IntOrPair, deform_conv2d, pair
+from detector.ops.deform_conv import Backend, IntOrPair, chosen_backend, deform_conv2d, pair
 from detector.structures import PositiveFloat, PositiveInt
 
 Modulation = Literal["none", "doubled_sigmoid", "sigmoid"]
@@ -161,9 +161,10 @@ class DeformConv2d(Deformable):
 
     @property
     def summary(self) -> dict[str, str]:
+        chosen = chosen_backend(self.backend, self.weight.device)
         return {
             "channels": f"{self.in_channels} to {self.out_channels}",
-            "backend": self.backend,
+            "backend": f"auto: {chosen}" if self.backend == "auto" else chosen,
             "offset groups": str(self.offset_groups),
             "modulation": self.modulation,
             "kernel": "x".join(map(str, self.kernel_size)),

@@ -45,6 +45,7 @@ def test_parameters_and_deformable_layers_are_counted(capsys: pytest.CaptureFixt
     assert total.split()[-1] == f"{2 * (512 * 27 * 9 + 27):,}"
     assert "Deformable layers: 2" in out
     assert "backbone.layer4.1.conv2  512 to 512" in out
+    assert out.count("auto: gather") == 2  # what a CPU gets
     parameters, trained = (int(n.replace(",", "")) for n in total.split()[2:4])
     assert parameters - trained == 64 * 3 * 7 * 7 + 2 * 64  # the stem
 

@@ -20,7 +20,7 @@ from detector.ops.deform_conv.geometry import (
 )
 from detector.ops.recording import is_recorded
 
-__all__ = ["Backend", "IntOrPair", "deform_conv2d", "pair"]
+__all__ = ["Backend", "IntOrPair", "chosen_backend", "deform_conv2d", "pair"]
 
 Backend = Literal["auto", "gather", "torchvision", "triton"]
 
@@ -72,9 +72,15 @@ def deform_conv2d(
     geometry = Geometry(kernel, pair(stride), pair(padding), pair(dilation), groups, offset_groups)
     if not recorded:
         check_shapes(x, offset, weight, bias, mask, geometry)
-    if backend == "auto":
-        backend = "gather" if x.device.type == "cpu" and not recorded else "torchvision"
-    return _in_working_precision(_BACKENDS[backend], x, offset, weight, bias, mask, geometry)
+    chosen = _BACKENDS[chosen_backend(backend, x.device)]
+    return _in_working_precision(chosen, x, offset, weight, bias, mask, geometry)
+
+
+def chosen_backend(backend: Backend, device: torch.device) -> Backend:
+    """What "auto" is for tensors on this device, now; any other backend is itself."""
+    if backend != "auto":
+        return backend
+    return "gather" if device.type == "cpu" and not is_recorded() else "torchvision"
 
 
 def _in_working_precision(
