@@ -47,8 +47,8 @@ def _forward(
     pixels, kernel = x.permute(0, 2, 3, 1).contiguous(), _to_kernel(weight, geometry)
     y = _new_output(x, offset, weight)
     for part in _parts(pixels, offset, geometry):
-        columns = launch.sample(pixels[part], offset[part], _of(mask, part), geometry)
-        product = _by_group(y[part], geometry)
+        sampling = launch.Sampling.of(pixels[part], offset[part], _of(mask, part), geometry)
+        columns, product = launch.sample(pixels[part], sampling), _by_group(y[part], geometry)
         if bias is None:
             torch.bmm(columns, kernel.mT, out=product)
         else:
@@ -80,19 +80,19 @@ def _backward(
     grad_mask = None if mask is None else torch.empty_like(mask)
     grad_kernel, of_part = torch.zeros_like(kernel, dtype=offset.dtype), torch.empty_like(kernel)
     for part in _parts(pixels, offset, geometry):
-        sampling = offset[part], _of(mask, part), geometry
+        sampling = launch.Sampling.of(pixels[part], offset[part], _of(mask, part), geometry)
         product = _by_group(grad[part], geometry)
         if need_weight:
-            columns = launch.sample(pixels[part], *sampling)
+            columns = launch.sample(pixels[part], sampling)
             grad_kernel += torch.bmm(product.mT, columns, out=of_part)
         if need_x or need_offset or need_mask:
             grad_columns = kernel.new_empty(*product.shape[:2], kernel.shape[2])
             torch.bmm(product, kernel, out=grad_columns)
         if need_offset or need_mask:
             into = grad_offset[part], _of(grad_mask, part)
-            launch.differentiate(pixels[part], grad_columns, *sampling, into=into)
+            launch.differentiate(pixels[part], grad_columns, sampling, into=into)
         if need_x:
-            grad_pixels[part] = launch.pixel_gradient(pixels[part], grad_columns, *sampling)
+            grad_pixels[part] = launch.pixel_gradient(pixels[part], grad_columns, sampling)
     found = (
         _to_image(grad_pixels, like=x),
         grad_offset,

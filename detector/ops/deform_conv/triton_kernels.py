@@ -15,21 +15,40 @@ import triton
 import triton.language as tl
 
 
+# Tuples of numbers alone: inside of tuples in them, triton 3.6 loses those that are 1.
 class Problem(NamedTuple):
-    """What all kernels know of a call. Pairs are (vertical, horizontal)."""
+    """Sizes and places, which all kernels know."""
 
     positions: int  # M
-    channels: int  # C
+    height: int  # H
+    width: int
+    out_height: int  # H'
+    out_width: int
+    kernel_height: int
+    kernel_width: int
+    stride_y: int
+    stride_x: int
+    padding_y: int
+    padding_x: int
+    dilation_y: int
+    dilation_x: int
+
+
+class Strides(NamedTuple):
+    """Of offset or mask, (n, channels, H', W'), in elements."""
+
+    image: int
+    channel: int
+    row: int
+    column: int
+
+
+class Channels(NamedTuple):
+    """Numbers of channels. Kernels are compiled for those divisible by 16, to read many at once."""
+
+    whole: int  # C
     c: int
     d: int
-    size: tuple[int, int]  # H, W
-    out: tuple[int, int]  # H', W'
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    offset_strides: tuple[int, ...]
-    mask_strides: tuple[int, ...]
 
 
 @triton.jit
@@ -37,16 +56,20 @@ class Problem(NamedTuple):
 def _positions(p, BLOCK: tl.constexpr):
     """A block of output positions: number, image, row, column, and whether there is one."""
     position = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    row, column = position // p.out[1], position % p.out[1]
-    return position, row // p.out[0], row % p.out[0], column, position < p.positions
+    row, column = position // p.out_width, position % p.out_width
+    return position, row // p.out_height, row % p.out_height, column, position < p.positions
 
 
 @triton.jit
 @no_type_check
 def _element(strides, image, channel, row, column):
     """Numbers of elements of an (n, channels, H', W') tensor."""
-    place = image.to(tl.int64) * strides[0] + row.to(tl.int64) * strides[2] + column.to(tl.int64) * strides[3]
-    return place + channel.to(tl.int64) * strides[1]
+    place = (
+        image.to(tl.int64) * strides.image
+        + row.to(tl.int64) * strides.row
+        + column.to(tl.int64) * strides.column
+    )
+    return place + channel.to(tl.int64) * strides.channel
 
 
 @triton.jit
@@ -64,22 +87,22 @@ def _pixel_and_fraction(position, size):
 
 @triton.jit
 @no_type_check
-def _place(offset, p, image, row, column, exists, group, tap):
+def _place(offset, offset_strides, p, image, row, column, exists, group, tap):
     """Where a tap samples: pixel and fraction, vertically and horizontally."""
-    channel = 2 * (group * p.kernel[0] * p.kernel[1] + tap)
-    shift_y = tl.load(offset + _element(p.offset_strides, image, channel, row, column), exists, other=0)
-    shift_x = tl.load(offset + _element(p.offset_strides, image, channel + 1, row, column), exists, other=0)
-    home_y = row * p.stride[0] - p.padding[0] + tap // p.kernel[1] * p.dilation[0]
-    home_x = column * p.stride[1] - p.padding[1] + tap % p.kernel[1] * p.dilation[1]
-    y, fraction_y = _pixel_and_fraction(home_y + shift_y, p.size[0])
-    x, fraction_x = _pixel_and_fraction(home_x + shift_x, p.size[1])
+    channel = 2 * (group * p.kernel_height * p.kernel_width + tap)
+    shift_y = tl.load(offset + _element(offset_strides, image, channel, row, column), exists, other=0)
+    shift_x = tl.load(offset + _element(offset_strides, image, channel + 1, row, column), exists, other=0)
+    home_y = row * p.stride_y - p.padding_y + tap // p.kernel_width * p.dilation_y
+    home_x = column * p.stride_x - p.padding_x + tap % p.kernel_width * p.dilation_x
+    y, fraction_y = _pixel_and_fraction(home_y + shift_y, p.height)
+    x, fraction_x = _pixel_and_fraction(home_x + shift_x, p.width)
     return y, fraction_y, x, fraction_x
 
 
 @triton.jit
 @no_type_check
-def _modulation(mask, p, image, row, column, exists, group, tap):
-    element = _element(p.mask_strides, image, group * p.kernel[0] * p.kernel[1] + tap, row, column)
+def _modulation(mask, mask_strides, p, image, row, column, exists, group, tap):
+    element = _element(mask_strides, image, group * p.kernel_height * p.kernel_width + tap, row, column)
     return tl.load(mask + element, exists, other=0)
 
 
@@ -93,77 +116,101 @@ def _corner(p, image, y, fraction_y, x, fraction_x, CORNER: tl.constexpr):
         y, weight_y = y + 1, fraction_y
     if CORNER % 2 == 1:
         x, weight_x = x + 1, fraction_x
-    inside = (y >= 0) & (y < p.size[0]) & (x >= 0) & (x < p.size[1])
-    return (image.to(tl.int64) * p.size[0] + y) * p.size[1] + x, inside, weight_y, weight_x
+    inside = (y >= 0) & (y < p.height) & (x >= 0) & (x < p.width)
+    return (image.to(tl.int64) * p.height + y) * p.width + x, inside, weight_y, weight_x
 
 
 @triton.jit
 @no_type_check
-def _channels(p, first, group, BLOCK: tl.constexpr):
+def _block_of(channels, first, group, BLOCK: tl.constexpr):
     """A block of channels of an offset group, numbered in x, and which of them exist."""
     channel = first + tl.arange(0, BLOCK)
-    return group * p.c + channel, channel < p.c
+    return group * channels.c + channel, channel < channels.c
 
 
 @triton.jit
 @no_type_check
-def _feature(p, position, tap, channel):
+def _feature(p, channels, position, tap, channel):
     """Numbers of elements of columns (D, M, K * d)."""
-    line = (channel // p.d).to(tl.int64) * p.positions + position
-    return (line * (p.kernel[0] * p.kernel[1]) + tap) * p.d + channel % p.d
+    line = (channel // channels.d).to(tl.int64) * p.positions + position
+    return (line * (p.kernel_height * p.kernel_width) + tap) * channels.d + channel % channels.d
 
 
 @triton.jit
 @no_type_check
-def sample(pixels, offset, mask, columns, p, BLOCK: tl.constexpr, CHANNELS: tl.constexpr):
+def sample(
+    pixels,
+    offset,
+    mask,
+    columns,
+    p,
+    channels,
+    offset_strides,
+    mask_strides,
+    BLOCK: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
     """Writes columns (D, M, K * d) of pixels (n, H, W, C).
 
     A program has a block of positions and of the channels of an offset group, and all taps: they share
-    most of what they read. Grid: M / BLOCK, G * c / CHANNELS.
+    most of what they read. Grid: M / BLOCK, G, c / CHANNELS.
     """
     position, image, row, column, exists = _positions(p, BLOCK)
-    blocks = tl.cdiv(p.c, CHANNELS)
-    group = tl.program_id(1) // blocks
-    channel, is_channel = _channels(p, tl.program_id(1) % blocks * CHANNELS, group, CHANNELS)
-    for tap in range(p.kernel[0] * p.kernel[1]):
-        y, fraction_y, x, fraction_x = _place(offset, p, image, row, column, exists, group, tap)
+    group = tl.program_id(1)
+    channel, is_channel = _block_of(channels, tl.program_id(2) * CHANNELS, group, CHANNELS)
+    for tap in range(p.kernel_height * p.kernel_width):
+        y, fraction_y, x, fraction_x = _place(
+            offset, offset_strides, p, image, row, column, exists, group, tap
+        )
         total = tl.zeros((BLOCK, CHANNELS), offset.dtype.element_ty)
         for corner in tl.static_range(4):
             pixel, inside, weight_y, weight_x = _corner(p, image, y, fraction_y, x, fraction_x, corner)
             part = tl.load(
-                pixels + pixel[:, None] * p.channels + channel[None, :],
+                pixels + pixel[:, None] * channels.whole + channel[None, :],
                 (inside & exists)[:, None] & is_channel[None, :],
                 other=0,
             )
             total += part.to(total.dtype) * (weight_y * weight_x)[:, None]
         if mask is not None:
-            total *= _modulation(mask, p, image, row, column, exists, group, tap)[:, None]
-        feature = _feature(p, position[:, None], tap, channel[None, :])
+            total *= _modulation(mask, mask_strides, p, image, row, column, exists, group, tap)[:, None]
+        feature = _feature(p, channels, position[:, None], tap, channel[None, :])
         tl.store(columns + feature, total, exists[:, None] & is_channel[None, :])
 
 
 @triton.jit
 @no_type_check
-def scatter(columns, offset, mask, pixels, p, BLOCK: tl.constexpr, CHANNELS: tl.constexpr):
+def scatter(
+    columns,
+    offset,
+    mask,
+    pixels,
+    p,
+    channels,
+    offset_strides,
+    mask_strides,
+    BLOCK: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
     """Adds gradients of columns to those of pixels, in an order that differs from run to run.
 
     pixels are of the dtype of offset. Programs and grid as in `sample`.
     """
     position, image, row, column, exists = _positions(p, BLOCK)
-    blocks = tl.cdiv(p.c, CHANNELS)
-    group = tl.program_id(1) // blocks
-    channel, is_channel = _channels(p, tl.program_id(1) % blocks * CHANNELS, group, CHANNELS)
-    for tap in range(p.kernel[0] * p.kernel[1]):
-        y, fraction_y, x, fraction_x = _place(offset, p, image, row, column, exists, group, tap)
-        feature = _feature(p, position[:, None], tap, channel[None, :])
+    group = tl.program_id(1)
+    channel, is_channel = _block_of(channels, tl.program_id(2) * CHANNELS, group, CHANNELS)
+    for tap in range(p.kernel_height * p.kernel_width):
+        y, fraction_y, x, fraction_x = _place(
+            offset, offset_strides, p, image, row, column, exists, group, tap
+        )
+        feature = _feature(p, channels, position[:, None], tap, channel[None, :])
         grad = tl.load(columns + feature, exists[:, None] & is_channel[None, :], other=0)
         grad = grad.to(offset.dtype.element_ty)
         if mask is not None:
-            grad *= _modulation(mask, p, image, row, column, exists, group, tap)[:, None]
+            grad *= _modulation(mask, mask_strides, p, image, row, column, exists, group, tap)[:, None]
         for corner in tl.static_range(4):
             pixel, inside, weight_y, weight_x = _corner(p, image, y, fraction_y, x, fraction_x, corner)
             tl.atomic_add(
-                pixels + pixel[:, None] * p.channels + channel[None, :],
+                pixels + pixel[:, None] * channels.whole + channel[None, :],
                 grad * (weight_y * weight_x)[:, None],
                 (inside & exists)[:, None] & is_channel[None, :],
                 sem="relaxed",
@@ -180,6 +227,9 @@ def differentiate(
     grad_offset,
     grad_mask,
     p,
+    channels,
+    offset_strides,
+    mask_strides,
     grad_offset_strides,
     grad_mask_strides,
     BLOCK: tl.constexpr,
@@ -190,19 +240,19 @@ def differentiate(
     A program has a block of positions and one tap of an offset group. Grid: M / BLOCK, G * K.
     """
     position, image, row, column, exists = _positions(p, BLOCK)
-    taps = p.kernel[0] * p.kernel[1]
+    taps = p.kernel_height * p.kernel_width
     group, tap = tl.program_id(1) // taps, tl.program_id(1) % taps
-    y, fraction_y, x, fraction_x = _place(offset, p, image, row, column, exists, group, tap)
+    y, fraction_y, x, fraction_x = _place(offset, offset_strides, p, image, row, column, exists, group, tap)
     by_y = tl.zeros((BLOCK,), offset.dtype.element_ty)
     by_x, value = by_y, by_y
-    for first in range(0, p.c, CHANNELS):
-        channel, is_channel = _channels(p, first, group, CHANNELS)
-        feature = _feature(p, position[:, None], tap, channel[None, :])
+    for first in range(0, channels.c, CHANNELS):
+        channel, is_channel = _block_of(channels, first, group, CHANNELS)
+        feature = _feature(p, channels, position[:, None], tap, channel[None, :])
         grad = tl.load(columns + feature, exists[:, None] & is_channel[None, :], other=0).to(value.dtype)
         for corner in tl.static_range(4):
             pixel, inside, weight_y, weight_x = _corner(p, image, y, fraction_y, x, fraction_x, corner)
             part = tl.load(
-                pixels + pixel[:, None] * p.channels + channel[None, :],
+                pixels + pixel[:, None] * channels.whole + channel[None, :],
                 (inside & exists)[:, None] & is_channel[None, :],
                 other=0,
             )
@@ -213,7 +263,7 @@ def differentiate(
     if mask is not None:
         tap_number = group * taps + tap
         tl.store(grad_mask + _element(grad_mask_strides, image, tap_number, row, column), value, exists)
-        modulation = _modulation(mask, p, image, row, column, exists, group, tap)
+        modulation = _modulation(mask, mask_strides, p, image, row, column, exists, group, tap)
         by_y *= modulation
         by_x *= modulation
     channel = 2 * (group * taps + tap)
@@ -223,37 +273,48 @@ def differentiate(
 
 @triton.jit
 @no_type_check
-def list_uses(offset, mask, rows, weights, p, num_rows, BLOCK: tl.constexpr):
+def list_uses(
+    offset, mask, rows, weights, p, channels, offset_strides, mask_strides, num_rows, BLOCK: tl.constexpr
+):
     """Writes, for each (position, tap, offset group, corner), the row it uses, `num_rows` for none, and its
     weight. Programs and grid as in `differentiate`."""
     position, image, row, column, exists = _positions(p, BLOCK)
-    taps, groups = p.kernel[0] * p.kernel[1], p.channels // p.c
+    taps, groups = p.kernel_height * p.kernel_width, channels.whole // channels.c
     group, tap = tl.program_id(1) // taps, tl.program_id(1) % taps
-    y, fraction_y, x, fraction_x = _place(offset, p, image, row, column, exists, group, tap)
+    y, fraction_y, x, fraction_x = _place(offset, offset_strides, p, image, row, column, exists, group, tap)
     bag = (position.to(tl.int64) * taps + tap) * groups + group
+    modulation = tl.full((BLOCK,), 1, offset.dtype.element_ty)
+    if mask is not None:
+        modulation = _modulation(mask, mask_strides, p, image, row, column, exists, group, tap)
     for corner in tl.static_range(4):
         pixel, inside, weight_y, weight_x = _corner(p, image, y, fraction_y, x, fraction_x, corner)
-        weight = weight_y * weight_x
-        if mask is not None:
-            weight *= _modulation(mask, p, image, row, column, exists, group, tap)
         tl.store(rows + bag * 4 + corner, tl.where(inside, pixel * groups + group, num_rows), exists)
-        tl.store(weights + bag * 4 + corner, weight, exists)
+        tl.store(weights + bag * 4 + corner, weight_y * weight_x * modulation, exists)
 
 
 @triton.jit
 @no_type_check
 def sum_uses(
-    columns, order, starts, weights, pixels, p, num_rows, BLOCK: tl.constexpr, CHANNELS: tl.constexpr
+    columns,
+    order,
+    starts,
+    weights,
+    pixels,
+    p,
+    channels,
+    num_rows,
+    BLOCK: tl.constexpr,
+    CHANNELS: tl.constexpr,
 ):
     """Writes gradients of pixels: for each row the sum over its uses, order[starts[row]:starts[row + 1]].
 
     A program has a block of rows and of channels. Grid: R / BLOCK, c / CHANNELS.
     """
-    taps, groups = p.kernel[0] * p.kernel[1], p.channels // p.c
+    taps, groups = p.kernel_height * p.kernel_width, channels.whole // channels.c
     row = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     exists = row < num_rows
-    channel, is_channel = _channels(p, tl.program_id(1) * CHANNELS, 0, CHANNELS)
-    in_x = (row % groups * p.c)[:, None] + channel[None, :]
+    channel, is_channel = _block_of(channels, tl.program_id(1) * CHANNELS, 0, CHANNELS)
+    in_x = (row % groups * channels.c)[:, None] + channel[None, :]
     start = tl.load(starts + row, exists, other=0)
     count = tl.load(starts + row + 1, exists, other=0) - start
     total = tl.zeros((BLOCK, CHANNELS), weights.dtype.element_ty)
@@ -262,7 +323,9 @@ def sum_uses(
         use = tl.load(order + start + number, is_used, other=0)
         weight = tl.load(weights + use, is_used, other=0)
         bag = use // (4 * groups)
-        feature = _feature(p, (bag // taps)[:, None], (bag % taps)[:, None], in_x)
+        feature = _feature(p, channels, (bag // taps)[:, None], (bag % taps)[:, None], in_x)
         grad = tl.load(columns + feature, is_used[:, None] & is_channel[None, :], other=0)
         total += grad.to(total.dtype) * weight[:, None]
-    tl.store(pixels + row[:, None] * p.c + channel[None, :], total, exists[:, None] & is_channel[None, :])
+    tl.store(
+        pixels + row[:, None] * channels.c + channel[None, :], total, exists[:, None] & is_channel[None, :]
+    )

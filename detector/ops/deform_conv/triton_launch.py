@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypedDict
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from detector.ops.deform_conv import triton_kernels as kernels
 from detector.ops.deform_conv.geometry import Geometry
-from detector.ops.deform_conv.triton_kernels import Problem
+from detector.ops.deform_conv.triton_kernels import Channels, Problem, Strides
 
 INTERPRETED: bool = triton.knobs.runtime.interpret
 """Whether triton's interpreter runs the kernels, anywhere and slowly: as TRITON_INTERPRET said at import."""
@@ -32,116 +33,121 @@ class _Tile(TypedDict):
     CHANNELS: int
 
 
-def sample(
-    pixels: Float[Tensor, "n H W C"], offset: Tensor, mask: Tensor | None, geometry: Geometry
-) -> Float[Tensor, "D M features"]:
+@dataclass(frozen=True)
+class Sampling:
+    """Where and how much to sample, as the kernels get it."""
+
+    offset: Tensor
+    mask: Tensor | None
+    problem: Problem
+    channels: Channels
+
+    @staticmethod
+    def of(
+        pixels: Float[Tensor, "n H W C"], offset: Tensor, mask: Tensor | None, geometry: Geometry
+    ) -> Sampling:
+        n, height, width, channels = pixels.shape
+        out = (offset.shape[2], offset.shape[3])
+        pairs = (height, width), out, geometry.kernel, geometry.stride, geometry.padding, geometry.dilation
+        problem = Problem(n * out[0] * out[1], *(number for pair in pairs for number in pair))
+        of_groups = channels // geometry.offset_groups, channels // geometry.groups
+        return Sampling(offset, mask, problem, Channels(channels, *of_groups))
+
+    @property
+    def taps(self) -> int:
+        """Of all offset groups."""
+        return self.offset.shape[1] // 2
+
+    @property
+    def strides(self) -> tuple[Strides, Strides]:
+        return _strides(self.offset), _strides(self.mask)
+
+    @property
+    def tile(self) -> _Tile:
+        channels = min(128, triton.next_power_of_2(self.channels.c))
+        return {"BLOCK": _TILE // channels, "CHANNELS": channels}
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Of programs that have all taps of their positions."""
+        blocks = triton.cdiv(self.problem.positions, self.tile["BLOCK"])
+        groups = self.channels.whole // self.channels.c
+        return blocks, groups, triton.cdiv(self.channels.c, self.tile["CHANNELS"])
+
+
+def sample(pixels: Float[Tensor, "n H W C"], to: Sampling) -> Float[Tensor, "D M features"]:
     """The columns, K * d features for each convolution group."""
-    problem = _problem(pixels, offset, mask, geometry)
-    columns = pixels.new_empty(geometry.groups, problem.positions, geometry.taps * problem.d)
-    tile = _tile(problem)
+    problem, channels = to.problem, to.channels
+    features = problem.kernel_height * problem.kernel_width * channels.d
+    columns = pixels.new_empty(channels.whole // channels.d, problem.positions, features)
     with torch.cuda.device_of(pixels):
-        kernels.sample[_grid(problem, tile)](pixels, offset, mask, columns, problem, **tile, **_OPTIONS)
+        kernels.sample[to.grid](
+            *(pixels, to.offset, to.mask, columns, problem, channels, *to.strides), **to.tile, **_OPTIONS
+        )
     return columns
 
 
 def differentiate(
     pixels: Float[Tensor, "n H W C"],
     grad_columns: Float[Tensor, "D M features"],
-    offset: Tensor,
-    mask: Tensor | None,
-    geometry: Geometry,
+    to: Sampling,
     *,
     into: tuple[Tensor, Tensor | None],
 ) -> None:
     """Writes the gradients of offset and mask."""
-    problem = _problem(pixels, offset, mask, geometry)
-    tile = _tile(problem)
-    grid = triton.cdiv(problem.positions, tile["BLOCK"]), geometry.offset_groups * geometry.taps
-    strides = [_strides(grad) for grad in into]
+    grid = triton.cdiv(to.problem.positions, to.tile["BLOCK"]), to.taps
+    strides = *to.strides, *(_strides(grad) for grad in into)
     with torch.cuda.device_of(pixels):
         kernels.differentiate[grid](
-            pixels, grad_columns, offset, mask, *into, problem, *strides, **tile, **_OPTIONS
+            *(pixels, grad_columns, to.offset, to.mask, *into, to.problem, to.channels, *strides),
+            **to.tile,
+            **_OPTIONS,
         )
 
 
 def pixel_gradient(
-    pixels: Float[Tensor, "n H W C"],
-    grad_columns: Float[Tensor, "D M features"],
-    offset: Tensor,
-    mask: Tensor | None,
-    geometry: Geometry,
+    pixels: Float[Tensor, "n H W C"], grad_columns: Float[Tensor, "D M features"], to: Sampling
 ) -> Float[Tensor, "n H W C"]:
     """The gradient of pixels, in their dtype or the finer one of offset.
 
     Summed in a fixed order under `torch.use_deterministic_algorithms`, else as atomic additions arrive.
     """
-    problem = _problem(pixels, offset, mask, geometry)
     with torch.cuda.device_of(pixels):
         if torch.are_deterministic_algorithms_enabled():
-            return _summed(pixels, grad_columns, offset, mask, problem)
-        return _scattered(pixels, grad_columns, offset, mask, problem)
+            return _summed(pixels, grad_columns, to)
+        return _scattered(pixels, grad_columns, to)
 
 
-def _scattered(
-    pixels: Tensor, grad_columns: Tensor, offset: Tensor, mask: Tensor | None, problem: Problem
-) -> Tensor:
-    grad, tile = torch.zeros_like(pixels, dtype=offset.dtype), _tile(problem)
-    kernels.scatter[_grid(problem, tile)](grad_columns, offset, mask, grad, problem, **tile, **_OPTIONS)
+def _scattered(pixels: Tensor, grad_columns: Tensor, to: Sampling) -> Tensor:
+    grad = torch.zeros_like(pixels, dtype=to.offset.dtype)
+    kernels.scatter[to.grid](
+        *(grad_columns, to.offset, to.mask, grad, to.problem, to.channels, *to.strides),
+        **to.tile,
+        **_OPTIONS,
+    )
     return grad
 
 
-def _summed(
-    pixels: Tensor, grad_columns: Tensor, offset: Tensor, mask: Tensor | None, problem: Problem
-) -> Tensor:
+def _summed(pixels: Tensor, grad_columns: Tensor, to: Sampling) -> Tensor:
     """Sorted by row, the uses of a row are neighbours, in an order that is always the same."""
-    num_rows = pixels.numel() // problem.c
-    bags_each = offset.shape[1] // 2  # of a position
-    uses = problem.positions * bags_each * _CORNERS
+    num_rows, channels = pixels.numel() // to.channels.c, to.channels
+    uses = to.problem.positions * to.taps * _CORNERS
     integers = torch.int32 if num_rows < 2**31 - 1 else torch.int64
-    rows, weights = offset.new_empty(uses, dtype=integers), offset.new_empty(uses)
-    grid = triton.cdiv(problem.positions, _USES), bags_each
-    kernels.list_uses[grid](offset, mask, rows, weights, problem, num_rows, BLOCK=_USES, **_OPTIONS)
+    rows, weights = to.offset.new_empty(uses, dtype=integers), to.offset.new_empty(uses)
+    kernels.list_uses[triton.cdiv(to.problem.positions, _USES), to.taps](
+        *(to.offset, to.mask, rows, weights, to.problem, channels, *to.strides, num_rows),
+        BLOCK=_USES,
+        **_OPTIONS,
+    )
     rows, order = rows.sort(stable=True)
     starts = torch.searchsorted(rows, torch.arange(num_rows + 1, dtype=integers, device=rows.device))
-    grad, tile = torch.empty_like(pixels), _tile(problem)
-    grid = triton.cdiv(num_rows, tile["BLOCK"]), _channel_blocks(problem, tile)
-    kernels.sum_uses[grid](grad_columns, order, starts, weights, grad, problem, num_rows, **tile, **_OPTIONS)
+    grad = torch.empty_like(pixels)
+    grid = triton.cdiv(num_rows, to.tile["BLOCK"]), triton.cdiv(channels.c, to.tile["CHANNELS"])
+    kernels.sum_uses[grid](
+        *(grad_columns, order, starts, weights, grad, to.problem, channels, num_rows), **to.tile, **_OPTIONS
+    )
     return grad
 
 
-def _problem(pixels: Tensor, offset: Tensor, mask: Tensor | None, geometry: Geometry) -> Problem:
-    n, height, width, channels = pixels.shape
-    out_h, out_w = offset.shape[2:]
-    return Problem(
-        positions=n * out_h * out_w,
-        channels=channels,
-        c=channels // geometry.offset_groups,
-        d=channels // geometry.groups,
-        size=(height, width),
-        out=(out_h, out_w),
-        kernel=geometry.kernel,
-        stride=geometry.stride,
-        padding=geometry.padding,
-        dilation=geometry.dilation,
-        offset_strides=_strides(offset),
-        mask_strides=_strides(mask),
-    )
-
-
-def _strides(tensor: Tensor | None) -> tuple[int, ...]:
-    return (0, 0, 0, 0) if tensor is None else tensor.stride()
-
-
-def _tile(problem: Problem) -> _Tile:
-    channels = min(128, triton.next_power_of_2(problem.c))
-    return {"BLOCK": _TILE // channels, "CHANNELS": channels}
-
-
-def _grid(problem: Problem, tile: _Tile) -> tuple[int, int]:
-    """Programs that have all taps of their positions."""
-    groups = problem.channels // problem.c
-    return triton.cdiv(problem.positions, tile["BLOCK"]), groups * _channel_blocks(problem, tile)
-
-
-def _channel_blocks(problem: Problem, tile: _Tile) -> int:
-    return triton.cdiv(problem.c, tile["CHANNELS"])
+def _strides(tensor: Tensor | None) -> Strides:
+    return Strides(0, 0, 0, 0) if tensor is None else Strides(*tensor.stride())
