@@ -83,8 +83,7 @@ def _backward(
         sampling = launch.Sampling.of(pixels[part], offset[part], _of(mask, part), geometry)
         product = _by_group(grad[part], geometry)
         if need_weight:
-            columns = launch.sample(pixels[part], sampling)
-            grad_kernel += torch.bmm(product.mT, columns, out=of_part)
+            grad_kernel += torch.bmm(product.mT, launch.sample(pixels[part], sampling), out=of_part)
         if need_x or need_offset or need_mask:
             grad_columns = kernel.new_empty(*product.shape[:2], kernel.shape[2])
             torch.bmm(product, kernel, out=grad_columns)
