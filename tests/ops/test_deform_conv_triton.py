@@ -320,3 +320,10 @@ def test_a_missing_triton_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = moved(SMALL.arguments(torch.float32))
     with pytest.raises(ValueError, match=r"needs the package triton, which is not installed.*auto"):
         deform_conv2d(*arguments, **SMALL.geometry(), backend="triton")
+
+
+def test_coordinates_keep_their_digits_on_a_wide_map() -> None:
+    arguments = Case(batch=1, size=(1, 4000), channels=(2, 2)).arguments(torch.float32)
+    found = deform_conv2d(*moved(arguments), padding=1, backend="triton").cpu()
+    exact = deform_conv2d(*(a.double() for a in arguments), padding=1, backend="torchvision")
+    assert (found - exact).norm() < 3e-7 * exact.norm()

@@ -74,15 +74,16 @@ def _element(strides, image, channel, row, column):
 
 @triton.jit
 @no_type_check
-def _pixel_and_fraction(position, size):
-    """The last pixel at or before a coordinate, and how far behind it the coordinate is.
+def _pixel_and_fraction(home, shift, size):
+    """The last pixel at or before home + shift, and how far behind it that is: see `geometry.neighbours`.
 
     What is far outside of the image moves near, to where its weights are as zero. NaN stays, as fraction.
     """
-    position = tl.where(position < -2, -2, position)
-    position = tl.where(position > size, size, position)
-    pixel = tl.floor(position)
-    return pixel.to(tl.int32), position - pixel
+    shift = tl.where(shift < -16777216.0, -16777216.0, shift)
+    shift = tl.where(shift > 16777216.0, 16777216.0, shift)
+    whole = tl.floor(shift)
+    pixel = home + whole.to(tl.int32)
+    return tl.minimum(tl.maximum(pixel, -2), size), shift - whole
 
 
 @triton.jit
@@ -94,8 +95,8 @@ def _place(offset, offset_strides, p, image, row, column, exists, group, tap):
     shift_x = tl.load(offset + _element(offset_strides, image, channel + 1, row, column), exists, other=0)
     home_y = row * p.stride_y - p.padding_y + tap // p.kernel_width * p.dilation_y
     home_x = column * p.stride_x - p.padding_x + tap % p.kernel_width * p.dilation_x
-    y, fraction_y = _pixel_and_fraction(home_y + shift_y, p.height)
-    x, fraction_x = _pixel_and_fraction(home_x + shift_x, p.width)
+    y, fraction_y = _pixel_and_fraction(home_y, shift_y, p.height)
+    x, fraction_x = _pixel_and_fraction(home_x, shift_x, p.width)
     return y, fraction_y, x, fraction_x
 
 
