@@ -52,7 +52,8 @@ def run(cfg: DictConfig) -> None:
 
     Raises:
         ValueError: no checkpoint, packages or pictures for it, or a model with parts that cannot be exported.
-        RunError: the file's detections differ more than they may. It is kept as `<name>.refused.*`.
+        RunError: the file's detections differ more than they may, or there are none to compare. The file is
+            kept as `<name>.refused.*`.
     """
     options = Options(**resolved(cfg))
     if options.checkpoint is None:
@@ -70,6 +71,11 @@ def run(cfg: DictConfig) -> None:
     unchecked, file = (output_dir / f"{options.name}{end}" for end in (f".refused{ending}", ending))
     run_file = _write(options.format, detector, unchecked)
     found = _compare(run_file, detector, pictures, options.score_tolerance)
+    if not found.count:
+        raise RunError(
+            f"{unchecked} could not be checked: nothing is detected in the {len(pictures)} pictures. Give "
+            "others with source=<picture or folder>."
+        )
     said = (
         f"{found.count} detections in {len(pictures)} pictures, together and one by one: boxes differ by at "
         f"most {found.box_px:.2g} px and scores by {found.score:.2g}, {found.missing} have no counterpart"

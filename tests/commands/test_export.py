@@ -75,8 +75,10 @@ def checkpoint(folder: Path) -> Path:
 
 
 def trained(name: str, folder: Path) -> Path:
-    run_training(folder / "data", folder / name, "training.max_epochs=1", *MODELS[name])
-    return folder / name / "checkpoints" / "best.ckpt"
+    checkpoint = folder / name / "checkpoints" / "best.ckpt"
+    if not checkpoint.exists():
+        run_training(folder / "data", folder / name, "training.max_epochs=1", *MODELS[name])
+    return checkpoint
 
 
 def check_onnx(name: str, file: Path, said: str) -> None:
@@ -95,13 +97,8 @@ def check_onnx(name: str, file: Path, said: str) -> None:
     assert (np.diff(scores) <= 0).all()
 
 
-def test_onnx_detects_what_the_model_does(checkpoint: Path, tmp_path: Path) -> None:
-    (said,) = exported([f"checkpoint={checkpoint}", f"output_dir={tmp_path}"])
-    check_onnx("deformable fcos", tmp_path / "detector.onnx", said)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "deformable fcos"])
+@pytest.mark.slow  # the quick tests have the command of the README
+@pytest.mark.parametrize("name", MODELS)
 def test_every_model_in_every_format(name: str, folder: Path, tmp_path: Path) -> None:
     words = [f"checkpoint={trained(name, folder)}", f"output_dir={tmp_path}"]
     said, _ = exported(words, [*words, "format=torch_export"])
@@ -142,6 +139,23 @@ def test_a_file_that_detects_something_else_is_refused(
     assert {p.name for p in tmp_path.glob("*.onnx")} == {"detector.refused.onnx"}
     assert detector(*words, "box_tolerance_px=0.5") == 0
     assert {p.name for p in tmp_path.glob("*.onnx")} == {"detector.onnx"}
+
+
+def test_a_file_that_could_not_be_checked_is_refused(
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def silent(format: str, model: Detector, file: Path) -> export.Run:
+        model.model.head.score_threshold = 1.0
+        file.write_bytes(b"graph")
+        return ExportableDetector(model.model)
+
+    monkeypatch.setattr(export, "_write", silent)
+    assert detector(f"checkpoint={checkpoint}", f"output_dir={tmp_path}") == 1
+    assert "nothing is detected in the 4 pictures" in capsys.readouterr().err
+    assert {p.name for p in tmp_path.glob("*.onnx")} == {"detector.refused.onnx"}
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,7 @@ def test_what_is_outside_counts_nothing_even_beside_infinity() -> None:
         assert torch.equal(y, torch.zeros_like(y)), dy
 
 
+@pytest.mark.slow  # torch checks much
 def test_the_operators_are_what_torch_expects_of_them() -> None:
     """Schemas, gradients, fake kernels of the same shapes and strides, and tracing with symbols for sizes."""
     case = Case(batch=2, size=(3, 2), channels=(2, 4), kernel=(2, 1))

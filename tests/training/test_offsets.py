@@ -254,6 +254,7 @@ def test_a_plain_model_logs_no_offsets(dataset: Path, tmp_path: Path) -> None:
     assert "<h2>Offsets</h2>" not in (run / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_measuring_changes_nothing_of_the_run(dataset: Path, tmp_path: Path) -> None:
     losses = []
     for every in (1, 100):
