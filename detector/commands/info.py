@@ -51,6 +51,7 @@ def run(cfg: DictConfig) -> None:
     levels = [_level(f) for f in model.feature_levels]
     print_table("Feature levels", ("level", "channels", "stride in pixels"), levels, console=console)
 
+    model = model.to(find_accelerator("auto"))  # backends differ by device
     layers = {name: m.summary for name, m in model.named_modules() if isinstance(m, Deformable)}
     if layers:
         header = ("layer", *next(iter(layers.values())))
@@ -59,7 +60,7 @@ def run(cfg: DictConfig) -> None:
     else:
         print("Deformable layers: none. Turn them on with 'model.backbone.deform.stages=[3,4,5]'.")
 
-    kept = activation_bytes(model, image_size=(height, width))
+    kept = activation_bytes(model.cpu(), image_size=(height, width))
     print(f"\nMemory that training keeps of an image of {height} x {width}: {kept / 1e6:.1f} MB")
     if cfg.latency:
         print(_time(model, image_size=(height, width)))

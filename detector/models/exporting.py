@@ -1,4 +1,4 @@
-"""A detector as one graph that needs none of our code, and how far its detections are from the model's."""
+"""A detector as one recorded graph, and how far its detections are from the model's."""
 
 # B images, K detections of each at most
 
@@ -18,7 +18,8 @@ from detector.structures import Detections
 
 INPUTS, OUTPUTS = ("images", "image_sizes"), ("boxes", "scores", "labels")
 MULTIPLE_PX = 32  # of the sides of a batch
-_SAME_PX = 1.0  # detections farther apart are different ones
+_SAME_PX = 8.0  # detections farther apart are different ones
+_FAINT = 0.05  # a score threshold may be as high
 
 
 class ExportableDetector(nn.Module):
@@ -84,22 +85,24 @@ class ExportDifference:
 
 
 def difference(
-    found: Sequence[Detections], expected: Sequence[Detections], *, score_tolerance: float
+    found: Sequence[Detections], expected: Sequence[Detections], *, score_tolerance: float, limit: int
 ) -> ExportDifference:
-    """Of the detections of the same images, each from the nearest free one of its label within a pixel.
+    """Of the detections of the same images, each from the nearest free one of its label within some pixels.
 
-    One without counterpart is missing, unless its score is within `score_tolerance` of the image's lowest:
-    there rounding decides what is kept.
+    One without counterpart is missing, unless rounding may decide whether it is kept: where its score is
+    within `score_tolerance` of the lowest of an image with `limit` detections, or of the lowest and faint one
+    of all.
     """
     pairs, missing = [], 0
+    faintest = min([_FAINT, *(float(d.scores.min()) for d in (*found, *expected) if len(d))])
     for a, b in zip(found, expected, strict=True):
         matched = _matched(a, b)
         pairs += [(_apart(a, i, b, j), float((a.scores[i] - b.scores[j]).abs())) for i, j in matched]
-        lowest = torch.cat([a.scores, b.scores]).amin() if len(a) + len(b) else 0.0
+        cut = max([faintest, *(float(d.scores.min()) for d in (a, b) if len(d) >= limit)]) + score_tolerance
         for one, used in ((a, [i for i, _ in matched]), (b, [j for _, j in matched])):
             alone = torch.ones(len(one), dtype=torch.bool)
             alone[used] = False
-            missing += int((one.scores[alone] > lowest + score_tolerance).sum())
+            missing += int((one.scores[alone] > cut).sum())
     return ExportDifference(
         count=sum(len(b) for b in expected),
         box_px=max((box for box, _ in pairs), default=0.0),

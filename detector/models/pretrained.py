@@ -33,7 +33,9 @@ _RCNN_CLASSES = "head.roi_heads.box_predictor.cls_score."
 _RCNN_BOXES = "head.roi_heads.box_predictor.bbox_pred."
 _DEFORMABLE_PARTS = (  # where the options of deformable layers are, by their names
     ("backbone.", "backbone.deform"),
+    ("neck.", "neck"),
     ("head.roi_heads.pooling", "head.roi.pooling"),
+    ("head.roi_heads.", "head.roi"),
     ("head.", "head"),
 )
 _CLASS_LAYERS = (_FCOS_CLASSES, _RCNN_CLASSES, _RCNN_BOXES)

@@ -59,8 +59,8 @@ class OffsetWatch:
         slower = self._lr_multiplier / 10
         advice = (
             "Samples outside of the feature map are 0 and teach their offsets nothing. Start again with "
-            f"optimizer.offset_lr_multiplier={slower:g} (it was {self._lr_multiplier:g}), or bound them with "
-            "model.backbone.deform.max_offset_px."
+            f"optimizer.offset_lr_multiplier={slower:g} (it was {self._lr_multiplier:g}); those of a "
+            "backbone can be bounded with model.backbone.deform.max_offset_px."
         )
         mean_px, reach_px = values["mean_px"], _reach_px(self._layers[name])
         if not math.isfinite(mean_px):

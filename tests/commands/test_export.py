@@ -197,15 +197,15 @@ def test_differences_are_of_the_same_detections() -> None:
     labels = torch.tensor([0, 1, 0, 1])
     expected = Detections(boxes, torch.tensor([0.9, 0.8, 0.8, 0.1]), labels)
     order = torch.tensor([0, 2, 1, 3])
-    moved = boxes[order] + torch.tensor([[0.25], [0], [0], [5]])
+    moved = boxes[order] + torch.tensor([[0.25], [0], [0], [50]])
     found = Detections(moved, torch.tensor([0.9, 0.8, 0.79, 0.1]), labels[order])
-    result = difference([found], [expected], score_tolerance=0.001)
+    result = difference([found], [expected], score_tolerance=0.001, limit=4)
     assert (result.count, result.box_px, result.missing) == (4, 0.25, 0)
     assert result.score == pytest.approx(0.01)
-    assert difference([found], [expected], score_tolerance=-1.0).missing == 2
+    assert difference([found], [expected], score_tolerance=0.001, limit=5).missing == 2  # none was cut off
     nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
-    assert difference([nothing], [expected], score_tolerance=0.001).missing == 3
-    assert difference([nothing], [nothing], score_tolerance=0.001).missing == 0
+    assert difference([nothing], [expected], score_tolerance=0.001, limit=100).missing == 4
+    assert difference([nothing], [nothing], score_tolerance=0.001, limit=100).missing == 0
 
 
 def test_padding_is_no_detection() -> None:

@@ -50,8 +50,9 @@ def test_deformable_convolutions_of_the_box_head(chosen: int | str, expected: li
 
 
 def test_more_deformable_convolutions_than_the_box_head_has_are_an_error() -> None:
-    with pytest.raises(ValueError, match="deformable_convs: expected at most num_convs=0, got last"):
-        small_faster_rcnn(deformable_convs="last")
+    for chosen in ("last", "all", 1):
+        with pytest.raises(ValueError, match=f"deformable_convs: expected at most num_convs=0, got {chosen}"):
+            small_faster_rcnn(deformable_convs=chosen)
 
 
 @pytest.mark.parametrize("modulation", ["none", "doubled_sigmoid"])

@@ -111,7 +111,7 @@ def _(
         _to_image(x.new_empty(n, h, w, c), like=x),
         torch.empty_like(offset),
         torch.empty_like(weight),
-        weight.new_empty(len(weight)),
+        weight.new_empty(weight.shape[0]),
         None if mask is None else torch.empty_like(mask),
     )
     return [one for one, is_wanted in zip(found, others[-1], strict=True) if is_wanted and one is not None]
@@ -194,7 +194,7 @@ def _of(tensor: Tensor | None, part: slice) -> Tensor | None:
 
 
 def _new_output(x: Tensor, offset: Tensor, weight: Tensor) -> Float[Tensor, "N Y X O"]:
-    return x.new_empty(len(x), *offset.shape[2:], len(weight))
+    return x.new_empty(x.shape[0], *offset.shape[2:], weight.shape[0])
 
 
 def _to_image(y: Float[Tensor, "N H W C"], *, like: Tensor) -> Float[Tensor, "N C H W"]:
