@@ -18,7 +18,7 @@ _GATHER_FROM = 32  # channels a group; with fewer, sorting what the rows are use
 
 def deform_sampled_sum(
     x: Float[Tensor, "N C H W"],
-    offset: Float[Tensor, "N _2GK Y X"],
+    offset: Float[Tensor, "N _DGK Y X"],
     modulation: Float[Tensor, "N _GK Y X"],
     *,
     kernel_size: IntOrPair,

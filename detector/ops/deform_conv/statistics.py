@@ -17,7 +17,7 @@ Shift = Float[Tensor, "N G kh kw 2 H W"]
 
 @torch.no_grad()
 def sampling_statistics(
-    offset: Float[Tensor, "N _2GK H W"],
+    offset: Float[Tensor, "N _DGK H W"],
     mask: Float[Tensor, "N _GK H W"] | None,
     *,
     geometry: Geometry,
