@@ -18,14 +18,14 @@ _GATHER_FROM = 32  # channels a group; with fewer, sorting what the rows are use
 
 def deform_sampled_sum(
     x: Float[Tensor, "N C H W"],
-    offset: Float[Tensor, "N _DGK Y X"],
-    modulation: Float[Tensor, "N _GK Y X"],
+    offset: Float[Tensor, "N _DGK _Y _X"],
+    modulation: Float[Tensor, "N _GK _Y _X"],
     *,
     kernel_size: IntOrPair,
     stride: IntOrPair = 1,
     padding: IntOrPair = 0,
     dilation: IntOrPair = 1,
-) -> Float[Tensor, "N C Y X"]:
+) -> Float[Tensor, "N C _Y _X"]:
     """Each channel at output p is the sum over the taps k of modulation * x at
     p * stride - padding + k * dilation + offset, bilinear and 0 outside x.
 
