@@ -125,10 +125,10 @@ def _write(format: str, detector: Detector, file: Path) -> Run:
             return open_onnx(file)
     except RuntimeError as error:
         raise ValueError(f"This model cannot be exported as {format}: {error}") from error
-    torch.export.save(graph, file, extra_files={f"{name}.json": text for name, text in metadata.items()})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No complete tensor found")  # of weights on other devices
-        graph = torch.export.load(file)
+        torch.export.save(graph, file, extra_files={f"{name}.json": text for name, text in metadata.items()})
+    graph = torch.export.load(file)
     # Its guards refuse images whose coarsest level has one cell, which the graph takes
     return graph.module(check_guards=False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,11 @@ _LOWEST = -3e38
 
 def require_onnx() -> None:
     """Raise ValueError where the packages of the extra are not installed."""
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
+    missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
+    if missing:
         raise ValueError(
-            f'format=onnx needs {error.name}, which is not installed: pip install "detector[export]".'
-        ) from error
+            f'format=onnx needs {", ".join(missing)}, not installed here: pip install "detector[export]".'
+        )
 
 
 def write_onnx(graph: ExportedProgram, file: Path, *, metadata: Mapping[str, str]) -> None:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from detector.layers import DeformRoIPool
 from detector.models.detector import Detector
 from detector.ops.nms import padded_class_nms
 from detector.structures import Detections
@@ -52,8 +53,15 @@ def recorded(model: Detector) -> ExportedProgram:
     """The graph of `ExportableDetector`, for any number of images of any size. On the CPU, for evaluation.
 
     Raises:
+        ValueError: the model pools regions with bins that move; how many samples a bin has depends on values.
         RuntimeError: torch cannot record a part of the model.
     """
+    pooling = [name for name, part in model.named_modules() if isinstance(part, DeformRoIPool)]
+    if pooling:
+        raise ValueError(
+            f"{pooling[0]} is deformable RoI pooling, which cannot be exported. Train with "
+            "model/head/roi/pooling=align for a model that can."
+        )
     batch, rows, columns = Dim("batch"), Dim("rows"), Dim("columns")
     # Some cells on the coarsest level, and unequal: no size must look like a constant
     coarsest = max(MULTIPLE_PX, *(level.stride_px for level in model.feature_levels))

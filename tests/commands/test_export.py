@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,16 @@ import torch
 from detector import Detector
 from detector.cli import main
 from detector.commands import export
-from detector.models.exporting import ExportableDetector, detections, difference
+from detector.layers import DeformRoIPool
+from detector.models.exporting import ExportableDetector, detections, difference, recorded
 from detector.structures import Detections
+from tests.samples import small_faster_rcnn
 from tests.training.tiny import run_training, write_dataset
 
 MODELS = {
     "fcos": ["model.head.score_threshold=0.0001"],
     "deformable fcos": ["model.backbone.deform.stages=[3]", "model.head.deformable_convs=last"],
+    "depth-wise fcos": ["model/backbone/deform=v4", "model.backbone.deform.stages=[4]"],
     "faster_rcnn": ["model=faster_rcnn_small", "model.backbone.out_stages=[2,3,4]"],
     "deformable faster_rcnn": [
         "model=faster_rcnn_small",
@@ -206,6 +210,12 @@ def test_differences_are_of_the_same_detections() -> None:
     nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
     assert difference([nothing], [expected], score_tolerance=0.001, limit=100).missing == 4
     assert difference([nothing], [nothing], score_tolerance=0.001, limit=100).missing == 0
+
+
+def test_deformable_roi_pooling_is_refused_by_name() -> None:
+    model = small_faster_rcnn(pooling=partial(DeformRoIPool, width=16))
+    with pytest.raises(ValueError, match=r"head\.roi_heads\.pooling is deformable RoI pooling"):
+        recorded(model)
 
 
 def test_padding_is_no_detection() -> None:
