@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from copy import deepcopy
@@ -16,8 +17,11 @@ from torch import Tensor
 from detector import models
 from detector.config import build
 from detector.data import ImageSize, Sample, collate, read_image, resize
+from detector.layers import replace_backends
 from detector.structures import Batch, Detections
 from detector.training import Checkpoint, load_checkpoint
+
+_log = logging.getLogger(__name__)
 
 Picture = np.ndarray | str | os.PathLike[str]
 
@@ -37,7 +41,7 @@ class Detector:
         self.device = torch.device(device)
         channels_last = checkpoint.config["training"]["channels_last"]
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.model = restore_model(checkpoint).to(self.device).to(memory_format=self._layout)
+        self.model = restore_model(checkpoint, device=self.device).to(memory_format=self._layout)
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> Detector:
@@ -102,14 +106,19 @@ def load_picture(picture: Picture) -> np.ndarray:
     return picture
 
 
-def restore_model(checkpoint: Checkpoint) -> models.Detector:
-    """The model of a checkpoint with its weights, in evaluation mode. Needs no pretrained file."""
+def restore_model(checkpoint: Checkpoint, *, device: torch.device) -> models.Detector:
+    """The model of a checkpoint with its weights on `device`, in evaluation mode. Needs no pretrained file.
+
+    A backend of deformable convolution that it was trained with and that cannot run there is replaced.
+    """
     config = deepcopy(checkpoint.config["model"])
     config["weights"] = None
     config["backbone"]["weights"] = None
     model = cast(models.Detector, build(config)(num_classes=len(checkpoint.class_names)))
     model.load_state_dict(checkpoint.state_dict)
-    return model.eval()
+    if replaced := replace_backends(model, device=device):
+        _log.info("%d deformable convolutions have a backend that cannot run on %s: auto.", replaced, device)
+    return model.eval().to(device)
 
 
 def _above(found: Detections, score: float) -> Detections:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from detector.config import ConfigError, allowing, build, check, resolved
+from detector.config import ConfigError, allowing, build, check, resolved, with_defaults
 from detector.config.targets import locate
 from tests import parts
 
@@ -312,3 +312,18 @@ def test_resolved_is_plain_and_without_interpolations() -> None:
     plain = resolved(OmegaConf.create({"a": 1, "b": {"c": "${a}", "d": [1, {"e": None}]}}))
     assert plain == {"a": 1, "b": {"c": 1, "d": [1, {"e": None}]}}
     assert type(plain["b"]) is dict
+
+
+def test_defaults_are_spelled_out_in_nested_nodes() -> None:
+    """Numbers, classes as what makes a part, and targets where they are defined."""
+    here = {"_target_": "detector.heads.RoIHead", "_partial_": True, "width": 8}
+    found = with_defaults({"head": [here], "seed": 1})
+    assert found["seed"] == 1
+    head = found["head"][0]
+    assert head["_target_"] == "detector.heads.roi.RoIHead"
+    assert (head["width"], head["num_convs"], head["class_agnostic"]) == (8, 0, False)
+    assert head["pooling"]["_target_"] == "detector.layers.roi_pooling.RoIAlign"
+    named = {**here, "pooling": {"_target_": "detector.layers.RoIAlign", "_partial_": True}}
+    assert with_defaults(named) == head
+    assert "features" not in head, "has no default"
+    assert with_defaults({"_target_": "os.system"}) == {"_target_": "os.system"}

@@ -80,10 +80,15 @@ MANDATORY = {
 }
 
 
+# Groups that are part of other ones, and a place where they are.
+PLACES = {"model/layers": "model.neck.deform"}
+
+
 def group_overrides(file: Path) -> tuple[str, list[str]]:
     """The verb that uses the group of a file, and the overrides that choose it."""
     group, choice = file.relative_to(config_dir()).parent.as_posix(), file.stem
-    overrides = [f"{group}={choice}", *MANDATORY.get(f"{group}/{choice}", [])]
+    place = f"@{PLACES[group]}" if group in PLACES else ""
+    overrides = [f"{group}{place}={choice}", *MANDATORY.get(f"{group}/{choice}", [])]
     for verb in VERBS:
         try:
             composed(verb, *overrides)
@@ -170,7 +175,8 @@ def test_documented_choices_are_real() -> None:
             if len(words) < 2:
                 continue
             base = plain(verb, *overrides)
-            node = file.relative_to(config_dir()).parent.parts
+            group = file.relative_to(config_dir()).parent.as_posix()
+            node = tuple(PLACES[group].split(".")) if group in PLACES else tuple(group.split("/"))
             same_end = [p for p in leaves(base) if p[-len(keys) :] == keys]
             path = (*node, *keys) if (*node, *keys) in same_end else same_end[0]
             for word in words:

@@ -102,7 +102,7 @@ class Predictor:
             precision = "32-true"  # the nearest that a CPU has
         self._fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
         self._layout = torch.channels_last if training["channels_last"] else torch.contiguous_format
-        self._model = restore_model(checkpoint).to(self.device).to(memory_format=self._layout)
+        self._model = restore_model(checkpoint, device=self.device).to(memory_format=self._layout)
 
     @property
     def device(self) -> torch.device:

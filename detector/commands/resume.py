@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.commands.record import task_overrides
+from detector.config import with_defaults
 from detector.training import Checkpoint, Checkpoints, load_checkpoint
 
 
@@ -37,7 +38,7 @@ def require_same_model(checkpoint: Checkpoint, config: dict[str, Any], *, max_ep
             f"training.resume={checkpoint.path} has finished {checkpoint.epoch} epochs, "
             f"training.max_epochs={max_epochs} leaves nothing to do. Raise training.max_epochs."
         )
-    before, now = flattened(checkpoint.config), flattened(config)
+    before, now = (flattened(with_defaults(x)) for x in (checkpoint.config, config))
     changed = [
         key
         for key in sorted(before.keys() | now.keys())
@@ -75,7 +76,7 @@ def flattened(config: Any, path: str = "") -> dict[str, Any]:
     }
 
 
-_ONLY_OF_THE_START = ("model.weights", "model.backbone.weights", "model.backbone.deform.offset_init")
+_FREE_OPTIONS = ("weights", "offset_init", "backend")  # of a model: how it starts, and how it computes
 
 
 def _state_depends_on(key: str, values: set[Any]) -> bool:
@@ -86,5 +87,5 @@ def _state_depends_on(key: str, values: set[Any]) -> bool:
     return (
         key.startswith("optimizer.")
         or key in steps
-        or (key.startswith("model.") and key not in _ONLY_OF_THE_START)
+        or (key.startswith("model.") and not key.endswith(tuple(f".{name}" for name in _FREE_OPTIONS)))
     )

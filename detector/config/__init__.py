@@ -2,9 +2,10 @@
 
 from detector.config.build import build
 from detector.config.check import check
+from detector.config.defaults import with_defaults
 from detector.config.errors import ConfigError
 from detector.config.paths import config_dir
 from detector.config.plain import resolved
 from detector.config.targets import allowing
 
-__all__ = ["ConfigError", "allowing", "build", "check", "config_dir", "resolved"]
+__all__ = ["ConfigError", "allowing", "build", "check", "config_dir", "resolved", "with_defaults"]

@@ -11,11 +11,15 @@ from typing import Any, get_type_hints
 
 @dataclass(frozen=True)
 class Schema:
-    """`annotations` of what can be given by name. `required` have no default; `open` takes any other name."""
+    """`annotations` of what can be given by name, and `defaults`; `open` takes any other name."""
 
     annotations: dict[str, Any]
-    required: frozenset[str]
+    defaults: dict[str, Any]
     open: bool
+
+    @property
+    def required(self) -> frozenset[str]:
+        return frozenset(self.annotations.keys() - self.defaults.keys())
 
 
 def schema_of(target: Callable[..., Any]) -> Schema:
@@ -25,7 +29,7 @@ def schema_of(target: Callable[..., Any]) -> Schema:
     namespaces = list(_namespaces(target))
     return Schema(
         annotations={p.name: _evaluated(p.annotation, namespaces) for p in named},
-        required=frozenset(p.name for p in named if p.default is p.empty),
+        defaults={p.name: p.default for p in named if p.default is not p.empty},
         open=any(p.kind is p.VAR_KEYWORD for p in parameters),
     )
 

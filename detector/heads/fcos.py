@@ -9,7 +9,7 @@ Parameter names are torchvision's.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, TypeVar
@@ -22,14 +22,7 @@ from torch import Tensor, nn
 from detector.heads.grid import Grid
 from detector.heads.head import Head
 from detector.heads.points import Points, assign_points, make_points
-from detector.layers import (
-    Conv3x3,
-    DeformableConvs,
-    DeformConv2d,
-    Modulation,
-    deformable_count,
-    norm_layer,
-)
+from detector.layers import Conv3x3, DeformableConvs, DeformConv2d, deformable_count, norm_layer
 from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxes
 from detector.ops.losses import focal_loss_sum, giou_loss
 from detector.ops.nms import Candidates
@@ -66,7 +59,8 @@ class FCOSHead(Head[FCOSOutputs]):
     middle (the paper). `grid`: how far cells lie apart, see `cell_steps`. `centerness_weighted_boxes` weights
     each positive's GIoU by its centerness target (the paper) instead of equally (torchvision).
     `level_scales` learns a factor for the distances of each level (the paper); torchvision has none.
-    `deformable_convs` of each tower, the last, all, or so many of the last, are deformable with `modulation`.
+    `deformable_convs` of each tower, the last, all, or so many of the last, are what `deform` makes, called
+    like `nn.Conv2d`.
     """
 
     def __init__(
@@ -86,7 +80,7 @@ class FCOSHead(Head[FCOSOutputs]):
         detections_per_image: PositiveInt = 100,
         level_scales: bool = False,
         deformable_convs: DeformableConvs = 0,
-        modulation: Modulation = "doubled_sigmoid",
+        deform: Callable[..., DeformConv2d] = DeformConv2d,
     ) -> None:
         super().__init__()
         if num_classes < 1:
@@ -103,7 +97,7 @@ class FCOSHead(Head[FCOSOutputs]):
         self.nms_iou_threshold = nms_iou_threshold
         self.detections_per_image = detections_per_image
         deformable = deformable_count(deformable_convs, num_convs=num_convs)
-        tower = partial(_tower, channels, num_convs, norm, deformable, modulation)
+        tower = partial(_tower, channels, num_convs, norm, deformable, deform)
         self.classification_head = _ClassificationTower(tower(), channels, num_classes)
         self.regression_head = _RegressionTower(
             tower(), channels, num_scales=len(features) if level_scales else 0
@@ -206,15 +200,15 @@ def _flatten(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P C"]:
 
 
 def _tower(
-    channels: int, num_convs: int, norm: str, deformable: int, modulation: Modulation
+    channels: int, num_convs: int, norm: str, deformable: int, deform: Callable[..., DeformConv2d]
 ) -> nn.Sequential:
-    """The last `deformable` of its convolutions are deformable."""
+    """The last `deformable` of its convolutions are what `deform` makes."""
     layers: list[nn.Module] = []
     for number in range(num_convs):
         if number < num_convs - deformable:
             layers.append(_normal(Conv3x3(channels, channels)))
         else:
-            layers.append(_normal(DeformConv2d(channels, channels, 3, padding=1, modulation=modulation)))
+            layers.append(_normal(deform(channels, channels, 3, padding=1)))
         if norm == "group":
             layers.append(norm_layer("group")(channels))
         layers.append(nn.ReLU(inplace=True))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import torch
@@ -17,14 +16,7 @@ from torch import Tensor, nn
 
 from detector.heads.matching import BACKGROUND, BalancedSampler, match_boxes
 from detector.heads.rpn import Proposals, taken
-from detector.layers import (
-    DeformableConvs,
-    DeformConv2d,
-    Modulation,
-    RoIAlign,
-    deformable_count,
-    norm_layer,
-)
+from detector.layers import DeformableConvs, DeformConv2d, RoIAlign, deformable_count, norm_layer
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes, encode_boxes
 from detector.ops.losses import DeltaLoss, delta_loss, giou_loss
 from detector.ops.nms import Candidates
@@ -54,8 +46,8 @@ class RoIHead(nn.Module):
 
     A region is foreground from `foreground_iou` on with some box. `sampled` regions of an image train, at
     most `positive_fraction` of them foreground. `deformable_convs` of its convolutions, the last, all, or so
-    many of the last, are deformable with `modulation`. `box_loss` compares deltas (smooth L1 with
-    `smooth_l1_beta`, L1) or boxes (generalised IoU). `class_agnostic` predicts one box for all classes.
+    many of the last, are what `deform` makes, called like `nn.Conv2d`. `box_loss` compares deltas (smooth L1
+    with `smooth_l1_beta`, L1) or boxes (generalised IoU). `class_agnostic` predicts one box for all classes.
     `pooling` makes what pools, `RoIAlign` or `DeformRoIPool`: they sample as `aligned` and `sampling_ratio`
     say.
     """
@@ -70,7 +62,7 @@ class RoIHead(nn.Module):
         width: PositiveInt = 1024,
         norm: Literal["batch", "group", "none"] = "none",
         deformable_convs: DeformableConvs = 0,
-        modulation: Modulation = "doubled_sigmoid",
+        deform: Callable[..., DeformConv2d] = DeformConv2d,
         foreground_iou: Fraction = 0.5,
         sampled: PositiveInt = 512,
         positive_fraction: Fraction = 0.25,
@@ -97,10 +89,7 @@ class RoIHead(nn.Module):
         channels = features[0].channels
         deformable = deformable_count(deformable_convs, num_convs=num_convs)
         if num_convs:
-            convs = [
-                nn.Conv2d if number < num_convs - deformable else partial(DeformConv2d, modulation=modulation)
-                for number in range(num_convs)
-            ]
+            convs = [nn.Conv2d] * (num_convs - deformable) + [deform] * deformable
             self.box_head: nn.Module = _ConvHead(channels, convs, num_linear, width, norm)
         else:
             self.box_head = _LinearHead(channels * _POOLED**2, num_linear, width)

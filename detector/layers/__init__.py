@@ -1,7 +1,7 @@
 """Modules built on the operations: deformable convolution, pooling of regions, norms."""
 
 from detector.layers.conv import Conv3x3
-from detector.layers.deform import DeformableStages, DeformConv2d, Modulation
+from detector.layers.deform import DeformableStages, DeformConv2d, Modulation, replace_backends
 from detector.layers.deform_depthwise import DepthwiseDeformConv2d
 from detector.layers.deformable import Deformable, replaced_convolutions
 from detector.layers.norms import NormKind, norm_layer
@@ -21,5 +21,6 @@ __all__ = [
     "RoIAlign",
     "deformable_count",
     "norm_layer",
+    "replace_backends",
     "replaced_convolutions",
 ]

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from detector.layers.deform_depthwise import DepthwiseDeformConv2d
 from detector.layers.deformable import Deformable
-from detector.ops.deform_conv import Backend, IntOrPair, chosen_backend, deform_conv2d, pair
+from detector.ops.deform_conv import Backend, IntOrPair, chosen_backend, deform_conv2d, pair, runs_on
+from detector.ops.deform_conv.geometry import Geometry
+from detector.ops.deform_conv.statistics import sampling_statistics
 from detector.structures import PositiveFloat, PositiveInt
 
 Modulation = Literal["none", "doubled_sigmoid", "sigmoid"]
@@ -159,6 +161,21 @@ class DeformConv2d(Deformable):
             return offset, None
         return offset, modulation_mask(logits, self.modulation)
 
+    def statistics(self, inputs: tuple[Tensor], predicted: Tensor) -> dict[str, Tensor]:
+        offset, mask = self.decode(predicted)
+        height, width = inputs[0].shape[2:]
+        return sampling_statistics(offset, mask, geometry=self.geometry, input_size=(height, width))
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry(
+            self.kernel_size, self.stride, self.padding, self.dilation, self.groups, self.offset_groups
+        )
+
+    @property
+    def reach_px(self) -> float:
+        return self.geometry.reach
+
     @property
     def summary(self) -> dict[str, str]:
         chosen = chosen_backend(self.backend, self.weight.device)
@@ -266,6 +283,18 @@ class DeformableStages:
                     f"{-num_blocks} to {num_blocks - 1}."
                 )
         return {block % num_blocks for block in blocks}
+
+
+def replace_backends(model: nn.Module, *, device: torch.device) -> int:
+    """Has the layers whose backend cannot run on `device` choose one as "auto" does; gives their number."""
+    layers = [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, DeformConv2d) and not runs_on(layer.backend, device)
+    ]
+    for layer in layers:
+        layer.backend = "auto"
+    return len(layers)
 
 
 def _regular_where_strided(

@@ -11,7 +11,9 @@ from torchvision.models.convnext import LayerNorm2d
 
 from detector.layers.deformable import Deformable
 from detector.ops.deform_conv import IntOrPair, pair
-from detector.ops.deform_conv.depthwise import deform_sampled_sum
+from detector.ops.deform_conv.depthwise import chosen_sampling, deform_sampled_sum
+from detector.ops.deform_conv.geometry import Geometry
+from detector.ops.deform_conv.statistics import sampling_statistics
 from detector.structures import PositiveInt
 
 
@@ -106,17 +108,38 @@ class DepthwiseDeformConv2d(Deformable):
 
     def sampling(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Offsets in pixels and modulations, laid out as for `deform_sampled_sum`, that it uses on x."""
-        offset, modulation = self.offset(x).split([2 * self.mask_taps, self.mask_taps], dim=1)
+        return self.decode(self.offset(x))
+
+    def decode(self, predicted: Tensor) -> tuple[Tensor, Tensor]:
+        """Offsets and modulations of what the branch `offset` predicted."""
+        offset, modulation = predicted.split([2 * self.mask_taps, self.mask_taps], dim=1)
         if self.modulation == "softmax":
             by_group = modulation.unflatten(1, (self.offset_groups, -1))
             modulation = by_group.softmax(dim=2).flatten(1, 2)
         return offset, modulation
 
+    def statistics(self, inputs: tuple[Tensor], predicted: Tensor) -> dict[str, Tensor]:
+        offset, modulation = self.decode(predicted)
+        by_row = (self.offset_groups, *reversed(self.kernel_size))  # groups, columns, rows
+        offset = offset.unflatten(1, (*by_row, 2)).transpose(2, 3).flip(4).flatten(1, 4)
+        modulation = modulation.unflatten(1, by_row).transpose(2, 3).flatten(1, 3)
+        height, width = inputs[0].shape[2:]
+        return sampling_statistics(offset, modulation, geometry=self.geometry, input_size=(height, width))
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry(self.kernel_size, self.stride, self.padding, self.dilation, 1, self.offset_groups)
+
+    @property
+    def reach_px(self) -> float:
+        return self.geometry.reach
+
     @property
     def summary(self) -> dict[str, str]:
+        device, width = self.output_proj.weight.device, self.in_channels // self.offset_groups
         return {
             "channels": f"{self.in_channels} to {self.out_channels}",
-            "backend": "auto",
+            "backend": f"auto: {chosen_sampling(device, channels_per_group=width)}",
             "offset groups": str(self.offset_groups),
             "modulation": self.modulation,
             "kernel": "x".join(map(str, self.kernel_size)),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
 
 class Deformable(nn.Module, ABC):
-    """A layer that learns where to sample: `offset`, its offset branch, predicts that.
+    """A layer that learns where to sample: `offset`, its offset branch, predicts that, once a pass.
 
     The branch has a learning rate of its own, and checkpoints of regular models lack its parameters, whose
     names are below `offset.`.
@@ -22,6 +23,18 @@ class Deformable(nn.Module, ABC):
     @abstractmethod
     def summary(self) -> dict[str, str]:
         """For people: channels, backend, offset groups, modulation, kernel and stride."""
+
+    @abstractmethod
+    def statistics(self, inputs: tuple[Any, ...], predicted: Tensor) -> dict[str, Tensor]:
+        """What offsets and modulation did in a pass: numbers on the device, as `sampling_statistics` says.
+
+        `inputs` are the layer's, and `predicted` is what its branch `offset` made of them, not empty.
+        """
+
+    @property
+    @abstractmethod
+    def reach_px(self) -> float:
+        """How far from its centre the regular layer looks, in pixels of its input."""
 
 
 def replaced_convolutions(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float, Int64
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from detector.layers.deform import Modulation, _check_choice, modulation_mask
 from detector.layers.deformable import Deformable
-from detector.ops.deform_roi_pool import pyramid_deform_roi_pool
+from detector.ops.deform_roi_pool import pyramid_deform_roi_pool, roi_sampling_statistics
 from detector.ops.roi_align import pyramid_level, pyramid_roi_align
 from detector.structures import FeatureSpec, NonNegativeInt, PositiveInt
 
@@ -56,7 +56,7 @@ class DeformRoIPool(Deformable):
     layer starts as RoIAlign, but at half its response for the modulation "sigmoid", as published.
     """
 
-    offset: nn.ModuleList
+    offset: _Branches
     modulation: Modulation
 
     def __init__(
@@ -75,7 +75,7 @@ class DeformRoIPool(Deformable):
             features, output_size=output_size, sampling_ratio=sampling_ratio, aligned=aligned
         )
         self.channels, self.modulation = features[0].channels, modulation
-        self.offset = nn.ModuleList(
+        self.offset = _Branches(
             _Branch(self.channels, output_size, width, modulated=modulation != "none") for _ in features
         )
 
@@ -100,13 +100,25 @@ class DeformRoIPool(Deformable):
         """Offsets in tenths of the region's size, x before y, and the mask, that the layer uses."""
         pooled = self.regular(features, boxes, image)
         level = pyramid_level(boxes, num_levels=len(features), finest_stride_px=self.regular.strides_px[0])
-        # The branches of levels without regions run too: all parameters get gradients on all processes.
-        parts = [branch(pooled[level == i]) for i, branch in enumerate(self.offset)]
-        order = torch.cat([torch.where(level == i)[0] for i in range(len(parts))]).argsort()
-        raw = torch.cat(parts)[order].unflatten(1, (-1, *pooled.shape[2:]))
+        return self.decode(self.offset(pooled, level))
+
+    def decode(
+        self, predicted: Float[Tensor, "R _D S S"]
+    ) -> tuple[Float[Tensor, "R 2 S S"], Float[Tensor, "R S S"] | None]:
+        """Offsets and mask of what the branches `offset` predicted."""
         if self.modulation == "none":
-            return raw, None
-        return raw[:, :2], modulation_mask(raw[:, 2], self.modulation)
+            return predicted, None
+        return predicted[:, :2], modulation_mask(predicted[:, 2], self.modulation)
+
+    def statistics(self, inputs: tuple[Any, ...], predicted: Tensor) -> dict[str, Tensor]:
+        features, boxes, _ = inputs
+        strides_px, aligned = self.regular.strides_px, self.regular.aligned
+        return roi_sampling_statistics(features, strides_px, boxes, *self.decode(predicted), aligned=aligned)
+
+    @property
+    def reach_px(self) -> float:
+        """Of a region of the size that its level is made for: 224 pixels at a stride of 16."""
+        return 224 / 16 / 2
 
     @property
     def summary(self) -> dict[str, str]:
@@ -119,6 +131,18 @@ class DeformRoIPool(Deformable):
             "kernel": f"{size}x{size}",
             "stride": "",
         }
+
+
+class _Branches(nn.ModuleList):
+    """One for each level."""
+
+    def forward(
+        self, pooled: Float[Tensor, "R C S S"], level: Int64[Tensor, "R"]
+    ) -> Float[Tensor, "R _D S S"]:
+        # The branches of levels without regions run too: all parameters get gradients on all processes.
+        parts = [branch(pooled[level == i]) for i, branch in enumerate(self)]
+        order = torch.cat([torch.where(level == i)[0] for i in range(len(parts))]).argsort()
+        return torch.cat(parts)[order].unflatten(1, (-1, *pooled.shape[2:]))
 
 
 class _Branch(nn.Module):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from detector.layers import DeformConv2d
+from detector.layers import replace_backends
 from detector.models.detector import Detector
 from detector.models.noise import random_batch
 
@@ -23,9 +23,7 @@ def activation_bytes(model: Detector, *, image_size: tuple[int, int]) -> int:
     operators of a CPU. Parameters and buffers are left out.
     """
     model = deepcopy(model).to("cpu").to(memory_format=torch.channels_last).train()
-    for layer in model.modules():
-        if isinstance(layer, DeformConv2d) and layer.backend == "triton":
-            layer.backend = "auto"  # of a CPU
+    replace_backends(model, device=torch.device("cpu"))
     count = _fewest_images(model, image_size)
     batch = random_batch(num_classes=model.num_classes, image_size=image_size, batch_size=count)
     batch = replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))

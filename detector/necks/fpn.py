@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from detector.layers import Conv3x3, DeformConv2d, Modulation, NormKind, norm_layer
+from detector.layers import Conv3x3, DeformConv2d, NormKind, norm_layer
 from detector.structures import FeatureSpec, PositiveInt
 
 
@@ -20,8 +20,8 @@ class FPN(nn.Module):
 
     `extra_levels` above the coarsest: "p6p7" adds two stride-2 convolutions on top of P5 (RetinaNet, FCOS),
     "maxpool" one subsampled level (Faster R-CNN), "none" nothing. `norm` follows each
-    convolution of the pyramid. `deformable_levels` (3 is P3) have a deformable output convolution, with
-    `modulation`; only levels with a backbone stage have one, ValueError for others.
+    convolution of the pyramid. `deformable_levels` (3 is P3) have an output convolution that `deform` makes,
+    called like `nn.Conv2d`; only levels with a backbone stage have one, ValueError for others.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class FPN(nn.Module):
         extra_levels: Literal["none", "maxpool", "p6p7"] = "p6p7",
         norm: NormKind | Literal["none"] = "none",
         deformable_levels: tuple[Literal[2, 3, 4, 5], ...] = (),
-        modulation: Modulation = "doubled_sigmoid",
+        deform: Callable[..., DeformConv2d] = DeformConv2d,
     ) -> None:
         super().__init__()
         deformable = _check_levels(deformable_levels, [_level(f.stride_px) for f in features])
@@ -43,7 +43,7 @@ class FPN(nn.Module):
         )
         self.layer_blocks = nn.ModuleList(
             nn.Sequential(
-                DeformConv2d(out_channels, out_channels, 3, padding=1, bias=bias, modulation=modulation)
+                deform(out_channels, out_channels, 3, padding=1, bias=bias)
                 if _level(f.stride_px) in deformable
                 else Conv3x3(out_channels, out_channels, bias=bias),
                 *_norms(norm, out_channels),

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from detector.ops.bags import differentiable_bags
+from detector.ops.deform_conv.statistics import modulation_statistics
 from detector.ops.roi_align import Placed, neighbours, place, pyramid_level, pyramid_rows
 
 _SHIFT = 0.1  # of a region's side, for an offset of 1: Dai et al. 2017, section 2.2
@@ -43,6 +44,35 @@ def pyramid_deform_roi_pool(
     bins = _samples(placed, offset.to(compute), None if mask is None else mask.to(compute), counts)
     pooled = differentiable_bags(rows, *bins)
     return pooled.view(len(boxes), size, size, rows.shape[1]).permute(0, 3, 1, 2).to(dtype)
+
+
+@torch.no_grad()
+def roi_sampling_statistics(
+    features: Sequence[Float[Tensor, "B C _H _W"]],
+    strides_px: Sequence[int],
+    boxes: Float[Tensor, "R 4"],
+    offset: Float[Tensor, "R 2 S S"],
+    mask: Float[Tensor, "R S S"] | None,
+    *,
+    aligned: bool,
+) -> dict[str, Float[Tensor, ""]]:
+    """What `sampling_statistics` says, of the bins of at least one region; pixels are cells of their level.
+
+    `outside` is the share of the bins' centres; there is no `effective_dilation`.
+    """
+    level = pyramid_level(boxes, num_levels=len(features), finest_stride_px=strides_px[0])
+    placed = place(boxes.float(), features, strides_px, level, torch.zeros_like(level), aligned=aligned)
+    still, moved = (_bin_corners(placed, x) for x in (torch.zeros_like(offset.float()), offset.float()))
+    half = placed.extent.repeat_interleave(offset.shape[-1] ** 2, dim=0) / (2 * offset.shape[-1])
+    size = placed.map_size.repeat_interleave(offset.shape[-1] ** 2, dim=0)
+    inside, stays = (((x + half > -1) & (x + half < size)).all(dim=1) for x in (still, moved))
+    found = {
+        "mean_px": torch.linalg.vector_norm(moved - still, dim=1).mean(),
+        "outside": (inside & ~stays).sum() / inside.sum().clamp(min=1),
+    }
+    if mask is not None:
+        found |= modulation_statistics(mask.flatten(1), dim=1)
+    return found
 
 
 def _sample_counts(placed: Placed, size: int, sampling_ratio: int) -> Int64[Tensor, "R 2"]:

@@ -10,6 +10,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from detector.files import write_atomically
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +80,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             f"{path}: a torch file, but no checkpoint of `detector train`: it lacks class names and config. "
             "Weights of a backbone go to model.backbone.weights=."
         )
-    if entry["format"] != _FORMAT:
+    if entry["format"] not in (1, _FORMAT):
         raise ValueError(
-            f"{path}: written in checkpoint format {entry['format']}, this version reads {_FORMAT}. "
+            f"{path}: written in checkpoint format {entry['format']}, this version reads 1 to {_FORMAT}. "
             "Use the version of detector that wrote it (environment.json of its run names it)."
         )
     prefix = entry["weights"]
@@ -89,7 +90,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         path=path,
         class_names=tuple(entry["class_names"]),
         category_ids=tuple(entry["category_ids"]),
-        config=entry["config"],
+        config=_of_this_format(entry["config"], entry["format"]),
         state_dict={
             name.removeprefix(prefix): value
             for name, value in content["state_dict"].items()
@@ -99,6 +100,19 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         epoch=entry["epoch"],
         step=entry["step"],
     )
+
+
+def _of_this_format(config: dict[str, Any], format: int) -> dict[str, Any]:
+    """Format 1 had the modulation of deformable necks and heads among their own options."""
+    if format == _FORMAT or "model" not in config:
+        return config
+    config = deepcopy(config)
+    neck, head = config["model"]["neck"], config["model"]["head"]
+    for part in (neck, head, head.get("roi", {})):
+        if "modulation" in part:
+            deform = {"_target_": "detector.layers.DeformConv2d", "_partial_": True}
+            part["deform"] = {**deform, "modulation": part.pop("modulation")}
+    return config
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from detector.layers import DeformConv2d
+from detector.layers import Deformable
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class OffsetWatch:
     Make it before the first step: it remembers the weights.
     """
 
-    def __init__(self, layers: Mapping[str, DeformConv2d], *, total_steps: int, lr_multiplier: float) -> None:
+    def __init__(self, layers: Mapping[str, Deformable], *, total_steps: int, lr_multiplier: float) -> None:
         self._layers = layers
         self._start = {name: [p.detach().clone() for p in _branch(layer)] for name, layer in layers.items()}
         self._still_after = max(_STILL_AFTER_STEPS, _STILL_AFTER_SHARE * total_steps)
@@ -59,16 +59,16 @@ class OffsetWatch:
         slower = self._lr_multiplier / 10
         advice = (
             "Samples outside of the feature map are 0 and teach their offsets nothing. Start again with "
-            f"optimizer.offset_lr_multiplier={slower:g} (it was {self._lr_multiplier:g}); those of a "
-            "backbone can be bounded with model.backbone.deform.max_offset_px."
+            f"optimizer.offset_lr_multiplier={slower:g} (it was {self._lr_multiplier:g}), or bound those of "
+            "convolutions: deform.max_offset_px of the backbone, neck or head."
         )
-        mean_px, reach_px = values["mean_px"], _reach_px(self._layers[name])
+        mean_px, reach_px = values["mean_px"], self._layers[name].reach_px
         if not math.isfinite(mean_px):
             return _Cause("are not finite", advice), f"{mean_px} px on average"
         if values["outside"] > _MOST_OUTSIDE:
             return _Cause("leave the feature map", advice), f"{values['outside']:.0%} of its samples"
         if mean_px > _MOST_REACHES * reach_px:
-            value = f"{mean_px:.1f} px on average, where the kernel reaches {reach_px:g}"
+            value = f"{mean_px:.1f} px on average, and plain it reaches {reach_px:g}"
             return _Cause("blow up", advice), value
         return None
 
@@ -94,10 +94,5 @@ class OffsetWatch:
         return _Cause("do not move", advice), value
 
 
-def _branch(layer: DeformConv2d) -> list[Tensor]:
+def _branch(layer: Deformable) -> list[Tensor]:
     return [*layer.offset.parameters()]
-
-
-def _reach_px(layer: DeformConv2d) -> float:
-    """From a kernel's centre to its edge."""
-    return max(d * (k - 1) / 2 + 0.5 for k, d in zip(layer.kernel_size, layer.dilation, strict=True))

@@ -1,4 +1,4 @@
-"""What the offsets of deformable convolutions do while a model trains."""
+"""What the offsets of deformable layers do while a model trains."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from detector.layers import DeformConv2d
-from detector.ops.deform_conv.geometry import Geometry
-from detector.ops.deform_conv.statistics import sampling_statistics
+from detector.layers import Deformable
 from detector.structures import Batch, PositiveInt
 from detector.training.module import DetectionModule
 from detector.training.offset_warnings import OffsetWatch
@@ -29,7 +27,7 @@ class OffsetMeter:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.layers = {name: m for name, m in model.named_modules() if isinstance(m, DeformConv2d)}
+        self.layers = {name: m for name, m in model.named_modules() if isinstance(m, Deformable)}
         self._active = ExitStack()
         self._passes: dict[str, list[tuple[int, dict[str, Tensor]]]] | None = None
         self._gradients: dict[str, Tensor] = {}
@@ -42,8 +40,12 @@ class OffsetMeter:
         assert not self.is_active
         self._passes, self._gradients = {name: [] for name in self.layers}, {}
         for name, layer in self.layers.items():
-            hook = partial(self._take_pass, self._passes[name], layer)
-            self._active.enter_context(layer.offset.register_forward_hook(hook))
+            predicted: list[Tensor] = []
+            for module, hook in (
+                (layer.offset, partial(_keep, predicted)),
+                (layer, partial(_take_pass, self._passes[name], predicted)),
+            ):
+                self._active.enter_context(module.register_forward_hook(hook))
         self._active.enter_context(torch.compiler.set_stance("force_eager"))
 
     def take_gradients(self) -> None:
@@ -54,7 +56,7 @@ class OffsetMeter:
                 self._gradients[name] = torch.nn.utils.get_total_norm(gradients).detach()
 
     def stop(self) -> Statistics:
-        """Of each layer that ran what `sampling_statistics` says, the mean over its output positions, and its
+        """The `statistics` of each layer that ran, the mean over its output positions, and its
         `gradient_norm` where it was taken."""
         passes, gradients = self._passes or {}, self._gradients
         self.cancel()
@@ -67,26 +69,6 @@ class OffsetMeter:
         """Forget what was measured. May be called again."""
         self._active.close()
         self._passes, self._gradients = None, {}
-
-    @staticmethod
-    def _take_pass(
-        taken: list[tuple[int, dict[str, Tensor]]],
-        layer: DeformConv2d,
-        branch: nn.Module,
-        inputs: tuple[Tensor],
-        predicted: Tensor,
-    ) -> None:
-        positions = predicted[:, 0].numel()
-        if positions == 0:  # no region was proposed, say
-            return
-        with torch.no_grad():
-            offset, mask = layer.decode(predicted)
-        geometry = Geometry(
-            layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups, layer.offset_groups
-        )
-        height, width = inputs[0].shape[2:]
-        found = sampling_statistics(offset, mask, geometry=geometry, input_size=(height, width))
-        taken.append((positions, found))
 
 
 class OffsetLog(Callback):
@@ -153,6 +135,24 @@ class OffsetLog(Callback):
     def _cancel(self) -> None:
         if self._meter is not None:
             self._meter.cancel()
+
+
+def _keep(kept: list[Tensor], branch: nn.Module, inputs: tuple[Any, ...], predicted: Tensor) -> None:
+    kept.append(predicted.detach())
+
+
+def _take_pass(
+    taken: list[tuple[int, dict[str, Tensor]]],
+    kept: list[Tensor],
+    layer: Deformable,
+    inputs: tuple[Any, ...],
+    output: Tensor,
+) -> None:
+    predicted = kept.pop()
+    positions = predicted[:, 0].numel()
+    if positions > 0:  # none where no region was proposed, say
+        with torch.no_grad():
+            taken.append((positions, layer.statistics(inputs, predicted)))
 
 
 def _mean(passes: list[tuple[int, dict[str, Tensor]]]) -> dict[str, Tensor]:

@@ -29,6 +29,24 @@ def test_how_offsets_started_is_no_matter_to_a_run_that_goes_on() -> None:
     assert changes == ["model.backbone.deform.offset_init: None -> zero"]
 
 
+def test_a_backend_computes_the_same() -> None:
+    now = {"model": {"neck": {"deform": {"backend": "gather"}}}}
+    assert require_same_model(checkpoint(), now, max_epochs=2) == [
+        "model.neck.deform.backend: None -> gather"
+    ]
+
+
+def test_options_that_came_since_do_not_matter_at_their_defaults() -> None:
+    before = {"_target_": "detector.layers.DeformableStages", "stages": [3]}
+    for now, changes in (({"every": 1, "max_offset_px": None}, []), ({"every": 2}, None)):
+        config = {"model": {"backbone": {"deform": {**before, **now}}}}
+        if changes is None:
+            with pytest.raises(ValueError, match=r"model\.backbone\.deform\.every: 1 -> 2"):
+                require_same_model(checkpoint(**before), config, max_epochs=2)
+        else:
+            assert require_same_model(checkpoint(**before), config, max_epochs=2) == changes
+
+
 def test_another_bound_is_another_model() -> None:
     now = {"model": {"backbone": {"deform": {"max_offset_px": 4.0}}}}
     with pytest.raises(ValueError, match=r"max_offset_px: None -> 4\.0"):

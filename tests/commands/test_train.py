@@ -117,7 +117,7 @@ def test_evaluating_the_best_checkpoint_gives_its_validation_again(finished: Pat
 
 def test_evaluated_weights_are_the_average_not_the_trained_ones(finished: Path) -> None:
     path = finished / "checkpoints" / "last.ckpt"
-    evaluated = restore_model(load_checkpoint(path)).state_dict()
+    evaluated = restore_model(load_checkpoint(path), device=torch.device("cpu")).state_dict()
     trained = torch.load(path, weights_only=True)["state_dict"]
     name = "head.classification_head.cls_logits.weight"
     assert not torch.equal(evaluated[name], trained[f"model.{name}"])

@@ -26,7 +26,7 @@ SIZES = [(64, 64), (64, 50)]
         {"box_loss": "giou", "class_agnostic": True},
         {"num_convs": 2, "num_linear": 1, "norm": "group"},
         {"num_convs": 1, "norm": "batch"},
-        {"num_convs": 2, "deformable_convs": "all", "modulation": "none"},
+        {"num_convs": 2, "deformable_convs": "all", "deform": partial(DeformConv2d, modulation="none")},
         {"aligned": True, "sampling_ratio": 0},
         {"pooling": partial(DeformRoIPool, width=16), "sampling_ratio": 0},
     ],

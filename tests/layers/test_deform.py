@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from detector.layers import DeformableStages, DeformConv2d, DepthwiseDeformConv2d
+from detector.layers import DeformableStages, DeformConv2d, DepthwiseDeformConv2d, replace_backends
 
 
 def test_takes_the_place_of_a_plain_convolution() -> None:
@@ -234,3 +234,10 @@ def test_a_bound_is_a_positive_number(bound: float) -> None:
     for make in (partial(DeformConv2d, 2, 2, 3), DeformableStages):
         with pytest.raises(ValueError, match="max_offset_px must be a number of pixels above 0"):
             make(max_offset_px=bound)
+
+
+def test_backends_that_cannot_run_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detector.ops.deform_conv.triton_launch.INTERPRETED", False)
+    model = nn.Sequential(*(DeformConv2d(2, 2, 3, backend=name) for name in ("gather", "triton")))
+    assert replace_backends(model, device=torch.device("cpu")) == 1
+    assert [layer.backend for layer in model] == ["gather", "auto"]

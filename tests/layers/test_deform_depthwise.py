@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from typing import Any, Literal
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 from torch import nn
 
 from detector.layers import DepthwiseDeformConv2d
+from detector.ops.deform_conv.geometry import Geometry
+from detector.ops.deform_conv.statistics import sampling_statistics
 
 VERSIONS = pytest.mark.parametrize("version", [3, 4])
 Version = Literal[3, 4]
@@ -95,3 +98,19 @@ def test_runs_under_autocast(version: Version) -> None:
 def test_refuses_groups_that_do_not_divide() -> None:
     with pytest.raises(ValueError, match="offset_groups=4 must divide 6 input channels"):
         DepthwiseDeformConv2d(6, 4, 3, version=3)
+
+
+@VERSIONS
+def test_statistics_are_those_of_the_taps_row_by_row(version: Version) -> None:
+    torch.manual_seed(0)
+    layer = DepthwiseDeformConv2d(4, 4, (3, 2), stride=2, padding=1, version=version, offset_groups=2)
+    x, predicted = torch.randn(2, 4, 9, 8), torch.randn(2, 3 * 12, 5, 5)
+    offset, modulation = layer.decode(predicted)
+    by_row, weights = torch.empty_like(offset), torch.empty_like(modulation)
+    for group, row, column in itertools.product(range(2), range(3), range(2)):
+        theirs, ours = group * 6 + column * 3 + row, group * 6 + row * 2 + column
+        weights[:, ours] = modulation[:, theirs]
+        by_row[:, 2 * ours], by_row[:, 2 * ours + 1] = offset[:, 2 * theirs + 1], offset[:, 2 * theirs]
+    geometry = Geometry((3, 2), (2, 2), (1, 1), (1, 1), 1, 2)
+    expected = sampling_statistics(by_row, weights, geometry=geometry, input_size=(9, 8))
+    torch.testing.assert_close(layer.statistics((x,), predicted), expected)

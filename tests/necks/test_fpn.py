@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 
 import pytest
 import torch
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
+from detector.layers import DeformConv2d
 from detector.necks import FPN
 from detector.structures import FeatureSpec
 
@@ -39,7 +41,8 @@ def test_deformable_levels_have_deformable_output_convolutions_that_start_as_pla
     torch.manual_seed(0)
     plain = FPN(SPECS, out_channels=24)
     torch.manual_seed(0)
-    deformable = FPN(SPECS, out_channels=24, deformable_levels=(3, 5), modulation="none")
+    deform = partial(DeformConv2d, modulation="none")
+    deformable = FPN(SPECS, out_channels=24, deformable_levels=(3, 5), deform=deform)
     kinds = [type(block[0]).__name__ for block in deformable.layer_blocks]
     assert kinds == ["DeformConv2d", "Conv3x3", "DeformConv2d"]
     features = [torch.randn(1, s.channels, 64 // s.stride_px, 64 // s.stride_px) for s in SPECS]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from detector.ops.deform_roi_pool import pyramid_deform_roi_pool
+from detector.ops.deform_roi_pool import pyramid_deform_roi_pool, roi_sampling_statistics
 from detector.ops.roi_align import pyramid_level, pyramid_roi_align
 
 STRIDES = (4, 8, 16)
@@ -190,3 +190,33 @@ def test_half_precision_is_rounded_at_the_end_only() -> None:
         found = pyramid_deform_roi_pool(half, **given)
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found, exact.bfloat16(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_statistics_of_the_bins_equal_loops(aligned: bool) -> None:
+    given = problem()
+    offset, mask, size = 4 * given["offset"], given["mask"], 3
+    levels = pyramid_level(BOXES, num_levels=3, finest_stride_px=4).tolist()
+    lengths, left = [], []
+    for r, level in enumerate(levels):
+        x0, y0, x1, y1 = (side / STRIDES[level] - 0.5 * aligned for side in BOXES[r].tolist())
+        width, height = (side if aligned else max(side, 1.0) for side in (x1 - x0, y1 - y0))
+        rows, columns = given["features"][level].shape[2:]
+
+        def inside(x: float, y: float, rows: int = rows, columns: int = columns) -> bool:
+            return -1 < x < columns and -1 < y < rows
+
+        for i in range(size):
+            for j in range(size):
+                dx, dy = 0.1 * width * offset[r, 0, i, j].item(), 0.1 * height * offset[r, 1, i, j].item()
+                x, y = x0 + (j + 0.5) / size * width, y0 + (i + 0.5) / size * height
+                lengths.append(math.hypot(dx, dy))
+                if inside(x, y):
+                    left.append(not inside(x + dx, y + dy))
+    assert 0 < sum(left) < len(left) < len(lengths)
+    found = roi_sampling_statistics(given["features"], STRIDES, BOXES, offset, mask, aligned=aligned)
+    assert found["mean_px"].item() == pytest.approx(sum(lengths) / len(lengths))
+    assert found["outside"].item() == pytest.approx(sum(left) / len(left))
+    assert found["modulation_mean"].item() == pytest.approx(mask.mean().item())
+    without = roi_sampling_statistics(given["features"], STRIDES, BOXES, offset, None, aligned=aligned)
+    assert without.keys() == {"mean_px", "outside"}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from detector.ops.deform_conv.geometry import Geometry
-from detector.ops.deform_conv.statistics import sampling_statistics
+from detector.ops.deform_conv.statistics import modulation_statistics, sampling_statistics
 
 PLAIN = Geometry((3, 3), (1, 1), (1, 1), (1, 1), 1, 1)
 
@@ -118,3 +118,11 @@ def test_half_precision_is_measured_in_float32() -> None:
     offset = torch.full((1, 18, 200, 200), 0.5, dtype=torch.float16)
     found = sampling_statistics(offset, None, geometry=PLAIN, input_size=(200, 200))
     assert found["mean_px"].item() == pytest.approx(0.5 * 2**0.5, rel=1e-5)
+
+
+def test_the_sign_of_unbounded_modulation_is_no_matter_to_its_entropy() -> None:
+    weights = torch.tensor([1.0, -1, 2, 0])[:, None]
+    found = modulation_statistics(weights, dim=0)
+    entropy = -(2 * 0.25 * math.log(0.25) + 0.5 * math.log(0.5)) / math.log(4)
+    assert found["modulation_entropy"].item() == pytest.approx(entropy)
+    assert found["modulation_mean"].item() == 0.5

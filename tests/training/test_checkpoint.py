@@ -101,8 +101,20 @@ def test_checkpoint_of_another_format_names_both(tmp_path: Path) -> None:
     other = content()
     other["detector"]["format"] = 99
     save_atomically(other, tmp_path / "a.ckpt")
-    with pytest.raises(ValueError, match="format 99, this version reads 1"):
+    with pytest.raises(ValueError, match="format 99, this version reads 1 to 2"):
         load_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_options_that_the_first_format_had_elsewhere_are_moved(tmp_path: Path) -> None:
+    model = {"neck": {"modulation": "none"}, "head": {"roi": {"modulation": "sigmoid", "width": 8}}}
+    first = content()
+    first["detector"] |= {"format": 1, "config": {"model": model}}
+    save_atomically(first, tmp_path / "a.ckpt")
+    deform = {"_target_": "detector.layers.DeformConv2d", "_partial_": True}
+    assert load_checkpoint(tmp_path / "a.ckpt").config["model"] == {
+        "neck": {"deform": {**deform, "modulation": "none"}},
+        "head": {"roi": {"deform": {**deform, "modulation": "sigmoid"}, "width": 8}},
+    }
 
 
 def test_failed_write_leaves_the_old_file_and_no_litter(path: Path) -> None:

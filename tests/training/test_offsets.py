@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,12 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from detector.layers import DeformConv2d
+from detector.layers import DeformConv2d, DeformRoIPool, DepthwiseDeformConv2d
 from detector.ops.deform_conv.geometry import Geometry
 from detector.ops.deform_conv.statistics import sampling_statistics
 from detector.training.offset_warnings import OffsetWatch
 from detector.training.offsets import OffsetMeter
+from tests.samples import make_batch, small_faster_rcnn, total
 from tests.training.tiny import run_training, write_dataset
 
 FINE = {"mean_px": 0.5, "effective_dilation": 1.2, "outside": 0.01, "gradient_norm": 0.1}
@@ -54,6 +56,25 @@ def test_meter_weights_passes_by_their_positions() -> None:
     assert meter.stop()["0"]["mean_px"] == pytest.approx((1 * 16 + 2 * 64) / 80)
 
 
+def test_meter_finds_layers_of_every_kind() -> None:
+    """Depth-wise ones, and pooling whose bins move, whose numbers are of the regions of a step."""
+    torch.manual_seed(0)
+    model = small_faster_rcnn(pooling=partial(DeformRoIPool, width=16))
+    model.neck.layer_blocks[0][0] = DepthwiseDeformConv2d(32, 32, 3, padding=1, version=3)
+    meter = OffsetMeter(model)
+    meter.start()
+    total(model.train().loss(make_batch([[[8.0, 8, 40, 40]]], [[0]], sizes=[(64, 64)]))).backward()
+    meter.take_gradients()
+    found = meter.stop()
+    expected = {"mean_px": 0, "outside": 0, "modulation_mean": 1, "modulation_entropy": 1}
+    pooled = found["head.roi_heads.pooling"]
+    assert pooled.pop("gradient_norm") > 0
+    assert pooled == pytest.approx(expected)
+    depthwise = found["neck.layer_blocks.0.0"]
+    assert depthwise.pop("gradient_norm") > 0
+    assert depthwise == pytest.approx({**expected, "modulation_mean": 1 / 9, "effective_dilation": 1})
+
+
 def test_meter_takes_no_notice_of_empty_passes() -> None:
     model = nn.Sequential(DeformConv2d(1, 1, 3, padding=1))
     meter = OffsetMeter(model)
@@ -81,7 +102,7 @@ def test_meter_leaves_nothing_behind(end: Callable[[OffsetMeter], object]) -> No
     meter = OffsetMeter(model)
     meter.start()
     end(meter)
-    assert not any(layer.offset._forward_hooks for layer in model)
+    assert not any(layer._forward_hooks for layer in model.modules())
     torch.compile(lambda x: x + 1, backend=lambda graph, _: compiled.append(graph) or graph.forward)(
         torch.ones(1)
     )
@@ -127,7 +148,10 @@ def move(layer: DeformConv2d) -> None:
     ("values", "told"),
     [
         ({"outside": 0.6}, r"leave the feature map at step 50: a \(60% of its samples\)"),
-        ({"mean_px": 20.0}, r"blow up at step 50: a \(20\.0 px on average, where the kernel reaches 1\.5\)"),
+        (
+            {"mean_px": 20.0},
+            r"blow up at step 50: a \(20\.0 px on average, and plain it reaches 1\.5\)",
+        ),
         ({"mean_px": float("inf")}, "are not finite at step 50"),
         ({"mean_px": float("nan")}, "are not finite at step 50"),
     ],
@@ -187,7 +211,7 @@ def test_a_warning_comes_once_for_each_layer_and_cause(caplog: pytest.LogCapture
     told = [record.getMessage() for record in caplog.records]
     assert [text.partition(". ")[0] for text in told] == [
         "Offsets leave the feature map at step 50: a (60% of its samples), b (60% of its samples)",
-        "Offsets blow up at step 100: b (20.0 px on average, where the kernel reaches 1.5)",
+        "Offsets blow up at step 100: b (20.0 px on average, and plain it reaches 1.5)",
         "Offsets leave the feature map at step 100: c (60% of its samples)",
     ]
 

@@ -20,7 +20,7 @@ from detector.ops.deform_conv.geometry import (
 )
 from detector.ops.recording import is_recorded
 
-__all__ = ["Backend", "IntOrPair", "chosen_backend", "deform_conv2d", "pair"]
+__all__ = ["Backend", "IntOrPair", "chosen_backend", "deform_conv2d", "pair", "runs_on"]
 
 Backend = Literal["auto", "gather", "torchvision", "triton"]
 
@@ -81,6 +81,11 @@ def chosen_backend(backend: Backend, device: torch.device) -> Backend:
     if backend != "auto":
         return backend
     return "gather" if device.type == "cpu" and not is_recorded() else "torchvision"
+
+
+def runs_on(backend: Backend, device: torch.device) -> bool:
+    """Whether it can compute on tensors of this device."""
+    return backend != "triton" or triton.obstacle(device) is None
 
 
 def _in_working_precision(

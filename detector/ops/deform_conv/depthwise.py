@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -46,12 +48,14 @@ def deform_sampled_sum(
     shifts = offset.to(compute).unflatten(1, (groups, geometry.taps, 2)).permute(0, 4, 5, 1, 2, 3)
     places = _homes_by_column(geometry, offset)
     weight = modulation.to(compute).unflatten(1, (groups, geometry.taps)).permute(0, 3, 4, 1, 2)
-    summed = _gathered if _gather_pays(x, groups) else _grid_sampled
+    summed = _SAMPLINGS[chosen_sampling(x.device, channels_per_group=x.shape[1] // groups)]
     return summed(x.to(compute), shifts, places, weight).to(x.dtype)
 
 
-def _gather_pays(x: Tensor, groups: int) -> bool:
-    return x.device.type == "cpu" and not is_recorded() and x.shape[1] >= _GATHER_FROM * groups
+def chosen_sampling(device: torch.device, *, channels_per_group: int) -> Literal["gather", "grid_sample"]:
+    """How `deform_sampled_sum` samples on this device, now."""
+    gather_pays = device.type == "cpu" and not is_recorded() and channels_per_group >= _GATHER_FROM
+    return "gather" if gather_pays else "grid_sample"
 
 
 def _check_shapes(x: Tensor, offset: Tensor, modulation: Tensor, geometry: Geometry) -> None:
@@ -112,3 +116,6 @@ def _grid_sampled(
     samples = F.grid_sample(images, grid.reshape(n * groups, out_h * out_w, taps, 2), align_corners=False)
     weight = weight.permute(0, 3, 1, 2, 4).reshape(n * groups, 1, out_h * out_w, taps)
     return (samples * weight).sum(dim=-1).view(n, x.shape[1], out_h, out_w)
+
+
+_SAMPLINGS = {"gather": _gathered, "grid_sample": _grid_sampled}

@@ -39,6 +39,11 @@ class Geometry:
     def taps(self) -> int:
         return self.kernel[0] * self.kernel[1]
 
+    @property
+    def reach(self) -> float:
+        """From the kernel's centre to the edge of its last tap, in pixels of the input."""
+        return max(d * (k - 1) / 2 + 0.5 for k, d in zip(self.kernel, self.dilation, strict=True))
+
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of the output for an input of this size, as for `nn.Conv2d`."""
         (kh, kw), (sh, sw), (ph, pw), (dh, dw) = self.kernel, self.stride, self.padding, self.dilation

@@ -30,7 +30,7 @@ def sampling_statistics(
       2017, table 2), in the same pixels; of a plain convolution its dilation. NaN for a kernel of one tap.
     - `outside`: of the samples that a plain convolution takes inside the input, the share that the offsets
       carry to where they are 0: a pixel or more beyond its border. 0 to 1.
-    - with a mask, `modulation_mean`, and `modulation_entropy`: of the taps' shares in the mask at a position,
+    - with a mask, `modulation_mean`, and `modulation_entropy`: of the taps' shares in |mask| at a position,
       over that of equal shares. 1 where all taps weigh the same, 0 where one has all. NaN for one tap.
     """
     shift = offset.float().unflatten(1, (-1, *geometry.kernel, 2))
@@ -40,9 +40,19 @@ def sampling_statistics(
         "outside": _outside(shift, geometry, input_size),
     }
     if mask is not None:
-        weights = mask.float().unflatten(1, (-1, geometry.taps))
-        found |= {"modulation_mean": weights.mean(), "modulation_entropy": _entropy(weights)}
+        found |= modulation_statistics(mask.unflatten(1, (-1, geometry.taps)), dim=2)
     return found
+
+
+@torch.no_grad()
+def modulation_statistics(mask: Float[Tensor, "*_"], *, dim: int) -> dict[str, Float[Tensor, ""]]:
+    """`modulation_mean` and `modulation_entropy` of `sampling_statistics`; the taps are along `dim`."""
+    weights = mask.float()
+    amounts = weights.abs()  # unbounded ones may be negative
+    shares = amounts / amounts.sum(dim, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    equal = weights.new_tensor(math.log(weights.shape[dim]))
+    entropy = torch.special.entr(shares).sum(dim).mean() / equal
+    return {"modulation_mean": weights.mean(), "modulation_entropy": entropy}
 
 
 def _length(shift: Float[Tensor, "N G kh kw 2 H W"]) -> Float[Tensor, "N G kh kw H W"]:
@@ -72,9 +82,3 @@ def _outside(shift: Shift, geometry: Geometry, input_size: tuple[int, int]) -> F
     at_home = inside(y, x)
     left = at_home & ~inside(y + dy, x + dx)
     return left.sum() / (at_home.sum() * len(shift) * shift.shape[1]).clamp(min=1)
-
-
-def _entropy(weights: Float[Tensor, "N G K H W"]) -> Float[Tensor, ""]:
-    shares = weights / weights.sum(2, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
-    equal = weights.new_tensor(math.log(weights.shape[2]))
-    return torch.special.entr(shares).sum(2).mean() / equal

@@ -1,0 +1,43 @@
+"""What a configuration leaves to the defaults of its targets, spelled out."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from detector.config.check import is_node
+from detector.config.signatures import schema_of
+from detector.config.targets import locate
+
+
+def with_defaults(value: Any) -> Any:
+    """A plain configuration with every default of its nodes' targets, and targets where they are defined.
+
+    Configurations that build the same are equal then, such as those of versions before and after an option
+    came. Nodes of targets that are not allowed or not there stay as they are.
+    """
+    if isinstance(value, list):
+        return [with_defaults(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    given = {key: with_defaults(item) for key, item in value.items()}
+    target = locate(value)[0] if is_node(value) else None
+    if target is None:
+        return given
+    left_out = {k: _as_config(v) for k, v in schema_of(target).defaults.items() if k not in given}
+    return {**left_out, **given, "_target_": _name(target)}
+
+
+def _as_config(default: Any) -> Any:
+    """How a configuration would say it."""
+    if inspect.isclass(default):
+        return with_defaults({"_target_": _name(default), "_partial_": True})
+    if is_dataclass(default):
+        values = {field.name: getattr(default, field.name) for field in fields(default)}
+        return {"_target_": _name(type(default)), **{k: _as_config(v) for k, v in values.items()}}
+    return [*default] if isinstance(default, tuple) else default
+
+
+def _name(target: Any) -> str:
+    return f"{target.__module__}.{target.__qualname__}"
