@@ -139,10 +139,13 @@ class _Branches(nn.ModuleList):
     def forward(
         self, pooled: Float[Tensor, "R C S S"], level: Int64[Tensor, "R"]
     ) -> Float[Tensor, "R _D S S"]:
+        places = [torch.where(level == i)[0] for i in range(len(self))]
         # The branches of levels without regions run too: all parameters get gradients on all processes.
-        parts = [branch(pooled[level == i]) for i, branch in enumerate(self)]
-        order = torch.cat([torch.where(level == i)[0] for i in range(len(parts))]).argsort()
-        return torch.cat(parts)[order].unflatten(1, (-1, *pooled.shape[2:]))
+        parts = [branch(pooled.index_select(0, place)) for branch, place in zip(self, places, strict=True)]
+        predicted = parts[0].new_zeros(level.shape[0], parts[0].shape[1])
+        for place, part in zip(places, parts, strict=True):
+            predicted = predicted.index_copy(0, place, part)
+        return predicted.unflatten(1, (-1, *pooled.shape[2:]))
 
 
 class _Branch(nn.Module):

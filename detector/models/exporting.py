@@ -53,15 +53,15 @@ def recorded(model: Detector) -> ExportedProgram:
     """The graph of `ExportableDetector`, for any number of images of any size. On the CPU, for evaluation.
 
     Raises:
-        ValueError: the model pools regions with bins that move; how many samples a bin has depends on values.
+        ValueError: bins of deformable RoI pooling have as many samples as they cover cells.
         RuntimeError: torch cannot record a part of the model.
     """
-    pooling = [name for name, part in model.named_modules() if isinstance(part, DeformRoIPool)]
-    if pooling:
-        raise ValueError(
-            f"{pooling[0]} is deformable RoI pooling, which cannot be exported. Train with "
-            "model/head/roi/pooling=align for a model that can."
-        )
+    for name, part in model.named_modules():
+        if isinstance(part, DeformRoIPool) and part.regular.sampling_ratio == 0:
+            raise ValueError(
+                f"{name} is deformable RoI pooling with sampling_ratio=0, whose samples no graph can count. "
+                "Train with model.head.roi.sampling_ratio=2 for a model that can be exported."
+            )
     batch, rows, columns = Dim("batch"), Dim("rows"), Dim("columns")
     # Some cells on the coarsest level, and unequal: no size must look like a constant
     coarsest = max(MULTIPLE_PX, *(level.stride_px for level in model.feature_levels))

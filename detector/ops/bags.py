@@ -51,6 +51,22 @@ def differentiable_bags(
     return _DifferentiableBags.apply(rows, index, starts, weights)
 
 
+def recordable_bags(
+    rows: Float[Tensor, "R c"],
+    index: Int[Tensor, " n"],
+    starts: Int[Tensor, " bags"],
+    weights: Float[Tensor, " n"],
+    *,
+    bag_size: int,
+) -> Float[Tensor, "bags c"]:
+    """The same of bags of one size, by operators that every exporter knows."""
+    index, weights = index.long().view(-1, bag_size), weights.view(-1, bag_size, 1)
+    total = rows.index_select(0, index[:, 0]) * weights[:, 0]
+    for i in range(1, bag_size):
+        total = total + rows.index_select(0, index[:, i]) * weights[:, i]
+    return total
+
+
 class _DifferentiableBags(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, index: Tensor, starts: Tensor, weights: Tensor) -> Tensor:

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from detector.ops.bags import differentiable_bags
+from detector.ops.bags import differentiable_bags, recordable_bags
 from detector.ops.deform_conv.statistics import modulation_statistics
+from detector.ops.recording import is_recorded
 from detector.ops.roi_align import Placed, neighbours, place, pyramid_level, pyramid_rows
 
 _SHIFT = 0.1  # of a region's side, for an offset of 1: Dai et al. 2017, section 2.2
@@ -33,17 +34,20 @@ def pyramid_deform_roi_pool(
     The first plane of `offset` is along x, the second along y, as in MMDetection, which is always `aligned`.
     `mask` multiplies each bin. With sampling_ratio=0 a bin has one sample for each cell that it covers,
     rounded up along each axis. Differentiable once, in features, offset and mask; computed in float32 or
-    float64 whatever the dtype of the features, which the result has.
+    float64 whatever the dtype of the features, which the result has. A graph can be recorded where
+    sampling_ratio is not 0.
     """
     dtype, size = features[0].dtype, offset.shape[-1]
     compute = torch.float64 if dtype == torch.float64 else torch.float32
     level = pyramid_level(boxes, num_levels=len(features), finest_stride_px=strides_px[0])
     rows = pyramid_rows(features).to(compute)
     placed = place(boxes.to(compute), features, strides_px, level, image_index, aligned=aligned)
-    counts = _sample_counts(placed, size, sampling_ratio)
-    bins = _samples(placed, offset.to(compute), None if mask is None else mask.to(compute), counts)
-    pooled = differentiable_bags(rows, *bins)
-    return pooled.view(len(boxes), size, size, rows.shape[1]).permute(0, 3, 1, 2).to(dtype)
+    bins = _samples(placed, offset.to(compute), None if mask is None else mask.to(compute), sampling_ratio)
+    if is_recorded():
+        pooled = recordable_bags(rows, *bins, bag_size=4 * sampling_ratio**2)
+    else:
+        pooled = differentiable_bags(rows, *bins)
+    return pooled.view(boxes.shape[0], size, size, rows.shape[1]).permute(0, 3, 1, 2).to(dtype)
 
 
 @torch.no_grad()
@@ -86,15 +90,17 @@ def _samples(
     placed: Placed,
     offset: Float[Tensor, "R 2 S S"],
     mask: Float[Tensor, "R S S"] | None,
-    counts: Int64[Tensor, "R 2"],
+    sampling_ratio: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Rows, the first of each bin among them, and weights: what `differentiable_bags` takes."""
     size = offset.shape[-1]
+    counts = _sample_counts(placed, size, sampling_ratio)
     samples = counts.prod(dim=1).repeat_interleave(size**2)  # of each bin
     first = samples.cumsum(0) - samples
-    bin_ = torch.arange(len(samples), device=samples.device).repeat_interleave(samples)
+    bin_ = torch.arange(samples.shape[0], device=samples.device)
+    bin_ = bin_.repeat_interleave(sampling_ratio**2 if sampling_ratio > 0 else samples)
     region = bin_ // size**2
-    number = torch.arange(len(bin_), device=bin_.device) - first[bin_]
+    number = torch.arange(bin_.shape[0], device=bin_.device) - first[bin_]
     across = counts[region, 0]
     steps = torch.stack([number % across, number // across], dim=1) + 0.5
     step = placed.extent / (size * counts)

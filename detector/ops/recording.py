@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -13,6 +15,13 @@ from torch.nn import functional as F
 def is_recorded() -> bool:
     """Whether a tracer or exporter is recording this call: shapes may be symbols, of any value."""
     return torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
+
+
+def integers(values: Sequence[int], *, device: torch.device) -> Int64[Tensor, " n"]:
+    """As `torch.tensor`; while recording, sizes stay symbols."""
+    if not is_recorded():
+        return torch.tensor(values, device=device)
+    return torch.stack([torch.scalar_tensor(value, dtype=torch.int64, device=device) for value in values])
 
 
 def top(scores: Float[Tensor, "B N"], count: int) -> tuple[Float[Tensor, "B _K"], Int64[Tensor, "B _K"]]:

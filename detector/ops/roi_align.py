@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from detector.ops.bags import differentiable_bags
+from detector.ops.recording import integers
 
 
 def pyramid_roi_align(
@@ -119,9 +120,10 @@ def place(
     aligned: bool,
 ) -> Placed:
     """Boxes in pixels on the map of their level and image."""
-    sizes = torch.tensor([(x.shape[3], x.shape[2]) for x in features], device=boxes.device)
-    counts = torch.tensor([0, *(x.shape[0] * x.shape[2] * x.shape[3] for x in features)], device=boxes.device)
-    strides = torch.tensor(strides_px, dtype=boxes.dtype, device=boxes.device)
+    device = boxes.device
+    sizes = integers([side for x in features for side in (x.shape[3], x.shape[2])], device=device).view(-1, 2)
+    counts = integers([0, *(x.shape[0] * x.shape[2] * x.shape[3] for x in features)], device=device)
+    strides = torch.tensor(strides_px, dtype=boxes.dtype, device=device)
     scaled = boxes / strides[level, None] - (0.5 if aligned else 0)
     extent = scaled[:, 2:] - scaled[:, :2]
     if not aligned:

@@ -33,6 +33,8 @@ MODELS = {
         "model.backbone.out_stages=[2,3,4]",
         "model.backbone.deform.stages=[4]",
         "model.neck.deformable_levels=[3]",
+        "model/head/roi/pooling=deform_v2",
+        "model.head.roi.pooling.width=32",
     ],
 }
 
@@ -212,9 +214,9 @@ def test_differences_are_of_the_same_detections() -> None:
     assert difference([nothing], [nothing], score_tolerance=0.001, limit=100).missing == 0
 
 
-def test_deformable_roi_pooling_is_refused_by_name() -> None:
-    model = small_faster_rcnn(pooling=partial(DeformRoIPool, width=16))
-    with pytest.raises(ValueError, match=r"head\.roi_heads\.pooling is deformable RoI pooling"):
+def test_deformable_roi_pooling_with_too_free_samples_is_refused_by_name() -> None:
+    model = small_faster_rcnn(pooling=partial(DeformRoIPool, width=16), sampling_ratio=0)
+    with pytest.raises(ValueError, match=r"head\.roi_heads\.pooling is deformable RoI pooling with sampling"):
         recorded(model)
 
 

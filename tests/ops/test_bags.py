@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from detector.ops.bags import differentiable_bags
+from detector.ops.bags import differentiable_bags, recordable_bags, weighted_bags
 
 STARTS = torch.tensor([0, 0, 2, 2, 5, 6])  # sizes 0, 2, 0, 3, 1, 0
 
@@ -37,3 +37,11 @@ def test_no_bags() -> None:
     found.sum().backward()
     assert rows.grad.eq(0).all()
     assert weights.grad.shape == (0,)
+
+
+def test_bags_for_recording_equal_the_others() -> None:
+    torch.manual_seed(0)
+    rows, index, weights = torch.randn(7, 3), torch.randint(7, (20,), dtype=torch.int32), torch.randn(20)
+    starts = torch.arange(0, 20, 4, dtype=torch.int32)
+    found = recordable_bags(rows, index, starts, weights, bag_size=4)
+    torch.testing.assert_close(found, weighted_bags(rows, index, starts, weights))

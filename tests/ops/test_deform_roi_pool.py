@@ -109,6 +109,14 @@ def test_equals_its_definition(sampling_ratio: int, aligned: bool, modulated: bo
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("sampling_ratio", [1, 2])
+def test_what_is_recorded_is_the_same(sampling_ratio: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = pyramid_deform_roi_pool(**problem(), sampling_ratio=sampling_ratio)
+    monkeypatch.setattr("detector.ops.deform_roi_pool.is_recorded", lambda: True)
+    found = pyramid_deform_roi_pool(**problem(), sampling_ratio=sampling_ratio)
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("sampling_ratio", [0, 1, 2])
 @pytest.mark.parametrize("aligned", [False, True])
 def test_without_offsets_equals_roi_align(sampling_ratio: int, aligned: bool) -> None:
