@@ -33,14 +33,6 @@ def weighted_bags(
     )[0]
 
 
-def sum_bags(
-    rows: Float[Tensor, "R c"], index: Int[Tensor, "*B S"], weights: Float[Tensor, "*B S"]
-) -> Float[Tensor, "_b c"]:
-    """The bags with these rows and weights, one after the other."""
-    starts = torch.arange(0, index.numel(), index.shape[-1], dtype=index.dtype, device=index.device)
-    return weighted_bags(rows, index.flatten(), starts, weights.flatten())
-
-
 def differentiable_bags(
     rows: Float[Tensor, "R c"],
     index: Int[Tensor, " n"],
@@ -93,16 +85,35 @@ class _DifferentiableBags(torch.autograd.Function):
         return of_rows, None, None, of_weights
 
 
-def weight_gradient(
-    grad: Float[Tensor, "_b c"], rows: Float[Tensor, "R c"], index: Int[Tensor, "*B S"]
-) -> Float[Tensor, "*B S"]:
-    """The product of each row with the gradient of its bag."""
-    size = index.shape[-1]
-    starts = torch.arange(0, index.numel(), size, dtype=index.dtype, device=index.device)
-    bags = torch.arange(len(grad), dtype=index.dtype, device=index.device).repeat_interleave(size)
-    return torch.ops.aten._embedding_bag_per_sample_weights_backward(
-        grad, rows, index.flatten(), starts, bags, _SUM
-    ).view(index.shape)
+@dataclass(frozen=True)
+class EqualBags:
+    """Bags of `size` rows each, at most `len(starts)` at once."""
+
+    size: int
+    starts: Int[Tensor, " bags"]
+    bag: Int[Tensor, " uses"]  # of each row
+
+    @staticmethod
+    def of(size: int, *, most: int, like: Int[Tensor, "*_"]) -> EqualBags:
+        starts = torch.arange(0, most * size, size, dtype=like.dtype, device=like.device)
+        bag = torch.arange(most, dtype=like.dtype, device=like.device).repeat_interleave(size)
+        return EqualBags(size, starts, bag)
+
+    def sum(
+        self, rows: Float[Tensor, "R c"], index: Int[Tensor, "*B"], weights: Float[Tensor, "*B"]
+    ) -> Float[Tensor, "_b c"]:
+        """The bags with these rows and weights, one after the other."""
+        starts = self.starts[: index.numel() // self.size]
+        return weighted_bags(rows, index.flatten(), starts, weights.flatten())
+
+    def weight_gradient(
+        self, grad: Float[Tensor, "_b c"], rows: Float[Tensor, "R c"], index: Int[Tensor, "*B"]
+    ) -> Float[Tensor, "*B"]:
+        """The product of each row with the gradient of its bag."""
+        starts, bag = self.starts[: len(grad)], self.bag[: index.numel()]
+        return torch.ops.aten._embedding_bag_per_sample_weights_backward(
+            grad, rows, index.flatten(), starts, bag, _SUM
+        ).view(index.shape)
 
 
 @dataclass(frozen=True)
@@ -113,11 +124,12 @@ class Uses:
     """
 
     keys: Int[Tensor, " uses"]  # chunk * num_rows + row
-    bag: Int[Tensor, " uses"]  # counted from the first of its chunk
+    bag: Int[Tensor, " uses"]
     weight: Float[Tensor, " uses"]
     num_rows: int
     chunk_size: int  # positions
-    per_position: int  # uses
+    bags_per_position: int
+    bag_size: int
 
     @staticmethod
     def of(
@@ -133,15 +145,17 @@ class Uses:
         wide = math.ceil(positions / chunk_size) * num_rows >= 2**31
         first_key = (chunk * num_rows).to(torch.int64 if wide else torch.int32)
         keys, order = (index + first_key[:, None]).flatten().sort(stable=True)
-        bag = (order % (chunk_size * per_position) // bag_size).to(index.dtype)
-        return Uses(keys, bag, weights.flatten()[order], num_rows, chunk_size, per_position)
+        bag = (order // bag_size).to(index.dtype)
+        bags_per_position = per_position // bag_size
+        return Uses(keys, bag, weights.flatten()[order], num_rows, chunk_size, bags_per_position, bag_size)
 
     def add(self, bags: Float[Tensor, "bags c"], *, part: slice, into: Float[Tensor, "R c"]) -> None:
         """Adds each bag of the chunk at the positions `part`, times its weights, to its rows."""
-        uses = slice(part.start * self.per_position, part.stop * self.per_position)
-        keys = self.keys[uses]
+        first_bag = part.start * self.bags_per_position
+        uses = slice(first_bag * self.bag_size, part.stop * self.bags_per_position * self.bag_size)
+        keys, bag = self.keys[uses], self.bag[uses] - first_bag
         first, last = int(keys[0]), int(keys[-1])
         touched = torch.arange(first, last + 1, dtype=keys.dtype, device=keys.device)
         starts = torch.searchsorted(keys, touched).to(self.bag.dtype)
         row = part.start // self.chunk_size * self.num_rows
-        into[first - row : last - row + 1] += weighted_bags(bags, self.bag[uses], starts, self.weight[uses])
+        into[first - row : last - row + 1] += weighted_bags(bags, bag, starts, self.weight[uses])

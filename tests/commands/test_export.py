@@ -25,8 +25,11 @@ from tests.training.tiny import run_training, write_dataset
 
 MODELS = {
     "fcos": ["model.head.score_threshold=0.0001"],
-    "deformable fcos": ["model.backbone.deform.stages=[3]", "model.head.deformable_convs=last"],
-    "depth-wise fcos": ["model/backbone/deform=v4", "model.backbone.deform.stages=[4]"],
+    "deformable fcos": [
+        "model/backbone/deform=v4",
+        "model.backbone.deform.stages=[4]",
+        "model.head.deformable_convs=last",
+    ],
     "faster_rcnn": ["model=faster_rcnn_small", "model.backbone.out_stages=[2,3,4]"],
     "deformable faster_rcnn": [
         "model=faster_rcnn_small",

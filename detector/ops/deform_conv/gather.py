@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from detector.ops.bags import Uses, sum_bags, weight_gradient
+from detector.ops.bags import EqualBags, Uses
 from detector.ops.deform_conv.geometry import Geometry, homes, neighbours
 
 DTYPES = (torch.float32, torch.float64)
@@ -86,8 +86,10 @@ class _SampledProduct(torch.autograd.Function):
         shape = (n, len(weight), out_h, out_w)
         y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
         y_rows = y.permute(0, 2, 3, 1).view(len(blend), len(weight))
-        for part in _chunks(len(blend), _chunk_size(len(blend), weight, geometry)):
-            columns = _group(_sample(rows, index[part], blend[part]), geometry)
+        size = _chunk_size(len(blend), weight, geometry)
+        taps = _bags(index, size)
+        for part in _chunks(len(blend), size):
+            columns = _group(_sample(taps, rows, index[part], blend[part]), geometry)
             y_rows[part] = _to_matrix(torch.conv2d(_to_pixels(columns), kernel, bias, groups=geometry.groups))
         return y.contiguous() if ctx.x_is_contiguous else y
 
@@ -95,39 +97,33 @@ class _SampledProduct(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, blend, weight, index = ctx.saved_tensors
-        geometry, kernel = ctx.geometry, _to_kernel(weight)
+        geometry, kernel = ctx.geometry, _to_transposed_kernel(weight, ctx.geometry)
         size = _chunk_size(len(blend), weight, geometry)
         need_x, need_blend, need_weight, need_bias = ctx.needs_input_grad[:4]
         grad = grad.permute(0, 2, 3, 1).reshape(len(blend), len(weight))
         grad_rows, grad_blend = torch.zeros_like(rows), torch.empty_like(blend)
-        grad_kernel, grad_bias = torch.zeros_like(kernel), grad.new_zeros(len(weight))
-        uses = None
+        grad_kernel = grad.new_zeros(geometry.groups, kernel.shape[0] // geometry.groups, kernel.shape[1])
+        taps, uses = _bags(index, size), None
         if need_x:
             uses = Uses.of(index, blend, bag_size=_CORNERS, num_rows=len(rows), chunk_size=size)
         for part in _chunks(len(blend), size):
-            columns = _group(_sample(rows, index[part], blend[part]), geometry)
-            of_columns, of_kernel, of_bias = _multiply_backward(
-                grad[part], columns, kernel, geometry, (need_x or need_blend, need_weight, need_bias)
-            )
-            if of_kernel is not None:
-                grad_kernel += of_kernel
-            if of_bias is not None:
-                grad_bias += of_bias
-            if of_columns is None:
+            if need_weight:
+                columns = _group(_sample(taps, rows, index[part], blend[part]), geometry)
+                grad_kernel.baddbmm_(_by_group(columns, geometry).mT, _by_group(grad[part], geometry))
+            if not need_x and not need_blend:
                 continue
-            bags = _ungroup(of_columns, geometry).view(-1, rows.shape[1])
+            of_columns = _to_matrix(torch.conv2d(_to_pixels(grad[part]), kernel, groups=geometry.groups))
+            of_taps = _ungroup(of_columns, geometry).view(-1, rows.shape[1])
             if need_blend:
-                grad_blend[part] = weight_gradient(bags, rows, index[part].view(-1, _CORNERS)).view_as(
-                    grad_blend[part]
-                )
+                grad_blend[part] = taps.weight_gradient(of_taps, rows, index[part])
             if uses is not None:
-                uses.add(bags, part=part, into=grad_rows)
+                uses.add(of_taps, part=part, into=grad_rows)
         n, c, h, w = ctx.x_shape
         return (
             _to_image(grad_rows.view(n, h, w, c), contiguous=ctx.x_is_contiguous) if need_x else None,
             grad_blend.view(ctx.blend_shape) if need_blend else None,
             _to_weight(grad_kernel, like=weight) if need_weight else None,
-            grad_bias if need_bias else None,
+            grad.sum(dim=0) if need_bias else None,
             None,
             None,
         )
@@ -148,42 +144,35 @@ def _to_kernel(weight: Float[Tensor, "O c kh kw"]) -> Float[Tensor, "O k 1 1"]:
     return weight.permute(0, 2, 3, 1).reshape(len(weight), -1, 1, 1)
 
 
-def _to_weight(kernel: Float[Tensor, "O k 1 1"], *, like: Tensor) -> Float[Tensor, "O c kh kw"]:
-    out_channels, channels, height, width = like.shape
-    return kernel.view(out_channels, height, width, channels).permute(0, 3, 1, 2)
+def _to_transposed_kernel(weight: Float[Tensor, "O c kh kw"], geometry: Geometry) -> Float[Tensor, "f o 1 1"]:
+    """The weight as that of a 1x1 convolution from outputs back to columns."""
+    matrix = _to_kernel(weight).view(geometry.groups, len(weight) // geometry.groups, -1)
+    return matrix.mT.reshape(-1, matrix.shape[1], 1, 1)
 
 
-def _multiply_backward(
-    grad: Float[Tensor, "m O"],
-    columns: Float[Tensor, "m features"],
-    kernel: Float[Tensor, "O k 1 1"],
-    geometry: Geometry,
-    wanted: tuple[bool, bool, bool],
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of columns, kernel and bias of the product of columns and kernel; None where not wanted."""
-    of_pixels, of_kernel, of_bias = torch.ops.aten.convolution_backward(
-        _to_pixels(grad),
-        _to_pixels(columns),
-        kernel,
-        [len(kernel)],
-        *([1, 1], [0, 0], [1, 1], False, [0, 0], geometry.groups),
-        wanted,
-    )
-    return _to_matrix(of_pixels) if wanted[0] else None, of_kernel, of_bias
+def _to_weight(kernel: Float[Tensor, "D k o"], *, like: Tensor) -> Float[Tensor, "O c kh kw"]:
+    _, channels, height, width = like.shape
+    return kernel.mT.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _by_group(matrix: Float[Tensor, "m features"], geometry: Geometry) -> Float[Tensor, "D m _f"]:
+    """A view, one matrix for each convolution group."""
+    return matrix.unflatten(1, (geometry.groups, -1)).transpose(0, 1)
 
 
 def _to_pixels(matrix: Float[Tensor, "m f"]) -> Float[Tensor, "1 f h w"]:
     """The rows as pixels of one channels-last image, a view.
 
-    A 1x1 convolution over it is a matrix product, up to 1.5 times as fast as `torch.mm`: oneDNN, not MKL.
+    A 1x1 convolution over it is a matrix product, up to 1.5 times as fast as `torch.mm`: oneDNN, not MKL. Its
+    weight gradient is slower: that is a product of MKL, which adds to what is there.
     """
-    # oneDNN's weight gradient likes a column best, but is four times slower where its length has few divisors
+    # oneDNN likes a column best, but is slower where its length has few divisors
     line = 1 if len(matrix) % 16 == 0 else len(matrix)
     return matrix.view(1, len(matrix) // line, line, -1).permute(0, 3, 1, 2)
 
 
 def _to_matrix(pixels: Float[Tensor, "1 f h w"]) -> Float[Tensor, "m f"]:
-    return pixels.permute(0, 2, 3, 1).flatten(0, 2)
+    return pixels.permute(0, 2, 3, 1).flatten(0, 2).contiguous()  # of one channel, it may not be
 
 
 def _group(columns: Float[Tensor, "m features"], geometry: Geometry) -> Float[Tensor, "m features"]:
@@ -209,8 +198,17 @@ def _chunks(positions: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, positions))
 
 
+def _bags(index: Int[Tensor, "M corners"], chunk_size: int) -> EqualBags:
+    """The taps of a chunk."""
+    most = min(len(index), chunk_size) * index.shape[1] // _CORNERS
+    return EqualBags.of(_CORNERS, most=most, like=index)
+
+
 def _sample(
-    rows: Float[Tensor, "R c"], index: Int[Tensor, "m corners"], blend: Float[Tensor, "m corners"]
+    taps: EqualBags,
+    rows: Float[Tensor, "R c"],
+    index: Int[Tensor, "m corners"],
+    blend: Float[Tensor, "m corners"],
 ) -> Float[Tensor, "m features"]:
     """Columns of m output positions, (m, K * C)."""
-    return sum_bags(rows, index.view(-1, _CORNERS), blend.view(-1, _CORNERS)).view(len(index), -1)
+    return taps.sum(rows, index, blend).view(len(index), -1)
