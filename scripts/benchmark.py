@@ -26,16 +26,24 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 def ops(arguments: argparse.Namespace) -> str:
     """Deformable convolution against a plain one and torchvision's operator, on the CPU and a GPU."""
-    rows = {}
-    for shape in benchmark.DEFORM_CONV_SHAPES:
-        candidates = benchmark.deform_conv_candidates(shape)
-        rows["x".join(map(str, shape))] = benchmark.interleaved_medians(candidates, arguments.repeats)
-    total = {name: sum(times[name] for times in rows.values()) for name in candidates}
-    speedup = (
-        f"gather is {total['torchvision'] / total['gather']:.1f} times as fast as torchvision's operator"
-    )
-    table = benchmark.markdown_comparison(rows, reference="plain conv")
-    return f"{table}\n\nTogether, {speedup}.\n\n{gpu_table(repeats=arguments.repeats)}"
+    parts = []
+    for title, memory_format, backward in (
+        ("Channels last, forward and backward", torch.channels_last, True),
+        ("Channels last, forward alone", torch.channels_last, False),
+        ("Contiguous, forward and backward", torch.contiguous_format, True),
+    ):
+        rows = {}
+        for shape in benchmark.DEFORM_CONV_SHAPES:
+            candidates = benchmark.deform_conv_candidates(
+                shape, backward=backward, memory_format=memory_format
+            )
+            rows["x".join(map(str, shape))] = benchmark.interleaved_medians(candidates, arguments.repeats)
+        total = {name: sum(times[name] for times in rows.values()) for name in candidates}
+        speedup = total["torchvision"] / total["gather"]
+        table = benchmark.markdown_comparison(rows, reference="plain conv")
+        said = f"Together, gather is {speedup:.1f} times as fast as torchvision's operator."
+        parts.append(f"{title}:\n\n{table}\n\n{said}")
+    return "\n\n".join([*parts, gpu_table(repeats=arguments.repeats)])
 
 
 def train(arguments: argparse.Namespace) -> str:

@@ -170,11 +170,11 @@ def test_documented_choices_are_real() -> None:
     """A comment `# a | b | c` beside an option lists values that the check accepts."""
     for file in GROUP_FILES:
         verb, overrides = group_overrides(file)
+        base = plain(verb, *overrides)
         for keys, comment in commented_options(file):
             words = comment.split("|")
             if len(words) < 2:
                 continue
-            base = plain(verb, *overrides)
             group = file.relative_to(config_dir()).parent.as_posix()
             node = tuple(PLACES[group].split(".")) if group in PLACES else tuple(group.split("/"))
             same_end = [p for p in leaves(base) if p[-len(keys) :] == keys]

@@ -134,7 +134,7 @@ def from_mmdetection(state: Mapping[str, Tensor]) -> State:
     """Faster R-CNN and FCOS on ResNet-FPN, plain or with `dcn` stages and towers, whose mask is a sigmoid.
 
     Choose `deform.modulation=sigmoid` for `DCNv2`, `none` for `DCN`; for FCOS `head.level_scales=true` and,
-    with `dcn_on_last_conv`, `head.deformable_convs=1 head.modulation=sigmoid`; for `DeformRoIPoolPack`
+    with `dcn_on_last_conv`, `head.deformable_convs=1 head.deform.modulation=sigmoid`; for `DeformRoIPoolPack`
     `model/head/roi/pooling=deform_v1`, for `ModulatedDeformRoIPoolPack` `deform_v2` and
     `head.roi.pooling.modulation=sigmoid`; for the caffe models `backbone.stride_in_1x1=true`.
     """

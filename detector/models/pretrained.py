@@ -33,10 +33,10 @@ _RCNN_CLASSES = "head.roi_heads.box_predictor.cls_score."
 _RCNN_BOXES = "head.roi_heads.box_predictor.bbox_pred."
 _DEFORMABLE_PARTS = (  # where the options of deformable layers are, by their names
     ("backbone.", "backbone.deform"),
-    ("neck.", "neck"),
+    ("neck.", "neck.deform"),
     ("head.roi_heads.pooling", "head.roi.pooling"),
-    ("head.roi_heads.", "head.roi"),
-    ("head.", "head"),
+    ("head.roi_heads.", "head.roi.deform"),
+    ("head.", "head.deform"),
 )
 _CLASS_LAYERS = (_FCOS_CLASSES, _RCNN_CLASSES, _RCNN_BOXES)
 

@@ -32,28 +32,38 @@ def interleaved_medians(
 
 
 def deform_conv_candidates(
-    shape: tuple[int, int, int, int], *, offset_std_px: float = 2.0, device: str = "cpu"
+    shape: tuple[int, int, int, int],
+    *,
+    backward: bool = True,
+    memory_format: torch.memory_format = torch.contiguous_format,
+    offset_std_px: float = 2.0,
+    device: str = "cpu",
 ) -> dict[str, Callable[[], object]]:
-    """Forward and backward of a 3x3 convolution that keeps its channels: plain, deformable by each backend.
+    """A 3x3 convolution that keeps its channels: plain, deformable by each backend.
 
-    fp32, modulated, gradients of all inputs; offsets as spread as trained ones, since zero offsets flatter.
+    Forward, and backward for all inputs. fp32, modulated; offsets as spread as trained ones, since zero
+    offsets flatter.
     """
     n, c, h, w = shape
     random = torch.Generator().manual_seed(0)
 
-    def leaf(*size: int) -> torch.Tensor:
-        return torch.randn(size, generator=random).to(device).requires_grad_()
+    def draw(*size: int) -> torch.Tensor:
+        return torch.randn(size, generator=random).to(device, memory_format=memory_format)
 
-    x, weight, bias, grad = leaf(*shape), leaf(c, c, 3, 3), leaf(c), leaf(*shape).detach()
-    offset = (leaf(n, 18, h, w).detach() * offset_std_px).requires_grad_()
-    mask = leaf(n, 9, h, w).detach().sigmoid().requires_grad_()
+    x, weight, grad = draw(*shape), draw(c, c, 3, 3), draw(*shape)
+    bias = torch.randn(c, generator=random).to(device)
+    offset, mask = draw(n, 18, h, w) * offset_std_px, draw(n, 9, h, w).sigmoid()
+    inputs = (x, offset, weight, bias, mask)
+    for tensor in inputs:
+        tensor.requires_grad_(backward)
 
     def plain() -> object:
-        return torch.autograd.grad(F.conv2d(x, weight, bias, padding=1), (x, weight, bias), grad)
+        y = F.conv2d(x, weight, bias, padding=1)
+        return torch.autograd.grad(y, (x, weight, bias), grad) if backward else y
 
     def deformable(backend: Backend) -> object:
-        y = deform_conv2d(x, offset, weight, bias, mask, padding=1, backend=backend)
-        return torch.autograd.grad(y, (x, offset, weight, bias, mask), grad)
+        y = deform_conv2d(*inputs, padding=1, backend=backend)
+        return torch.autograd.grad(y, inputs, grad) if backward else y
 
     backends: tuple[Backend, ...] = ("gather", "torchvision")
     if torch.device(device).type == "cuda" and obstacle(torch.device(device)) is None:

@@ -62,7 +62,7 @@ def test_depthwise_layers_are_listed(capsys: pytest.CaptureFixture[str]) -> None
     # two depth-wise convolutions, norms, and 108 outputs
     assert total.split()[-1] == f"{2 * (512 * 9 + 512 + 2 * 512 + 512 * 108 + 108):,}"
     (line,) = (line for line in out.splitlines() if line.startswith("backbone.layer4.0.conv2"))
-    assert line.split()[1:] == ["512", "to", "512", "auto", "4", "softmax", "3x3", "1x1"]
+    assert line.split()[1:] == ["512", "to", "512", "auto:", "gather", "4", "softmax", "3x3", "1x1"]
 
 
 def test_deformable_pooling_is_listed(capsys: pytest.CaptureFixture[str]) -> None:

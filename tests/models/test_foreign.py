@@ -14,7 +14,7 @@ from torchvision.models import detection
 
 from detector.backbones import ResNet
 from detector.heads import RPN, Anchors, FasterRCNNHead, FCOSHead, RoIHead
-from detector.layers import DeformableStages, DeformRoIPool, Modulation
+from detector.layers import DeformableStages, DeformConv2d, DeformRoIPool, Modulation
 from detector.models import Detector, assemble, pretrained
 from detector.models.foreign import (
     Converted,
@@ -424,10 +424,24 @@ def test_another_modulation_is_an_error_that_names_the_option(mmdetection_file: 
         faster_rcnn(weights=str(mmdetection_file), backbone=doubled)
 
 
+@pytest.mark.parametrize(
+    ("layer", "option"),
+    [
+        ("neck.layer_blocks.1.0", "neck.deform"),
+        ("head.roi_heads.box_head.0.0", "head.roi.deform"),
+    ],
+)
+def test_another_modulation_of_other_parts_names_their_option(layer: str, option: str) -> None:
+    model = small(roi={"num_convs": 1, "deformable_convs": 1}, neck={"deformable_levels": (3,)})
+    state = {f"{layer}.offset.weight": torch.zeros(1)}
+    with pytest.raises(ValueError, match=rf"Set model\.{option}\.modulation=sigmoid"):
+        _check_modulation(model, "x.pth", Converted(state, {}, "sigmoid"))
+
+
 def small(**options: Any) -> Detector:
     return assemble(
         backbone=ResNet(18, out_stages=(2, 3, 4, 5), deform=options.pop("deform", None)),
-        neck=partial(FPN, extra_levels="maxpool", out_channels=8),
+        neck=partial(FPN, extra_levels="maxpool", out_channels=8, **options.pop("neck", {})),
         head=partial(FasterRCNNHead, roi=partial(RoIHead, width=8, **options.pop("roi", {}))),
         num_classes=CLASSES,
         **options,
@@ -498,7 +512,12 @@ def test_mmdetection_towers_may_be_deformable() -> None:
     model = assemble(
         backbone=ResNet(50, deform=MODULATED),
         neck=FPN,
-        head=partial(FCOSHead, level_scales=True, deformable_convs=1, modulation="sigmoid"),
+        head=partial(
+            FCOSHead,
+            level_scales=True,
+            deformable_convs=1,
+            deform=partial(DeformConv2d, modulation="sigmoid"),
+        ),
         num_classes=CLASSES,
     )
     model.load_state_dict(from_mmdetection(theirs), strict=True)
