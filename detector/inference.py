@@ -117,7 +117,7 @@ def restore_model(checkpoint: Checkpoint, *, device: torch.device) -> models.Det
     model = cast(models.Detector, build(config)(num_classes=len(checkpoint.class_names)))
     model.load_state_dict(checkpoint.state_dict)
     if replaced := replace_backends(model, device=device):
-        _log.info("%d deformable convolutions have a backend that cannot run on %s: auto.", replaced, device)
+        _log.warning("backend=auto in %d layers: the one of the training cannot run on %s.", replaced, device)
     return model.eval().to(device)
 
 

@@ -22,7 +22,14 @@ from torch import Tensor, nn
 from detector.heads.grid import Grid
 from detector.heads.head import Head
 from detector.heads.points import Points, assign_points, make_points
-from detector.layers import Conv3x3, DeformableConvs, DeformConv2d, deformable_count, norm_layer
+from detector.layers import (
+    Conv3x3,
+    DeformableConvs,
+    DeformConv2d,
+    deformable_count,
+    norm_layer,
+    require_own_geometry,
+)
 from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxes
 from detector.ops.losses import focal_loss_sum, giou_loss
 from detector.ops.nms import Candidates
@@ -96,6 +103,7 @@ class FCOSHead(Head[FCOSOutputs]):
         self.candidates_per_level = candidates_per_level
         self.nms_iou_threshold = nms_iou_threshold
         self.detections_per_image = detections_per_image
+        require_own_geometry(deform, option="head.deform")
         deformable = deformable_count(deformable_convs, num_convs=num_convs)
         tower = partial(_tower, channels, num_convs, norm, deformable, deform)
         self.classification_head = _ClassificationTower(tower(), channels, num_classes)

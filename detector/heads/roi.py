@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from detector.heads.matching import BACKGROUND, BalancedSampler, match_boxes
 from detector.heads.rpn import Proposals, taken
-from detector.layers import DeformableConvs, DeformConv2d, RoIAlign, deformable_count, norm_layer
+from detector.layers import (
+    DeformableConvs,
+    DeformConv2d,
+    RoIAlign,
+    deformable_count,
+    norm_layer,
+    require_own_geometry,
+)
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes, encode_boxes
 from detector.ops.losses import DeltaLoss, delta_loss, giou_loss
 from detector.ops.nms import Candidates
@@ -87,6 +94,7 @@ class RoIHead(nn.Module):
         self.nms_iou_threshold = nms_iou_threshold
         self.detections_per_image = detections_per_image
         channels = features[0].channels
+        require_own_geometry(deform, option="head.roi.deform")
         deformable = deformable_count(deformable_convs, num_convs=num_convs)
         if num_convs:
             convs = [nn.Conv2d] * (num_convs - deformable) + [deform] * deformable

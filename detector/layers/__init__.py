@@ -6,7 +6,7 @@ from detector.layers.deform_depthwise import DepthwiseDeformConv2d
 from detector.layers.deformable import Deformable, replaced_convolutions
 from detector.layers.norms import NormKind, norm_layer
 from detector.layers.roi_pooling import DeformRoIPool, RoIAlign
-from detector.layers.towers import DeformableConvs, deformable_count
+from detector.layers.towers import DeformableConvs, deformable_count, require_own_geometry
 
 __all__ = [
     "Conv3x3",
@@ -23,4 +23,5 @@ __all__ = [
     "norm_layer",
     "replace_backends",
     "replaced_convolutions",
+    "require_own_geometry",
 ]

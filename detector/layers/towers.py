@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
+
+from torch import nn
 
 from detector.structures import NonNegativeInt
 
@@ -15,3 +19,14 @@ def deformable_count(chosen: DeformableConvs, *, num_convs: int) -> int:
     if not 0 <= count <= num_convs or (chosen == "all" and num_convs == 0):
         raise ValueError(f"deformable_convs: expected at most num_convs={num_convs}, got {chosen}")
     return count
+
+
+def require_own_geometry(deform: Callable[..., nn.Module], *, option: str) -> None:
+    """ValueError where what makes the deformable convolutions of a part says what the part decides itself."""
+    decided = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "bias")
+    given = deform.keywords if isinstance(deform, partial) else {}
+    if said := [name for name in decided if name in given]:
+        raise ValueError(
+            f"{option}: these convolutions keep the size of their maps, so that {', '.join(said)} cannot be "
+            "chosen here. Leave it out."
+        )

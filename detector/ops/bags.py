@@ -46,12 +46,11 @@ def differentiable_bags(
 def recordable_bags(
     rows: Float[Tensor, "R c"],
     index: Int[Tensor, " n"],
-    starts: Int[Tensor, " bags"],
     weights: Float[Tensor, " n"],
     *,
     bag_size: int,
-) -> Float[Tensor, "bags c"]:
-    """The same of bags of one size, by operators that every exporter knows."""
+) -> Float[Tensor, "_bags c"]:
+    """The same of bags of one size, one after the other, by operators that every exporter knows."""
     index, weights = index.long().view(-1, bag_size), weights.view(-1, bag_size, 1)
     total = rows.index_select(0, index[:, 0]) * weights[:, 0]
     for i in range(1, bag_size):

@@ -42,11 +42,12 @@ def pyramid_deform_roi_pool(
     level = pyramid_level(boxes, num_levels=len(features), finest_stride_px=strides_px[0])
     rows = pyramid_rows(features).to(compute)
     placed = place(boxes.to(compute), features, strides_px, level, image_index, aligned=aligned)
-    bins = _samples(placed, offset.to(compute), None if mask is None else mask.to(compute), sampling_ratio)
+    mask = None if mask is None else mask.to(compute)
+    index, starts, weights = _samples(placed, offset.to(compute), mask, sampling_ratio)
     if is_recorded():
-        pooled = recordable_bags(rows, *bins, bag_size=4 * sampling_ratio**2)
+        pooled = recordable_bags(rows, index, weights, bag_size=4 * sampling_ratio**2)
     else:
-        pooled = differentiable_bags(rows, *bins)
+        pooled = differentiable_bags(rows, index, starts, weights)
     return pooled.view(boxes.shape[0], size, size, rows.shape[1]).permute(0, 3, 1, 2).to(dtype)
 
 

@@ -104,12 +104,14 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 def _of_this_format(config: dict[str, Any], format: int) -> dict[str, Any]:
     """Format 1 had the modulation of deformable necks and heads among their own options."""
-    if format == _FORMAT or "model" not in config:
-        return config
     config = deepcopy(config)
-    neck, head = config["model"]["neck"], config["model"]["head"]
-    for part in (neck, head, head.get("roi", {})):
-        if "modulation" in part:
+    model = config.get("model", {})
+    head = model.get("head") or {}
+    parts = (model.get("neck") or {}, head, head.get("roi") or {})
+    for part in parts if format == 1 else ():
+        if "modulation" in part and str(part.get("_target_")).startswith(
+            ("detector.necks.", "detector.heads.")
+        ):
             deform = {"_target_": "detector.layers.DeformConv2d", "_partial_": True}
             part["deform"] = {**deform, "modulation": part.pop("modulation")}
     return config

@@ -60,7 +60,7 @@ class OffsetWatch:
         advice = (
             "Samples outside of the feature map are 0 and teach their offsets nothing. Start again with "
             f"optimizer.offset_lr_multiplier={slower:g} (it was {self._lr_multiplier:g}), or bound those of "
-            "convolutions: deform.max_offset_px of the backbone, neck or head."
+            "v1 and v2 convolutions: deform.max_offset_px of the backbone, neck or head."
         )
         mean_px, reach_px = values["mean_px"], self._layers[name].reach_px
         if not math.isfinite(mean_px):

@@ -23,7 +23,7 @@ from detector.evaluation.statistics import (
 from tests.evaluation.problems import annotation
 
 CLASSES = ("thing", "other")
-WORLDS = {1: 300, 3: 200}  # more where one is cheap
+WORLDS = {1: 500, 3: 200}  # more where one is cheap
 
 
 def world(images: int, random: np.random.Generator) -> dict[str, Any]:

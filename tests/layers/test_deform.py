@@ -237,7 +237,7 @@ def test_a_bound_is_a_positive_number(bound: float) -> None:
 
 
 def test_backends_that_cannot_run_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detector.ops.deform_conv.triton_launch.INTERPRETED", False)
+    monkeypatch.setattr("detector.ops.deform_conv.triton.find_spec", lambda name: None)
     model = nn.Sequential(*(DeformConv2d(2, 2, 3, backend=name) for name in ("gather", "triton")))
     assert replace_backends(model, device=torch.device("cpu")) == 1
     assert [layer.backend for layer in model] == ["gather", "auto"]

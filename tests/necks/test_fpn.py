@@ -50,6 +50,11 @@ def test_deformable_levels_have_deformable_output_convolutions_that_start_as_pla
         torch.testing.assert_close(a, b)
 
 
+def test_what_the_neck_decides_is_no_option_of_its_deformable_convolutions() -> None:
+    with pytest.raises(ValueError, match=r"neck\.deform: .* so that padding, dilation cannot be chosen here"):
+        FPN(SPECS, deformable_levels=(3,), deform=partial(DeformConv2d, dilation=2, padding=2))
+
+
 @pytest.mark.parametrize("levels", [(2,), (3, 3)])
 def test_deformable_levels_are_levels_with_a_backbone_stage(levels: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"neck.deformable_levels: expected different levels of \[3, 4, 5\]"):

@@ -43,5 +43,5 @@ def test_bags_for_recording_equal_the_others() -> None:
     torch.manual_seed(0)
     rows, index, weights = torch.randn(7, 3), torch.randint(7, (20,), dtype=torch.int32), torch.randn(20)
     starts = torch.arange(0, 20, 4, dtype=torch.int32)
-    found = recordable_bags(rows, index, starts, weights, bag_size=4)
+    found = recordable_bags(rows, index, weights, bag_size=4)
     torch.testing.assert_close(found, weighted_bags(rows, index, starts, weights))

@@ -275,6 +275,18 @@ def test_half_precision_computes_coordinates_in_float32(dtype: torch.dtype, back
     )
 
 
+def test_backward_of_gather_within_autocast_keeps_its_precision() -> None:
+    """Triton's is tested beside its kernels; torchvision's operator casts inside."""
+    torch.manual_seed(0)
+    sizes = ((1, 4, 6, 5), (1, 18, 6, 5), (4, 4, 3, 3))
+    x, offset, weight = (torch.randn(size).requires_grad_() for size in sizes)
+    y = deform_conv2d(x, offset, weight, padding=1, backend="gather")
+    expected = torch.autograd.grad(y.sum(), (x, offset, weight), retain_graph=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = torch.autograd.grad(y.sum(), (x, offset, weight))
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_autocast_takes_mixed_dtypes_and_returns_its_own(backend: str) -> None:
     arguments = Case().arguments(torch.float32)

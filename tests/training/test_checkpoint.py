@@ -106,15 +106,28 @@ def test_checkpoint_of_another_format_names_both(tmp_path: Path) -> None:
 
 
 def test_options_that_the_first_format_had_elsewhere_are_moved(tmp_path: Path) -> None:
-    model = {"neck": {"modulation": "none"}, "head": {"roi": {"modulation": "sigmoid", "width": 8}}}
-    first = content()
-    first["detector"] |= {"format": 1, "config": {"model": model}}
-    save_atomically(first, tmp_path / "a.ckpt")
-    deform = {"_target_": "detector.layers.DeformConv2d", "_partial_": True}
-    assert load_checkpoint(tmp_path / "a.ckpt").config["model"] == {
-        "neck": {"deform": {**deform, "modulation": "none"}},
-        "head": {"roi": {"deform": {**deform, "modulation": "sigmoid"}, "width": 8}},
+    def part(kind: str, **options: object) -> dict[str, object]:
+        return {"_target_": kind, **options}
+
+    def deform(modulation: str) -> dict[str, object]:
+        return part("detector.layers.DeformConv2d", _partial_=True, modulation=modulation)
+
+    def moved(**model: object) -> dict[str, object]:
+        first = content()
+        first["detector"] |= {"format": 1, "config": {"model": model}}
+        save_atomically(first, tmp_path / "a.ckpt")
+        return load_checkpoint(tmp_path / "a.ckpt").config["model"]
+
+    neck, fcos, roi = "detector.necks.FPN", "detector.heads.FCOSHead", "detector.heads.RoIHead"
+    assert moved(neck=part(neck, modulation="none"), head=part(fcos, modulation="sigmoid")) == {
+        "neck": part(neck, deform=deform("none")),
+        "head": part(fcos, deform=deform("sigmoid")),
     }
+    assert moved(head={"roi": part(roi, modulation="none", width=8)}) == {
+        "head": {"roi": part(roi, deform=deform("none"), width=8)}
+    }
+    own = {"neck": None, "head": part("mine.Head", modulation="none")}
+    assert moved(**own) == own
 
 
 def test_failed_write_leaves_the_old_file_and_no_litter(path: Path) -> None:

@@ -17,6 +17,7 @@ from detector.ops.deform_conv.geometry import (
     check_shapes,
     check_tensors,
     pair,
+    without_autocast,
 )
 from detector.ops.recording import is_recorded
 
@@ -105,7 +106,7 @@ def _in_working_precision(
     result = torch.get_autocast_dtype(device) if autocast and x.dtype != torch.float64 else x.dtype
     features = result if result in backend.DTYPES else torch.float32
     precise = torch.float64 if features == torch.float64 else torch.float32
-    with torch.autocast(device, enabled=False) if autocast else nullcontext():
+    with without_autocast(x.device) if autocast else nullcontext():
         x, weight, offset = x.to(features), weight.to(features), offset.to(precise)
         bias = None if bias is None else bias.to(features)
         mask = None if mask is None else mask.to(precise)

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from detector.ops.bags import EqualBags, Uses
-from detector.ops.deform_conv.geometry import Geometry, homes, neighbours
+from detector.ops.deform_conv.geometry import Geometry, homes, neighbours, without_autocast
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -96,6 +96,11 @@ class _SampledProduct(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        with without_autocast(grad.device):  # it may be on around the call of backward, too
+            return _SampledProduct._backward(ctx, grad)
+
+    @staticmethod
+    def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, blend, weight, index = ctx.saved_tensors
         geometry, kernel = ctx.geometry, _to_transposed_kernel(weight, ctx.geometry)
         size = _chunk_size(len(blend), weight, geometry)
@@ -109,6 +114,7 @@ class _SampledProduct(torch.autograd.Function):
         for part in _chunks(len(blend), size):
             if need_weight:
                 columns = _group(_sample(taps, rows, index[part], blend[part]), geometry)
+                # MKL's product, which adds to what is there: oneDNN's weight gradient is slower
                 grad_kernel.baddbmm_(_by_group(columns, geometry).mT, _by_group(grad[part], geometry))
             if not need_x and not need_blend:
                 continue
@@ -163,8 +169,7 @@ def _by_group(matrix: Float[Tensor, "m features"], geometry: Geometry) -> Float[
 def _to_pixels(matrix: Float[Tensor, "m f"]) -> Float[Tensor, "1 f h w"]:
     """The rows as pixels of one channels-last image, a view.
 
-    A 1x1 convolution over it is a matrix product, up to 1.5 times as fast as `torch.mm`: oneDNN, not MKL. Its
-    weight gradient is slower: that is a product of MKL, which adds to what is there.
+    A 1x1 convolution over it is a matrix product, up to 1.5 times as fast as `torch.mm`: oneDNN, not MKL.
     """
     # oneDNN likes a column best, but is slower where its length has few divisors
     line = 1 if len(matrix) % 16 == 0 else len(matrix)

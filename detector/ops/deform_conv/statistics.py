@@ -31,7 +31,8 @@ def sampling_statistics(
     - `outside`: of the samples that a plain convolution takes inside the input, the share that the offsets
       carry to where they are 0: a pixel or more beyond its border. 0 to 1.
     - with a mask, `modulation_mean`, and `modulation_entropy`: of the taps' shares in |mask| at a position,
-      over that of equal shares. 1 where all taps weigh the same, 0 where one has all. NaN for one tap.
+      over that of equal shares. 1 where all taps weigh the same, 0 where one has all or none has any. NaN for
+      one tap.
     """
     shift = offset.float().unflatten(1, (-1, *geometry.kernel, 2))
     found = {
