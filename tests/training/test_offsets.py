@@ -16,6 +16,7 @@ from torch import nn
 from detector.layers import DeformConv2d, DeformRoIPool, DepthwiseDeformConv2d
 from detector.ops.deform_conv.geometry import Geometry
 from detector.ops.deform_conv.statistics import sampling_statistics
+from detector.structures import FeatureSpec
 from detector.training.offset_warnings import OffsetWatch
 from detector.training.offsets import OffsetMeter
 from tests.samples import make_batch, small_faster_rcnn, total
@@ -73,6 +74,18 @@ def test_meter_finds_layers_of_every_kind() -> None:
     depthwise = found["neck.layer_blocks.0.0"]
     assert depthwise.pop("gradient_norm") > 0
     assert depthwise == pytest.approx({**expected, "modulation_mean": 1 / 9, "effective_dilation": 1})
+
+
+def test_meter_of_pooling_measures_in_cells_of_each_level() -> None:
+    levels = [FeatureSpec("p2", 2, 4), FeatureSpec("p3", 2, 8)]
+    layer = DeformRoIPool(levels, output_size=3, width=4, aligned=True)
+    for branch in layer.offset:
+        nn.init.constant_(branch.shift[-1].bias, 1.0)  # a tenth of the sides
+    meter = OffsetMeter(nn.ModuleList([layer]))
+    meter.start()
+    boxes = torch.tensor([[0.0, 0, 30, 40], [0, 0, 120, 160]])  # of p2 and p3
+    layer([torch.zeros(1, 2, 64, 64), torch.zeros(1, 2, 32, 32)], boxes, torch.zeros(2).long())
+    assert meter.stop()["0"]["mean_px"] == pytest.approx((0.1 * 50 / 4 + 0.1 * 200 / 8) / 2)
 
 
 def test_meter_takes_no_notice_of_empty_passes() -> None:
