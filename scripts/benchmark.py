@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,11 +14,12 @@ from detector.reports import benchmark
 from detector.reports.benchmark_compare import comparison_table
 from detector.reports.benchmark_deform import gpu_table
 from detector.reports.benchmark_index import index_table
+from detector.reports.benchmark_memory import peak_memory_mb
 from detector.reports.benchmark_numerics import numerics_table
 from detector.reports.benchmark_train import (
+    candidates_of,
     finished_runs,
     inference_candidates,
-    peak_memory_mb,
     train_step_candidates,
 )
 
@@ -64,11 +66,20 @@ def train(arguments: argparse.Namespace) -> str:
 def memory(arguments: argparse.Namespace) -> str:
     """Memory of the same at its peak, above that of the models before."""
     rows = {
-        f"{title}, ResNet-{depth}, {what}": peak_memory_mb(model, depth, what)
+        f"{title}, ResNet-{depth}, {what}": peak_memory_mb(partial(candidates_of, model, depth, what))
         for model, title in (("fcos", "FCOS"), ("faster_rcnn", "Faster R-CNN"))
         for what in ("training step", "inference")
         for depth in (18, 50)
     }
+    return benchmark.markdown_comparison(rows, reference="torchvision", unit="MB", together=False)
+
+
+def ops_memory(arguments: argparse.Namespace) -> str:
+    """Memory of deformable convolution at its peak, forward and backward, on the CPU."""
+    rows = {}
+    for shape in benchmark.DEFORM_CONV_SHAPES:
+        make = partial(benchmark.deform_conv_candidates, shape, memory_format=torch.channels_last)
+        rows["x".join(map(str, shape))] = peak_memory_mb(make)
     return benchmark.markdown_comparison(rows, reference="torchvision", unit="MB", together=False)
 
 
@@ -109,6 +120,7 @@ def numerics(arguments: argparse.Namespace) -> str:
 
 SECTIONS = {
     "ops": ops,
+    "ops_memory": ops_memory,
     "numerics": numerics,
     "train": train,
     "memory": memory,

@@ -6,11 +6,9 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,33 +72,12 @@ def inference_candidates(
     return candidates
 
 
-def peak_memory_mb(
+def candidates_of(
     model: Model, depth: Depth, what: Literal["training step", "inference"]
-) -> dict[str, float]:
-    """What each candidate needs at its peak beyond what was there before, in MB, in a process of its own."""
-    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # of the processes: what is freed counts no longer
-    with get_context("spawn").Pool(1, maxtasksperchild=1) as processes:
-        names = processes.apply(_candidate_names)
-        return {name: processes.apply(_peak_memory_mb, (model, depth, what, name)) for name in names}
-
-
-def _candidate_names() -> list[str]:
-    return list(train_step_candidates("fcos", 18, [random_batch(num_classes=80)], num_classes=80))
-
-
-def _peak_memory_mb(model: Model, depth: Depth, what: str, name: str) -> float:
+) -> dict[str, Callable[[], object]]:
+    """Those of `what`, on a batch of noise with 80 classes."""
     make = train_step_candidates if what == "training step" else inference_candidates
-    run = make(model, depth, [random_batch(num_classes=80)], num_classes=80)[name]
-    before = _status_mb("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins here (getrusage has the parent's, too)
-    for _ in range(3):
-        run()
-    return _status_mb("VmHWM") - before
-
-
-def _status_mb(name: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{name}:"))
+    return make(model, depth, [random_batch(num_classes=80)], num_classes=80)
 
 
 def finished_runs(folders: Sequence[Path]) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from detector.reports import benchmark
+from detector.reports.benchmark_memory import peak_memory_mb
 
 
 def test_ratios_of_the_sums_are_not_sums_of_ratios() -> None:
@@ -32,3 +35,13 @@ def test_a_document_without_the_section_is_refused(tmp_path: Path) -> None:
     document.write_text("text\n")
     with pytest.raises(ValueError, match="must hold the lines"):
         benchmark.replace_section(document, name="ops", text="x")
+
+
+def allocations() -> dict[str, Callable[[], object]]:
+    return {"64 MB": lambda: torch.ones(16_000_000).sum(), "nothing": lambda: None}
+
+
+def test_memory_at_the_peak_is_what_a_candidate_holds_for_a_moment() -> None:
+    found = peak_memory_mb(allocations)
+    assert found["64 MB"] == pytest.approx(64, abs=8)
+    assert found["nothing"] < 8

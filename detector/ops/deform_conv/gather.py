@@ -26,7 +26,7 @@ from detector.ops.deform_conv.geometry import Geometry, homes, neighbours, witho
 DTYPES = (torch.float32, torch.float64)
 
 _COLUMN_BYTES = 8 << 20  # of one chunk: two of them fit the outer cache beside the rows they are made from
-_MIN_POSITIONS = 2048  # of a chunk, at least: with fewer the matrix products are slower
+_MIN_POSITIONS = 1024  # of a chunk, at least: with fewer the matrix products are slower
 _CORNERS = 4
 
 
