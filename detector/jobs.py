@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig
 
+from detector.allocator import keep_freed_memory
 from detector.config import ConfigError, allowing, check, config_dir
 from detector.config.overrides import COMPOSITION_ERRORS, Arguments, explain, parse_arguments
 from detector.errors import RunError
@@ -130,6 +131,7 @@ class _Job:
             if not self.check_only:
                 _number_output_dir(cfg)
                 sys.argv = self._argv_of_ranks(cfg)
+                keep_freed_memory()
                 command.run(cfg)
 
     def _argv_of_ranks(self, cfg: DictConfig) -> list[str]:

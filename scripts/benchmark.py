@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from detector.allocator import keep_freed_memory
 from detector.data import DetectionDataModule, ImageSize
 from detector.models.noise import random_batch
 from detector.reports import benchmark
@@ -146,6 +147,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="update that section of its document")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()  # as the command does
     text = SECTIONS[arguments.section](arguments)
     text += f"\n\nMeasured on {benchmark.measured_on()}."
     if arguments.section in TIMED_IN_TURNS:

@@ -115,6 +115,13 @@ def test_command_gets_the_composed_configuration(detector) -> None:
     assert (cfg["seed"], cfg["model"]["backbone"]["depth"], cfg["training"]["max_epochs"]) == (3, 50, 2)
 
 
+def test_command_keeps_the_memory_it_frees(detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr("detector.jobs.keep_freed_memory", lambda: calls.append(None))
+    assert detector("train")[0] == 0
+    assert len(calls) == 1
+
+
 def test_hydra_leaves_no_file(detector, tmp_path: Path) -> None:
     detector("train")
     assert list(tmp_path.iterdir()) == []

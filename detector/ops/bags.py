@@ -9,7 +9,6 @@ row, it is summed in a fixed order, where scattering would go row by row.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,47 +113,20 @@ class EqualBags:
             grad, rows, index.flatten(), starts, bag, _SUM
         ).view(index.shape)
 
-
-@dataclass(frozen=True)
-class Uses:
-    """Which bags use a row, and with which weight: `index` and `weights` transposed, chunk by chunk.
-
-    Sorted by chunk and then row. A position is what a chunk counts: it has one bag or several.
-    """
-
-    keys: Int[Tensor, " uses"]  # chunk * num_rows + row
-    bag: Int[Tensor, " uses"]
-    weight: Float[Tensor, " uses"]
-    num_rows: int
-    chunk_size: int  # positions
-    bags_per_position: int
-    bag_size: int
-
-    @staticmethod
-    def of(
-        index: Int[Tensor, "m uses"],
-        weights: Float[Tensor, "m uses"],
+    def add_row_gradient(
+        self,
+        grad: Float[Tensor, "_b c"],
+        index: Int[Tensor, "*B"],
+        weights: Float[Tensor, "*B"],
         *,
-        bag_size: int,
-        num_rows: int,
-        chunk_size: int,
-    ) -> Uses:
-        positions, per_position = index.shape
-        chunk = torch.arange(positions, device=index.device) // chunk_size
-        wide = math.ceil(positions / chunk_size) * num_rows >= 2**31
-        first_key = (chunk * num_rows).to(torch.int64 if wide else torch.int32)
-        keys, order = (index + first_key[:, None]).flatten().sort(stable=True)
-        bag = (order // bag_size).to(index.dtype)
-        bags_per_position = per_position // bag_size
-        return Uses(keys, bag, weights.flatten()[order], num_rows, chunk_size, bags_per_position, bag_size)
-
-    def add(self, bags: Float[Tensor, "bags c"], *, part: slice, into: Float[Tensor, "R c"]) -> None:
-        """Adds each bag of the chunk at the positions `part`, times its weights, to its rows."""
-        first_bag = part.start * self.bags_per_position
-        uses = slice(first_bag * self.bag_size, part.stop * self.bags_per_position * self.bag_size)
-        keys, bag = self.keys[uses], self.bag[uses] - first_bag
-        first, last = int(keys[0]), int(keys[-1])
-        touched = torch.arange(first, last + 1, dtype=keys.dtype, device=keys.device)
-        starts = torch.searchsorted(keys, touched).to(self.bag.dtype)
-        row = part.start // self.chunk_size * self.num_rows
-        into[first - row : last - row + 1] += weighted_bags(bags, bag, starts, self.weight[uses])
+        into: Float[Tensor, "R c"],
+    ) -> None:
+        """Adds to each row the gradients of the bags that use it, times its weights, in a fixed order."""
+        if index.numel() == 0:
+            return
+        first, last = (int(row) for row in index.aminmax())
+        narrow = torch.int16 if last - first < 2**15 else index.dtype  # fewer digits for a sort by radix
+        used, order = (index.flatten() - first).to(narrow).sort(stable=True)
+        touched = torch.arange(last - first + 1, dtype=used.dtype, device=used.device)
+        starts = torch.searchsorted(used, touched).to(index.dtype)
+        into[first : last + 1] += weighted_bags(grad, self.bag[order], starts, weights.flatten()[order])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from detector.ops.bags import differentiable_bags, recordable_bags, weighted_bags
+from detector.ops.bags import EqualBags, differentiable_bags, recordable_bags, weighted_bags
 
 STARTS = torch.tensor([0, 0, 2, 2, 5, 6])  # sizes 0, 2, 0, 3, 1, 0
 
@@ -45,3 +46,19 @@ def test_bags_for_recording_equal_the_others() -> None:
     starts = torch.arange(0, 20, 4, dtype=torch.int32)
     found = recordable_bags(rows, index, weights, bag_size=4)
     torch.testing.assert_close(found, weighted_bags(rows, index, starts, weights))
+
+
+@pytest.mark.parametrize("lowest", [0, 7_231, 7_232, 39_000])  # 2^15 rows up to the last, and one less
+def test_gradients_of_bags_of_one_size(lowest: int) -> None:
+    torch.manual_seed(0)
+    rows = torch.randn(40_000, 3, dtype=torch.float64, requires_grad=True)
+    index = torch.randint(lowest, len(rows), (24,), dtype=torch.int32)
+    index[0], index[-1], index[5] = lowest, len(rows) - 1, index[4]
+    weights = torch.randn(24, dtype=torch.float64, requires_grad=True)
+    grad = torch.randn(6, 3, dtype=torch.float64)
+    expected = torch.autograd.grad(recordable_bags(rows, index, weights, bag_size=4), (rows, weights), grad)
+
+    bags, found = EqualBags.of(4, most=9, like=index), torch.zeros_like(rows)
+    with torch.no_grad():
+        bags.add_row_gradient(grad, index, weights, into=found)
+        torch.testing.assert_close((found, bags.weight_gradient(grad, rows, index)), expected)

@@ -20,13 +20,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from detector.ops.bags import EqualBags, Uses
+from detector.environment import has_intel_cpu
+from detector.ops.bags import EqualBags
 from detector.ops.deform_conv.geometry import Geometry, homes, neighbours, without_autocast
 
 DTYPES = (torch.float32, torch.float64)
 
-_COLUMN_BYTES = 8 << 20  # of one chunk: two of them fit the outer cache beside the rows they are made from
-_MIN_POSITIONS = 1024  # of a chunk, at least: with fewer the matrix products are slower
+_COLUMN_BYTES = 8 << 20  # of one chunk: they fit the outer cache beside the rows they are made from
+_MIN_POSITIONS = 2048  # of a chunk, at least: with fewer the matrix products are slower
 _CORNERS = 4
 
 
@@ -91,7 +92,8 @@ class _SampledProduct(torch.autograd.Function):
         for part in _chunks(len(blend), size):
             columns = _group(_sample(taps, rows, index[part], blend[part]), geometry)
             y_rows[part] = _to_matrix(torch.conv2d(_to_pixels(columns), kernel, bias, groups=geometry.groups))
-        return y.contiguous() if ctx.x_is_contiguous else y
+            del columns  # the next take their place, in memory and cache
+        return _to_contiguous(y) if ctx.x_is_contiguous else y
 
     @staticmethod
     @once_differentiable
@@ -102,28 +104,29 @@ class _SampledProduct(torch.autograd.Function):
     @staticmethod
     def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, blend, weight, index = ctx.saved_tensors
-        geometry, kernel = ctx.geometry, _to_transposed_kernel(weight, ctx.geometry)
+        geometry = ctx.geometry
         size = _chunk_size(len(blend), weight, geometry)
         need_x, need_blend, need_weight, need_bias = ctx.needs_input_grad[:4]
         grad = grad.permute(0, 2, 3, 1).reshape(len(blend), len(weight))
         grad_rows, grad_blend = torch.zeros_like(rows), torch.empty_like(blend)
-        grad_kernel = grad.new_zeros(geometry.groups, kernel.shape[0] // geometry.groups, kernel.shape[1])
-        taps, uses = _bags(index, size), None
-        if need_x:
-            uses = Uses.of(index, blend, bag_size=_CORNERS, num_rows=len(rows), chunk_size=size)
+        kernel = _to_transposed_kernel(weight, geometry)
+        grad_kernel = grad.new_zeros(geometry.groups, kernel.shape[1], kernel.shape[0] // geometry.groups)
+        taps = _bags(index, size)
         for part in _chunks(len(blend), size):
             if need_weight:
                 columns = _group(_sample(taps, rows, index[part], blend[part]), geometry)
                 # MKL's product, which adds to what is there: oneDNN's weight gradient is slower
-                grad_kernel.baddbmm_(_by_group(columns, geometry).mT, _by_group(grad[part], geometry))
+                grad_kernel.baddbmm_(_by_group(grad[part], geometry).mT, _by_group(columns, geometry))
+                del columns  # their gradient takes their place
             if not need_x and not need_blend:
                 continue
-            of_columns = _to_matrix(torch.conv2d(_to_pixels(grad[part]), kernel, groups=geometry.groups))
-            of_taps = _ungroup(of_columns, geometry).view(-1, rows.shape[1])
+            of_columns = _back_to_columns(grad[part], kernel, geometry)
+            of_columns = _ungroup(of_columns, geometry).view(-1, rows.shape[1])
             if need_blend:
-                grad_blend[part] = taps.weight_gradient(of_taps, rows, index[part])
-            if uses is not None:
-                uses.add(of_taps, part=part, into=grad_rows)
+                grad_blend[part] = taps.weight_gradient(of_columns, rows, index[part])
+            if need_x:
+                taps.add_row_gradient(of_columns, index[part], blend[part], into=grad_rows)
+            del of_columns
         n, c, h, w = ctx.x_shape
         return (
             _to_image(grad_rows.view(n, h, w, c), contiguous=ctx.x_is_contiguous) if need_x else None,
@@ -142,7 +145,15 @@ def _to_rows(x: Float[Tensor, "N C H W"], geometry: Geometry) -> Float[Tensor, "
 
 def _to_image(y: Float[Tensor, "N H W C"], *, contiguous: bool) -> Float[Tensor, "N C H W"]:
     y = y.permute(0, 3, 1, 2)
-    return y.contiguous() if contiguous else y
+    return _to_contiguous(y) if contiguous else y
+
+
+def _to_contiguous(y: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
+    """Channels-last y in the other layout. Image by image: torch transposes matrices four times as fast."""
+    result = torch.empty_like(y, memory_format=torch.contiguous_format)
+    for image, into in zip(y, result, strict=True):
+        into.flatten(1).copy_(image.permute(1, 2, 0).flatten(0, 1).T)
+    return result
 
 
 def _to_kernel(weight: Float[Tensor, "O c kh kw"]) -> Float[Tensor, "O k 1 1"]:
@@ -156,9 +167,9 @@ def _to_transposed_kernel(weight: Float[Tensor, "O c kh kw"], geometry: Geometry
     return matrix.mT.reshape(-1, matrix.shape[1], 1, 1)
 
 
-def _to_weight(kernel: Float[Tensor, "D k o"], *, like: Tensor) -> Float[Tensor, "O c kh kw"]:
+def _to_weight(kernel: Float[Tensor, "D o k"], *, like: Tensor) -> Float[Tensor, "O c kh kw"]:
     _, channels, height, width = like.shape
-    return kernel.mT.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+    return kernel.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
 
 
 def _by_group(matrix: Float[Tensor, "m features"], geometry: Geometry) -> Float[Tensor, "D m _f"]:
@@ -174,6 +185,15 @@ def _to_pixels(matrix: Float[Tensor, "m f"]) -> Float[Tensor, "1 f h w"]:
     # oneDNN likes a column best, but is slower where its length has few divisors
     line = 1 if len(matrix) % 16 == 0 else len(matrix)
     return matrix.view(1, len(matrix) // line, line, -1).permute(0, 3, 1, 2)
+
+
+def _back_to_columns(
+    grad: Float[Tensor, "m O"], kernel: Float[Tensor, "f o 1 1"], geometry: Geometry
+) -> Float[Tensor, "m f"]:
+    """The gradient of the columns from that of the output."""
+    if geometry.groups == 1 and has_intel_cpu():
+        return torch.mm(grad, kernel.flatten(1).mT)  # MKL, made for them, is a fifth faster here
+    return _to_matrix(torch.conv2d(_to_pixels(grad), kernel, groups=geometry.groups))
 
 
 def _to_matrix(pixels: Float[Tensor, "1 f h w"]) -> Float[Tensor, "m f"]:
