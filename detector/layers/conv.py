@@ -8,19 +8,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from detector.ops.recording import is_recorded
 from detector.ops.winograd import winograd_conv3x3
 from detector.structures import PositiveInt
 
-# Measured on 2 cores: below these the direct kernel is as fast or faster.
-_FEWEST_CHANNELS, _FEWEST_POSITIONS = 128, 2048
+# (channels, positions), measured on 2 cores: below these the direct kernel is as fast or faster.
+_FEWEST_WITH_BACKWARD, _FEWEST_WITHOUT = (128, 2048), (256, 4096)
 
 
 class Conv3x3(nn.Conv2d):
-    """`nn.Conv2d(in_channels, out_channels, 3, padding=1)`, faster on a CPU where that trains wide layers on
-    large maps.
+    """`nn.Conv2d(in_channels, out_channels, 3, padding=1)`, faster for wide layers on large maps on a CPU.
 
     Same parameters, names and initialisation. Winograd's algorithm serves float32 on a CPU; everything else
-    (other devices and types, autocast, inference, export) is torch's convolution.
+    (other devices and types, autocast, export) is torch's convolution.
     """
 
     def __init__(self, in_channels: PositiveInt, out_channels: PositiveInt, *, bias: bool = True) -> None:
@@ -36,15 +36,15 @@ class Conv3x3(nn.Conv2d):
         return [nn.Conv2d.forward(self, x) for x in maps]
 
     def _winograd_pays(self, maps: Sequence[Tensor]) -> bool:
-        """Its gain is in the backward pass: inference takes the direct kernel."""
+        """Its gain is largest in the backward pass."""
         x = maps[0]
+        channels, positions = _FEWEST_WITH_BACKWARD if torch.is_grad_enabled() else _FEWEST_WITHOUT
         return (
-            min(self.in_channels, self.out_channels) >= _FEWEST_CHANNELS
+            min(self.in_channels, self.out_channels) >= channels
             and x.device.type == "cpu"
             and x.dtype == self.weight.dtype == torch.float32
-            and torch.is_grad_enabled()
             and not torch.is_autocast_enabled("cpu")
-            and not torch.jit.is_tracing()
+            and not is_recorded()
             and not torch.compiler.is_compiling()
-            and sum(x.shape[0] * x.shape[2] * x.shape[3] for x in maps) >= _FEWEST_POSITIONS
+            and sum(x.shape[0] * x.shape[2] * x.shape[3] for x in maps) >= positions
         )

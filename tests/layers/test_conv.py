@@ -50,7 +50,17 @@ def test_small_maps_go_along_with_a_large_one(calls: list[torch.Size]) -> None:
     assert calls == [x.shape for x in maps]
 
 
-@pytest.mark.parametrize("case", ["narrow", "small", "no gradient", "double", "autocast"])
+def test_wide_layers_infer_by_winograd_on_larger_maps(calls: list[torch.Size]) -> None:
+    layer, narrow, x = Conv3x3(256, 256), Conv3x3(255, 256), torch.randn(1, 256, 64, 64)
+    with torch.no_grad():
+        layer(x[..., :63])
+        narrow(x[:, :255])
+        assert not calls
+        layer(x)
+    assert calls == [x.shape]
+
+
+@pytest.mark.parametrize("case", ["narrow", "small", "no gradient", "double", "autocast", "traced"])
 def test_the_rest_is_torchs_convolution(case: str, calls: list[torch.Size]) -> None:
     layer, x = Conv3x3(128, 128), torch.randn(2, 128, 32, 32)
     if case == "narrow":
@@ -63,5 +73,5 @@ def test_the_rest_is_torchs_convolution(case: str, calls: list[torch.Size]) -> N
         torch.autocast("cpu", torch.bfloat16, enabled=case == "autocast"),
         torch.set_grad_enabled(case != "no gradient"),
     ):
-        layer(x)
+        torch.jit.trace(layer, x) if case == "traced" else layer(x)
     assert not calls

@@ -16,9 +16,15 @@ def conv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Ten
 @pytest.mark.parametrize("sizes", [[(8, 8)], [(5, 11)], [(1, 1)], [(4, 13), (2, 7), (1, 1)]])
 @pytest.mark.parametrize("channels_last", [True, False])
 @pytest.mark.parametrize("batch", [0, 1, 3])
+@pytest.mark.parametrize("part_bytes", [0, 6000, 8 << 20])  # one line of patches at a time, some, all
 def test_values_and_gradients_equal_a_direct_convolution(
-    sizes: list[tuple[int, int]], channels_last: bool, batch: int
+    sizes: list[tuple[int, int]],
+    channels_last: bool,
+    batch: int,
+    part_bytes: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("detector.ops.winograd._PART_BYTES", part_bytes)
     torch.manual_seed(0)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     weight, bias = torch.randn(7, 5, 3, 3).contiguous(memory_format=layout), torch.randn(7)
