@@ -23,6 +23,7 @@ from detector.layers import (
     deformable_count,
     norm_layer,
     require_own_geometry,
+    require_unset,
 )
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes, encode_boxes
 from detector.ops.losses import DeltaLoss, delta_loss, giou_loss
@@ -95,6 +96,8 @@ class RoIHead(nn.Module):
         self.detections_per_image = detections_per_image
         channels = features[0].channels
         require_own_geometry(deform, option="head.roi.deform")
+        decided = ("features", "output_size", "sampling_ratio", "aligned")
+        require_unset(pooling, decided, option="head.roi.pooling", why="head.roi sets them for every pooling")
         deformable = deformable_count(deformable_convs, num_convs=num_convs)
         if num_convs:
             convs = [nn.Conv2d] * (num_convs - deformable) + [deform] * deformable

@@ -6,7 +6,7 @@ from detector.layers.deform_depthwise import DepthwiseDeformConv2d
 from detector.layers.deformable import Deformable, replaced_convolutions
 from detector.layers.norms import NormKind, norm_layer
 from detector.layers.roi_pooling import DeformRoIPool, RoIAlign
-from detector.layers.towers import DeformableConvs, deformable_count, require_own_geometry
+from detector.layers.towers import DeformableConvs, deformable_count, require_own_geometry, require_unset
 
 __all__ = [
     "Conv3x3",
@@ -24,4 +24,5 @@ __all__ = [
     "replace_backends",
     "replaced_convolutions",
     "require_own_geometry",
+    "require_unset",
 ]

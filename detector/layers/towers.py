@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -24,9 +24,11 @@ def deformable_count(chosen: DeformableConvs, *, num_convs: int) -> int:
 def require_own_geometry(deform: Callable[..., nn.Module], *, option: str) -> None:
     """ValueError where what makes the deformable convolutions of a part says what the part decides itself."""
     decided = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "bias")
-    given = deform.keywords if isinstance(deform, partial) else {}
-    if said := [name for name in decided if name in given]:
-        raise ValueError(
-            f"{option}: these convolutions keep the size of their maps, so that {', '.join(said)} cannot be "
-            "chosen here. Leave it out."
-        )
+    require_unset(deform, decided, option=option, why="these convolutions keep the size of their maps")
+
+
+def require_unset(make: Callable[..., nn.Module], names: Sequence[str], *, option: str, why: str) -> None:
+    """ValueError where the `option` that makes a part sets arguments that its user sets as well."""
+    given = make.keywords if isinstance(make, partial) else {}
+    if said := [name for name in names if name in given]:
+        raise ValueError(f"{option}: {why}, so that {', '.join(said)} cannot be chosen here. Leave it out.")

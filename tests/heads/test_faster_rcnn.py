@@ -55,6 +55,14 @@ def test_more_deformable_convolutions_than_the_box_head_has_are_an_error() -> No
             small_faster_rcnn(deformable_convs=chosen)
 
 
+@pytest.mark.parametrize("argument", ["output_size", "sampling_ratio", "aligned"])
+def test_what_the_head_sets_for_its_pooling_is_refused(argument: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"pooling: head.roi sets .* so that {argument} cannot be chosen here"
+    ):
+        small_faster_rcnn(pooling=partial(RoIAlign, **{argument: 1}))
+
+
 @pytest.mark.parametrize("modulation", ["none", "doubled_sigmoid"])
 def test_deformable_pooling_starts_as_the_regular_one_of_the_same_seed(modulation: str) -> None:
     found = []
