@@ -6,7 +6,6 @@ import os
 import platform
 import subprocess
 import sys
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,6 @@ def processor_name() -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
-@cache
 def has_intel_cpu() -> bool:
     """Whether Intel made the processor; False where the system does not tell."""
     return "intel" in processor_name().lower()

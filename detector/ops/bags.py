@@ -125,8 +125,10 @@ class EqualBags:
         if index.numel() == 0:
             return
         first, last = (int(row) for row in index.aminmax())
-        narrow = torch.int16 if last - first < 2**15 else index.dtype  # fewer digits for a sort by radix
-        used, order = (index.flatten() - first).to(narrow).sort(stable=True)
+        used = index.flatten() - first
+        if not torch.compiler.is_compiling() and last - first < 2**15:  # a compiler cannot branch by values
+            used = used.short()  # fewer digits for a sort by radix
+        used, order = used.sort(stable=True)
         touched = torch.arange(last - first + 1, dtype=used.dtype, device=used.device)
         starts = torch.searchsorted(used, touched).to(index.dtype)
         into[first : last + 1] += weighted_bags(grad, self.bag[order], starts, weights.flatten()[order])

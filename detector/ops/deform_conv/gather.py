@@ -29,6 +29,7 @@ DTYPES = (torch.float32, torch.float64)
 _COLUMN_BYTES = 8 << 20  # of one chunk: they fit the outer cache beside the rows they are made from
 _MIN_POSITIONS = 2048  # of a chunk, at least: with fewer the matrix products are slower
 _CORNERS = 4
+_INTEL = has_intel_cpu()
 
 
 def deform_conv2d(
@@ -191,7 +192,7 @@ def _back_to_columns(
     grad: Float[Tensor, "m O"], kernel: Float[Tensor, "f o 1 1"], geometry: Geometry
 ) -> Float[Tensor, "m f"]:
     """The gradient of the columns from that of the output."""
-    if geometry.groups == 1 and has_intel_cpu():
+    if geometry.groups == 1 and _INTEL:
         return torch.mm(grad, kernel.flatten(1).mT)  # MKL, made for them, is a fifth faster here
     return _to_matrix(torch.conv2d(_to_pixels(grad), kernel, groups=geometry.groups))
 
