@@ -26,7 +26,7 @@ from detector.ops.deform_conv.geometry import Geometry, homes, neighbours, witho
 
 DTYPES = (torch.float32, torch.float64)
 
-_COLUMN_BYTES = 8 << 20  # of one chunk: they fit the outer cache beside the rows they are made from
+_COLUMN_BYTES = 8 << 20  # of one chunk, about, where that is more than the positions below
 _MIN_POSITIONS = 2048  # of a chunk, at least: with fewer the matrix products are slower
 _CORNERS = 4
 _INTEL = has_intel_cpu()
@@ -181,7 +181,8 @@ def _by_group(matrix: Float[Tensor, "m features"], geometry: Geometry) -> Float[
 def _to_pixels(matrix: Float[Tensor, "m f"]) -> Float[Tensor, "1 f h w"]:
     """The rows as pixels of one channels-last image, a view.
 
-    A 1x1 convolution over it is a matrix product, up to 1.5 times as fast as `torch.mm`: oneDNN, not MKL.
+    A 1x1 convolution over it is a matrix product by oneDNN: off Intel's processors up to 1.5 times as fast as
+    `torch.mm`.
     """
     # oneDNN likes a column best, but is slower where its length has few divisors
     line = 1 if len(matrix) % 16 == 0 else len(matrix)
@@ -193,7 +194,7 @@ def _back_to_columns(
 ) -> Float[Tensor, "m f"]:
     """The gradient of the columns from that of the output."""
     if geometry.groups == 1 and _INTEL:
-        return torch.mm(grad, kernel.flatten(1).mT)  # MKL, made for them, is a fifth faster here
+        return torch.mm(grad, kernel.flatten(1).mT)  # MKL: for this shape faster there; forward, it is not
     return _to_matrix(torch.conv2d(_to_pixels(grad), kernel, groups=geometry.groups))
 
 
