@@ -1,4 +1,4 @@
-"""What a run ran on, for the record."""
+"""What this process runs on."""
 
 from __future__ import annotations
 

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from detector.allocator import keep_freed_memory
+
 _COUNTS_PAGE_FAULTS = """
 import resource
 from detector.allocator import keep_freed_memory
@@ -26,23 +28,43 @@ faults()
 print(returned, faults())
 """
 
-pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+needs_glibc = pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="counts what only glibc can be told to keep"
+)
 
 
 def run(**variables: str) -> list[str]:
-    environment = {name: value for name, value in os.environ.items() if "MALLOC" not in name}
+    environment = {
+        name: value for name, value in os.environ.items() if "MALLOC" not in name and name != "GLIBC_TUNABLES"
+    }
     command = [sys.executable, "-c", _COUNTS_PAGE_FAULTS]
     return subprocess.check_output(command, text=True, env=environment | variables).split()
 
 
-def test_memory_is_not_fetched_again() -> None:
-    said, returned, kept = run()
+@needs_glibc
+@pytest.mark.parametrize("variables", [{}, {"GLIBC_TUNABLES": "glibc.rtld.optional_static_tls=512"}])
+def test_memory_is_not_fetched_again(variables: dict[str, str]) -> None:
+    said, returned, kept = run(**variables)
     assert said == "True"
     assert int(kept) < int(returned) / 10
 
 
-@pytest.mark.parametrize("name", ["MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"])
-def test_a_users_own_setting_stands(name: str) -> None:
-    said, returned, kept = run(**{name: "65536"})
+@needs_glibc
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MALLOC_MMAP_THRESHOLD_", "65536"),
+        ("MALLOC_TRIM_THRESHOLD_", "65536"),
+        ("MALLOC_MMAP_MAX_", "65536"),
+        ("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=65536"),
+    ],
+)
+def test_a_users_own_setting_stands(name: str, value: str) -> None:
+    said, returned, kept = run(**{name: value})
     assert said == "False"
     assert int(kept) > int(returned) / 2
+
+
+def test_other_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    assert not keep_freed_memory()

@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+from detector.environment import has_intel_cpu
+
 _ALLOCATES_AND_STARTS_ANOTHER = """
 import subprocess, sys
 from detector.environment import peak_memory_mb
@@ -20,3 +24,19 @@ def test_peak_memory_is_of_the_process_alone() -> None:
     before, after, of_child = (float(word) for word in said.split())
     assert after > before + 550
     assert of_child < before + 300
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Intel(R) Xeon(R) Processor", True),
+        ("Intel64 Family 6 Model 140 Stepping 1, GenuineIntel", True),  # Windows
+        ("AMD EPYC", False),
+        ("arm64", False),
+    ],
+)
+def test_intels_processors_are_told_by_their_name(
+    name: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detector.environment.processor_name", lambda: name)
+    assert has_intel_cpu() is expected

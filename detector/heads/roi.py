@@ -97,7 +97,10 @@ class RoIHead(nn.Module):
         channels = features[0].channels
         require_own_geometry(deform, option="head.roi.deform")
         decided = ("features", "output_size", "sampling_ratio", "aligned")
-        require_unset(pooling, decided, option="head.roi.pooling", why="head.roi sets them for every pooling")
+        own = (
+            f"regions are {_POOLED} x {_POOLED} bins, and the other options of pooling are those of head.roi"
+        )
+        require_unset(pooling, decided, option="head.roi.pooling", why=own)
         deformable = deformable_count(deformable_convs, num_convs=num_convs)
         if num_convs:
             convs = [nn.Conv2d] * (num_convs - deformable) + [deform] * deformable

@@ -3,9 +3,9 @@
 Lavin and Gray 2015, arXiv:1509.09308. Every 4x4 patch of the output comes from a 6x6 patch of the input by 36
 products per channel pair instead of 144; what remains are matrix products, forward and backward. They are
 made by parts, a row of the transformed patches and a band of the map at a time, so that the transforms, 2.25
-times the maps together, stay in cache. In fp32 the relative error is about 3e-6, some fourteen times that of
-a direct convolution. A CPU's direct kernels are bound by arithmetic, so wide layers on large maps gain;
-elsewhere moving the patches costs more than it saves.
+times the maps together, stay in cache. In fp32 the relative error is up to 4e-6, of values and gradients;
+that of torch's direct convolution of channels-last maps is 4e-7 to 1e-6. A CPU's direct kernels are bound by
+arithmetic, so wide layers on large maps gain; elsewhere moving the patches costs more than it saves.
 """
 
 # N images, C input and O output channels, T patches of 4x4 outputs.
@@ -115,6 +115,7 @@ class _WinogradConv3x3(torch.autograd.Function):
                     _add_inputs(
                         torch.bmm(products, kernel), rows, into=[band.of_map(grad_padded) for band in bands]
                     )
+                del products
             _add_taps(grad_kernel, rows, into=grad_taps)
         grad_maps: list[Tensor | None] = [None for _ in maps]
         if grad_padded:

@@ -55,11 +55,12 @@ def test_more_deformable_convolutions_than_the_box_head_has_are_an_error() -> No
             small_faster_rcnn(deformable_convs=chosen)
 
 
-@pytest.mark.parametrize("argument", ["output_size", "sampling_ratio", "aligned"])
+@pytest.mark.parametrize("argument", ["features", "output_size", "sampling_ratio", "aligned"])
 def test_what_the_head_sets_for_its_pooling_is_refused(argument: str) -> None:
-    with pytest.raises(
-        ValueError, match=f"pooling: head.roi sets .* so that {argument} cannot be chosen here"
-    ):
+    told = (
+        f"head.roi.pooling: regions are 7 x 7 bins, .* of head.roi, so that {argument} cannot be chosen here"
+    )
+    with pytest.raises(ValueError, match=told):
         small_faster_rcnn(pooling=partial(RoIAlign, **{argument: 1}))
 
 

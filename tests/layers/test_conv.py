@@ -60,6 +60,16 @@ def test_wide_layers_infer_by_winograd_on_larger_maps(calls: list[torch.Size]) -
     assert calls == [x.shape]
 
 
+def test_wrong_channels_are_told_by_torch(calls: list[torch.Size]) -> None:
+    with torch.no_grad(), pytest.raises(RuntimeError, match="to have 256 channels, but got 255 channels"):
+        Conv3x3(256, 256)(torch.randn(1, 255, 64, 64))
+    assert not calls
+
+
+def test_a_single_image_without_batch_is_left_to_torch() -> None:
+    assert not Conv3x3(256, 256)._winograd_pays([torch.randn(256, 64, 64)])
+
+
 @pytest.mark.parametrize("case", ["narrow", "small", "no gradient", "double", "autocast", "traced"])
 def test_the_rest_is_torchs_convolution(case: str, calls: list[torch.Size]) -> None:
     layer, x = Conv3x3(128, 128), torch.randn(2, 128, 32, 32)

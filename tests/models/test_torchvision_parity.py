@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,6 +22,7 @@ from detector.heads.matching import BalancedSampler
 from detector.models import Detector, assemble
 from detector.models.foreign import from_torchvision
 from detector.necks import FPN
+from detector.ops.winograd import winograd_conv3x3
 from detector.structures import Batch, Detections
 from tests.samples import make_batch
 
@@ -222,6 +224,30 @@ def test_detections_are_equal(pair: Pair, images: list[int]) -> None:
         theirs = Detections(wanted["boxes"], wanted["scores"], wanted["labels"] - pair.first_label)
         distance = torch.cdist(_as_points(got), _as_points(theirs), p=torch.inf)
         assert distance.amin(dim=1).max() < 1e-2  # each has its partner, whatever the order of equal scores
+        assert distance.amin(dim=0).max() < 1e-2
+
+
+def test_detections_by_winograds_convolution_are_those_by_torchs(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float32, as users detect; the others are in float64, which is always torch's."""
+    model, batch, calls = deepcopy(pair.ours).float().eval(), _batch([0, 1, 2]), []
+
+    def counted(*arguments: object) -> list[Tensor]:
+        calls.append(arguments)
+        return winograd_conv3x3(*arguments)
+
+    monkeypatch.setattr("detector.layers.conv.winograd_conv3x3", counted)
+    found = {}
+    for name, fewest in {"direct": 10**9, "winograd": 0}.items():
+        monkeypatch.setattr("detector.layers.conv._FEWEST_WITHOUT", (fewest, fewest))
+        with torch.no_grad():
+            found[name] = model.predict(batch)
+        assert bool(calls) == (name == "winograd")
+    for expected, got in zip(found["direct"], found["winograd"], strict=True):
+        assert len(got) == len(expected) > 0
+        distance = torch.cdist(_as_points(got), _as_points(expected), p=torch.inf)
+        assert distance.amin(dim=1).max() < 1e-2
         assert distance.amin(dim=0).max() < 1e-2
 
 

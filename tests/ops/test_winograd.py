@@ -57,9 +57,14 @@ def test_frozen_inputs_get_no_gradient() -> None:
     assert maps[0].grad is None
 
 
-def test_error_of_a_wide_layer_stays_near_fp32() -> None:
+def test_errors_of_a_wide_layer_stay_near_fp32() -> None:
     torch.manual_seed(0)
-    x, weight = torch.randn(1, 256, 16, 16), torch.randn(256, 256, 3, 3) / 48
-    exact = F.conv2d(x.double(), weight.double(), padding=1)
-    error = (winograd_conv3x3([x], weight, None)[0] - exact).norm() / exact.norm()
-    assert error < 5e-6
+    inputs = [torch.randn(1, 256, 16, 16), torch.randn(256, 256, 3, 3) / 48]
+    grad = torch.randn(1, 256, 16, 16)
+    x, weight = (t.requires_grad_() for t in inputs)
+    wide = [t.detach().double().requires_grad_() for t in inputs]
+    y, exact = winograd_conv3x3([x], weight, None)[0], F.conv2d(*wide, padding=1)
+    found = [y, *torch.autograd.grad(y, (x, weight), grad)]
+    expected = [exact, *torch.autograd.grad(exact, wide, grad.double())]
+    for a, b in zip(found, expected, strict=True):
+        assert (a - b).norm() < 5e-6 * b.norm()

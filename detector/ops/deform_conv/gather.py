@@ -29,7 +29,7 @@ DTYPES = (torch.float32, torch.float64)
 _COLUMN_BYTES = 8 << 20  # of one chunk, about, where that is more than the positions below
 _MIN_POSITIONS = 2048  # of a chunk, at least: with fewer the matrix products are slower
 _CORNERS = 4
-_INTEL = has_intel_cpu()
+_MKL_PAYS = has_intel_cpu() and torch.backends.mkl.is_available()
 
 
 def deform_conv2d(
@@ -193,8 +193,8 @@ def _back_to_columns(
     grad: Float[Tensor, "m O"], kernel: Float[Tensor, "f o 1 1"], geometry: Geometry
 ) -> Float[Tensor, "m f"]:
     """The gradient of the columns from that of the output."""
-    if geometry.groups == 1 and _INTEL:
-        return torch.mm(grad, kernel.flatten(1).mT)  # MKL: for this shape faster there; forward, it is not
+    if geometry.groups == 1 and _MKL_PAYS:
+        return torch.mm(grad, kernel.flatten(1).mT)  # a fifth faster; the forward product is not
     return _to_matrix(torch.conv2d(_to_pixels(grad), kernel, groups=geometry.groups))
 
 
