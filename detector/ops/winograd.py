@@ -2,20 +2,21 @@
 
 Lavin and Gray 2015, arXiv:1509.09308. Every 4x4 patch of the output comes from a 6x6 patch of the input by 36
 products per channel pair instead of 144; what remains are matrix products, forward and backward. They are
-made by parts, a row of the transformed patches and a band of the map at a time, so that the transforms, 2.25
-times the maps together, stay in cache. In fp32 the relative error is up to 4e-6, of values and gradients;
-that of torch's direct convolution of channels-last maps is 4e-7 to 1e-6. A CPU's direct kernels are bound by
-arithmetic, so wide layers on large maps gain; elsewhere moving the patches costs more than it saves.
+made by parts, two rows of the transformed patches and a band of the map at a time, so that the transforms,
+2.25 times the maps together, stay in cache. In fp32 the relative error is up to 4e-6, of values and
+gradients; that of torch's direct convolution of channels-last maps is 4e-7 to 1e-6. A CPU's direct kernels
+are bound by arithmetic, so wide layers on large maps gain; elsewhere moving the patches costs more than it
+saves.
 """
 
-# N images, C input and O output channels, T patches of 4x4 outputs.
-# A padded map is (N, 4 * rows + 2, 4 * columns + 2, C), the blocks of an output (N, rows, 4, columns, 4, O).
+# N images, C input and O output channels, T patches of 4x4 outputs; vertically the 2 points of a pair.
+# The pixels of a map are (N, y, 4, x, 4, C), y and x of patches.
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,39 +26,23 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_PATCH, _STEP = 6, 4
-_PART_BYTES = 8 << 20  # of the transforms made at once
-
-Row = tuple[int | float, ...]
-Matrix = tuple[Row, ...]
-# The transforms along one axis, for the points 0, 1, -1, 2, -2 and infinity.
-_INPUT: Matrix = (
-    (4, 0, -5, 0, 1, 0),
-    (0, -4, -4, 1, 1, 0),
-    (0, 4, -4, -1, 1, 0),
-    (0, -2, -1, 2, 1, 0),
-    (0, 2, -1, -2, 1, 0),
-    (0, 4, 0, -5, 0, 1),
-)
-_WEIGHT: Matrix = (
-    (1 / 4, 0, 0),
-    (-1 / 6, -1 / 6, -1 / 6),
-    (-1 / 6, 1 / 6, -1 / 6),
-    (1 / 24, 1 / 12, 1 / 6),
-    (1 / 24, -1 / 12, 1 / 6),
-    (0, 0, 1),
-)
-_OUTPUT: Matrix = (
-    (1, 1, 1, 1, 1, 0),
-    (0, 1, -1, 2, -2, 0),
-    (0, 1, 1, 4, 4, 0),
-    (0, 1, -1, 8, -8, 1),
+from detector.ops.products import add_kernel_gradients, many_times_kernels
+from detector.ops.winograd_transforms import (
+    PAIRS,
+    PATCH,
+    STEP,
+    add_inputs,
+    add_outputs,
+    add_weight,
+    at,
+    grads_at,
+    inputs_at,
+    sum_inputs,
+    sum_outputs,
+    weight_at,
 )
 
-
-_OUTPUT_ADJOINT, _INPUT_ADJOINT, _WEIGHT_ADJOINT = (
-    tuple(zip(*matrix, strict=True)) for matrix in (_OUTPUT, _INPUT, _WEIGHT)
-)
+_PART_BYTES = 16 << 20  # of the transforms made at once
 
 
 def winograd_conv3x3(
@@ -78,17 +63,17 @@ class _WinogradConv3x3(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, bias: Tensor | None, *maps: Tensor) -> tuple[Tensor, ...]:
         ctx.save_for_backward(weight, *maps)
-        grids = [_Grid.of(x) for x in maps]
-        taps, padded = _taps(weight), [_pad(x, grid) for x, grid in zip(maps, grids, strict=True)]
+        grids, taps = [_Grid.of(x) for x in maps], _taps(weight)
+        pixels = [grid.pixels(x) for x, grid in zip(maps, grids, strict=True)]
         results = [_start(grid, weight, bias) for grid in grids]
-        blocks = [_blocks(y.permute(0, 2, 3, 1)) for y in results]
-        for rows in _row_groups(grids, weight):
-            kernel = _transform_weight(taps, rows).mT
+        into = [grid.pixels(y) for y, grid in zip(results, grids, strict=True)]  # views
+        for pair in PAIRS:
+            kernels = _transform_weight(taps, pair)
             for bands in _parts(grids, weight):
-                inputs = _transform_inputs([band.of_map(padded) for band in bands], rows)
-                products = torch.bmm(inputs, kernel)
+                inputs = _transform_inputs(pixels, bands, pair)
+                products = many_times_kernels(inputs, kernels)
                 del inputs  # what comes next takes their place, in memory and cache
-                _add_outputs(products, rows, into=[band.of_blocks(blocks) for band in bands])
+                _add_outputs(products, bands, pair, into=into)
                 del products
         return tuple(_cut(y, x.shape) for y, x in zip(results, maps, strict=True))
 
@@ -97,29 +82,29 @@ class _WinogradConv3x3(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         weight, *maps = ctx.saved_tensors
         need_weight, need_bias, *need_maps = ctx.needs_input_grad
-        grids, taps = [_Grid.of(x) for x in maps], _taps(weight)
-        blocks = [_pad_to_blocks(grad, grid) for grad, grid in zip(grads, grids, strict=True)]
-        padded = [_pad(x, grid) for x, grid in zip(maps, grids, strict=True) if need_weight]
-        grad_padded = [weight.new_zeros(grid.padded(weight.shape[1])) for grid in grids if any(need_maps)]
-        grad_taps = torch.zeros_like(taps)
-        for rows in _row_groups(grids, weight):
-            kernel = _transform_weight(taps, rows)
-            grad_kernel = torch.zeros_like(kernel)
+        grids, transposed = [_Grid.of(x) for x in maps], _taps(weight.transpose(0, 1))
+        outputs = [grid.pixels(grad) for grad, grid in zip(grads, grids, strict=True)]
+        pixels = [grid.pixels(x) for x, grid in zip(maps, grids, strict=True) if need_weight]
+        into = [grid.new_pixels(weight.shape[1], like=weight) for grid in grids if any(need_maps)]
+        grad_taps = weight.new_zeros(3, 3, *weight.shape[:2])
+        for pair in PAIRS:
+            kernels = _transform_weight(transposed, pair)
+            grad_kernels = weight.new_zeros(*kernels.shape[:2], *weight.shape[:2])
             for bands in _parts(grids, weight):
-                products = _transform_grads([band.of_blocks(blocks) for band in bands], rows)
+                transformed = _transform_grads(outputs, bands, pair)
                 if need_weight:
-                    inputs = _transform_inputs([band.of_map(padded) for band in bands], rows)
-                    grad_kernel.baddbmm_(products.mT, inputs)
+                    inputs = _transform_inputs(pixels, bands, pair)
+                    add_kernel_gradients(transformed, inputs, into=grad_kernels)
                     del inputs
-                if grad_padded:
-                    _add_inputs(
-                        torch.bmm(products, kernel), rows, into=[band.of_map(grad_padded) for band in bands]
-                    )
+                products = many_times_kernels(transformed, kernels) if into else []
+                del transformed
+                if into:
+                    _add_inputs(products, bands, pair, into=into)
                 del products
-            _add_taps(grad_kernel, rows, into=grad_taps)
+            _add_taps(grad_kernels, pair, into=grad_taps)
         grad_maps: list[Tensor | None] = [None for _ in maps]
-        if grad_padded:
-            grad_maps = [_cut_border(grad, x.shape) for grad, x in zip(grad_padded, maps, strict=True)]
+        if into:
+            grad_maps = [_to_map(grad, x.shape) for grad, x in zip(into, maps, strict=True)]
         return (
             grad_taps.permute(2, 3, 0, 1) if need_weight else None,
             torch.stack([grad.sum((0, 2, 3)) for grad in grads]).sum(0) if need_bias else None,
@@ -129,7 +114,7 @@ class _WinogradConv3x3(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class _Grid:
-    """The patches of a map."""
+    """The patches of a map, whose pixels are filled up with zeros to whole patches."""
 
     images: int
     rows: int
@@ -137,11 +122,23 @@ class _Grid:
 
     @staticmethod
     def of(x: Float[Tensor, "N C H W"]) -> _Grid:
-        return _Grid(x.shape[0], -(-x.shape[2] // _STEP), -(-x.shape[3] // _STEP))
+        return _Grid(x.shape[0], -(-x.shape[2] // STEP), -(-x.shape[3] // STEP))
 
-    def padded(self, channels: int) -> tuple[int, int, int, int]:
-        """The shape of the padded map."""
-        return self.images, _STEP * self.rows + 2, _STEP * self.columns + 2, channels
+    @property
+    def width(self) -> int:
+        return STEP * self.columns
+
+    def pixels(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N _y 4 _W C"]:
+        """A view where the patches fit a channels-last map."""
+        below, right = STEP * self.rows - x.shape[2], self.width - x.shape[3]
+        pixels = x.permute(0, 2, 3, 1)
+        if below or right:
+            pixels = F.pad(pixels, (0, 0, 0, right, 0, below))
+        return pixels.contiguous().unflatten(1, (self.rows, STEP))
+
+    def new_pixels(self, channels: int, *, like: Tensor) -> Float[Tensor, "N _y 4 _W C"]:
+        """Zeros."""
+        return like.new_zeros(self.images, self.rows, STEP, self.width, channels)
 
 
 @dataclass(frozen=True)
@@ -149,151 +146,52 @@ class _Band:
     """Some rows of the patches of one of the maps."""
 
     number: int
+    grid: _Grid
     start: int
     stop: int
-    patches: int
 
-    def of_map(self, padded: Sequence[Tensor]) -> Float[Tensor, "N _H _W C"]:
-        """Neighbouring bands share two lines."""
-        return padded[self.number][:, _STEP * self.start : _STEP * self.stop + 2]
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Images, rows and columns of the patches."""
+        return self.grid.images, self.stop - self.start, self.grid.columns
 
-    def of_blocks(self, blocks: Sequence[Tensor]) -> Float[Tensor, "N _rows 4 _columns 4 O"]:
-        return blocks[self.number][:, self.start : self.stop]
+    @property
+    def patches(self) -> int:
+        return math.prod(self.shape)
 
+    def lines(self, pixels: Sequence[Tensor]) -> tuple[Float[Tensor, "N y _W C"], ...]:
+        """The four of each row, and so the inner ones of the six of a patch of the input."""
+        return pixels[self.number][:, self.start : self.stop].unbind(2)
 
-def _row_groups(grids: Sequence[_Grid], weight: Float[Tensor, "O C 3 3"]) -> list[slice]:
-    """Rows of the transformed patches that are made together: of small maps several, to save calls."""
-    patches = sum(grid.images * grid.rows * grid.columns for grid in grids)
-    fit = _most_patches(weight) // max(1, patches)
-    step = max(divisor for divisor in (1, 2, 3, 6) if divisor <= max(1, fit))
-    return [slice(row, row + step) for row in range(0, _PATCH, step)]
+    def above(self, pixels: Sequence[Tensor]) -> tuple[slice, Float[Tensor, "N _y _W C"]]:
+        """The line above each row, and the rows that have one: not the first of the map."""
+        first = max(self.start, 1)
+        return slice(first - self.start, None), pixels[self.number][:, first - 1 : self.stop - 1, -1]
 
-
-def _most_patches(weight: Float[Tensor, "O C 3 3"]) -> int:
-    """Those of a part, if it is one row of the transformed patches."""
-    return max(1, _PART_BYTES // (_PATCH * max(weight.shape[:2]) * weight.itemsize))
+    def below(self, pixels: Sequence[Tensor]) -> tuple[slice, Float[Tensor, "N _y _W C"]]:
+        """The line below each row, and the rows that have one: not the last of the map."""
+        last = min(self.stop, self.grid.rows - 1)
+        return slice(0, last - self.start), pixels[self.number][:, self.start + 1 : last + 1, 0]
 
 
 def _parts(grids: Sequence[_Grid], weight: Float[Tensor, "O C 3 3"]) -> list[list[_Band]]:
     """Bands that are transformed together: small maps in one part, large ones in several."""
-    most = _most_patches(weight)
+    most = max(1, _PART_BYTES // (2 * PATCH * max(weight.shape[:2]) * weight.itemsize))
     parts: list[list[_Band]] = []
     for number, grid in enumerate(grids):
         line = grid.images * grid.columns
         count = min(grid.rows, math.ceil(grid.rows * line / most) or 1)
         edges = [grid.rows * i // count for i in range(count + 1)]
         for start, stop in itertools.pairwise(edges):
-            band = _Band(number, start, stop, (stop - start) * line)
+            band = _Band(number, grid, start, stop)
             if not parts or sum(b.patches for b in parts[-1]) + band.patches > most:
                 parts.append([])
             parts[-1].append(band)
     return parts
 
 
-def _combine(factors: Row, parts: Sequence[Tensor], *, out: Tensor) -> None:
-    """The sum of the parts times their factors. As additions: these are small and half of them 0."""
-    (factor, first), *rest = [(f, part) for f, part in zip(factors, parts, strict=True) if f]
-    torch.mul(first, factor, out=out)
-    for factor, part in rest:
-        out.add_(part, alpha=factor)
-
-
-def _spread(part: Tensor, factors: Row, *, into: Sequence[Tensor]) -> None:
-    """Adds the part to each place, times its factor."""
-    for factor, place in zip(factors, into, strict=True):
-        if factor:
-            place.add_(part, alpha=factor)
-
-
 def _taps(weight: Float[Tensor, "O C 3 3"]) -> Float[Tensor, "3 3 O C"]:
     return weight.permute(2, 3, 0, 1).contiguous()
-
-
-def _transform_weight(taps: Float[Tensor, "3 3 O C"], rows: slice) -> Float[Tensor, "_P O C"]:
-    chosen = _WEIGHT[rows]
-    lines = taps.new_empty(len(chosen), *taps.shape[1:])
-    for factors, line in zip(chosen, lines.unbind(), strict=True):
-        _combine(factors, taps.unbind(), out=line)
-    kernel = taps.new_empty(len(chosen), _PATCH, *taps.shape[2:])
-    for factors, place in zip(_WEIGHT, kernel.unbind(1), strict=True):
-        _combine(factors, lines.unbind(1), out=place)
-    return kernel.flatten(0, 1)
-
-
-def _add_taps(grad: Float[Tensor, "_P O C"], rows: slice, *, into: Float[Tensor, "3 3 O C"]) -> None:
-    """The adjoint of `_transform_weight`."""
-    places = grad.unflatten(0, (-1, _PATCH)).unbind(1)
-    lines = grad.new_empty(len(_WEIGHT[rows]), *into.shape[1:])
-    for factors, place in zip(_WEIGHT_ADJOINT, lines.unbind(1), strict=True):
-        _combine(factors, places, out=place)
-    for factors, line in zip(_WEIGHT[rows], lines.unbind(), strict=True):
-        _spread(line, factors, into=into.unbind())
-
-
-def _pad(x: Float[Tensor, "N C H W"], grid: _Grid) -> Float[Tensor, "N _H _W C"]:
-    """x with a border of zeros, so that it is whole patches."""
-    _, height, width, _ = grid.padded(x.shape[1])
-    return F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, width - 1 - x.shape[3], 1, height - 1 - x.shape[2]))
-
-
-def _cut_border(padded: Float[Tensor, "N _H _W C"], shape: torch.Size) -> Float[Tensor, "N C _h _w"]:
-    h, w = shape[2:]
-    return padded[:, 1 : h + 1, 1 : w + 1].permute(0, 3, 1, 2)
-
-
-def _split(
-    products: Float[Tensor, "P T c"], grids: Sequence[_Grid]
-) -> list[Float[Tensor, "_rows 6 N _r _c c"]]:
-    """Those of each grid, views."""
-    sizes = [(grid.images, grid.rows, grid.columns) for grid in grids]
-    parts = products.split([math.prod(size) for size in sizes], dim=1)
-    return [
-        part.view(len(part) // _PATCH, _PATCH, *size, part.shape[2])
-        for part, size in zip(parts, sizes, strict=True)
-    ]
-
-
-def _grids_of_maps(padded: Sequence[Float[Tensor, "N _H _W C"]]) -> list[_Grid]:
-    return [_Grid(x.shape[0], x.shape[1] // _STEP, x.shape[2] // _STEP) for x in padded]
-
-
-def _grids_of_blocks(blocks: Sequence[Float[Tensor, "N _rows 4 _columns 4 O"]]) -> list[_Grid]:
-    return [_Grid(y.shape[0], y.shape[1], y.shape[3]) for y in blocks]
-
-
-def _new_products(grids: Sequence[_Grid], rows: slice, *, like: Tensor) -> Float[Tensor, "_P _T c"]:
-    count = sum(grid.images * grid.rows * grid.columns for grid in grids)
-    return like.new_empty((rows.stop - rows.start) * _PATCH, count, like.shape[-1])
-
-
-def _transform_inputs(padded: Sequence[Tensor], rows: slice) -> Float[Tensor, "_P _T C"]:
-    """Of the overlapping 6x6 patches of padded maps."""
-    grids = _grids_of_maps(padded)
-    transformed = _new_products(grids, rows, like=padded[0])
-    for x, part, grid in zip(padded, _split(transformed, grids), grids, strict=True):
-        lines = x.new_empty(len(part), grid.images, grid.rows, *x.shape[2:])
-        for factors, line in zip(_INPUT[rows], lines.unbind(), strict=True):
-            _combine(factors, [x[:, s] for s in _every(grid.rows)], out=line)
-        places = [lines[..., s, :] for s in _every(grid.columns)]
-        for factors, place in zip(_INPUT, part.unbind(1), strict=True):
-            _combine(factors, places, out=place)
-    return transformed
-
-
-def _add_inputs(grad: Float[Tensor, "P T C"], rows: slice, *, into: Sequence[Tensor]) -> None:
-    """The adjoint of `_transform_inputs`."""
-    grids = _grids_of_maps(into)
-    for x, part, grid in zip(into, _split(grad, grids), grids, strict=True):
-        lines = x.new_empty(len(part), grid.images, grid.rows, *x.shape[2:])
-        lines[..., _STEP * grid.columns :, :] = 0
-        total = torch.empty_like(part[:, 0])
-        for place, (factors, s) in enumerate(zip(_INPUT_ADJOINT, _every(grid.columns), strict=True)):
-            overlaps = place >= _STEP  # with the next patch, whose places are filled by then
-            _combine(factors, part.unbind(1), out=total if overlaps else lines[..., s, :])
-            if overlaps:
-                lines[..., s, :] += total
-        for factors, line in zip(_INPUT[rows], lines.unbind(), strict=True):
-            _spread(line, factors, into=[x[:, s] for s in _every(grid.rows)])
 
 
 def _start(grid: _Grid, weight: Float[Tensor, "O C 3 3"], bias: Tensor | None) -> Float[Tensor, "N O _H _W"]:
@@ -302,18 +200,8 @@ def _start(grid: _Grid, weight: Float[Tensor, "O C 3 3"], bias: Tensor | None) -
     Tensors of their own, not views: autograd lets nobody change one of several views in place.
     """
     start = weight.new_zeros(len(weight)) if bias is None else bias
-    shape = (grid.images, -1, _STEP * grid.rows, _STEP * grid.columns)
+    shape = (grid.images, -1, STEP * grid.rows, grid.width)
     return start[:, None, None].expand(shape).clone(memory_format=torch.channels_last)
-
-
-def _blocks(y: Float[Tensor, "N _H _W O"]) -> Float[Tensor, "N _rows 4 _columns 4 O"]:
-    n, height, width, channels = y.shape
-    return y.view(n, height // _STEP, _STEP, width // _STEP, _STEP, channels)
-
-
-def _pad_to_blocks(grad: Float[Tensor, "N O H W"], grid: _Grid) -> Float[Tensor, "N _rows 4 _columns 4 O"]:
-    below, right = _STEP * grid.rows - grad.shape[2], _STEP * grid.columns - grad.shape[3]
-    return _blocks(F.pad(grad.permute(0, 2, 3, 1), (0, 0, 0, right, 0, below)).contiguous())
 
 
 def _cut(y: Tensor, shape: torch.Size) -> Tensor:
@@ -321,29 +209,123 @@ def _cut(y: Tensor, shape: torch.Size) -> Tensor:
     return y if y.shape[2:] == (h, w) else y[:, :, :h, :w].clone()
 
 
-def _add_outputs(products: Float[Tensor, "P T O"], rows: slice, *, into: Sequence[Tensor]) -> None:
-    """What the products add to blocks of the output."""
-    for y, part in zip(into, _split(products, _grids_of_blocks(into)), strict=True):
-        lines = y.new_empty(len(part), *y[:, :, 0].shape)
-        for factors, place in zip(_OUTPUT, lines.unbind(4), strict=True):
-            _combine(factors, part.unbind(1), out=place)
-        for factors, line in zip(_OUTPUT_ADJOINT[rows], lines.unbind(), strict=True):
-            _spread(line, factors, into=y.unbind(2))
+def _to_map(pixels: Float[Tensor, "N y 4 W C"], shape: torch.Size) -> Float[Tensor, "N C _h _w"]:
+    h, w = shape[2:]
+    return pixels.flatten(1, 2)[:, :h, :w].permute(0, 3, 1, 2)
 
 
-def _transform_grads(blocks: Sequence[Tensor], rows: slice) -> Float[Tensor, "_P _T O"]:
-    """The adjoint of `_add_outputs`."""
-    grids = _grids_of_blocks(blocks)
-    transformed = _new_products(grids, rows, like=blocks[0])
-    for y, part in zip(blocks, _split(transformed, grids), strict=True):
-        lines = y.new_empty(len(part), *y[:, :, 0].shape)
-        for factors, line in zip(_OUTPUT_ADJOINT[rows], lines.unbind(), strict=True):
-            _combine(factors, y.unbind(2), out=line)
-        for factors, place in zip(_OUTPUT_ADJOINT, part.unbind(1), strict=True):
-            _combine(factors, lines.unbind(4), out=place)
+def _new_patches(bands: Sequence[_Band], *, like: Sequence[Tensor]) -> Float[Tensor, "2 6 _T c"]:
+    patches, channels = sum(band.patches for band in bands), like[0].shape[-1]
+    return like[0].new_empty(2, PATCH, patches, channels)
+
+
+def _split(
+    patches: Sequence[Float[Tensor, "2 T *rest"]], bands: Sequence[_Band]
+) -> Iterator[tuple[_Band, list[Float[Tensor, "2 N _y _x *rest"]]]]:
+    """Those of each band, views."""
+    parts = [part.split([band.patches for band in bands], dim=1) for part in patches]
+    for number, band in enumerate(bands):
+        yield band, [part[number].unflatten(1, band.shape) for part in parts]
+
+
+def _columns(lines: Float[Tensor, "2 N y W C"]) -> list[Float[Tensor, "2 N y _x C"]]:
+    """For each of the six columns of a patch, those of all patches of lines that have a border."""
+    last = lines.shape[3] - PATCH
+    return [lines[..., place : place + last + 1 : STEP, :] for place in range(PATCH)]
+
+
+def _transform_weight(taps: Float[Tensor, "3 3 O C"], pair: int) -> Float[Tensor, "2 6 O C"]:
+    lines = taps.new_empty(2, *taps.shape[1:])
+    weight_at(pair, taps.unbind(), out=lines.unbind())
+    kernels = taps.new_empty(2, PATCH, *taps.shape[2:])
+    for across in PAIRS:
+        weight_at(across, lines.unbind(1), out=at(across, kernels.unbind(1)))
+    return kernels
+
+
+def _add_taps(grad: Float[Tensor, "2 6 O C"], pair: int, *, into: Float[Tensor, "3 3 O C"]) -> None:
+    """The adjoint of `_transform_weight`."""
+    lines = grad.new_zeros(2, *into.shape[1:])
+    for across in PAIRS:
+        add_weight(across, *at(across, grad.unbind(1)), into=lines.unbind(1))
+    add_weight(pair, *lines, into=into.unbind())
+
+
+def _transform_inputs(
+    pixels: Sequence[Float[Tensor, "N _y 4 _W C"]], bands: Sequence[_Band], pair: int
+) -> Float[Tensor, "2 6 _T C"]:
+    """Of the overlapping 6x6 patches of maps with a border of zeros."""
+    transformed = _new_patches(bands, like=pixels)
+    for band, places in _split(transformed.unbind(1), bands):
+        lines = _lines(places, band)
+        lines[..., :: lines.shape[3] - 1, :] = 0  # the border
+        rows = lines[..., 1:-1, :].unbind()
+        inputs_at(pair, band.lines(pixels), out=rows)
+        if not pair:
+            (upper, above), (lower, below) = band.above(pixels), band.below(pixels)
+            rows[0][:, upper].add_(above, alpha=4)
+            rows[1][:, lower].add_(below)
+        first, *inner, last = _columns(lines)
+        for across in PAIRS:
+            inputs_at(across, inner, out=at(across, places))
+        places[0].add_(first, alpha=4)
+        places[-1].add_(last)
     return transformed
 
 
-def _every(patches: int) -> list[slice]:
-    """For each of the six places of a patch, where it lies in all patches along an axis."""
-    return [slice(place, place + _STEP * patches - (_STEP - 1), _STEP) for place in range(_PATCH)]
+def _lines(places: Sequence[Float[Tensor, "2 N y x C"]], band: _Band) -> Float[Tensor, "2 N y _W C"]:
+    """New ones for these patches, with a border."""
+    return places[0].new_empty(*places[0].shape[:3], band.grid.width + 2, places[0].shape[-1])
+
+
+def _add_inputs(
+    grad: Sequence[Sequence[Float[Tensor, "T C"]]],
+    bands: Sequence[_Band],
+    pair: int,
+    *,
+    into: Sequence[Float[Tensor, "N _y 4 _W C"]],
+) -> None:
+    """The adjoint of `_transform_inputs`."""
+    columns = grad[0][0].new_empty(PATCH, len(grad), *grad[0][0].shape)
+    for row, places in enumerate(grad):
+        sum_inputs(places, out=columns[:, row].unbind())
+    for band, places in _split(columns.unbind(), bands):
+        lines = _lines(places, band).zero_()
+        for column, place in zip(_columns(lines), places, strict=True):
+            column += place
+        rows = lines[..., 1:-1, :].unbind()
+        add_inputs(pair, *rows, into=band.lines(into))
+        if not pair:
+            (upper, above), (lower, below) = band.above(into), band.below(into)
+            above.add_(rows[0][:, upper], alpha=4)
+            below.add_(rows[1][:, lower])
+
+
+def _add_outputs(
+    products: Sequence[Sequence[Float[Tensor, "T O"]]],
+    bands: Sequence[_Band],
+    pair: int,
+    *,
+    into: Sequence[Float[Tensor, "N _y 4 _W O"]],
+) -> None:
+    """What the products add to the pixels of the output."""
+    patches, channels = products[0][0].shape
+    lines = products[0][0].new_empty(len(products), patches, STEP, channels)
+    for places, line in zip(products, lines, strict=True):
+        sum_outputs(places, out=line.unbind(1))
+    for band, (part,) in _split([lines], bands):
+        add_outputs(pair, *part.flatten(3, 4), into=band.lines(into))
+
+
+def _transform_grads(
+    outputs: Sequence[Float[Tensor, "N _y 4 _W O"]], bands: Sequence[_Band], pair: int
+) -> Float[Tensor, "2 6 _T O"]:
+    """The adjoint of `_add_outputs`."""
+    transformed = _new_patches(bands, like=outputs)
+    *_, patches, channels = transformed.shape
+    lines = transformed.new_empty(2, patches, STEP, channels)
+    for band, (part,) in _split([lines], bands):
+        grads_at(pair, band.lines(outputs), out=part.flatten(3, 4).unbind())
+    for across in PAIRS:
+        grads_at(across, lines.unbind(2), out=at(across, transformed.unbind(1)))
+    return transformed

@@ -157,12 +157,12 @@ def test_the_result_can_be_changed_in_place(backend: str, channels_last: bool) -
     assert x.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("mkl", [False, True])
+@pytest.mark.parametrize("library", ["mkl", "onednn", None])
 @pytest.mark.parametrize("name", CASES)
 def test_gather_and_its_gradients_equal_torchvision(
-    name: str, mkl: bool, monkeypatch: pytest.MonkeyPatch
+    name: str, library: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("detector.ops.deform_conv.gather._MKL_PAYS", mkl)
+    monkeypatch.setattr("detector.ops.products._FASTER", library)
     torch.testing.assert_close(*(values_and_gradients(CASES[name], backend) for backend in BACKENDS))
 
 

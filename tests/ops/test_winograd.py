@@ -57,7 +57,10 @@ def test_frozen_inputs_get_no_gradient() -> None:
     assert maps[0].grad is None
 
 
-def test_errors_of_a_wide_layer_stay_near_fp32() -> None:
+@pytest.mark.parametrize("library", ["mkl", "onednn"])
+def test_errors_of_a_wide_layer_stay_near_fp32(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detector.ops.products._FASTER", library)
+    monkeypatch.setattr("detector.ops.products._FEWEST_PRODUCTS", 0)
     torch.manual_seed(0)
     inputs = [torch.randn(1, 256, 16, 16), torch.randn(256, 256, 3, 3) / 48]
     grad = torch.randn(1, 256, 16, 16)

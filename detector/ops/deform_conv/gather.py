@@ -20,16 +20,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from detector.environment import has_intel_cpu
 from detector.ops.bags import EqualBags
 from detector.ops.deform_conv.geometry import Geometry, homes, neighbours, without_autocast
+from detector.ops.products import add_kernel_gradient, back_to_rows, times_kernel
 
 DTYPES = (torch.float32, torch.float64)
 
 _COLUMN_BYTES = 8 << 20  # of one chunk, about, where that is more than the positions below
 _MIN_POSITIONS = 2048  # of a chunk, at least: with fewer the matrix products are slower
 _CORNERS = 4
-_MKL_PAYS = has_intel_cpu() and torch.backends.mkl.is_available()
 
 
 def deform_conv2d(
@@ -92,7 +91,7 @@ class _SampledProduct(torch.autograd.Function):
         taps = _bags(index, size)
         for part in _chunks(len(blend), size):
             columns = _group(_sample(taps, rows, index[part], blend[part]), geometry)
-            y_rows[part] = _to_matrix(torch.conv2d(_to_pixels(columns), kernel, bias, groups=geometry.groups))
+            y_rows[part] = times_kernel(columns, kernel, bias, groups=geometry.groups)
             del columns  # the next take their place, in memory and cache
         return _to_contiguous(y) if ctx.x_is_contiguous else y
 
@@ -116,12 +115,11 @@ class _SampledProduct(torch.autograd.Function):
         for part in _chunks(len(blend), size):
             if need_weight:
                 columns = _group(_sample(taps, rows, index[part], blend[part]), geometry)
-                # MKL's product, which adds to what is there: oneDNN's weight gradient is slower
-                grad_kernel.baddbmm_(_by_group(grad[part], geometry).mT, _by_group(columns, geometry))
+                add_kernel_gradient(grad[part], columns, into=grad_kernel)
                 del columns  # their gradient takes their place
             if not need_x and not need_blend:
                 continue
-            of_columns = _back_to_columns(grad[part], kernel, geometry)
+            of_columns = back_to_rows(grad[part], kernel, groups=geometry.groups)
             of_columns = _ungroup(of_columns, geometry).view(-1, rows.shape[1])
             if need_blend:
                 grad_blend[part] = taps.weight_gradient(of_columns, rows, index[part])
@@ -157,49 +155,19 @@ def _to_contiguous(y: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
     return result
 
 
-def _to_kernel(weight: Float[Tensor, "O c kh kw"]) -> Float[Tensor, "O k 1 1"]:
-    """The weight as that of a 1x1 convolution over columns."""
-    return weight.permute(0, 2, 3, 1).reshape(len(weight), -1, 1, 1)
+def _to_kernel(weight: Float[Tensor, "O c kh kw"]) -> Float[Tensor, "O k"]:
+    """What columns are multiplied by."""
+    return weight.permute(0, 2, 3, 1).flatten(1)
 
 
-def _to_transposed_kernel(weight: Float[Tensor, "O c kh kw"], geometry: Geometry) -> Float[Tensor, "f o 1 1"]:
-    """The weight as that of a 1x1 convolution from outputs back to columns."""
-    matrix = _to_kernel(weight).view(geometry.groups, len(weight) // geometry.groups, -1)
-    return matrix.mT.reshape(-1, matrix.shape[1], 1, 1)
+def _to_transposed_kernel(weight: Float[Tensor, "O c kh kw"], geometry: Geometry) -> Float[Tensor, "f o"]:
+    """What gradients of outputs are multiplied by, back to columns."""
+    return _to_kernel(weight).unflatten(0, (geometry.groups, -1)).mT.flatten(0, 1)
 
 
 def _to_weight(kernel: Float[Tensor, "D o k"], *, like: Tensor) -> Float[Tensor, "O c kh kw"]:
     _, channels, height, width = like.shape
     return kernel.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
-
-
-def _by_group(matrix: Float[Tensor, "m features"], geometry: Geometry) -> Float[Tensor, "D m _f"]:
-    """A view, one matrix for each convolution group."""
-    return matrix.unflatten(1, (geometry.groups, -1)).transpose(0, 1)
-
-
-def _to_pixels(matrix: Float[Tensor, "m f"]) -> Float[Tensor, "1 f h w"]:
-    """The rows as pixels of one channels-last image, a view.
-
-    A 1x1 convolution over it is a matrix product by oneDNN: off Intel's processors up to 1.5 times as fast as
-    `torch.mm`.
-    """
-    # oneDNN likes a column best, but is slower where its length has few divisors
-    line = 1 if len(matrix) % 16 == 0 else len(matrix)
-    return matrix.view(1, len(matrix) // line, line, -1).permute(0, 3, 1, 2)
-
-
-def _back_to_columns(
-    grad: Float[Tensor, "m O"], kernel: Float[Tensor, "f o 1 1"], geometry: Geometry
-) -> Float[Tensor, "m f"]:
-    """The gradient of the columns from that of the output."""
-    if geometry.groups == 1 and _MKL_PAYS:
-        return torch.mm(grad, kernel.flatten(1).mT)  # a fifth faster; the forward product is not
-    return _to_matrix(torch.conv2d(_to_pixels(grad), kernel, groups=geometry.groups))
-
-
-def _to_matrix(pixels: Float[Tensor, "1 f h w"]) -> Float[Tensor, "m f"]:
-    return pixels.permute(0, 2, 3, 1).flatten(0, 2).contiguous()  # of one channel, it may not be
 
 
 def _group(columns: Float[Tensor, "m features"], geometry: Geometry) -> Float[Tensor, "m features"]:

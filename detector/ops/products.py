@@ -1,0 +1,119 @@
+"""Matrix products on a CPU, each by the faster of the libraries that torch has for them: MKL and oneDNN.
+
+`torch.mm` and `torch.bmm` are MKL's, which has kernels with AVX-512 for Intel's processors alone. A 1x1
+convolution over rows as pixels is the same product by oneDNN, which asks the processor what it can.
+"""
+
+# m rows of f features (f / D each, of D groups), o outputs; g times P products
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from detector.environment import has_intel_cpu
+
+Library = Literal["mkl", "onednn"]
+
+_FEWEST_PRODUCTS = 10_000_000  # multiplications, below which a call of its own costs more than it saves
+
+
+def faster_library() -> Library | None:
+    """The one that is faster on this processor; None where each has its products, as below.
+
+    On an Intel Xeon MKL gains a fifth, but not for `times_kernel`. On an AMD EPYC with AVX-512 oneDNN is
+    twice as fast in all; with AVX2 alone MKL is as fast, or faster, in those that it has here.
+    """
+    if has_intel_cpu():
+        return "mkl" if torch.backends.mkl.is_available() else None
+    has_avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return "onednn" if has_avx512 and torch.backends.mkldnn.is_available() else None
+
+
+_FASTER = faster_library()
+
+
+def times_kernel(
+    rows: Float[Tensor, "m f"], kernel: Float[Tensor, "o _f"], bias: Tensor | None = None, *, groups: int = 1
+) -> Float[Tensor, "m o"]:
+    """`rows @ kernel.T + bias`; with groups, each of its rows has a part of the features, in order."""
+    return _to_rows(torch.conv2d(_to_pixels(rows), kernel[..., None, None], bias, groups=groups))
+
+
+def back_to_rows(
+    grad: Float[Tensor, "m o"], kernel: Float[Tensor, "f _o"], *, groups: int
+) -> Float[Tensor, "m f"]:
+    """The gradient of `rows` from that of the product; `kernel` is transposed, group by group."""
+    if groups == 1 and _FASTER == "mkl":
+        return torch.mm(grad, kernel.mT)
+    return times_kernel(grad, kernel, groups=groups)
+
+
+def add_kernel_gradient(
+    grad: Float[Tensor, "m o"], rows: Float[Tensor, "m f"], *, into: Float[Tensor, "D _o _f"]
+) -> None:
+    """Adds the gradient of the kernel from that of the product, group by group."""
+    if len(into) == 1 and _onednn_pays(grad):
+        into[0] += _kernel_gradient(grad, rows)
+    else:
+        into.baddbmm_(_by_group(grad, len(into)).mT, _by_group(rows, len(into)))
+
+
+def many_times_kernels(
+    rows: Float[Tensor, "g P m f"], kernels: Float[Tensor, "g P o f"]
+) -> list[list[Float[Tensor, "m o"]]]:
+    """`rows @ kernels.mT`, g lists of P products."""
+    if _many_pay(rows, kernels):
+        return [
+            [times_kernel(*pair) for pair in zip(*group, strict=True)]
+            for group in zip(rows, kernels, strict=True)
+        ]
+    products = torch.bmm(rows.flatten(0, 1), kernels.flatten(0, 1).mT)
+    return [[*group] for group in products.unflatten(0, rows.shape[:2])]
+
+
+def add_kernel_gradients(
+    grads: Float[Tensor, "g P m o"], rows: Float[Tensor, "g P m f"], *, into: Float[Tensor, "g P o f"]
+) -> None:
+    """Adds the gradients of the kernels of `many_times_kernels` from those of the products."""
+    gradients, grads, rows = (x.flatten(0, 1) for x in (into, grads, rows))
+    if not _many_pay(rows, gradients):
+        gradients.baddbmm_(grads.mT, rows)
+        return
+    for gradient, *pair in zip(gradients, grads, rows, strict=True):
+        gradient += _kernel_gradient(*pair)
+
+
+def _onednn_pays(rows: Tensor) -> bool:
+    return _FASTER == "onednn" and rows.dtype == torch.float32
+
+
+def _many_pay(rows: Float[Tensor, "*P m f"], kernels: Float[Tensor, "*P o f"]) -> bool:
+    return _onednn_pays(rows) and rows.shape[-2] * kernels.shape[-2:].numel() >= _FEWEST_PRODUCTS
+
+
+def _kernel_gradient(grad: Float[Tensor, "m o"], rows: Float[Tensor, "m f"]) -> Float[Tensor, "o f"]:
+    kernel = grad.new_empty(grad.shape[1], rows.shape[1], 1, 1)  # of its shape; not read
+    pixels, wanted = (_to_pixels(grad), _to_pixels(rows)), (False, True, False)
+    return torch.ops.aten.convolution_backward(
+        *pixels, kernel, None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1, wanted
+    )[1].flatten(1)
+
+
+def _by_group(rows: Float[Tensor, "m features"], groups: int) -> Float[Tensor, "D m _f"]:
+    """A view, one matrix for each group."""
+    return rows.unflatten(1, (groups, -1)).transpose(0, 1)
+
+
+def _to_pixels(rows: Float[Tensor, "m f"]) -> Float[Tensor, "1 f h w"]:
+    """The rows as pixels of one channels-last image, a view."""
+    # oneDNN likes a column best, but is slower where its length has few divisors
+    line = 1 if len(rows) % 16 == 0 else len(rows)
+    return rows.view(1, len(rows) // line, line, -1).permute(0, 3, 1, 2)
+
+
+def _to_rows(pixels: Float[Tensor, "1 f h w"]) -> Float[Tensor, "m f"]:
+    return pixels.permute(0, 2, 3, 1).flatten(0, 2).contiguous()  # of one channel, it may not be
