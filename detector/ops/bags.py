@@ -131,4 +131,6 @@ class EqualBags:
         used, order = used.sort(stable=True)
         touched = torch.arange(last - first + 1, dtype=used.dtype, device=used.device)
         starts = torch.searchsorted(used, touched).to(index.dtype)
-        into[first : last + 1] += weighted_bags(grad, self.bag[order], starts, weights.flatten()[order])
+        # Picked by index_select, four times as fast as by an index
+        bag, weights = self.bag.index_select(0, order), weights.flatten().index_select(0, order)
+        into[first : last + 1] += weighted_bags(grad, bag, starts, weights)
