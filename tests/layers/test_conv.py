@@ -36,25 +36,26 @@ def test_names_and_initial_values_are_those_of_a_convolution() -> None:
 
 
 def test_wide_layers_train_by_winograd_and_give_the_same(calls: list[torch.Size]) -> None:
-    layer = Conv3x3(128, 128)
-    x = torch.randn(2, 128, 32, 32)
+    layer, x = Conv3x3(256, 256), torch.randn(1, 256, 64, 48)
+    layer(x[..., :47])
+    assert not calls
     layer(x)
     assert calls == [x.shape]
 
 
 def test_small_maps_go_along_with_a_large_one(calls: list[torch.Size]) -> None:
-    layer = Conv3x3(128, 128)
-    maps = [torch.randn(2, 128, size, size) for size in (32, 4)]
+    layer = Conv3x3(256, 256)
+    maps = [torch.randn(1, 256, size, size) for size in (56, 4)]
     for found, x in zip(layer.each(maps), maps, strict=True):
         torch.testing.assert_close(found, nn.Conv2d.forward(layer, x))
     assert calls == [x.shape for x in maps]
 
 
 def test_wide_layers_infer_by_winograd_on_larger_maps(calls: list[torch.Size]) -> None:
-    layer, narrow, x = Conv3x3(256, 256), Conv3x3(255, 256), torch.randn(1, 256, 64, 64)
+    layer, narrow, x = Conv3x3(256, 256), Conv3x3(127, 256), torch.randn(1, 256, 64, 72)
     with torch.no_grad():
-        layer(x[..., :63])
-        narrow(x[:, :255])
+        layer(x[..., :71])
+        narrow(x[:, :127].repeat(3, 1, 1, 1))
         assert not calls
         layer(x)
     assert calls == [x.shape]
@@ -72,9 +73,9 @@ def test_a_single_image_without_batch_is_left_to_torch() -> None:
 
 @pytest.mark.parametrize("case", ["narrow", "small", "no gradient", "double", "autocast", "traced"])
 def test_the_rest_is_torchs_convolution(case: str, calls: list[torch.Size]) -> None:
-    layer, x = Conv3x3(128, 128), torch.randn(2, 128, 32, 32)
+    layer, x = Conv3x3(256, 256), torch.randn(1, 256, 64, 64)
     if case == "narrow":
-        layer, x = Conv3x3(64, 128), x[:, :64]
+        layer, x = Conv3x3(127, 256), x[:, :127].repeat(2, 1, 1, 1)
     elif case == "small":
         x = x[..., :8, :8]
     elif case == "double":
