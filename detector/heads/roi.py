@@ -19,6 +19,7 @@ from detector.heads.rpn import Proposals, taken
 from detector.layers import (
     DeformableConvs,
     DeformConv2d,
+    Linear,
     RoIAlign,
     deformable_count,
     norm_layer,
@@ -28,6 +29,7 @@ from detector.layers import (
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes, encode_boxes
 from detector.ops.losses import DeltaLoss, delta_loss, giou_loss
 from detector.ops.nms import Candidates
+from detector.ops.products import linear
 from detector.ops.recording import is_recorded
 from detector.structures import FeatureSpec, Fraction, NonNegativeInt, PositiveInt, Targets
 
@@ -226,13 +228,13 @@ class _LinearHead(nn.Module):
     def __init__(self, channels: int, num_linear: int, width: int) -> None:
         super().__init__()
         for number in range(num_linear):  # fc6 and fc7 are the last layers of VGG, long gone
-            self.add_module(f"fc{6 + number}", nn.Linear(channels if number == 0 else width, width))
+            self.add_module(f"fc{6 + number}", Linear(channels if number == 0 else width, width))
 
     def forward(self, x: Float[Tensor, "R C S S"]) -> Float[Tensor, "R _W"]:
         first, *others = (layer for layer in self.children() if isinstance(layer, nn.Linear))
         # The weight in the order of channels-last regions: it is smaller than they are.
         weight = first.weight.unflatten(1, x.shape[1:]).permute(0, 2, 3, 1).flatten(1)
-        y = F.relu(F.linear(x.permute(0, 2, 3, 1).flatten(1), weight, first.bias))
+        y = F.relu(linear(x.permute(0, 2, 3, 1).flatten(1), weight, first.bias))
         for layer in others:
             y = F.relu(layer(y))
         return y
@@ -252,7 +254,7 @@ class _ConvHead(nn.Sequential):
             layers.append(nn.Sequential(conv, *norms, nn.ReLU(inplace=True)))
         layers.append(nn.Flatten())
         for number in range(num_linear):
-            layers += [nn.Linear(channels * _POOLED**2 if number == 0 else width, width), nn.ReLU()]
+            layers += [Linear(channels * _POOLED**2 if number == 0 else width, width), nn.ReLU()]
         super().__init__(*layers)
 
 
@@ -263,8 +265,8 @@ def _norm(kind: str) -> Callable[[int], nn.Module]:
 class _Predictor(nn.Module):
     def __init__(self, width: int, num_classes: int, num_boxes: int) -> None:
         super().__init__()
-        self.cls_score = nn.Linear(width, num_classes + 1)
-        self.bbox_pred = nn.Linear(width, 4 * num_boxes)
+        self.cls_score = Linear(width, num_classes + 1)
+        self.bbox_pred = Linear(width, 4 * num_boxes)
 
     def forward(self, x: Float[Tensor, "R _W"]) -> tuple[Float[Tensor, "R _C"], Float[Tensor, "R _D 4"]]:
         return self.cls_score(x), self.bbox_pred(x).unflatten(1, (-1, 4))

@@ -4,6 +4,7 @@ from detector.layers.conv import Conv3x3
 from detector.layers.deform import DeformableStages, DeformConv2d, Modulation, replace_backends
 from detector.layers.deform_depthwise import DepthwiseDeformConv2d
 from detector.layers.deformable import Deformable, replaced_convolutions
+from detector.layers.linear import Linear
 from detector.layers.norms import NormKind, norm_layer
 from detector.layers.roi_pooling import DeformRoIPool, RoIAlign
 from detector.layers.towers import DeformableConvs, deformable_count, require_own_geometry, require_unset
@@ -16,6 +17,7 @@ __all__ = [
     "DeformableConvs",
     "DeformableStages",
     "DepthwiseDeformConv2d",
+    "Linear",
     "Modulation",
     "NormKind",
     "RoIAlign",

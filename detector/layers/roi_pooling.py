@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from detector.layers.deform import Modulation, _check_choice, modulation_mask
 from detector.layers.deformable import Deformable
+from detector.layers.linear import Linear
 from detector.ops.deform_roi_pool import pyramid_deform_roi_pool, roi_sampling_statistics
 from detector.ops.roi_align import pyramid_level, pyramid_roi_align
 from detector.structures import FeatureSpec, NonNegativeInt, PositiveInt
@@ -167,7 +168,7 @@ def _linear_layers(*widths: int) -> nn.Sequential:
     """With ReLU between them, the last one zero."""
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
-        layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
+        layers += [Linear(before, after), nn.ReLU(inplace=True)]
     network = nn.Sequential(*layers[:-1])
     for parameter in network[-1].parameters():
         nn.init.zeros_(parameter)

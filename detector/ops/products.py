@@ -8,16 +8,19 @@ convolution over rows as pixels is the same product by oneDNN, which asks the pr
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from detector.environment import has_intel_cpu
+from detector.ops.recording import is_recorded
 
 Library = Literal["mkl", "onednn"]
 
+_MOST_FEATURES = 4608  # of the gradient of a kernel: with more oneDNN takes twice as long
 _FEWEST_PRODUCTS = 10_000_000  # multiplications, below which a call of its own costs more than it saves
 
 
@@ -34,6 +37,42 @@ def faster_library() -> Library | None:
 
 
 _FASTER = faster_library()
+
+
+def linear(
+    rows: Float[Tensor, "m f"], weight: Float[Tensor, "o f"], bias: Float[Tensor, "o"] | None
+) -> Float[Tensor, "m o"]:
+    """`F.linear`, differentiable as that; torch's own wherever it is as fast."""
+    if (
+        is_recorded()
+        or torch.compiler.is_compiling()
+        or rows.device.type != "cpu"
+        or torch.is_autocast_enabled("cpu")
+        or not _many_pay(rows, weight)
+    ):
+        return F.linear(rows, weight, bias)
+    return _Linear.apply(rows.contiguous(), weight, bias)
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(rows, weight)
+        return times_kernel(rows, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weight = ctx.saved_tensors
+        need_rows, need_weight, need_bias = ctx.needs_input_grad
+        of_bias = grad.sum(0) if need_bias else None
+        if torch.is_grad_enabled():  # what is differentiated again must be torch's
+            return grad @ weight, grad.mT @ rows, of_bias
+        grad = grad.contiguous()
+        return (
+            _convolution_gradients(grad, rows, weight, of_kernel=False) if need_rows else None,
+            _kernel_gradient(grad, rows) if need_weight else None,
+            of_bias,
+        )
 
 
 def times_kernel(
@@ -96,11 +135,21 @@ def _many_pay(rows: Float[Tensor, "*P m f"], kernels: Float[Tensor, "*P o f"]) -
 
 
 def _kernel_gradient(grad: Float[Tensor, "m o"], rows: Float[Tensor, "m f"]) -> Float[Tensor, "o f"]:
-    kernel = grad.new_empty(grad.shape[1], rows.shape[1], 1, 1)  # of its shape; not read
-    pixels, wanted = (_to_pixels(grad), _to_pixels(rows)), (False, True, False)
-    return torch.ops.aten.convolution_backward(
-        *pixels, kernel, None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1, wanted
-    )[1].flatten(1)
+    parts = [part.contiguous() for part in rows.split(_MOST_FEATURES, dim=1)]
+    kernels = [grad.new_empty(grad.shape[1], part.shape[1]) for part in parts]  # of their shapes; not read
+    found = [_convolution_gradients(grad, *pair, of_kernel=True) for pair in zip(parts, kernels, strict=True)]
+    return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+
+
+def _convolution_gradients(
+    grad: Float[Tensor, "m o"], rows: Float[Tensor, "m f"], kernel: Float[Tensor, "o f"], *, of_kernel: bool
+) -> Float[Tensor, "_m f"]:
+    """Those of `times_kernel`: of the kernel, or of the rows."""
+    pixels, wanted = (_to_pixels(grad), _to_pixels(rows)), (not of_kernel, of_kernel, False)
+    found = torch.ops.aten.convolution_backward(
+        *pixels, kernel[..., None, None], None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1, wanted
+    )
+    return found[1].flatten(1) if of_kernel else _to_rows(found[0])
 
 
 def _by_group(rows: Float[Tensor, "m features"], groups: int) -> Float[Tensor, "D m _f"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from detector.ops import products
 from detector.ops.products import (
@@ -11,6 +12,7 @@ from detector.ops.products import (
     add_kernel_gradients,
     back_to_rows,
     faster_library,
+    linear,
     many_times_kernels,
     times_kernel,
 )
@@ -89,3 +91,48 @@ def test_float64_is_never_onednns() -> None:
     into = torch.zeros(1, 8, 4).double()
     add_kernel_gradient(grad, rows, into=into)
     torch.testing.assert_close(into[0], grad.mT @ rows)
+
+
+@pytest.mark.parametrize("most_features", [3, 100])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_linear_layer_and_its_gradients(
+    bias: bool, most_features: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "_FEWEST_PRODUCTS", 1)
+    monkeypatch.setattr(products, "_MOST_FEATURES", most_features)
+    arguments = draw((17, 8), (5, 8), *([(5,)] if bias else []))
+    grad = draw((17, 5))[0]
+    inputs, wide = ([t.to(d).requires_grad_() for t in arguments] for d in (torch.float32, torch.float64))
+    found, expected = linear(*inputs, *[None][bias:]), F.linear(*wide)
+    close(found, expected)
+    of_inputs = torch.autograd.grad(found, inputs, grad)
+    for a, b in zip(of_inputs, torch.autograd.grad(expected, wide, grad.double()), strict=True):
+        close(a, b)
+
+
+def test_a_linear_layer_is_by_the_chosen_library(
+    library: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it pays; small ones, other types and what is recorded are torch's."""
+    calls: list[torch.Size] = []
+    monkeypatch.setattr(products, "times_kernel", lambda x, *_: calls.append(x.shape) or x[:, :1])
+    (rows, weight), small = draw((400, 256), (256, 256)), draw((10, 8), (8, 8))
+    linear(*small, None)
+    linear(rows.double(), weight.double(), None)
+    with torch.autocast("cpu", torch.bfloat16):
+        linear(rows, weight, None)
+    torch.jit.trace(lambda x: linear(x, weight, None), rows, check_trace=False)
+    assert not calls
+    linear(rows, weight, None)
+    assert calls == ([rows.shape] if library == "onednn" else [])
+
+
+def test_a_linear_layer_is_differentiable_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_FEWEST_PRODUCTS", 1)
+    rows, weight = (t.requires_grad_() for t in draw((17, 8), (5, 8)))
+    seconds = []
+    for function in (linear, F.linear):
+        (first,) = torch.autograd.grad(function(rows, weight, None).square().sum(), rows, create_graph=True)
+        seconds.append(torch.autograd.grad(first.sin().sum(), (rows, weight)))
+    for a, b in zip(*seconds, strict=True):
+        torch.testing.assert_close(a, b)
