@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
+from torch.nn import functional as F
 
 from detector import __version__
 from detector.commands.inference import data_config
@@ -25,8 +26,8 @@ from detector.data import ImageFileError
 from detector.errors import RunError
 from detector.inference import Detector, load_picture
 from detector.layers import DeformConv2d
-from detector.models.exporting import ExportDifference, detections, difference, recorded
-from detector.structures import PositiveFloat
+from detector.models.exporting import MULTIPLE_PX, ExportDifference, detections, difference, recorded
+from detector.structures import Batch, PositiveFloat
 from detector.training import Checkpoint, load_checkpoint
 
 _ENDINGS = {"onnx": ".onnx", "torch_export": ".pt2"}
@@ -52,11 +53,13 @@ def run(cfg: DictConfig) -> None:
     """Write `<name>.onnx` or `<name>.pt2` to `output_dir`; say how far its detections are from the model's.
 
     Raises:
-        ValueError: no checkpoint, packages or pictures for it, or a model with parts that cannot be exported.
-        RunError: the file's detections differ more than they may, or there are none to compare. The file is
-            kept as `<name>.refused.*`.
+        ValueError: no checkpoint, packages or pictures for it, a name that no file can have, or a model with
+            parts that cannot be exported.
+        RunError: the file's detections differ more than they may, there are none to compare, or it does not
+            run. It is kept as `<name>.refused.*`; an earlier file and its record stay as they were.
     """
     options = Options(**resolved(cfg))
+    _require_file_name(options.name)
     if options.checkpoint is None:
         raise ValueError("Give checkpoint=<run>/checkpoints/best.ckpt.")
     if options.format == "onnx":
@@ -70,19 +73,20 @@ def run(cfg: DictConfig) -> None:
         if isinstance(layer, DeformConv2d):
             layer.backend = "auto"  # the operator that graphs have, whatever it was trained with
     pictures = _pictures(options.source, checkpoint)
-    write_record(output_dir, config=resolved(cfg))
+    output_dir.mkdir(parents=True, exist_ok=True)
     ending = _ENDINGS[options.format]
     unchecked, file = (output_dir / f"{options.name}{end}" for end in (f".refused{ending}", ending))
     run_file = _write(options.format, detector, unchecked)
-    found = _compare(run_file, detector, pictures, options.score_tolerance)
+    found = _compare(unchecked, run_file, detector, pictures, options.score_tolerance)
     if not found.count:
         raise RunError(
             f"{unchecked} could not be checked: nothing is detected in the {len(pictures)} pictures. Give "
             "others with source=<picture or folder>."
         )
     said = (
-        f"{found.count} detections in {len(pictures)} pictures, together and one by one: boxes differ by at "
-        f"most {found.box_px:.2g} px and scores by {found.score:.2g}, {found.missing} have no counterpart"
+        f"{found.count} detections in {len(pictures)} pictures, together, one by one and with more padding: "
+        f"boxes differ by at most {found.box_px:.2g} px and scores by {found.score:.2g}, "
+        f"{found.missing} have no counterpart"
     )
     too_far = found.box_px > options.box_tolerance_px or found.score > options.score_tolerance
     if too_far or found.missing:
@@ -91,7 +95,16 @@ def run(cfg: DictConfig) -> None:
             f"box_tolerance_px={options.box_tolerance_px} and score_tolerance={options.score_tolerance}."
         )
     unchecked.replace(file)
+    write_record(output_dir, config=resolved(cfg))
     print(f"{said}.\nWritten to {file}")
+
+
+def _require_file_name(name: str) -> None:
+    if name in ("", ".", "..") or set(name) & {"/", "\\", "\0"}:
+        raise ValueError(
+            f"name={name!r}: expected the name of a file without its ending and without folders, such as "
+            "detector. Choose another name, and the folder by output_dir=<folder>."
+        )
 
 
 def _pictures(source: str | None, checkpoint: Checkpoint) -> list[np.ndarray]:
@@ -112,12 +125,7 @@ def _pictures(source: str | None, checkpoint: Checkpoint) -> list[np.ndarray]:
 
 def _write(format: str, detector: Detector, file: Path) -> Run:
     """Write the file, and give what runs it."""
-    metadata = {
-        "class_names": json.dumps(detector.class_names, ensure_ascii=False),
-        "category_ids": json.dumps(detector.category_ids),
-        "image_size": json.dumps(asdict(detector.image_size)),
-        "made_by": f"detector {__version__}",
-    }
+    metadata = _metadata(detector)
     try:
         graph = recorded(detector.model)
         if format == "onnx":
@@ -133,17 +141,45 @@ def _write(format: str, detector: Detector, file: Path) -> Run:
     return graph.module(check_guards=False)
 
 
+def _metadata(detector: Detector) -> dict[str, str]:
+    size = detector.image_size
+    return {
+        "class_names": json.dumps(detector.class_names, ensure_ascii=False),
+        "category_ids": json.dumps(detector.category_ids),
+        "image_size": json.dumps({"shorter": size.choices[-1], "longer": size.longer}),
+        "made_by": f"detector {__version__}",
+    }
+
+
 def _compare(
-    run_file: Run, detector: Detector, pictures: Sequence[np.ndarray], score_tolerance: float
+    file: Path, run_file: Run, detector: Detector, pictures: Sequence[np.ndarray], score_tolerance: float
 ) -> ExportDifference:
-    """All pictures at once, each alone, and the first one turned by a quarter: other batches, other sizes."""
-    first = np.ascontiguousarray(pictures[0].transpose(1, 0, 2))
+    """All pictures at once, each alone, and the first one turned by a quarter with more padding.
+
+    Other batches and other sizes, even where all pictures are squares alike.
+    """
+    batches = [detector.batch(group) for group in ([*pictures], *([picture] for picture in pictures))]
+    batches.append(_padded(detector.batch([np.ascontiguousarray(pictures[0].transpose(1, 0, 2))])))
     found, expected = [], []
-    for group in ([*pictures], *([picture] for picture in pictures), [first]):
-        batch = detector.batch(group)
+    for batch in batches:
         with torch.inference_mode():
-            outputs = run_file(batch.images.contiguous(), batch.image_sizes)
+            outputs = _outputs(file, run_file, batch)
             found += detections(*outputs)
             expected += detector.model.predict(batch)
     limit = outputs[1].shape[1]
     return difference(found, expected, score_tolerance=score_tolerance, limit=limit)
+
+
+def _padded(batch: Batch) -> Batch:
+    """On a larger canvas, and of another shape."""
+    return replace(batch, images=F.pad(batch.images, (0, MULTIPLE_PX, 0, 2 * MULTIPLE_PX)))
+
+
+def _outputs(file: Path, run_file: Run, batch: Batch) -> Sequence[Tensor]:
+    try:
+        return run_file(batch.images.contiguous(), batch.image_sizes)
+    except Exception as error:  # those of onnxruntime are of no kind of their own
+        raise RunError(
+            f"{file} does not run on images of shape {tuple(batch.images.shape)}, with sides that are "
+            f"multiples of {MULTIPLE_PX} as it should: {error}"
+        ) from error

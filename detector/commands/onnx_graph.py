@@ -71,21 +71,52 @@ def _suppression() -> Callable[..., Any]:
     def ints(*values: int) -> Any:
         return op.Constant(value_ints=values)
 
-    def suppress(
-        boxes: Any, scores: Any, labels: Any, allowed: Any, num_labels: int, iou_threshold: float, limit: int
-    ) -> Any:
-        # A row of scores for each label, the lowest for boxes of another one
+    def mixed(nms: Callable[..., Any], boxes: Any, scores: Any, labels: Any, num_labels: int) -> Any:
+        """Image and place of the kept, of a row of scores for each label, the lowest for boxes of others."""
         every_label = op.Reshape(ints(*range(num_labels)), ints(1, -1, 1))
         is_label = op.Equal(op.Unsqueeze(labels, ints(1)), every_label)
-        of_label = op.And(is_label, op.Unsqueeze(allowed, ints(1)))
         lowest = op.Constant(value_float=_LOWEST)
-        by_label = op.Where(of_label, op.Unsqueeze(scores, ints(1)), lowest)
+        kept = nms(boxes, op.Where(is_label, op.Unsqueeze(scores, ints(1)), lowest))
+        return op.Gather(kept, ints(0, 2), axis=1)
+
+    def alternating(nms: Callable[..., Any], boxes: Any, scores: Any, num_labels: int) -> Any:
+        """The same, of a label's boxes as an image of their own: where each region has a box for each label,
+        the rows of `mixed` would grow with the square of the labels."""
+        count = op.Div(op.Shape(scores, start=1, end=2), ints(num_labels))
+
+        def by_label(x: Any, size: int) -> Any:
+            x = op.Reshape(x, op.Concat(ints(-1), count, ints(num_labels, size), axis=0))
+            x = op.Transpose(x, perm=[0, 2, 1, 3])
+            return op.Reshape(x, op.Concat(ints(-1), count, ints(size), axis=0))
+
+        kept = nms(by_label(boxes, 4), op.Transpose(by_label(scores, 1), perm=[0, 2, 1]))
+        row, number = (op.Gather(kept, ints(column), axis=1) for column in (0, 2))
+        image, label = op.Div(row, ints(num_labels)), op.Mod(row, ints(num_labels))
+        return op.Concat(image, op.Add(op.Mul(number, ints(num_labels)), label), axis=1)
+
+    def suppress(
+        boxes: Any,
+        scores: Any,
+        labels: Any,
+        allowed: Any,
+        num_labels: int,
+        iou_threshold: float,
+        limit: int,
+        labels_alternate: bool = False,
+    ) -> Any:
+        lowest = op.Constant(value_float=_LOWEST)
         threshold = op.Constant(value_floats=[_LOWEST / 2])
-        kept = op.NonMaxSuppression(
-            boxes, by_label, ints(limit), op.Constant(value_floats=[iou_threshold]), threshold
-        )
+
+        def nms(boxes: Any, scores: Any) -> Any:
+            most, iou = ints(limit), op.Constant(value_floats=[iou_threshold])
+            return op.NonMaxSuppression(boxes, scores, most, iou, threshold)
+
+        among = op.Where(allowed, scores, lowest)
+        if labels_alternate:
+            places = alternating(nms, boxes, among, num_labels)
+        else:
+            places = mixed(nms, boxes, among, labels, num_labels)
         # Of the boxes kept for any label, the best of each image
-        places = op.Gather(kept, ints(0, 2), axis=1)
         only_kept = op.ScatterND(op.Expand(lowest, op.Shape(scores)), places, op.GatherND(scores, places))
         padding = op.Expand(lowest, op.Concat(op.Shape(scores, start=0, end=1), ints(limit), axis=0))
         best, index = op.TopK(op.Concat(only_kept, padding, axis=1), ints(limit))

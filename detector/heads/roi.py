@@ -191,6 +191,7 @@ class RoIHead(nn.Module):
             num_labels=self.num_classes,
             iou_threshold=self.nms_iou_threshold,
             limit=self.detections_per_image,
+            labels_alternate=True,
         )
 
 

@@ -50,7 +50,8 @@ class ExportableDetector(nn.Module):
 
 
 def recorded(model: Detector) -> ExportedProgram:
-    """The graph of `ExportableDetector`, for any number of images of any size. On the CPU, for evaluation.
+    """The graph of `ExportableDetector`, for any number of images of any size. On the CPU, for evaluation:
+    the graph has the model's parameters, which it freezes, so that no result carries a history of gradients.
 
     Raises:
         ValueError: bins of deformable RoI pooling have as many samples as they cover cells.
@@ -71,7 +72,7 @@ def recorded(model: Detector) -> ExportedProgram:
         "images": {0: batch, 2: MULTIPLE_PX * rows, 3: MULTIPLE_PX * columns},
         "image_sizes": {0: batch},
     }
-    module = ExportableDetector(model.eval())
+    module = ExportableDetector(model.eval()).requires_grad_(False)
     with torch.no_grad():
         return torch.export.export(module, example, dynamic_shapes=shapes)
 

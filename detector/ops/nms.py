@@ -17,7 +17,8 @@ class Candidates:
     """Boxes among which suppression chooses: those of each image that are `allowed`.
 
     Of one label, none that is kept overlaps a better one by more than `iou_threshold`; at most `limit` of an
-    image are kept. Labels are in [0, num_labels).
+    image are kept. Labels are in [0, num_labels); where they alternate, candidate n has label n % num_labels,
+    which spares a recorded graph to compare each candidate with each label.
     """
 
     boxes: Float[Tensor, "B N 4"]
@@ -27,6 +28,7 @@ class Candidates:
     num_labels: int
     iou_threshold: float
     limit: int
+    labels_alternate: bool = False
 
 
 def class_nms(
@@ -67,6 +69,7 @@ def padded_class_nms(found: Candidates) -> Int64[Tensor, "B limit"]:
         found.num_labels,
         found.iou_threshold,
         found.limit,
+        found.labels_alternate,
     )
 
 
@@ -74,7 +77,7 @@ def padded_class_nms(found: Candidates) -> Int64[Tensor, "B limit"]:
     "detector::padded_class_nms",
     mutates_args=(),
     schema="(Tensor boxes, Tensor scores, Tensor labels, Tensor allowed, int num_labels, "
-    "float iou_threshold, int limit) -> Tensor",
+    "float iou_threshold, int limit, bool labels_alternate=False) -> Tensor",
 )
 def _padded_class_nms(
     boxes: Tensor,
@@ -84,8 +87,9 @@ def _padded_class_nms(
     num_labels: int,
     iou_threshold: float,
     limit: int,
+    labels_alternate: bool = False,
 ) -> Tensor:
-    found = Candidates(boxes, scores, labels, allowed, num_labels, iou_threshold, limit)
+    found = Candidates(boxes, scores, labels, allowed, num_labels, iou_threshold, limit, labels_alternate)
     padded = labels.new_full((len(boxes), limit), -1)
     for row, kept in zip(padded, batch_class_nms(found), strict=True):
         row[: len(kept)] = kept
@@ -101,5 +105,6 @@ def _(
     num_labels: int,
     iou_threshold: float,
     limit: int,
+    labels_alternate: bool = False,
 ) -> Tensor:
     return labels.new_empty((boxes.shape[0], limit))

@@ -17,6 +17,7 @@ import torch
 from detector import Detector
 from detector.cli import main
 from detector.commands import export
+from detector.data import ImageSize
 from detector.layers import DeformRoIPool
 from detector.models.exporting import ExportableDetector, detections, difference, recorded
 from detector.structures import Detections
@@ -120,8 +121,21 @@ def check_torch_export(file: Path) -> None:
     graph = torch.export.load(file, extra_files=facts)
     assert json.loads(facts["class_names.json"]) == ["disc", "square"]
     images = torch.zeros(3, 3, 96, 160, dtype=torch.uint8)
-    boxes, *_ = graph.module(check_guards=False)(images, torch.tensor([[96, 160]] * 3))
-    assert boxes.shape == (3, 100, 4)
+    outputs = graph.module(check_guards=False)(images, torch.tensor([[96, 160]] * 3))
+    assert outputs[0].shape == (3, 100, 4)
+    assert not any(output.requires_grad for output in outputs)
+
+
+def moved(format: str, model: Detector, file: Path) -> export.Run:
+    """What runs a file that moves all boxes by 0.3 pixels."""
+    file.write_bytes(b"graph")
+    module = ExportableDetector(model.model)
+
+    def run(images: torch.Tensor, sizes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        boxes, scores, labels = module(images, sizes)
+        return boxes + 0.3, scores, labels
+
+    return run
 
 
 def test_a_file_that_detects_something_else_is_refused(
@@ -130,17 +144,6 @@ def test_a_file_that_detects_something_else_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def moved(format: str, model: Detector, file: Path) -> export.Run:
-        """Of a file that moves all boxes by 0.3 pixels."""
-        file.write_bytes(b"graph")
-        module = ExportableDetector(model.model)
-
-        def run(images: torch.Tensor, sizes: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            boxes, scores, labels = module(images, sizes)
-            return boxes + 0.3, scores, labels
-
-        return run
-
     monkeypatch.setattr(export, "_write", moved)
     words = (f"checkpoint={checkpoint}", f"output_dir={tmp_path}")
     assert detector(*words) == 1
@@ -148,6 +151,48 @@ def test_a_file_that_detects_something_else_is_refused(
     assert {p.name for p in tmp_path.glob("*.onnx")} == {"detector.refused.onnx"}
     assert detector(*words, "box_tolerance_px=0.5") == 0
     assert {p.name for p in tmp_path.glob("*.onnx")} == {"detector.onnx"}
+
+
+def test_a_refused_file_leaves_an_earlier_one_and_its_record(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "_write", moved)
+    words = (f"checkpoint={checkpoint}", f"output_dir={tmp_path}")
+    assert detector(*words, "box_tolerance_px=0.5") == 0
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert b"box_tolerance_px: 0.5" in kept["config.yaml"]
+    assert detector(*words) == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        **kept,
+        "detector.refused.onnx": b"graph",
+    }
+
+
+def test_a_file_that_takes_one_size_only_is_refused(
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Although all pictures of the data have it."""
+
+    def rigid(format: str, model: Detector, file: Path) -> export.Run:
+        file.write_bytes(b"graph")
+        module = ExportableDetector(model.model)
+
+        def run(images: torch.Tensor, sizes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            if images.shape[2:] != (64, 64):
+                raise IndexError("Got invalid dimensions")
+            return module(images, sizes)
+
+        return run
+
+    monkeypatch.setattr(export, "_write", rigid)
+    assert detector(f"checkpoint={checkpoint}", f"output_dir={tmp_path}") == 1
+    said = capsys.readouterr().err
+    assert "detector.refused.onnx does not run on images of shape (1, 3, 128, 96)" in said
+    assert "Got invalid dimensions" in said
+    assert {p.name for p in tmp_path.iterdir()} == {"detector.refused.onnx"}
 
 
 def test_a_file_that_could_not_be_checked_is_refused(
@@ -174,6 +219,10 @@ def test_a_file_that_could_not_be_checked_is_refused(
         (["checkpoint=nowhere.ckpt"], "nowhere.ckpt"),
         (["checkpoint=CHECKPOINT", "source=nowhere"], "source=nowhere: found no file"),
         (["checkpoint=CHECKPOINT", "format=tensorrt"], "format"),
+        *(
+            ([f"name='{name}'"], f"name={name!r}: expected the name of a file without its ending")
+            for name in ("a/b", "/a", "a\\b", "..", ".", "")
+        ),
     ],
 )
 def test_wrong_use_is_told(
@@ -187,6 +236,12 @@ def test_wrong_use_is_told(
     assert detector(*words, f"output_dir={tmp_path / 'out'}") == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_size_in_the_metadata_is_the_one_of_evaluation(checkpoint: Path) -> None:
+    model = Detector.from_checkpoint(checkpoint)
+    model.image_size = ImageSize(shorter=(32, 48), longer=64)
+    assert json.loads(export._metadata(model)["image_size"]) == {"shorter": 48, "longer": 64}
 
 
 def test_the_missing_extra_is_named(

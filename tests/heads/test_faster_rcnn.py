@@ -81,6 +81,15 @@ def test_class_agnostic_boxes_are_shared_by_the_classes() -> None:
     assert torch.equal(boxes[0].unique(dim=0), boxes[1].unique(dim=0))
 
 
+def test_labels_of_the_candidates_alternate_as_they_say() -> None:
+    """An exported file relies on it, and without it suppression would grow with the square of the classes."""
+    batch = make_batch(BOXES, LABELS, sizes=SIZES)
+    model = small_faster_rcnn().eval()
+    found = model.head.candidates(model(batch.images, batch.image_sizes))
+    assert found.labels_alternate
+    assert torch.equal(found.labels, torch.arange(found.labels.shape[1]).expand_as(found.labels) % 3)
+
+
 @pytest.mark.parametrize("loss", ["smooth_l1", "l1", "giou"])
 def test_exact_boxes_cost_nothing(loss: str) -> None:
     """With deltas of zero, a region that is its box has no loss, and every other one has some."""
