@@ -4,43 +4,28 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
-import torch
+# What the imports below load, by name of module, and the package where its name differs
+NEEDED = {
+    "annotated_types": "annotated-types",
+    "jaxtyping": "jaxtyping",
+    "numpy": "numpy",
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "yaml": "PyYAML",
+}
 
-from detector.models.noise import random_batch
-from detector.reports import benchmark
-from detector.reports.benchmark_deform import RESNET50, TINY, gpu_table
-from detector.reports.benchmark_train import train_step_candidates
-from detector.reports.device_check import checks, checks_table
 
-
-def speed(arguments: argparse.Namespace) -> str:
-    """The operator and a training step of both models, in mixed precision on a GPU."""
-    device, tiny, repeats = arguments.device, arguments.tiny, arguments.repeats
-    shapes = ((1, 16, 8, 8),) if tiny else benchmark.DEFORM_CONV_SHAPES
-    ops = {
-        "x".join(map(str, shape)): benchmark.interleaved_medians(
-            benchmark.deform_conv_candidates(shape, device=device), repeats, device=device
+def require_packages() -> None:
+    """Names all that are missing, where an import would name the first."""
+    missing = [package for module, package in NEEDED.items() if find_spec(module) is None]
+    if missing:
+        sys.exit(
+            f"gpu_check needs these packages, which {sys.executable} lacks: {', '.join(missing)}. Install "
+            "them, or put their wheels into a folder wheels/ beside scripts/."
         )
-        for shape in shapes
-    }
-    parts = [
-        "Deformable convolution, forward and backward:",
-        benchmark.markdown_comparison(ops, reference="torchvision"),
-        gpu_table(repeats=repeats, stages=TINY if tiny else RESNET50),
-    ]
-    autocast = torch.bfloat16 if device == "cuda" else None
-    size = (64, 64) if tiny else (1088, 1088)
-    batch = random_batch(num_classes=80, image_size=size, batch_size=1 if tiny else 8)
-    for model in ("fcos", "faster_rcnn"):
-        candidates = train_step_candidates(
-            model, 18 if tiny else 50, [batch], num_classes=80, device=device, autocast=autocast
-        )
-        times = benchmark.interleaved_medians(candidates, repeats, device=device)
-        table = benchmark.markdown_comparison({"a step": times}, reference="torchvision")
-        parts += [f"Training step of {model}, images {tuple(batch.images.shape)}:", table]
-    return "\n\n".join(parts)
 
 
 def main() -> int:
@@ -50,12 +35,17 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, default=Path("gpu_check.md"))
     arguments = parser.parse_args()
-    found = list(checks(arguments.device))
-    name = torch.cuda.get_device_name() if arguments.device == "cuda" else "no GPU"
-    head = f"{name}. {benchmark.measured_on()}. Medians of {arguments.repeats}."
-    arguments.output.write_text(f"{head}\n\n{checks_table(found)}\n\n{speed(arguments)}\n", encoding="utf-8")
-    print(arguments.output.read_text(encoding="utf-8"))
-    return int(not all(check.passed for check in found))
+    require_packages()
+    import torch
+
+    from detector.reports.device_report import write_device_report
+
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("gpu_check: torch finds no GPU. Without one, try --device cpu --tiny.")
+    well = write_device_report(
+        arguments.output, device=arguments.device, tiny=arguments.tiny, repeats=arguments.repeats
+    )
+    return int(not well)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from detector.evaluation import (
     write_metrics,
     write_predictions,
 )
-from detector.reports import print_coco_metrics
+from detector.reports.tables import print_coco_metrics
 from detector.structures import NonNegativeInt, PositiveInt
 
 

@@ -19,7 +19,7 @@ from detector.models.activations import activation_bytes
 from detector.models.cost import count_flops
 from detector.models.latency import measure_latencies
 from detector.models.noise import random_batch
-from detector.reports import print_table
+from detector.reports.tables import print_table
 from detector.structures import FeatureSpec, PositiveInt
 
 

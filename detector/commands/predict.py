@@ -25,7 +25,7 @@ from detector.config import resolved
 from detector.data import ImageFileError
 from detector.evaluation import detections_to_results
 from detector.inference import Detector, load_picture
-from detector.reports import draw_detections
+from detector.reports.drawings import draw_detections
 from detector.structures import Detections, Fraction, PositiveInt
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}

@@ -34,8 +34,8 @@ from detector.config import build, resolved
 from detector.data import DetectionDataModule
 from detector.evaluation import CocoEvaluator, CocoMetrics, read_results
 from detector.models import Detector
-from detector.reports import print_coco_metrics
 from detector.reports.gallery import ReadPicture
+from detector.reports.tables import print_coco_metrics
 from detector.structures import NonNegativeInt
 from detector.training import (
     SGD,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.layers.deform_depthwise import DepthwiseDeformConv2d
-from detector.layers.deformable import Deformable
+from detector.layers.deformable import Deformable, check_map
 from detector.ops.deform_conv import Backend, IntOrPair, chosen_backend, deform_conv2d, pair, runs_on
 from detector.ops.deform_conv.geometry import Geometry
 from detector.ops.deform_conv.statistics import sampling_statistics
@@ -150,6 +150,7 @@ class DeformConv2d(Deformable):
 
     def sampling(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Offsets in pixels and the mask, in the layout of `deform_conv2d`, that the layer uses on x."""
+        check_map(x, layer="DeformConv2d", in_channels=self.in_channels, geometry=self.geometry)
         return self.decode(self.offset(x))
 
     def decode(self, predicted: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torchvision.models.convnext import LayerNorm2d
 
-from detector.layers.deformable import Deformable
+from detector.layers.deformable import Deformable, check_map
 from detector.ops.deform_conv import IntOrPair, pair
 from detector.ops.deform_conv.depthwise import chosen_sampling, deform_sampled_sum
 from detector.ops.deform_conv.geometry import Geometry
@@ -108,6 +108,7 @@ class DepthwiseDeformConv2d(Deformable):
 
     def sampling(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Offsets in pixels and modulations, laid out as for `deform_sampled_sum`, that it uses on x."""
+        check_map(x, layer="DepthwiseDeformConv2d", in_channels=self.in_channels, geometry=self.geometry)
         return self.decode(self.offset(x))
 
     def decode(self, predicted: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from detector.ops.deform_conv.geometry import Geometry
+from detector.ops.recording import is_recorded
+
 
 class Deformable(nn.Module, ABC):
     """A layer that learns where to sample: `offset`, its offset branch, predicts that, once a pass.
@@ -35,6 +38,26 @@ class Deformable(nn.Module, ABC):
     @abstractmethod
     def reach_px(self) -> float:
         """How far from its centre the regular layer looks, in pixels of its input."""
+
+
+def check_map(x: Tensor, *, layer: str, in_channels: int, geometry: Geometry) -> None:
+    """ValueError where x is no (N, in_channels, H, W), or smaller than the kernel.
+
+    The offset branch, the first to see it, would tell of itself. Sizes that are recorded may be symbols.
+    """
+    if is_recorded():
+        return
+    if x.dim() != 4 or x.shape[1] != in_channels:
+        raise ValueError(
+            f"{layer}: expected x of shape (N, {in_channels}, H, W), got {tuple(x.shape)}. Give it maps of "
+            f"{in_channels} channels, or make the layer with in_channels as x has."
+        )
+    height, width = geometry.output_size(x.shape[2], x.shape[3])
+    if height < 1 or width < 1:
+        raise ValueError(
+            f"{layer}: an input of {tuple(x.shape[2:])} is too small for kernel {geometry.kernel}, dilation "
+            f"{geometry.dilation} and padding {geometry.padding}. Enlarge the images, or the padding."
+        )
 
 
 def replaced_convolutions(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:

@@ -16,6 +16,7 @@ from detector.layers.deform import Modulation, _check_choice, modulation_mask
 from detector.layers.deformable import Deformable
 from detector.layers.linear import Linear
 from detector.ops.deform_roi_pool import pyramid_deform_roi_pool, roi_sampling_statistics
+from detector.ops.recording import is_recorded
 from detector.ops.roi_align import pyramid_level, pyramid_roi_align
 from detector.structures import FeatureSpec, NonNegativeInt, PositiveInt
 
@@ -99,9 +100,21 @@ class DeformRoIPool(Deformable):
         self, features: Sequence[Tensor], boxes: Float[Tensor, "R 4"], image: Int64[Tensor, "R"]
     ) -> tuple[Float[Tensor, "R 2 S S"], Float[Tensor, "R S S"] | None]:
         """Offsets in tenths of the region's size, x before y, and the mask, that the layer uses."""
+        self._check(features)
         pooled = self.regular(features, boxes, image)
         level = pyramid_level(boxes, num_levels=len(features), finest_stride_px=self.regular.strides_px[0])
         return self.decode(self.offset(pooled, level))
+
+    def _check(self, features: Sequence[Tensor]) -> None:
+        """The branches, the first to see other features, would tell of themselves."""
+        if is_recorded():
+            return
+        levels, shapes = len(self.offset), [tuple(x.shape) for x in features]
+        if len(shapes) != levels or any(len(s) != 4 or s[1] != self.channels for s in shapes):
+            raise ValueError(
+                f"DeformRoIPool: expected features of {levels} levels, each of shape "
+                f"(B, {self.channels}, H, W), got {shapes}."
+            )
 
     def decode(
         self, predicted: Float[Tensor, "R _D S S"]

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from detector.ops.differentiation import once_differentiable
 
 _SUM = 0  # embedding_bag's mode
 
@@ -64,7 +65,7 @@ class _DifferentiableBags(torch.autograd.Function):
         return weighted_bags(rows, index, starts, weights)
 
     @staticmethod
-    @once_differentiable
+    @once_differentiable("Pooling of regions or depth-wise deformable convolution")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, Tensor | None]:
         rows, index, starts, weights = ctx.saved_tensors
         needs_rows, _, _, needs_weights = ctx.needs_input_grad

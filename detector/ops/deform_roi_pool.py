@@ -12,6 +12,7 @@ from torch import Tensor
 
 from detector.ops.bags import differentiable_bags, recordable_bags
 from detector.ops.deform_conv.statistics import modulation_statistics
+from detector.ops.differentiation import is_transformed
 from detector.ops.recording import is_recorded
 from detector.ops.roi_align import Placed, neighbours, place, pyramid_level, pyramid_rows
 
@@ -44,7 +45,7 @@ def pyramid_deform_roi_pool(
     placed = place(boxes.to(compute), features, strides_px, level, image_index, aligned=aligned)
     mask = None if mask is None else mask.to(compute)
     index, starts, weights = _samples(placed, offset.to(compute), mask, sampling_ratio)
-    if is_recorded():
+    if is_recorded() or (is_transformed() and sampling_ratio > 0):
         pooled = recordable_bags(rows, index, weights, bag_size=4 * sampling_ratio**2)
     else:
         pooled = differentiable_bags(rows, index, starts, weights)

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from detector.environment import has_intel_cpu
+from detector.ops.differentiation import is_transformed
 from detector.ops.recording import is_recorded
 
 Library = Literal["mkl", "onednn"]
@@ -45,6 +46,7 @@ def linear(
     """`F.linear`, differentiable as that; torch's own wherever it is as fast."""
     if (
         is_recorded()
+        or is_transformed()
         or torch.compiler.is_compiling()
         or rows.device.type != "cpu"
         or torch.is_autocast_enabled("cpu")

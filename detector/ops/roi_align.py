@@ -12,7 +12,8 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from detector.ops.bags import differentiable_bags
+from detector.ops.bags import differentiable_bags, recordable_bags
+from detector.ops.differentiation import is_transformed
 from detector.ops.recording import integers
 
 
@@ -90,8 +91,11 @@ def _gathered(
         level, image = image_and_level % len(features), image_and_level // len(features)
         placed = place(boxes.to(rows.dtype), features, strides_px, level, image, aligned=grid.aligned)
         index, weights = _bins(placed, grid)
-    starts = torch.arange(0, index.numel(), index.shape[1], dtype=index.dtype)
-    pooled = differentiable_bags(rows, index.flatten(), starts, weights.flatten())
+    if is_transformed():
+        pooled = recordable_bags(rows, index.flatten(), weights.flatten(), bag_size=index.shape[1])
+    else:
+        starts = torch.arange(0, index.numel(), index.shape[1], dtype=index.dtype)
+        pooled = differentiable_bags(rows, index.flatten(), starts, weights.flatten())
     return pooled.view(len(boxes), grid.size, grid.size, rows.shape[1]).permute(0, 3, 1, 2)
 
 
@@ -137,12 +141,12 @@ def neighbours(
 ) -> tuple[Int64[Tensor, "*P 2"], Float[Tensor, "*P 2"]]:
     """The two cells around a position on an axis of `size` cells, and their weights.
 
-    Up to a cell outside, a position counts as the border's; beyond, it weighs 0.
+    Up to a cell outside, a position counts as the border's; beyond, it weighs 0. Weights of NaN are NaN.
     """
     last = size - 1
     inside = (position >= -1) & (position <= size)
-    position = position.clamp(min=0).minimum(last.to(position.dtype)).nan_to_num()
-    low = position.long()
+    position = position.clamp(min=0).minimum(last.to(position.dtype))
+    low = position.nan_to_num().long()
     fraction = position - low
     cells = torch.stack([low, torch.minimum(low + 1, last)], dim=-1)
     return cells, torch.stack([1 - fraction, fraction], dim=-1) * inside[..., None]

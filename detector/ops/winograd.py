@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 from detector.ops.products import add_kernel_gradients, many_times_kernels
 from detector.ops.winograd_transforms import (
@@ -50,7 +50,9 @@ def winograd_conv3x3(
     weight: Float[Tensor, "O C 3 3"],
     bias: Float[Tensor, "O"] | None,
 ) -> list[Float[Tensor, "N O _H _W"]]:
-    """`[F.conv2d(x, weight, bias, padding=1) for x in maps]` in float32, channels last. Differentiable once.
+    """`[F.conv2d(x, weight, bias, padding=1) for x in maps]` in float32, channels last.
+
+    Gradients that are differentiated again are those of a direct convolution.
 
     All maps go through the same matrix products, so that small ones beside a large one cost little.
     """
@@ -78,9 +80,10 @@ class _WinogradConv3x3(torch.autograd.Function):
         return tuple(_cut(y, x.shape) for y, x in zip(results, maps, strict=True))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         weight, *maps = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _differentiable_gradients(ctx.needs_input_grad, weight, maps, grads)
         need_weight, need_bias, *need_maps = ctx.needs_input_grad
         grids, transposed = [_Grid.of(x) for x in maps], _taps(weight.transpose(0, 1))
         outputs = [grid.pixels(grad) for grad, grid in zip(grads, grids, strict=True)]
@@ -110,6 +113,23 @@ class _WinogradConv3x3(torch.autograd.Function):
             torch.stack([grad.sum((0, 2, 3)) for grad in grads]).sum(0) if need_bias else None,
             *grad_maps,
         )
+
+
+def _differentiable_gradients(
+    needed: Sequence[bool], weight: Tensor, maps: Sequence[Tensor], grads: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
+    """Those of `backward`, of a direct convolution, which torch differentiates further."""
+    need_weight, need_bias, *need_maps = needed
+    pairs = list(zip(maps, grads, strict=True))
+    of_weights = [conv2d_weight(x, weight.shape, grad, padding=1) for x, grad in pairs if need_weight]
+    return (
+        torch.stack(of_weights).sum(0) if need_weight else None,
+        torch.stack([grad.sum((0, 2, 3)) for grad in grads]).sum(0) if need_bias else None,
+        *(
+            conv2d_input(x.shape, weight, grad, padding=1) if need else None
+            for (x, grad), need in zip(pairs, need_maps, strict=True)
+        ),
+    )
 
 
 @dataclass(frozen=True)

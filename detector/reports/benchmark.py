@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 import torch
 import torchvision
@@ -21,14 +23,56 @@ from detector.ops.deform_conv.triton import obstacle
 DEFORM_CONV_SHAPES = ((2, 128, 100, 136), (2, 256, 50, 68), (2, 512, 25, 34))
 
 Milliseconds = Mapping[str, float]
+Candidates = Mapping[str, Callable[[], object]]
+Unit = Literal["ms", "us"]
 
 
-def interleaved_medians(
-    candidates: Mapping[str, Callable[[], object]], repeats: int, *, device: str = "cpu"
-) -> Milliseconds:
+def interleaved_medians(candidates: Candidates, repeats: int, *, device: str = "cpu") -> Milliseconds:
     """Median time of each candidate in ms after a warm-up. They take turns: disturbances meet all of them."""
     times = interleaved_times(candidates, rounds=repeats, device=device)
     return {name: median(values) for name, values in times.items()}
+
+
+def times_table(
+    rows: Mapping[str, Callable[[], Candidates]], repeats: int, *, device: str, reference: str, unit: Unit
+) -> str:
+    """Median times of what each row makes, as `markdown_comparison` shows them.
+
+    A row or candidate that raises is FAILED, with its first line below the table; the others are timed.
+    """
+    times: dict[str, dict[str, float]] = {}
+    failures: list[str] = []
+    for label, make in rows.items():
+        try:
+            candidates = make()
+        except Exception as problem:  # such as too little memory: of the next row it may be enough
+            failures.append(f"{label}: FAILED: {first_line(problem)}")
+            continue
+        problems = {name: _problem(run, device) for name, run in candidates.items()}
+        failures += [f"{label}, {name}: FAILED: {said}" for name, said in problems.items() if said]
+        sound = {name: run for name, run in candidates.items() if not problems[name]}
+        medians = interleaved_medians(sound, repeats, device=device) if sound else {}
+        factor = {"ms": 1, "us": 1000}[unit]
+        times[label] = {name: factor * medians.get(name, math.nan) for name in candidates}
+    table = [markdown_comparison(times, reference=reference, unit=unit)] if times else []
+    return "\n\n".join([*table, *failures])
+
+
+def _problem(run: Callable[[], object], device: str) -> str | None:
+    """What the first line of its exception says, if it raises."""
+    try:
+        run()
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize()  # a kernel's failure shows later
+    except Exception as problem:
+        return first_line(problem)
+    return None
+
+
+def first_line(problem: Exception) -> str:
+    """Of what it says, fit for a table's cell."""
+    said = str(problem).strip().splitlines() or [""]
+    return f"{type(problem).__name__}: {said[0]}".replace("|", "\\|")
 
 
 def deform_conv_candidates(
@@ -74,7 +118,10 @@ def deform_conv_candidates(
 def markdown_comparison(
     rows: Mapping[str, Mapping[str, float]], *, reference: str, unit: str = "ms", together: bool = True
 ) -> str:
-    """A table of numbers in `unit` with their ratio to `reference`; of several rows, a last one with sums."""
+    """A table of numbers in `unit` with their ratio to `reference`; of several rows, a last one with sums.
+
+    NaN is what failed, and has no ratio.
+    """
     names = list(next(iter(rows.values())))
     total = {name: sum(times[name] for times in rows.values()) for name in names}
     ratios = [name for name in names if name != reference]
@@ -82,9 +129,14 @@ def markdown_comparison(
     lines = [markdown_row(header), markdown_row(["---"] + ["---:"] * (len(header) - 1))]
     sums = {"together": total} if together and len(rows) > 1 else {}
     for label, times in {**rows, **sums}.items():
-        relative = [f"{times[name] / times[reference]:.2f}" for name in ratios]
-        lines.append(markdown_row([label, *(f"{times[name]:.0f}" for name in names), *relative]))
+        relative = [_shown(times[name] / times[reference], digits=2, missing="") for name in ratios]
+        numbers = [_shown(times[name], digits=0, missing="FAILED") for name in names]
+        lines.append(markdown_row([label, *numbers, *relative]))
     return "\n".join(lines)
+
+
+def _shown(number: float, *, digits: int, missing: str) -> str:
+    return missing if math.isnan(number) else f"{number:.{digits}f}"
 
 
 def markdown_row(cells: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from detector.ops.deform_conv import Backend, deform_conv2d
 from detector.ops.deform_conv.triton import obstacle
-from detector.reports.benchmark import interleaved_medians, markdown_comparison
+from detector.reports.benchmark import times_table
 
 _BATCH, _OFFSET_STD_PX = 8, 2.0
 
@@ -141,15 +141,10 @@ def gpu_table(*, repeats: int, stages: Mapping[str, tuple[Layer, ...]] = RESNET5
     parts = []
     for backward, what in ((False, "forward"), (True, "forward and backward")):
         rows = {
-            stage: {
-                name: 1000 * ms
-                for name, ms in interleaved_medians(
-                    candidates(layers, backward=backward, device="cuda"), repeats, device="cuda"
-                ).items()
-            }
+            stage: partial(candidates, layers, backward=backward, device="cuda")
             for stage, layers in stages.items()
         }
-        table = markdown_comparison(rows, reference="torchvision", unit="us")
+        table = times_table(rows, repeats, device="cuda", reference="torchvision", unit="us")
         parts.append(
             f"The deformable layers of ResNet-50, 800x1344, batch {_BATCH}, bfloat16, {what}:\n\n{table}"
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -71,7 +73,9 @@ def test_a_single_image_without_batch_is_left_to_torch() -> None:
     assert not Conv3x3(256, 256)._winograd_pays([torch.randn(256, 64, 64)])
 
 
-@pytest.mark.parametrize("case", ["narrow", "small", "no gradient", "double", "autocast", "traced"])
+@pytest.mark.parametrize(
+    "case", ["narrow", "small", "no gradient", "double", "autocast", "traced", "transformed"]
+)
 def test_the_rest_is_torchs_convolution(case: str, calls: list[torch.Size]) -> None:
     layer, x = Conv3x3(256, 256), torch.randn(1, 256, 64, 64)
     if case == "narrow":
@@ -84,5 +88,8 @@ def test_the_rest_is_torchs_convolution(case: str, calls: list[torch.Size]) -> N
         torch.autocast("cpu", torch.bfloat16, enabled=case == "autocast"),
         torch.set_grad_enabled(case != "no gradient"),
     ):
-        torch.jit.trace(layer, x) if case == "traced" else layer(x)
+        {
+            "traced": partial(torch.jit.trace, layer),
+            "transformed": torch.func.grad(lambda x: layer(x).sum()),
+        }.get(case, layer)(x)
     assert not calls

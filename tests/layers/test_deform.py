@@ -93,6 +93,24 @@ def test_refuses_groups_that_do_not_divide(arguments: dict, message: str) -> Non
         DeformConv2d(3, 4, 3, **arguments)
 
 
+@pytest.mark.parametrize("modulation", ["none", "doubled_sigmoid"])
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((2, 5, 7, 6), r"DeformConv2d: expected x of shape \(N, 4, H, W\), got \(2, 5, 7, 6\)"),
+        ((4, 7, 6), r"DeformConv2d: expected x of shape \(N, 4, H, W\), got \(4, 7, 6\)"),
+        (
+            (2, 4, 4, 9),
+            r"DeformConv2d: an input of \(4, 9\) is too small for kernel \(3, 3\), dilation \(2, 2\)",
+        ),
+    ],
+)
+def test_an_input_that_does_not_fit_is_named(shape: tuple[int, ...], message: str, modulation: str) -> None:
+    """Not what a part of the layer, its offset branch, says of itself."""
+    with pytest.raises(ValueError, match=message):
+        DeformConv2d(4, 6, 3, dilation=2, modulation=modulation)(torch.zeros(shape))
+
+
 @pytest.mark.parametrize(
     ("blocks", "expected"),
     [("all", [0, 1, 2]), ("last", [2]), ((0,), [0]), ((-1, 0), [0, 2])],

@@ -101,6 +101,19 @@ def test_refuses_groups_that_do_not_divide() -> None:
 
 
 @VERSIONS
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((2, 5, 7, 6), r"DepthwiseDeformConv2d: expected x of shape \(N, 4, H, W\), got \(2, 5, 7, 6\)"),
+        ((2, 4, 2, 9), r"DepthwiseDeformConv2d: an input of \(2, 9\) is too small for kernel \(3, 3\)"),
+    ],
+)
+def test_an_input_that_does_not_fit_is_named(shape: tuple[int, ...], message: str, version: Version) -> None:
+    with pytest.raises(ValueError, match=message):
+        DepthwiseDeformConv2d(4, 6, 3, version=version)(torch.zeros(shape))
+
+
+@VERSIONS
 def test_statistics_are_those_of_the_taps_row_by_row(version: Version) -> None:
     torch.manual_seed(0)
     layer = DepthwiseDeformConv2d(4, 4, (3, 2), stride=2, padding=1, version=version, offset_groups=2)

@@ -60,3 +60,13 @@ def test_all_parameters_get_gradients_though_levels_have_no_regions() -> None:
 
 def test_no_regions() -> None:
     assert layer()(features(), torch.zeros(0, 4), torch.zeros(0).long()).shape == (0, 3, 5, 5)
+
+
+@pytest.mark.parametrize(
+    "given", [features()[:2], [x[:, :2] for x in features()], [x[0] for x in features()]]
+)
+def test_features_that_do_not_fit_are_named(given: list[Tensor]) -> None:
+    with pytest.raises(
+        ValueError, match=r"expected features of 3 levels, each of shape \(B, 3, H, W\), got \["
+    ):
+        layer()(given, BOXES, IMAGE)

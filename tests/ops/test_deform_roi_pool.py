@@ -228,3 +228,29 @@ def test_statistics_of_the_bins_equal_loops(aligned: bool) -> None:
     assert found["modulation_mean"].item() == pytest.approx(mask.mean().item())
     without = roi_sampling_statistics(given["features"], STRIDES, BOXES, offset, None, aligned=aligned)
     assert without.keys() == {"mean_px", "outside"}
+
+
+@pytest.mark.parametrize("sampling_ratio", [0, 2])
+@pytest.mark.parametrize("plane", [0, 1])
+def test_a_nan_offset_gives_nan_in_its_bin_alone_and_in_gradients(plane: int, sampling_ratio: int) -> None:
+    """Zeros would hide it."""
+    given = problem()
+    given["offset"][3, :, 0, 0] = 0.1  # inside of the map
+    given["offset"][3, plane, 0, 0] = math.nan
+    leaves = [t.requires_grad_() for t in (*given["features"], given["offset"], given["mask"])]
+    y = pyramid_deform_roi_pool(**given, sampling_ratio=sampling_ratio)
+    assert {tuple(place) for place in y.isnan().nonzero().tolist()} == {(3, c, 0, 0) for c in (0, 1)}
+    *of_features, of_offset, of_mask = torch.autograd.grad(y.sum(), leaves)
+    assert [bool(grad.isnan().any()) for grad in of_features] == [False, True, False]
+    assert of_offset[3, 1 - plane, 0, 0].isnan()
+    assert of_mask.isnan().nonzero().tolist() == [[3, 0, 0]]
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, 1e30, -1e10])
+def test_a_bin_far_outside_is_zero_and_has_finite_gradients(value: float) -> None:
+    given = problem()
+    given["offset"][3, :, 1, 2] = value
+    leaves = [t.requires_grad_() for t in (*given["features"], given["offset"], given["mask"])]
+    y = pyramid_deform_roi_pool(**given)
+    assert y[3, :, 1, 2].eq(0).all()
+    assert all(grad.isfinite().all() for grad in torch.autograd.grad(y.sum(), leaves))

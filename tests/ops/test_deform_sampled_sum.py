@@ -165,3 +165,34 @@ def test_shapes_that_do_not_fit_are_named(change: dict[str, Tensor], message: st
     }
     with pytest.raises(ValueError, match=message):
         deform_sampled_sum(**(fitting | change), kernel_size=3, padding=1)
+
+
+@pytest.mark.usefixtures("_way")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [(5, 6), (20, 30)])
+def test_a_nan_offset_gives_nan_where_it_is_used_and_in_gradients(
+    dtype: torch.dtype, size: tuple[int, int]
+) -> None:
+    given = [t.to(dtype) for t in arguments({"padding": 1}, size=size)]
+    given[1][0, 21, 2, 3] = math.nan  # the second group's
+    leaves = [t.requires_grad_() for t in given]
+    y = deform_sampled_sum(*given, kernel_size=3, padding=1)
+    assert {tuple(place) for place in y.isnan().nonzero().tolist()} == {(0, c, 2, 3) for c in (2, 3)}
+    of_x, of_offset, of_modulation = torch.autograd.grad(y.sum(), leaves)
+    assert of_x.isnan().any()
+    assert of_offset[0, 20, 2, 3].isnan()
+    assert of_modulation.isnan().nonzero().tolist() == [[0, 10, 2, 3]]
+
+
+@pytest.mark.usefixtures("_way")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [math.inf, -math.inf, 1e30, -1e10])
+def test_what_is_far_outside_counts_nothing(value: float, dtype: torch.dtype) -> None:
+    found = []
+    for far in (value, math.copysign(1000, value)):
+        given = [t.to(dtype) for t in arguments({"padding": 1})]
+        given[1][0, 20:22] = far
+        leaves = [t.requires_grad_() for t in given]
+        y = deform_sampled_sum(*given, kernel_size=3, padding=1)
+        found.append([y, *torch.autograd.grad(y.sin().sum(), leaves)])
+    torch.testing.assert_close(*found)

@@ -48,6 +48,17 @@ def test_results_may_be_changed_in_place(size: tuple[int, int]) -> None:
     assert all(y.is_contiguous(memory_format=torch.channels_last) for y in found)
 
 
+def test_gradients_can_be_differentiated_again() -> None:
+    torch.manual_seed(0)
+    sizes = (3, 2, 3, 3), (3,), (2, 2, 5, 4), (2, 2, 2, 3)
+    inputs = [torch.randn(size, dtype=torch.float64, requires_grad=True) for size in sizes]
+
+    def function(weight: torch.Tensor, bias: torch.Tensor, *maps: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(winograd_conv3x3(maps, weight, bias))
+
+    assert torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
+
+
 def test_frozen_inputs_get_no_gradient() -> None:
     torch.manual_seed(0)
     weight, maps = torch.randn(7, 5, 3, 3, requires_grad=True), [torch.randn(1, 5, 8, 8)]

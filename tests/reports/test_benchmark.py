@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +21,27 @@ def test_ratios_of_the_sums_are_not_sums_of_ratios() -> None:
         "| small | 1 | 2 | 0.50 |",
         "| large | 30 | 10 | 3.00 |",
         "| together | 31 | 12 | 2.58 |",
+    ]
+
+
+def test_a_candidate_that_raises_is_a_failure_beside_the_times_of_the_others() -> None:
+    def fail() -> None:
+        raise RuntimeError("no kernel\nfor this")
+
+    def no_memory() -> dict[str, Callable[[], object]]:
+        raise torch.OutOfMemoryError("too large")
+
+    def wait() -> None:
+        time.sleep(1e-4)
+
+    rows = {"small": lambda: {"ours": fail, "theirs": wait}, "large": no_memory}
+    lines = benchmark.times_table(rows, 1, device="cpu", reference="theirs", unit="us").splitlines()
+    assert re.fullmatch(r"\| small \| FAILED \| \d{3,} \|  \|", lines[2])  # microseconds, not 0 ms
+    assert lines[3:] == [
+        "",
+        "small, ours: FAILED: RuntimeError: no kernel",
+        "",
+        "large: FAILED: OutOfMemoryError: too large",
     ]
 
 

@@ -6,8 +6,7 @@ import pytest
 from rich.console import Console
 
 from detector.evaluation import METRIC_NAMES, CocoMetrics
-from detector.reports import print_coco_metrics
-from detector.reports.tables import class_rows
+from detector.reports.tables import class_rows, print_coco_metrics
 
 
 def metrics(per_class: dict[str, float]) -> CocoMetrics:

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from detector.ops.bags import differentiable_bags
-from detector.ops.deform_conv.geometry import Geometry, IntOrPair, homes, neighbours, pair
+from detector.ops.bags import differentiable_bags, recordable_bags
+from detector.ops.deform_conv.geometry import Geometry, IntOrPair, finite_shifts, homes, neighbours, pair
+from detector.ops.differentiation import is_transformed
 from detector.ops.recording import is_recorded
 
 _GATHER_FROM = 32  # channels a group; with fewer, sorting what the rows are used for costs more than the rows
@@ -54,8 +55,10 @@ def deform_sampled_sum(
 
 def chosen_sampling(device: torch.device, *, channels_per_group: int) -> Literal["gather", "grid_sample"]:
     """How `deform_sampled_sum` samples on this device, now."""
-    gather_pays = device.type == "cpu" and not is_recorded() and channels_per_group >= _GATHER_FROM
-    return "gather" if gather_pays else "grid_sample"
+    if device.type != "cpu" or is_recorded():
+        return "grid_sample"
+    # grid_sample cannot be differentiated twice, as transforms may ask for
+    return "gather" if channels_per_group >= _GATHER_FROM or is_transformed() else "grid_sample"
 
 
 def _check_shapes(x: Tensor, offset: Tensor, modulation: Tensor, geometry: Geometry) -> None:
@@ -97,8 +100,12 @@ def _gathered(
     image = torch.arange(n, dtype=torch.int32, device=x.device).view(n, 1, 1, 1, 1, 1) * height
     group = torch.arange(groups, dtype=torch.int32, device=x.device).view(groups, 1, 1)
     index = ((image + lines) * (width * groups) + group)[..., :, None] + (columns * groups)[..., None, :]
-    starts = torch.arange(0, index.numel(), 4 * shifts.shape[4], dtype=torch.int32, device=x.device)
-    y = differentiable_bags(rows, index.flatten(), starts, blend.flatten())
+    size = 4 * shifts.shape[4]
+    if is_transformed():
+        y = recordable_bags(rows, index.flatten(), blend.flatten(), bag_size=size)
+    else:
+        starts = torch.arange(0, index.numel(), size, dtype=torch.int32, device=x.device)
+        y = differentiable_bags(rows, index.flatten(), starts, blend.flatten())
     return y.view(*shifts.shape[:3], channels).permute(0, 3, 1, 2)
 
 
@@ -110,6 +117,11 @@ def _grid_sampled(
 ) -> Float[Tensor, "N C Y X"]:
     """For any device and what records a graph, and for few channels a group."""
     n, out_h, out_w, groups, taps, _ = shifts.shape
+    if not is_recorded():
+        shifts, factor = finite_shifts(
+            shifts, places, dim=-1
+        )  # grid_sample hides NaN, and makes it of infinity
+        weight = weight * factor
     size = torch.tensor([x.shape[3], x.shape[2]], dtype=x.dtype, device=x.device)
     grid = ((2 * (shifts + places) + 1) / size - 1).permute(0, 3, 1, 2, 4, 5)
     images = x.reshape(n * groups, x.shape[1] // groups, *x.shape[2:])

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from detector.ops.bags import EqualBags
+from detector.ops.bags import EqualBags, recordable_bags
 from detector.ops.deform_conv.geometry import Geometry, homes, neighbours, without_autocast
+from detector.ops.differentiation import is_transformed, once_differentiable
 from detector.ops.products import add_kernel_gradient, back_to_rows, times_kernel
 
 DTYPES = (torch.float32, torch.float64)
@@ -36,6 +36,8 @@ def deform_conv2d(
 ) -> Tensor:
     """See `detector.ops.deform_conv2d`. The result has the memory format of x."""
     index, blend = _corners(offset, mask, geometry, x.shape[2], x.shape[3])
+    if is_transformed():
+        return _composed(x, blend, weight, bias, index, geometry)
     return _SampledProduct.apply(x, blend, weight, bias, index, geometry)
 
 
@@ -96,7 +98,7 @@ class _SampledProduct(torch.autograd.Function):
         return _to_contiguous(y) if ctx.x_is_contiguous else y
 
     @staticmethod
-    @once_differentiable
+    @once_differentiable("deform_conv2d: backend gather")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         with without_autocast(grad.device):  # it may be on around the call of backward, too
             return _SampledProduct._backward(ctx, grad)
@@ -135,6 +137,17 @@ class _SampledProduct(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _composed(
+    x: Tensor, blend: Tensor, weight: Tensor, bias: Tensor | None, index: Tensor, geometry: Geometry
+) -> Tensor:
+    """The same of operators of torch alone. The columns stay in memory for the backward pass."""
+    rows = _to_rows(x, geometry)
+    taps = recordable_bags(rows, index.flatten(), blend.flatten(), bag_size=_CORNERS)
+    columns = _group(taps.view(math.prod(blend.shape[:3]), -1), geometry)
+    pixels = columns.view(*blend.shape[:3], -1).permute(0, 3, 1, 2)
+    return torch.conv2d(pixels, _to_kernel(weight)[..., None, None], bias, groups=geometry.groups)
 
 
 def _to_rows(x: Float[Tensor, "N C H W"], geometry: Geometry) -> Float[Tensor, "R c"]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -78,6 +79,19 @@ def neighbours(shift: Tensor, home: Tensor, size: int) -> tuple[tuple[Tensor, Te
     low = whole.int() + home  # clamped below as integers: NaN becomes one that must not leave the image
     weights = (1 - fraction) * ((low >= 0) & (low < size)), fraction * ((low >= -1) & (low < size - 1))
     return (low.clamp(0, size - 1), (low + 1).clamp(0, size - 1)), weights
+
+
+def finite_shifts(shift: Tensor, home: Tensor, *, dim: int) -> tuple[Tensor, Tensor]:
+    """For kernels that cannot take any shift: finite ones, and a factor of each sample, without `dim`, along
+    which (y, x) are.
+
+    Infinite shifts end as far outside as any. Where one was NaN, the factor is NaN instead of 1, and the
+    sample is the first pixel, so that gradients become NaN as well.
+    """
+    unknown = shift.isnan().any(dim, keepdim=True)
+    finite = shift.clamp(-_FAR_PX, _FAR_PX).nan_to_num()  # the gradient of NaN is that of the result times 0
+    finite = finite + torch.where(unknown, -home - finite.detach(), 0)
+    return finite, torch.where(unknown, math.nan, 1.0).to(shift.dtype).squeeze(dim)
 
 
 def check_shapes(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torchvision.ops import deform_conv2d as operator
 
-from detector.ops.deform_conv.geometry import Geometry
+from detector.ops.deform_conv.geometry import Geometry, finite_shifts, homes
+from detector.ops.recording import is_recorded
+
+# N images, G offset groups, K taps
 
 # It has float16 kernels on CUDA, which compute coordinates in float16, and none for bfloat16.
 DTYPES = (torch.float32, torch.float64)
@@ -16,6 +20,8 @@ def deform_conv2d(
     x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, geometry: Geometry
 ) -> Tensor:
     """See `detector.ops.deform_conv2d`. The result is contiguous."""
+    if x.device.type == "cpu" and not is_recorded():
+        offset, mask = _survivable(offset, mask, geometry)
     return operator(
         x,
         offset,
@@ -26,3 +32,21 @@ def deform_conv2d(
         dilation=geometry.dilation,
         mask=mask,
     )
+
+
+def _survivable(
+    offset: Float[Tensor, "N _DGK Y X"], mask: Float[Tensor, "N _GK Y X"] | None, geometry: Geometry
+) -> tuple[Float[Tensor, "N _DGK Y X"], Float[Tensor, "N _GK Y X"] | None]:
+    """What the CPU's kernel can take. NaN, neither left nor right of a border, is inside to it: it would read
+    memory that is not x's."""
+    shift = offset.unflatten(1, (geometry.offset_groups, geometry.taps, 2))
+    y, x = homes(geometry, *offset.shape[2:], device=offset.device)
+    home = torch.stack(torch.broadcast_tensors(y[..., 0], x[..., 0]), dim=-1).permute(2, 3, 0, 1)
+    shift, factor = finite_shifts(shift, home, dim=3)
+    offset, factor = shift.flatten(1, 3), factor.flatten(1, 2)
+    if mask is not None:
+        return offset, mask * factor
+    # A mask makes the backward pass a tenth slower. A compiler cannot branch by values.
+    if torch.compiler.is_compiling() or factor.isnan().any():
+        return offset, factor
+    return offset, None
