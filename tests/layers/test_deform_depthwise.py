@@ -6,6 +6,7 @@ import inspect
 import itertools
 from typing import Any, Literal
 
+import jaxtyping
 import pytest
 import torch
 from torch import nn
@@ -93,6 +94,18 @@ def test_runs_under_autocast(version: Version) -> None:
         y = layer(x)
     assert y.dtype == torch.bfloat16
     torch.testing.assert_close(y.float(), layer(x), atol=0.03, rtol=0.03)
+
+
+@VERSIONS
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_trace_is_right_at_other_sizes(version: Version, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # sizes are tensors there, not int
+    torch.manual_seed(0)
+    layer = DepthwiseDeformConv2d(8, 4, 3, padding=1, stride=2, version=version)
+    nn.init.normal_(layer.offset[-1].weight)
+    traced = torch.jit.trace(layer, torch.randn(1, 8, 6, 7), check_trace=False)
+    x = torch.randn(2, 8, 9, 5)
+    torch.testing.assert_close(traced(x), layer(x))
 
 
 def test_refuses_groups_that_do_not_divide() -> None:
