@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.export import Dim
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -310,15 +311,19 @@ def test_auto_is_gather_on_cpu() -> None:
     assert torch.equal(calls["auto"], calls["gather"])
 
 
+@pytest.mark.parametrize("backend", ["auto", "gather"])
 @pytest.mark.parametrize("how", ["export", "trace"])
-def test_auto_records_torchvisions_operator(how: str) -> None:
+def test_what_is_recorded_is_torchvisions_operator(how: str, backend: str) -> None:
     class Module(torch.nn.Module):
         def forward(self, x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-            return deform_conv2d(x, offset, weight, padding=1)
+            return deform_conv2d(x, offset, weight, padding=1, backend=backend)
 
     x, offset, weight = (t.detach() for t in Case().arguments(torch.float32)[:3])
     if how == "export":
-        recorded = torch.export.export(Module(), (x, offset, weight))
+        sides = {2: Dim.AUTO, 3: Dim.AUTO}
+        recorded = torch.export.export(
+            Module(), (x, offset, weight), dynamic_shapes={"x": sides, "offset": sides, "weight": None}
+        )
         graph, module = str(recorded.graph), recorded.module()
     else:
         with warnings.catch_warnings():
