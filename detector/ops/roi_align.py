@@ -137,15 +137,15 @@ def neighbours(
 ) -> tuple[Int64[Tensor, "*P 2"], Float[Tensor, "*P 2"]]:
     """The two cells around a position on an axis of `size` cells, and their weights.
 
-    Up to a cell outside, a position counts as the border's; beyond, it weighs 0.
+    Up to a cell outside, a position counts as the border's; beyond, it weighs 0. The weights of NaN are NaN.
     """
     last = size - 1
-    inside = (position >= -1) & (position <= size)
-    position = position.clamp(min=0).minimum(last.to(position.dtype)).nan_to_num()
-    low = position.long()
+    outside = (position < -1) | (position > size)
+    position = position.clamp(min=0).minimum(last.to(position.dtype))
+    low = position.nan_to_num().long()
     fraction = position - low
     cells = torch.stack([low, torch.minimum(low + 1, last)], dim=-1)
-    return cells, torch.stack([1 - fraction, fraction], dim=-1) * inside[..., None]
+    return cells, torch.stack([1 - fraction, fraction], dim=-1) * ~outside[..., None]
 
 
 def _bins(placed: Placed, grid: _Grid) -> tuple[Int[Tensor, "_bins _uses"], Float[Tensor, "_bins _uses"]]:

@@ -17,6 +17,7 @@ from detector.layers import DeformConv2d, DeformRoIPool, DepthwiseDeformConv2d
 from detector.ops.deform_conv.geometry import Geometry
 from detector.ops.deform_conv.statistics import sampling_statistics
 from detector.structures import FeatureSpec
+from detector.training import NonFiniteLossError
 from detector.training.offset_warnings import OffsetWatch
 from detector.training.offsets import OffsetMeter
 from tests.samples import make_batch, small_faster_rcnn, total
@@ -107,6 +108,17 @@ def test_meter_takes_the_norm_of_the_gradients_of_the_branch() -> None:
     gradients = [p.grad.flatten() for p in model[0].offset.parameters()]
     assert found["0"]["gradient_norm"] == pytest.approx(torch.cat(gradients).norm().item())
     assert "gradient_norm" not in found["1"]
+
+
+def test_meter_knows_inputs_by_their_names() -> None:
+    model, x = two_layers(), torch.randn(2, 3, 9, 8)
+    meter, found = OffsetMeter(model), []
+    for call in (lambda: model[0](x), lambda: model[0](x=x)):
+        meter.start()
+        call()
+        found.append(meter.stop())
+    assert found[0] == found[1]
+    assert found[0].keys() == {"0"}
 
 
 @pytest.mark.parametrize("end", [OffsetMeter.stop, OffsetMeter.cancel])
@@ -304,6 +316,26 @@ def test_measuring_changes_nothing_of_the_run(dataset: Path, tmp_path: Path) -> 
         )
         losses.append(rows(run)[0]["val/loss"])
     assert losses[0] == losses[1]
+
+
+def test_offsets_that_are_not_finite_are_told_though_they_end_the_run(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reset = DeformConv2d.reset_parameters
+
+    def broken(layer: DeformConv2d) -> None:
+        reset(layer)
+        nn.init.constant_(layer.offset.bias, torch.nan)
+
+    monkeypatch.setattr(DeformConv2d, "reset_parameters", broken)
+    with pytest.raises(NonFiniteLossError):
+        run_training(
+            dataset,
+            tmp_path / "run",
+            "model.backbone.deform.stages=[4]",
+            "training.log_offsets_every_n_steps=1",
+        )
+    assert "Offsets are not finite at step 1: backbone.layer3.0.conv2 (nan px" in caplog.text
 
 
 def test_nothing_stays_active_after_a_run_that_failed(
