@@ -160,6 +160,19 @@ def test_a_version_has_no_other_options(options: dict) -> None:
         DeformableStages(stages=(5,), version=4, **options)
 
 
+@pytest.mark.parametrize(("version", "expected"), [(None, 1), (3, 4), (4, 4)])
+def test_offset_groups_are_as_the_layer_has_them(version: int | None, expected: int) -> None:
+    layer = DeformableStages(stages=(5,), version=version).conv3x3(5, 0, 1)(8, 8, 3)
+    assert layer.offset_groups == expected
+
+
+def test_no_blocks_are_an_error() -> None:
+    with pytest.raises(
+        ValueError, match=r"deform\.blocks: expected all, last, .*got \[\].*deform\.stages=\[\]"
+    ):
+        DeformableStages(stages=(5,), blocks=())
+
+
 def test_is_plain_by_default() -> None:
     assert DeformableStages().conv3x3(5, 0, 2) is nn.Conv2d
 
