@@ -73,6 +73,32 @@ def test_trains_its_offsets() -> None:
     assert layer.offset.weight.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("modulation", ["none", "doubled_sigmoid"])
+@pytest.mark.parametrize("backend", ["gather", "torchvision"])
+def test_the_gradient_of_its_input_is_also_that_of_the_places(modulation: str, backend: str) -> None:
+    torch.manual_seed(0)
+    layer = DeformConv2d(2, 2, 3, padding=1, modulation=modulation, backend=backend).double()
+    nn.init.normal_(layer.offset.weight, std=0.3)
+    nn.init.normal_(layer.offset.bias)
+    x = torch.randn(1, 2, 4, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, x)
+
+
+@pytest.mark.parametrize(
+    ("options", "reach_px"),
+    [
+        ({"kernel_size": 3}, 1.5),
+        ({"kernel_size": 3, "dilation": 2}, 2.5),
+        ({"kernel_size": (3, 5), "dilation": (2, 1)}, 2.5),
+        ({"kernel_size": (3, 5), "dilation": (1, 3)}, 6.5),
+    ],
+    ids=str,
+)
+def test_reach_is_that_of_the_plain_kernel(options: dict, reach_px: float) -> None:
+    for make in (DeformConv2d, partial(DepthwiseDeformConv2d, version=3)):
+        assert make(4, 4, **options).reach_px == reach_px
+
+
 def test_runs_under_autocast() -> None:
     layer, x = DeformConv2d(3, 4, 3), torch.randn(1, 3, 8, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -206,6 +206,22 @@ def test_a_single_gradient_is_that_of_all(wanted: int) -> None:
     torch.testing.assert_close(single[wanted].grad, every[wanted].grad)
 
 
+def test_more_rows_than_int32_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as many: from one row fewer than there are on."""
+    case, dtypes = CASES["everything"], []
+    bags = gather._bags
+    monkeypatch.setattr(
+        "detector.ops.deform_conv.gather._bags",
+        lambda index, size: (dtypes.append(index.dtype), bags(index, size))[1],
+    )
+    expected = values_and_gradients(case, "gather")
+    rows = case.batch * math.prod(case.size) * case.offset_groups
+    for limit in (rows + 1, rows):
+        monkeypatch.setattr("detector.ops.deform_conv.gather._INT32_ROWS", limit)
+        torch.testing.assert_close(values_and_gradients(case, "gather"), expected)
+    assert dtypes == 4 * [torch.int32] + 2 * [torch.int64]
+
+
 def test_chunks_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     case, results = CASES["everything"], []
     for positions in (512, 16):

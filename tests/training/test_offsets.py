@@ -209,6 +209,33 @@ def test_offsets_that_stay_zero_are_told_with_the_cause(
     assert told in caplog.text
 
 
+def test_short_runs_are_given_100_steps(caplog: pytest.LogCaptureFixture) -> None:
+    watching = OffsetWatch({"a": DeformConv2d(2, 2, 3)}, total_steps=500, lr_multiplier=1.0)
+    watching.check({"a": FINE}, step=99)
+    assert not caplog.text
+    watching.check({"a": FINE}, step=100)
+    assert "do not move at step 100" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "fine", "too_much", "told"),
+    [
+        ("mean_px", 0.0101, 0.0099, "do not move"),
+        ("mean_px", 14.9, 15.1, "blow up"),  # ten times the reach of a 3x3 kernel
+        ("outside", 0.49, 0.51, "leave the feature map"),
+    ],
+)
+def test_what_is_too_much(
+    name: str, fine: float, too_much: float, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    watching, layer = watch()
+    move(layer)
+    watching.check({"a": {**FINE, name: fine}}, step=200)
+    assert not caplog.text
+    watching.check({"a": {**FINE, name: too_much}}, step=200)
+    assert told in caplog.text
+
+
 def test_offsets_that_stay_where_they_started_are_told(caplog: pytest.LogCaptureFixture) -> None:
     watch(0.0)[0].check({"a": FINE}, step=200)
     assert "do not move" in caplog.text
