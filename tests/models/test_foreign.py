@@ -530,6 +530,7 @@ def test_our_own_checkpoint_tells_the_modulation_of_each_part(tmp_path: Path, ne
 def test_our_own_depthwise_layers_load_without_a_word_of_masks(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("WARNING")
     deform = DeformableStages(**LAST_STAGE, version=3)
     file = own_checkpoint(tmp_path / "x.ckpt", small(deform=deform), backbone={"deform": {"version": 3}})
     small(weights=file, deform=deform)
@@ -541,6 +542,7 @@ def test_our_own_depthwise_layers_load_without_a_word_of_masks(
 def test_other_options_of_our_own_checkpoint_are_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("WARNING")
     deform = {"max_offset_px": 4.0}
     file = own_checkpoint(
         tmp_path / "x.ckpt",
