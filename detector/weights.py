@@ -6,7 +6,9 @@ import hashlib
 import pickle
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +16,16 @@ from torch import Tensor
 _FILE_ENDINGS = {".pt", ".pth", ".tar", ".ckpt", ".pkl"}
 
 
-def read_weights(weights: str, *, option: str, published: Mapping[str, str]) -> dict[str, Tensor]:
-    """The tensors of a state dict.
+@dataclass(frozen=True)
+class StoredWeights:
+    """The tensors of a state dict, and in a checkpoint of ours the configuration of its model."""
+
+    state: dict[str, Tensor]
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_weights(weights: str, *, option: str, published: Mapping[str, str]) -> StoredWeights:
+    """What a file holds.
 
     `weights` is the path of a file, or a name in `published`, whose URL is downloaded to torch's hub folder
     and checked by hash, also when it lies there already. `option` is what the user set, for messages. Raises
@@ -58,16 +68,17 @@ def _download(url: str, given: str, option: str) -> Path:
     return path
 
 
-def _read_file(path: Path, option: str) -> dict[str, Tensor]:
+def _read_file(path: Path, option: str) -> StoredWeights:
     if not path.is_file():
         raise ValueError(f"{option}: no such file: {path}. Give a file, or a torchvision weight name.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
         raise ValueError(f"{option}: cannot read {path}: {_why_unreadable(path, error)}") from error
-    prefix = "module."
-    if isinstance(content, dict) and isinstance(content.get("detector"), dict):
-        prefix = content["detector"].get("weights", prefix)  # a checkpoint of ours: the weights evaluated
+    prefix, config = "module.", {}
+    if isinstance(content, dict) and isinstance(content.get("detector"), dict):  # a checkpoint of ours
+        prefix = content["detector"].get("weights", prefix)  # those that were evaluated
+        config = content["detector"].get("config", {}).get("model", {})
     for key in ("state_dict", "model"):  # how ours and others wrap it
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -78,7 +89,7 @@ def _read_file(path: Path, option: str) -> dict[str, Tensor]:
             "names and tensors. Save it with torch.save(model.state_dict(), path)."
         )
     inside = {k: v for k, v in tensors.items() if k.startswith(prefix)} or tensors
-    return {k.removeprefix(prefix): v for k, v in inside.items()}
+    return StoredWeights({k.removeprefix(prefix): v for k, v in inside.items()}, config)
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:

@@ -27,7 +27,7 @@ def url(tmp_path: Path) -> str:
 
 
 def read(url: str) -> dict[str, torch.Tensor]:
-    return read_weights("NET", option="model.weights", published={"NET": url})
+    return read_weights("NET", option="model.weights", published={"NET": url}).state
 
 
 def test_a_named_file_is_downloaded_once(hub: Path, url: str, tmp_path: Path) -> None:

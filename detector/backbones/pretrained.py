@@ -24,8 +24,8 @@ def load_backbone_weights(backbone: nn.Module, weights: str, *, architecture: st
     listed = architecture in torchvision.models.list_models()  # not every ResNeXt is
     known = torchvision.models.get_model_weights(architecture) if listed else ()
     published = {name: entry.url for entry in known for name in (entry.name, str(entry))}
-    state = read_weights(weights, option="model.backbone.weights", published=published)
-    _load(backbone, state, source=weights, architecture=architecture)
+    stored = read_weights(weights, option="model.backbone.weights", published=published)
+    _load(backbone, stored.state, source=weights, architecture=architecture)
 
 
 def _load(backbone: nn.Module, state: dict[str, Tensor], *, source: str, architecture: str) -> None:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from detector.backbones.pretrained import load_backbone_weights
-from detector.layers import Deformable, DeformableStages, DeformConv2d, NormKind, norm_layer
+from detector.layers import Deformable, DeformableStages, DeformConv2d, NormKind, norm_layer, warn_of_unused
 from detector.structures import FeatureSpec, PositiveInt
 
 Conv3x3 = Callable[..., nn.Module]
@@ -126,9 +126,13 @@ class ResNet(nn.Module):
         super().__init__()
         _check_stages(depth, out_stages, deform)
         block, counts = _DEPTHS[depth]
+        _check_fallback(depth, stride_in_1x1, deform)
         options = _block_options(
             depth, groups=groups, width_per_group=width_per_group, stride_in_1x1=stride_in_1x1
         )
+        if deform is not None and not deform.stages:
+            regular = "deform.stages=[] is the regular backbone"
+            warn_of_unused(deform.chosen_options, option="backbone.deform", why=regular)
         make_norm = norm_layer(norm)
         self.out_stages = tuple(out_stages)
         self.frozen_stages = frozen_stages
@@ -201,6 +205,16 @@ def _check_stages(depth: int, out_stages: tuple[Stage, ...], deform: DeformableS
             f"deform.stages: {list(deform.stages)} goes beyond the last of out_stages "
             f"{list(out_stages)}; stages above it are not built. Leave them out, or add them to "
             "model.backbone.out_stages."
+        )
+
+
+def _check_fallback(depth: int, stride_in_1x1: bool, deform: DeformableStages | None) -> None:
+    is_basic = _DEPTHS[depth][0] is BasicBlock
+    if deform is not None and deform.fallback_on_stride and (is_basic or stride_in_1x1):
+        strided = "first convolution of a block" if is_basic else "1x1 convolution (stride_in_1x1=true)"
+        raise ValueError(
+            f"deform.fallback_on_stride=true: in this ResNet-{depth} the {strided} has the stride, and the "
+            "convolution that may be deformable has none. Leave it out: all of them stay deformable."
         )
 
 

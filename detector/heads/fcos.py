@@ -28,7 +28,7 @@ from detector.layers import (
     DeformConv2d,
     deformable_count,
     norm_layer,
-    require_own_geometry,
+    require_deform_conv,
 )
 from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxes
 from detector.ops.losses import focal_loss_sum, giou_loss
@@ -103,8 +103,8 @@ class FCOSHead(Head[FCOSOutputs]):
         self.candidates_per_level = candidates_per_level
         self.nms_iou_threshold = nms_iou_threshold
         self.detections_per_image = detections_per_image
-        require_own_geometry(deform, option="head.deform")
         deformable = deformable_count(deformable_convs, num_convs=num_convs)
+        require_deform_conv(deform, option="head.deform", count=deformable)
         tower = partial(_tower, channels, num_convs, norm, deformable, deform)
         self.classification_head = _ClassificationTower(tower(), channels, num_classes)
         self.regression_head = _RegressionTower(

@@ -23,7 +23,7 @@ from detector.layers import (
     RoIAlign,
     deformable_count,
     norm_layer,
-    require_own_geometry,
+    require_deform_conv,
     require_unset,
 )
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes, encode_boxes
@@ -97,13 +97,13 @@ class RoIHead(nn.Module):
         self.nms_iou_threshold = nms_iou_threshold
         self.detections_per_image = detections_per_image
         channels = features[0].channels
-        require_own_geometry(deform, option="head.roi.deform")
         decided = ("features", "output_size", "sampling_ratio", "aligned")
         own = (
             f"regions are {_POOLED} x {_POOLED} bins, and the other options of pooling are those of head.roi"
         )
         require_unset(pooling, decided, option="head.roi.pooling", why=own)
         deformable = deformable_count(deformable_convs, num_convs=num_convs)
+        require_deform_conv(deform, option="head.roi.deform", count=deformable)
         if num_convs:
             convs = [nn.Conv2d] * (num_convs - deformable) + [deform] * deformable
             self.box_head: nn.Module = _ConvHead(channels, convs, num_linear, width, norm)
@@ -251,6 +251,8 @@ class _ConvHead(nn.Sequential):
         for make_conv in convs:
             conv = make_conv(channels, channels, 3, padding=1, bias=norm == "none")
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
             norms = [] if norm == "none" else [_norm(norm)(channels)]
             layers.append(nn.Sequential(conv, *norms, nn.ReLU(inplace=True)))
         layers.append(nn.Flatten())

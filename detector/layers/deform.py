@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.layers.deform_depthwise import DepthwiseDeformConv2d
-from detector.layers.deformable import Deformable, check_map
+from detector.layers.deformable import Deformable, check_map, require_choice
 from detector.ops.deform_conv import Backend, IntOrPair, chosen_backend, deform_conv2d, pair, runs_on
 from detector.ops.deform_conv.geometry import Geometry
 from detector.ops.deform_conv.statistics import sampling_statistics
@@ -77,10 +77,10 @@ class DeformConv2d(Deformable):
     ) -> None:
         super().__init__()
         _check_groups(in_channels, out_channels, groups, offset_groups)
-        _check_choice("modulation", modulation, get_args(Modulation))
-        _check_choice("offset_init", offset_init, get_args(OffsetInit))
+        require_choice("modulation", modulation, get_args(Modulation))
+        require_choice("offset_init", offset_init, get_args(OffsetInit))
         _check_bound("max_offset_px", max_offset_px)
-        _check_choice("backend", backend, get_args(Backend))
+        require_choice("backend", backend, get_args(Backend))
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.stride = pair(kernel_size), pair(stride)
         self.padding, self.dilation = pair(padding), pair(dilation)
@@ -205,7 +205,7 @@ class DeformableStages:
     those numbered, from 0, negative from the end. `every`: of all blocks only every so many, from the first
     (YOLACT++, Bolya et al. 2020). `fallback_on_stride` leaves convolutions with a stride regular
     (MMDetection's option). The rest is `DeformConv2d`'s, or with `version` 3 or 4 `DepthwiseDeformConv2d`'s,
-    which knows only `offset_groups` of it.
+    which knows only `offset_groups` of it. What is None is as the layer has it by default.
     """
 
     stages: tuple[Literal[2, 3, 4, 5], ...] = ()
@@ -213,8 +213,8 @@ class DeformableStages:
     every: PositiveInt = 1
     fallback_on_stride: bool = False
     version: Literal[3, 4] | None = None
-    modulation: Modulation | None = None  # "doubled_sigmoid", unless there is a version
-    offset_groups: PositiveInt = 1
+    modulation: Modulation | None = None
+    offset_groups: PositiveInt | None = None
     offset_init: OffsetInit = "zero"
     max_offset_px: PositiveFloat | None = None
     backend: Backend = "auto"
@@ -225,20 +225,25 @@ class DeformableStages:
             raise ValueError(
                 f"deform.stages must be different numbers of 2, 3, 4, 5, got {list(self.stages)}."
             )
+        if not self.blocks:
+            raise ValueError(
+                "deform.blocks: expected all, last, or numbers of blocks, got []. For the regular backbone "
+                "leave out the stages: deform.stages=[]."
+            )
         if isinstance(self.blocks, str):
-            _check_choice("deform.blocks", self.blocks, ("all", "last"))
+            require_choice("deform.blocks", self.blocks, ("all", "last"))
         if self.every != 1 and self.blocks != "all":
             raise ValueError(
                 f"deform.every={self.every} goes with deform.blocks=all, got deform.blocks={self.blocks}: "
                 "number the blocks instead."
             )
         if self.modulation is not None:
-            _check_choice("deform.modulation", self.modulation, get_args(Modulation))
+            require_choice("deform.modulation", self.modulation, get_args(Modulation))
         if self.version is not None:
             self._check_alone(self.version)
-        _check_choice("deform.offset_init", self.offset_init, get_args(OffsetInit))
+        require_choice("deform.offset_init", self.offset_init, get_args(OffsetInit))
         _check_bound("deform.max_offset_px", self.max_offset_px)
-        _check_choice("deform.backend", self.backend, get_args(Backend))
+        require_choice("deform.backend", self.backend, get_args(Backend))
 
     def conv3x3(self, stage: int, block: int, num_blocks: int) -> Callable[..., nn.Module]:
         """What to build the 3x3 convolution of a block with; called like `nn.Conv2d(in, out, 3, ...)`.
@@ -250,19 +255,30 @@ class DeformableStages:
             return nn.Conv2d
         deformable: Callable[..., nn.Module]
         if self.version is not None:
-            deformable = partial(
-                DepthwiseDeformConv2d, version=self.version, offset_groups=self.offset_groups
-            )
+            deformable = partial(DepthwiseDeformConv2d, version=self.version)
         else:
             deformable = partial(
                 DeformConv2d,
-                modulation=self.modulation or "doubled_sigmoid",
-                offset_groups=self.offset_groups,
                 offset_init=self.offset_init,
                 max_offset_px=self.max_offset_px,
                 backend=self.backend,
             )
+        chosen = {"modulation": self.modulation, "offset_groups": self.offset_groups}
+        deformable = partial(deformable, **{k: v for k, v in chosen.items() if v is not None})
         return partial(_regular_where_strided, deformable) if self.fallback_on_stride else deformable
+
+    @property
+    def chosen_options(self) -> dict[str, object]:
+        """Those besides the stages that are not as by default."""
+        same: dict[str, tuple[object, ...]] = {field.name: (field.default,) for field in fields(self)}
+        same |= {
+            "modulation": (None, "doubled_sigmoid"),
+            "offset_groups": (None, 1),
+            "stages": (self.stages,),
+        }
+        return {
+            name: getattr(self, name) for name, values in same.items() if getattr(self, name) not in values
+        }
 
     def _check_alone(self, version: int) -> None:
         defaults = {"modulation": None, "offset_init": "zero", "max_offset_px": None, "backend": "auto"}
@@ -327,11 +343,6 @@ def _check_groups(in_channels: int, out_channels: int, groups: int, offset_group
         raise ValueError(
             f"DeformConv2d: offset_groups={offset_groups} must divide {in_channels} input channels."
         )
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
 
 
 def _check_bound(name: str, value: float | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 from detector.ops.deform_conv.geometry import Geometry
 from detector.ops.recording import is_recorded
+
+_log = logging.getLogger(__name__)
 
 
 class Deformable(nn.Module, ABC):
@@ -65,3 +68,19 @@ def replaced_convolutions(model: nn.Module, state: Mapping[str, Tensor]) -> list
     own = model.state_dict()
     layers = (name for name, module in model.named_modules() if isinstance(module, Deformable))
     return [name for name in layers if f"{name}.weight" in state and f"{name}.weight" not in own]
+
+
+def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """ValueError where the option `name` has another value."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
+
+
+def warn_of_unused(options: Mapping[str, object], *, option: str, why: str) -> None:
+    """Where a part has no deformable layer, tells of the options that were chosen for them, if any.
+
+    No error: a sweep over where they go may have a point without any.
+    """
+    if options:
+        chosen = ", ".join(f"{name}={value}" for name, value in options.items())
+        _log.warning("model.%s: %s changes nothing, for %s.", option, chosen, why)

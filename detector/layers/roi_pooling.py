@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from detector.layers.deform import Modulation, _check_choice, modulation_mask
-from detector.layers.deformable import Deformable
+from detector.layers.deform import Modulation, modulation_mask
+from detector.layers.deformable import Deformable, require_choice
 from detector.layers.linear import Linear
 from detector.ops.deform_roi_pool import pyramid_deform_roi_pool, roi_sampling_statistics
 from detector.ops.recording import is_recorded
@@ -72,7 +72,7 @@ class DeformRoIPool(Deformable):
         width: PositiveInt = 1024,
     ) -> None:
         super().__init__()
-        _check_choice("pooling.modulation", modulation, get_args(Modulation))
+        require_choice("pooling.modulation", modulation, get_args(Modulation))
         self.regular = RoIAlign(
             features, output_size=output_size, sampling_ratio=sampling_ratio, aligned=aligned
         )

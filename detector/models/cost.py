@@ -14,7 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from detector.heads import FasterRCNNHead
-from detector.layers import DeformRoIPool
+from detector.layers import DeformConv2d, DeformRoIPool
 from detector.models.detector import Detector
 from detector.structures import FeatureSpec
 
@@ -45,6 +45,9 @@ def count_flops(model: Detector, *, image_size: tuple[int, int]) -> Flops:
     """
     height, width = (-(-side // 32) * 32 for side in image_size)
     model = deepcopy(model).to("meta").eval()
+    for layer in model.modules():
+        if isinstance(layer, DeformConv2d):
+            layer.backend = "auto"  # all compute the same; gather's operators would not be counted
     sampled: list[int] = []
 
     def deformable(
@@ -66,20 +69,8 @@ def count_flops(model: Detector, *, image_size: tuple[int, int]) -> Flops:
         sampled.append(prod(out_shape) * (_BILINEAR + _MODULATION + _SUM))
         return 0
 
-    def by_triton(
-        x: Sequence[int],
-        offset: Sequence[int],
-        weight: Sequence[int],
-        bias: Sequence[int] | None,
-        mask: Sequence[int] | None,
-        *others: Any,
-        **options: Any,
-    ) -> int:
-        return deformable(x, weight, offset, mask or (), **options)
-
     formulas = {
         torch.ops.torchvision.deform_conv2d: deformable,
-        torch.ops.detector.deform_conv2d: by_triton,
         torch.ops.aten.grid_sampler_2d: depthwise,  # of `deform_sampled_sum`, and of nothing else
     }
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=formulas) as counter:

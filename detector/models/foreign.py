@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -73,15 +73,30 @@ _STEM = "backbone.conv1.weight"
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """What no parameter of a deformable layer shows: the function of its mask, if any, and its bound."""
+
+    modulation: str
+    max_offset_px: float | None = None
+
+
+@dataclass(frozen=True)
 class Converted:
-    """`state` under our names. `trained_with`: options of the model that its project's models have, by their
-    path in ours. `modulation`: of its deformable convolutions with a mask, None where that is unknown."""
+    """`state` under our names. `trained_with`: options that its model had, by their path in ours.
+    `sampling`: of its deformable layers, by the path of their options; without those that are unknown."""
 
     state: State
     trained_with: Mapping[str, object] = field(default_factory=dict)
-    modulation: str | None = None
+    sampling: Mapping[str, Sampling] = field(default_factory=dict)
 
 
+DEFORMABLE_PARTS = (  # where the options of deformable layers are, by the names of the layers
+    ("backbone.", "backbone.deform"),
+    ("neck.", "neck.deform"),
+    ("head.roi_heads.pooling", "head.roi.pooling"),
+    ("head.roi_heads.", "head.roi.deform"),
+    ("head.", "head.deform"),
+)
 _TORCHVISION_OPTIONS = {
     "head.grid": "torchvision",
     "head.point_offset": 0.0,
@@ -96,10 +111,14 @@ _THEIR_OPTIONS = {
     "head.roi.aligned": True,
     "head.roi.sampling_ratio": 0,
 }
+_THEIR_SAMPLING = {part: Sampling("sigmoid") for _, part in DEFORMABLE_PARTS}
 
 
-def convert(state: Mapping[str, Tensor], *, images: Images = "auto") -> Converted:
-    """The state dict under our names, whichever of the four projects' it has.
+def convert(
+    state: Mapping[str, Tensor], *, images: Images = "auto", config: Mapping[str, Any] | None = None
+) -> Converted:
+    """The state dict under our names, whichever of the four projects' it has. `config` is that of the model
+    where it is known, as in checkpoints of ours.
 
     `images`, what the weights were trained on: "imagenet", RGB less ImageNet's mean over its standard
     deviation; "caffe", BGR in 0..255 less the mean, as in MMDetection's *_caffe_* models; "auto", what a file
@@ -108,15 +127,36 @@ def convert(state: Mapping[str, Tensor], *, images: Images = "auto") -> Converte
     if any(name.startswith("backbone.body.") for name in state):
         found = Converted(from_torchvision(state), _TORCHVISION_OPTIONS)
     elif any(name.startswith("backbone.bottom_up.") for name in state):
-        found = Converted(from_detectron2(state), _THEIR_OPTIONS, "sigmoid")
+        found = Converted(from_detectron2(state), _THEIR_OPTIONS, _THEIR_SAMPLING)
         if images == "auto":
             _use_our_images(found.state, *_detectron2_images(state))
     elif any(name.startswith(("neck.lateral_convs.", "bbox_head.", "rpn_head.")) for name in state):
-        found = Converted(from_mmdetection(state), _THEIR_OPTIONS, "sigmoid")
+        found = Converted(from_mmdetection(state), _THEIR_OPTIONS, _THEIR_SAMPLING)
+    elif config:
+        found = _configured(state, config)
     else:
         found = Converted(dict(state))
     if images == "caffe":
         _use_our_images(found.state, *_CAFFE_IMAGES)
+    return found
+
+
+def _configured(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> Converted:
+    options = {path: _at(config, path) for path in _TORCHVISION_OPTIONS}
+    sampling = {}
+    for _, part in DEFORMABLE_PARTS:
+        # Format 1 of checkpoints had the modulation of necks and heads beside their other options.
+        layers = _at(config, part) or _at(config, part.rpartition(".")[0]) or {}
+        modulation = layers.get("modulation") or "doubled_sigmoid"
+        sampling[part] = Sampling(modulation, layers.get("max_offset_px"))
+    return Converted(dict(state), {k: v for k, v in options.items() if v is not None}, sampling)
+
+
+def _at(config: Mapping[str, Any], path: str) -> Any:
+    """None where the configuration has no such option."""
+    found: Any = config
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
     return found
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import detection
 
-from detector.layers import Deformable, replaced_convolutions
-from detector.models.foreign import Converted, Images, State, convert
+from detector.layers import Deformable, DeformConv2d, replaced_convolutions
+from detector.models.foreign import DEFORMABLE_PARTS, Converted, Images, State, convert
 from detector.weights import read_weights
 
 _log = logging.getLogger(__name__)
@@ -31,13 +32,7 @@ _COCO_IDS = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69
 _FCOS_CLASSES = "head.classification_head.cls_logits."
 _RCNN_CLASSES = "head.roi_heads.box_predictor.cls_score."
 _RCNN_BOXES = "head.roi_heads.box_predictor.bbox_pred."
-_DEFORMABLE_PARTS = (  # where the options of deformable layers are, by their names
-    ("backbone.", "backbone.deform"),
-    ("neck.", "neck.deform"),
-    ("head.roi_heads.pooling", "head.roi.pooling"),
-    ("head.roi_heads.", "head.roi.deform"),
-    ("head.", "head.deform"),
-)
+_MASKS = ("doubled_sigmoid", "sigmoid")  # of one shape
 _CLASS_LAYERS = (_FCOS_CLASSES, _RCNN_CLASSES, _RCNN_BOXES)
 
 
@@ -52,8 +47,8 @@ def load_detector_weights(model: nn.Module, weights: str, *, images: Images = "a
     Raises:
         ValueError: the file cannot be read, or is of another model.
     """
-    read = read_weights(weights, option="model.weights", published=_PUBLISHED)
-    converted = convert(read, images=images)
+    stored = read_weights(weights, option="model.weights", published=_PUBLISHED)
+    converted = convert(stored.state, images=images, config=stored.config)
     own = model.state_dict()
     state = _with_rows_of_coco(converted.state, own, weights)
     if weights in _TRAINED_WITHOUT_EPSILON:
@@ -101,20 +96,37 @@ def _of_another_model(weights: str, own: State, state: State, wrong: list[str]) 
     )
 
 
+def _trained_layers(model: nn.Module, converted: Converted) -> dict[str, tuple[Deformable, str]]:
+    """The deformable layers whose branch the file has, and where their options are."""
+    anew = replaced_convolutions(model, converted.state)
+    branches = {_branch(name) for name in converted.state if ".offset." in name}
+    return {
+        name: (layer, next(part for start, part in DEFORMABLE_PARTS if name.startswith(start)))
+        for name, layer in model.named_modules()
+        if isinstance(layer, Deformable) and name not in anew and f"{name}.offset" in branches
+    }
+
+
 def _check_modulation(model: nn.Module, weights: str, converted: Converted) -> None:
     """A mask of another function would scale every response, and nothing else would show it."""
-    if converted.modulation is None:
-        return
-    for name, module in model.named_modules():
-        trained = any(entry.startswith(f"{name}.offset.") for entry in converted.state)
-        if not isinstance(module, Deformable) or not trained:
+    assumed = {}
+    for name, (layer, part) in _trained_layers(model, converted).items():
+        if layer.modulation not in _MASKS:
             continue
-        if module.modulation not in ("none", converted.modulation):
-            part = next(part for start, part in _DEFORMABLE_PARTS if name.startswith(start))
+        if part not in converted.sampling:
+            assumed[f"model.{part}.modulation"] = layer.modulation
+        elif (trained := converted.sampling[part].modulation) != layer.modulation:
             raise ValueError(
-                f"model.weights={weights}: {name} was trained with a mask of {converted.modulation}, here it "
-                f"has {module.modulation}. Set model.{part}.modulation={converted.modulation}"
+                f"model.weights={weights}: {name} was trained with a mask of {trained}, here it has "
+                f"{layer.modulation}. Set model.{part}.modulation={trained}"
             )
+    if assumed:
+        _log.warning(
+            "%s does not say which function the masks of its deformable layers are. If they were not trained "
+            "with %s, set it as they were.",
+            weights,
+            _as_overrides(assumed),
+        )
 
 
 def _report_other_options(model: nn.Module, weights: str, converted: Converted) -> None:
@@ -123,12 +135,22 @@ def _report_other_options(model: nn.Module, weights: str, converted: Converted) 
         for path, value in converted.trained_with.items()
         if _option(model, path) not in (None, value)
     }
+    for layer, part in _trained_layers(model, converted).values():
+        if isinstance(layer, DeformConv2d) and part in converted.sampling:
+            bound_px = converted.sampling[part].max_offset_px
+            if layer.max_offset_px != bound_px:
+                others[f"model.{part}.max_offset_px"] = bound_px
     if others:
         _log.warning(
             "%s was trained with other options than this model's. To find what its authors found: %s",
             weights,
-            " ".join(f"{path}={str(value).lower()}" for path, value in others.items()),
+            _as_overrides(others),
         )
+
+
+def _as_overrides(options: Mapping[str, object]) -> str:
+    values = {path: "null" if value is None else str(value).lower() for path, value in options.items()}
+    return " ".join(f"{path}={value}" for path, value in values.items())
 
 
 def _option(model: nn.Module, path: str) -> object:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from detector.layers import Conv3x3, DeformConv2d, NormKind, norm_layer, require_own_geometry
+from detector.layers import Conv3x3, DeformConv2d, NormKind, norm_layer, require_deform_conv
 from detector.structures import FeatureSpec, PositiveInt
 
 
@@ -35,8 +35,8 @@ class FPN(nn.Module):
         deform: Callable[..., DeformConv2d] = DeformConv2d,
     ) -> None:
         super().__init__()
-        require_own_geometry(deform, option="neck.deform")
         deformable = _check_levels(deformable_levels, [_level(f.stride_px) for f in features])
+        require_deform_conv(deform, option="neck.deform", count=len(deformable))
         bias = norm == "none"
         self.inner_blocks = nn.ModuleList(
             nn.Sequential(nn.Conv2d(f.channels, out_channels, 1, bias=bias), *_norms(norm, out_channels))

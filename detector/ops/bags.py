@@ -125,9 +125,10 @@ class EqualBags:
         """Adds to each row the gradients of the bags that use it, times its weights, in a fixed order."""
         if index.numel() == 0:
             return
-        first, last = (int(row) for row in index.aminmax())
+        compiling = torch.compiler.is_compiling()  # to read a number of a tensor would cut the graph
+        first, last = (0, len(into) - 1) if compiling else (int(row) for row in index.aminmax())
         used = index.flatten() - first
-        if not torch.compiler.is_compiling() and last - first < 2**15:  # a compiler cannot branch by values
+        if not compiling and last - first < 2**15:
             used = used.short()  # fewer digits for a sort by radix
         used, order = used.sort(stable=True)
         touched = torch.arange(last - first + 1, dtype=used.dtype, device=used.device)

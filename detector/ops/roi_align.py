@@ -144,12 +144,12 @@ def neighbours(
     Up to a cell outside, a position counts as the border's; beyond, it weighs 0. Weights of NaN are NaN.
     """
     last = size - 1
-    inside = (position >= -1) & (position <= size)
+    outside = (position < -1) | (position > size)
     position = position.clamp(min=0).minimum(last.to(position.dtype))
     low = position.nan_to_num().long()
     fraction = position - low
     cells = torch.stack([low, torch.minimum(low + 1, last)], dim=-1)
-    return cells, torch.stack([1 - fraction, fraction], dim=-1) * inside[..., None]
+    return cells, torch.stack([1 - fraction, fraction], dim=-1) * ~outside[..., None]
 
 
 def _bins(placed: Placed, grid: _Grid) -> tuple[Int[Tensor, "_bins _uses"], Float[Tensor, "_bins _uses"]]:

@@ -86,7 +86,8 @@ class OffsetWatch:
         elif self._lr_multiplier == 0:
             advice = "optimizer.offset_lr_multiplier=0 keeps them as they are: 0.1 or 1 lets them learn."
         else:
-            value += f", gradient norm {values.get('gradient_norm', 0.0):.2g}"
+            if "gradient_norm" in values:
+                value += f", gradient norm {values['gradient_norm']:.2g}"
             advice = (
                 f"Raise optimizer.offset_lr_multiplier (it is {self._lr_multiplier:g}) or optimizer.lr. A "
                 "gradient norm of 0 means that nothing which the layer feeds learns."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from torch.optim import Optimizer
 
 from detector.layers import Deformable
 from detector.structures import Batch, PositiveInt
-from detector.training.module import DetectionModule
+from detector.training.module import DetectionModule, NonFiniteLossError
 from detector.training.offset_warnings import OffsetWatch
 
 Statistics = dict[str, dict[str, float]]  # by layer and name
@@ -41,11 +42,12 @@ class OffsetMeter:
         self._passes, self._gradients = {name: [] for name in self.layers}, {}
         for name, layer in self.layers.items():
             predicted: list[Tensor] = []
-            for module, hook in (
-                (layer.offset, partial(_keep, predicted)),
-                (layer, partial(_take_pass, self._passes[name], predicted)),
+            take_pass = partial(_take_pass, self._passes[name], predicted)
+            for handle in (
+                layer.offset.register_forward_hook(partial(_keep, predicted)),
+                layer.register_forward_hook(take_pass, with_kwargs=True),
             ):
-                self._active.enter_context(module.register_forward_hook(hook))
+                self._active.enter_context(handle)
         self._active.enter_context(torch.compiler.set_stance("force_eager"))
 
     def take_gradients(self) -> None:
@@ -130,6 +132,10 @@ class OffsetLog(Callback):
         self._cancel()
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Offsets may be why a loss is not finite: what the step measured until then is checked."""
+        if self._meter is not None and self._meter.is_active and isinstance(exception, NonFiniteLossError):
+            assert self._watch is not None
+            self._watch.check(self._meter.stop(), step=self._step)
         self._cancel()
 
     def _cancel(self) -> None:
@@ -145,10 +151,12 @@ def _take_pass(
     taken: list[tuple[int, dict[str, Tensor]]],
     kept: list[Tensor],
     layer: Deformable,
-    inputs: tuple[Any, ...],
+    given: tuple[Any, ...],
+    named: dict[str, Any],
     output: Tensor,
 ) -> None:
     predicted = kept.pop()
+    inputs = inspect.signature(layer.forward).bind(*given, **named).args
     positions = predicted[:, 0].numel()
     if positions > 0:  # none where no region was proposed, say
         with torch.no_grad():

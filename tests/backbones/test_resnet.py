@@ -97,6 +97,43 @@ def test_out_stages_must_ascend() -> None:
         ResNet(18, out_stages=(4, 3))
 
 
+@pytest.mark.parametrize(
+    ("depth", "options", "where"),
+    [(18, {}, "first convolution of a block"), (50, {"stride_in_1x1": True}, "1x1 convolution")],
+    ids=str,
+)
+def test_fallback_on_stride_needs_a_stride(depth: int, options: dict[str, bool], where: str) -> None:
+    deform = DeformableStages(stages=(4,), fallback_on_stride=True)
+    with torch.device("meta"):
+        with pytest.raises(ValueError, match=f"fallback_on_stride=true: in this ResNet-{depth} the {where}"):
+            ResNet(depth, deform=deform, **options)
+        layer3 = ResNet(50, deform=deform).layer3
+    assert [isinstance(block.conv2, DeformConv2d) for block in layer3] == [False] + 5 * [True]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            {"version": 3, "offset_groups": 4},
+            "version=3, offset_groups=4 changes nothing, for deform.stages=",
+        ),
+        ({"modulation": "none", "blocks": "last"}, "blocks=last, modulation=none changes nothing"),
+        ({"modulation": "doubled_sigmoid", "offset_groups": 1}, ""),
+        ({"version": 3, "stages": (5,)}, ""),
+    ],
+    ids=str,
+)
+def test_options_of_no_deformable_stage_are_told(
+    options: dict[str, object], told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And no error: a sweep over the stages may have a point without any."""
+    with torch.device("meta"):
+        ResNet(18, deform=DeformableStages(**options))
+    assert len(caplog.records) == bool(told)
+    assert told in caplog.text
+
+
 def test_stages_above_the_last_are_not_built_and_cannot_deform() -> None:
     names = {name.split(".")[0] for name, _ in ResNet(18, out_stages=(3, 4)).named_parameters()}
     assert names == {"conv1", "layer1", "layer2", "layer3"}

@@ -49,6 +49,14 @@ def test_deformable_convolutions_of_the_box_head(chosen: int | str, expected: li
     assert [i for i, conv in enumerate(convs) if isinstance(conv, DeformConv2d)] == expected
 
 
+def test_convolutions_of_the_box_head_start_as_torchvisions() -> None:
+    """Biases of zero, those of deformable ones too."""
+    head = small_faster_rcnn(num_convs=2, deformable_convs="last").head.roi_heads.box_head
+    for block in list(head)[:2]:
+        assert block[0].bias.eq(0).all()
+        assert block[0].weight.std().item() == pytest.approx((2 / (9 * 32)) ** 0.5, rel=0.05)
+
+
 def test_more_deformable_convolutions_than_the_box_head_has_are_an_error() -> None:
     for chosen in ("last", "all", 1):
         with pytest.raises(ValueError, match=f"deformable_convs: expected at most num_convs=0, got {chosen}"):

@@ -73,6 +73,32 @@ def test_trains_its_offsets() -> None:
     assert layer.offset.weight.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("modulation", ["none", "doubled_sigmoid"])
+@pytest.mark.parametrize("backend", ["gather", "torchvision"])
+def test_the_gradient_of_its_input_is_also_that_of_the_places(modulation: str, backend: str) -> None:
+    torch.manual_seed(0)
+    layer = DeformConv2d(2, 2, 3, padding=1, modulation=modulation, backend=backend).double()
+    nn.init.normal_(layer.offset.weight, std=0.3)
+    nn.init.normal_(layer.offset.bias)
+    x = torch.randn(1, 2, 4, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, x)
+
+
+@pytest.mark.parametrize(
+    ("options", "reach_px"),
+    [
+        ({"kernel_size": 3}, 1.5),
+        ({"kernel_size": 3, "dilation": 2}, 2.5),
+        ({"kernel_size": (3, 5), "dilation": (2, 1)}, 2.5),
+        ({"kernel_size": (3, 5), "dilation": (1, 3)}, 6.5),
+    ],
+    ids=str,
+)
+def test_reach_is_that_of_the_plain_kernel(options: dict, reach_px: float) -> None:
+    for make in (DeformConv2d, partial(DepthwiseDeformConv2d, version=3)):
+        assert make(4, 4, **options).reach_px == reach_px
+
+
 def test_runs_under_autocast() -> None:
     layer, x = DeformConv2d(3, 4, 3), torch.randn(1, 3, 8, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -176,6 +202,19 @@ def test_a_version_is_depth_wise(version: int) -> None:
 def test_a_version_has_no_other_options(options: dict) -> None:
     with pytest.raises(ValueError, match=r"deform\.version=4 has ways of its own"):
         DeformableStages(stages=(5,), version=4, **options)
+
+
+@pytest.mark.parametrize(("version", "expected"), [(None, 1), (3, 4), (4, 4)])
+def test_offset_groups_are_as_the_layer_has_them(version: int | None, expected: int) -> None:
+    layer = DeformableStages(stages=(5,), version=version).conv3x3(5, 0, 1)(8, 8, 3)
+    assert layer.offset_groups == expected
+
+
+def test_no_blocks_are_an_error() -> None:
+    with pytest.raises(
+        ValueError, match=r"deform\.blocks: expected all, last, .*got \[\].*deform\.stages=\[\]"
+    ):
+        DeformableStages(stages=(5,), blocks=())
 
 
 def test_is_plain_by_default() -> None:

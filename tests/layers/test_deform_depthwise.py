@@ -6,11 +6,14 @@ import inspect
 import itertools
 from typing import Any, Literal
 
+import jaxtyping
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from detector.layers import DepthwiseDeformConv2d
+from detector.ops import deform_sampled_sum
 from detector.ops.deform_conv.geometry import Geometry
 from detector.ops.deform_conv.statistics import sampling_statistics
 
@@ -63,6 +66,40 @@ def test_modulation_is_a_softmax_over_the_taps_or_what_was_predicted() -> None:
     assert modulations[3].min() >= 0
 
 
+def drawn(version: Version, **options: Any) -> DepthwiseDeformConv2d:
+    """A layer whose parameters are all random, in float64."""
+    torch.manual_seed(0)
+    layer = DepthwiseDeformConv2d(4, 6, 3, version=version, offset_groups=2, **options).double()
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return layer
+
+
+@VERSIONS
+def test_equals_its_definition(version: Version) -> None:
+    """What was not projected says where: depth-wise convolution, in 3 a layer norm and GELU, linear layer."""
+    layer, x = drawn(version, padding=1, stride=2), torch.randn(2, 4, 6, 7, dtype=torch.float64)
+    first, *norm, last = (part for part in layer.offset if list(part.parameters()))
+    y = F.conv2d(x, first.weight, first.bias, stride=2, padding=1, groups=4)
+    if version == 3:
+        y = F.layer_norm(y.movedim(1, -1), (4,), norm[0].weight, norm[0].bias, eps=1e-6).movedim(-1, 1)
+        y = F.gelu(y)
+    offset, modulation = F.conv2d(y, last.weight, last.bias).split([36, 18], dim=1)
+    if version == 3:
+        modulation = modulation.unflatten(1, (2, 9)).softmax(dim=2).flatten(1, 2)
+    values = F.conv2d(x, layer.input_proj.weight, layer.input_proj.bias)
+    summed = deform_sampled_sum(values, offset, modulation, kernel_size=3, stride=2, padding=1)
+    expected = F.conv2d(summed, layer.output_proj.weight, layer.output_proj.bias)
+    torch.testing.assert_close(layer(x), expected)
+
+
+@VERSIONS
+def test_the_gradient_of_its_input_is_also_that_of_the_places(version: Version) -> None:
+    layer = drawn(version, padding=1)
+    x = torch.randn(1, 4, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, x)
+
+
 @VERSIONS
 def test_all_parameters_learn_behind_a_new_batch_norm_and_relu(version: Version) -> None:
     torch.manual_seed(0)
@@ -93,6 +130,18 @@ def test_runs_under_autocast(version: Version) -> None:
         y = layer(x)
     assert y.dtype == torch.bfloat16
     torch.testing.assert_close(y.float(), layer(x), atol=0.03, rtol=0.03)
+
+
+@VERSIONS
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_trace_is_right_at_other_sizes(version: Version, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # sizes are tensors there, not int
+    torch.manual_seed(0)
+    layer = DepthwiseDeformConv2d(8, 4, 3, padding=1, stride=2, version=version)
+    nn.init.normal_(layer.offset[-1].weight)
+    traced = torch.jit.trace(layer, torch.randn(1, 8, 6, 7), check_trace=False)
+    x = torch.randn(2, 8, 9, 5)
+    torch.testing.assert_close(traced(x), layer(x))
 
 
 def test_refuses_groups_that_do_not_divide() -> None:

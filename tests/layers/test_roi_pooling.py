@@ -50,6 +50,23 @@ def test_each_level_has_a_branch_of_its_own(number: int) -> None:
     assert torch.equal(mask, torch.where(ours, 2.0, 1.0)[:, None, None].expand(-1, 5, 5))
 
 
+@pytest.mark.parametrize("modulation", ["none", "doubled_sigmoid"])
+def test_the_gradient_of_its_input_is_also_that_of_the_places(modulation: str) -> None:
+    levels = [FeatureSpec(f"p{i}", 2, 2**i) for i in (2, 3)]
+    torch.manual_seed(0)
+    pool = DeformRoIPool(levels, output_size=2, width=4, modulation=modulation).double()
+    for parameter in pool.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    maps = [torch.randn(1, 2, side, side, dtype=torch.float64, requires_grad=True) for side in (8, 4)]
+    boxes = torch.tensor([[3.0, 4, 21, 27], [1, 0, 120, 130]], dtype=torch.float64)  # one of each level
+    image = torch.zeros(2, dtype=torch.int64)
+    assert torch.autograd.gradcheck(lambda *maps: pool(maps, boxes, image), maps)
+
+
+def test_reach_is_half_of_a_region_of_its_level() -> None:
+    assert layer().reach_px == 7
+
+
 def test_all_parameters_get_gradients_though_levels_have_no_regions() -> None:
     pool = layer()
     pool(features(), BOXES[1:2], IMAGE[1:2]).square().sum().backward()

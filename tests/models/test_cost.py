@@ -51,7 +51,7 @@ def test_images_are_padded_as_batches_are() -> None:
     assert count_flops(model, image_size=(128, 64)).matrix > count_flops(model, image_size=(96, 64)).matrix
 
 
-@pytest.mark.parametrize("backend", ["auto", "triton"])
+@pytest.mark.parametrize("backend", ["auto", "gather", "torchvision", "triton"])
 @pytest.mark.parametrize(("modulation", "extra"), [("none", 18), ("sigmoid", 27)])
 def test_a_deformable_layer_costs_its_convolution_its_offsets_and_its_samples(
     modulation: str, extra: int, backend: str
@@ -108,7 +108,9 @@ def test_the_second_stage_counts_its_regions(pooling: Any, of_branch: int) -> No
 
 
 def test_the_model_is_left_as_it_is() -> None:
-    model = assemble(backbone=ResNet(18), neck=FPN, head=FCOSHead, num_classes=3).train()
+    deform = DeformableStages(stages=(5,), backend="gather")
+    model = assemble(backbone=ResNet(18, deform=deform), neck=FPN, head=FCOSHead, num_classes=3).train()
     count_flops(model, image_size=(64, 64))
     assert model.training
+    assert model.backbone.layer4[0].conv2.backend == "gather"
     assert all(p.device.type == "cpu" for p in model.parameters())

@@ -18,6 +18,7 @@ from detector.layers import DeformableStages, DeformConv2d, DeformRoIPool, Modul
 from detector.models import Detector, assemble, pretrained
 from detector.models.foreign import (
     Converted,
+    Sampling,
     convert,
     from_detectron2,
     from_mmdetection,
@@ -27,6 +28,7 @@ from detector.models.foreign import (
 from detector.models.pretrained import _check_modulation
 from detector.necks import FPN
 from detector.structures import FeatureSpec
+from detector.weights import StoredWeights
 
 STAGES = (3, 4, 5)  # deformable in the foreign checkpoints
 NORM = ("weight", "bias", "running_mean", "running_var")
@@ -139,7 +141,7 @@ def test_published_weights_without_epsilon_give_torchvisions_features(
     for module in theirs.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eps = 1e-30  # torch 2.11 refuses 0
-    monkeypatch.setattr(pretrained, "read_weights", lambda *given, **options: state)
+    monkeypatch.setattr(pretrained, "read_weights", lambda *given, **options: StoredWeights(state))
     ours = faster_rcnn(80, weights="fasterrcnn_resnet50_fpn.COCO_V1").eval()
     x = torch.randn(1, 3, 64, 64)
     expected = list(theirs.eval().backbone.body(x).values())
@@ -435,7 +437,7 @@ def test_another_modulation_of_other_parts_names_their_option(layer: str, option
     model = small(roi={"num_convs": 1, "deformable_convs": 1}, neck={"deformable_levels": (3,)})
     state = {f"{layer}.offset.weight": torch.zeros(1)}
     with pytest.raises(ValueError, match=rf"Set model\.{option}\.modulation=sigmoid"):
-        _check_modulation(model, "x.pth", Converted(state, {}, "sigmoid"))
+        _check_modulation(model, "x.pth", Converted(state, {}, {option: Sampling("sigmoid")}))
 
 
 def small(**options: Any) -> Detector:
@@ -454,8 +456,9 @@ def pooling(modulation: Modulation) -> dict[str, Any]:
 
 def test_another_modulation_of_the_pooling_is_an_error_that_names_the_option() -> None:
     state = {"head.roi_heads.pooling.offset.0.mask.0.weight": torch.zeros(1)}
+    found = Converted(state, {}, {"head.roi.pooling": Sampling("sigmoid")})
     with pytest.raises(ValueError, match=r"Set model\.head\.roi\.pooling\.modulation=sigmoid"):
-        _check_modulation(small(roi=pooling("doubled_sigmoid")), "x.pth", Converted(state, {}, "sigmoid"))
+        _check_modulation(small(roi=pooling("doubled_sigmoid")), "x.pth", found)
 
 
 def test_deformable_pooling_starts_anew_where_the_weights_have_none(
@@ -479,6 +482,101 @@ def test_depthwise_layers_start_anew_in_the_place_of_convolutions(
         assert (said in caplog.handler.stream.getvalue()) == (of_file > 0)
         assert "not used" not in caplog.handler.stream.getvalue()
         assert "are new" not in caplog.handler.stream.getvalue()
+
+
+def test_depthwise_layers_take_the_place_of_deformable_convolutions_of_others(
+    mmdetection_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    deform = DeformableStages(stages=STAGES, version=4)
+    faster_rcnn(weights=str(mmdetection_file), backbone={"deform": deform})
+    assert "39 entries of the file are of convolutions that are deformable and depth-wise" in caplog.text
+
+
+def own_checkpoint(path: Path, model: Detector, **parts: Any) -> str:
+    """As training writes it, with the configurations of these parts of the model."""
+    state = {f"model.{name}": value for name, value in model.state_dict().items()}
+    entry = {"weights": "model.", "config": {"model": parts}}
+    torch.save({"state_dict": state, "detector": entry}, path)
+    return str(path)
+
+
+LAST_STAGE = {"stages": (5,), "blocks": "last"}
+
+
+def test_another_modulation_of_our_own_checkpoint_is_an_error(tmp_path: Path) -> None:
+    sigmoid = small(deform=DeformableStages(**LAST_STAGE, modulation="sigmoid"))
+    file = own_checkpoint(tmp_path / "x.ckpt", sigmoid, backbone={"deform": {"modulation": "sigmoid"}})
+    small(weights=file, deform=DeformableStages(**LAST_STAGE, modulation="sigmoid"))
+    with pytest.raises(
+        ValueError, match=r"conv2 was trained .*Set model\.backbone\.deform\.modulation=sigmoid"
+    ):
+        small(weights=file, deform=DeformableStages(**LAST_STAGE))
+
+
+@pytest.mark.parametrize(
+    "neck",
+    [{"deform": {"modulation": "sigmoid"}}, {"modulation": "sigmoid"}],
+    ids=["its deform", "format 1"],
+)
+def test_our_own_checkpoint_tells_the_modulation_of_each_part(tmp_path: Path, neck: dict[str, Any]) -> None:
+    """What the configuration leaves out is the default."""
+    deform = DeformableStages(**LAST_STAGE)
+    here = small(deform=deform, neck={"deformable_levels": (3,)})
+    file = own_checkpoint(tmp_path / "x.ckpt", here, backbone={"deform": {"version": None}}, neck=neck)
+    with pytest.raises(ValueError, match=r"Set model\.neck\.deform\.modulation=sigmoid"):
+        small(weights=file, deform=deform, neck={"deformable_levels": (3,)})
+
+
+def test_our_own_depthwise_layers_load_without_a_word_of_masks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING")
+    deform = DeformableStages(**LAST_STAGE, version=3)
+    file = own_checkpoint(tmp_path / "x.ckpt", small(deform=deform), backbone={"deform": {"version": 3}})
+    small(weights=file, deform=deform)
+    torch.save(small(deform=deform).state_dict(), tmp_path / "bare.pth")
+    small(weights=str(tmp_path / "bare.pth"), deform=deform)
+    assert not caplog.text
+
+
+def test_other_options_of_our_own_checkpoint_are_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING")
+    deform = {"max_offset_px": 4.0}
+    file = own_checkpoint(
+        tmp_path / "x.ckpt",
+        small(deform=DeformableStages(**LAST_STAGE, **deform), neck={"deformable_levels": (3,)}),
+        backbone={"deform": deform},
+        neck={"deform": {"max_offset_px": None}},
+        head={"roi": {"aligned": True, "sampling_ratio": 2}},
+    )
+    bounded = {"deformable_levels": (3,), "deform": partial(DeformConv2d, max_offset_px=2.0)}
+    small(weights=file, deform=DeformableStages(**LAST_STAGE), neck=bounded)
+    assert caplog.text.strip().endswith(
+        "To find what its authors found: model.head.roi.aligned=true model.backbone.deform.max_offset_px=4.0 "
+        "model.neck.deform.max_offset_px=null"
+    )
+    caplog.clear()
+    small(
+        weights=file,
+        deform=DeformableStages(**LAST_STAGE, **deform),
+        neck={"deformable_levels": (3,)},
+        roi={"aligned": True},
+    )
+    assert not caplog.text
+
+
+def test_masks_that_a_file_does_not_tell_the_function_of_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for modulation in ("sigmoid", "none"):
+        caplog.clear()
+        deform = DeformableStages(**LAST_STAGE, modulation=modulation)
+        torch.save(small(deform=deform).state_dict(), tmp_path / "bare.pth")
+        small(weights=str(tmp_path / "bare.pth"), deform=deform)
+        told = "If they were not trained with model.backbone.deform.modulation=sigmoid, set it as they were"
+        assert (told in caplog.text) == (modulation == "sigmoid")
 
 
 def test_half_an_offset_branch_is_an_error(tmp_path: Path) -> None:

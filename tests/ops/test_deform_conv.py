@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.export import Dim
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -209,6 +210,22 @@ def test_a_single_gradient_is_that_of_all(wanted: int) -> None:
     torch.testing.assert_close(single[wanted].grad, every[wanted].grad)
 
 
+def test_more_rows_than_int32_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as many: from one row fewer than there are on."""
+    case, dtypes = CASES["everything"], []
+    bags = gather._bags
+    monkeypatch.setattr(
+        "detector.ops.deform_conv.gather._bags",
+        lambda index, size: (dtypes.append(index.dtype), bags(index, size))[1],
+    )
+    expected = values_and_gradients(case, "gather")
+    rows = case.batch * math.prod(case.size) * case.offset_groups
+    for limit in (rows + 1, rows):
+        monkeypatch.setattr("detector.ops.deform_conv.gather._INT32_ROWS", limit)
+        torch.testing.assert_close(values_and_gradients(case, "gather"), expected)
+    assert dtypes == 4 * [torch.int32] + 2 * [torch.int64]
+
+
 def test_chunks_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     case, results = CASES["everything"], []
     for positions in (512, 16):
@@ -373,15 +390,19 @@ def test_auto_is_gather_on_cpu() -> None:
     assert torch.equal(calls["auto"], calls["gather"])
 
 
+@pytest.mark.parametrize("backend", ["auto", "gather"])
 @pytest.mark.parametrize("how", ["export", "trace"])
-def test_auto_records_torchvisions_operator(how: str) -> None:
+def test_what_is_recorded_is_torchvisions_operator(how: str, backend: str) -> None:
     class Module(torch.nn.Module):
         def forward(self, x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-            return deform_conv2d(x, offset, weight, padding=1)
+            return deform_conv2d(x, offset, weight, padding=1, backend=backend)
 
     x, offset, weight = (t.detach() for t in Case().arguments(torch.float32)[:3])
     if how == "export":
-        recorded = torch.export.export(Module(), (x, offset, weight))
+        sides = {2: Dim.AUTO, 3: Dim.AUTO}
+        recorded = torch.export.export(
+            Module(), (x, offset, weight), dynamic_shapes={"x": sides, "offset": sides, "weight": None}
+        )
         graph, module = str(recorded.graph), recorded.module()
     else:
         with warnings.catch_warnings():

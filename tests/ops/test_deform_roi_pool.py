@@ -179,6 +179,17 @@ def test_regions_that_nothing_is_sampled_in_are_zero() -> None:
     assert mask.grad.eq(0).all()
 
 
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_nan_offset_gives_nan_where_it_is_used_and_nowhere_else(
+    recorded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detector.ops.deform_roi_pool.is_recorded", lambda: recorded)
+    given = problem()
+    given["offset"][0, 1, 2, 1] = math.nan
+    wrong = pyramid_deform_roi_pool(**given).isnan().nonzero()
+    assert {tuple(place) for place in wrong[:, [0, 2, 3]].tolist()} == {(0, 2, 1)}
+
+
 def test_no_regions() -> None:
     offset = torch.zeros(0, 2, 7, 7, requires_grad=True)
     features = [torch.randn(1, 3, 8, 8, requires_grad=True)]

@@ -17,6 +17,7 @@ from detector.layers import DeformConv2d, DeformRoIPool, DepthwiseDeformConv2d
 from detector.ops.deform_conv.geometry import Geometry
 from detector.ops.deform_conv.statistics import sampling_statistics
 from detector.structures import FeatureSpec
+from detector.training import NonFiniteLossError
 from detector.training.offset_warnings import OffsetWatch
 from detector.training.offsets import OffsetMeter
 from tests.samples import make_batch, small_faster_rcnn, total
@@ -109,6 +110,17 @@ def test_meter_takes_the_norm_of_the_gradients_of_the_branch() -> None:
     assert "gradient_norm" not in found["1"]
 
 
+def test_meter_knows_inputs_by_their_names() -> None:
+    model, x = two_layers(), torch.randn(2, 3, 9, 8)
+    meter, found = OffsetMeter(model), []
+    for call in (lambda: model[0](x), lambda: model[0](x=x)):
+        meter.start()
+        call()
+        found.append(meter.stop())
+    assert found[0] == found[1]
+    assert found[0].keys() == {"0"}
+
+
 @pytest.mark.parametrize("end", [OffsetMeter.stop, OffsetMeter.cancel])
 def test_meter_leaves_nothing_behind(end: Callable[[OffsetMeter], object]) -> None:
     model, compiled = two_layers(), []
@@ -194,6 +206,33 @@ def test_offsets_that_stay_zero_are_told_with_the_cause(
     assert not caplog.text, "a tenth of the run is 200 steps"
     watching.check({"a": {**FINE, "mean_px": 0.0}}, step=200)
     assert "Offsets do not move at step 200: a (0 px on average" in caplog.text
+    assert told in caplog.text
+
+
+def test_short_runs_are_given_100_steps(caplog: pytest.LogCaptureFixture) -> None:
+    watching = OffsetWatch({"a": DeformConv2d(2, 2, 3)}, total_steps=500, lr_multiplier=1.0)
+    watching.check({"a": FINE}, step=99)
+    assert not caplog.text
+    watching.check({"a": FINE}, step=100)
+    assert "do not move at step 100" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "fine", "too_much", "told"),
+    [
+        ("mean_px", 0.0101, 0.0099, "do not move"),
+        ("mean_px", 14.9, 15.1, "blow up"),  # ten times the reach of a 3x3 kernel
+        ("outside", 0.49, 0.51, "leave the feature map"),
+    ],
+)
+def test_what_is_too_much(
+    name: str, fine: float, too_much: float, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    watching, layer = watch()
+    move(layer)
+    watching.check({"a": {**FINE, name: fine}}, step=200)
+    assert not caplog.text
+    watching.check({"a": {**FINE, name: too_much}}, step=200)
     assert told in caplog.text
 
 
@@ -304,6 +343,26 @@ def test_measuring_changes_nothing_of_the_run(dataset: Path, tmp_path: Path) -> 
         )
         losses.append(rows(run)[0]["val/loss"])
     assert losses[0] == losses[1]
+
+
+def test_offsets_that_are_not_finite_are_told_though_they_end_the_run(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reset = DeformConv2d.reset_parameters
+
+    def broken(layer: DeformConv2d) -> None:
+        reset(layer)
+        nn.init.constant_(layer.offset.bias, torch.nan)
+
+    monkeypatch.setattr(DeformConv2d, "reset_parameters", broken)
+    with pytest.raises(NonFiniteLossError):
+        run_training(
+            dataset,
+            tmp_path / "run",
+            "model.backbone.deform.stages=[4]",
+            "training.log_offsets_every_n_steps=1",
+        )
+    assert "Offsets are not finite at step 1: backbone.layer3.0.conv2 (nan px" in caplog.text
 
 
 def test_nothing_stays_active_after_a_run_that_failed(

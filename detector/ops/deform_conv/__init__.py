@@ -54,10 +54,10 @@ def deform_conv2d(
     Returns (N, O, H', W'), H' and W' as for a convolution.
 
     `backend`: "gather" (made for CPU), "torchvision", "triton" (made for CUDA), or "auto": gather on CPU,
-    torchvision elsewhere and whenever the call is traced or exported. Under autocast the result has its
-    dtype. Coordinates are at least float32, and so are all sums; of half precision triton keeps the features
-    so, the others compute in float32 and round the result. Raises ValueError on arguments that do not fit
-    together and where the backend cannot run. Differentiable once.
+    torchvision elsewhere. Whenever the call is traced or exported, torchvision stands in for gather. Under
+    autocast the result has its dtype. Coordinates are at least float32, and so are all sums; of half
+    precision triton keeps the features so, the others compute in float32 and round the result. Raises
+    ValueError on arguments that do not fit together and where the backend cannot run. Differentiable once.
 
         >>> x, offset = torch.randn(1, 3, 8, 8), torch.zeros(1, 18, 8, 8)
         >>> deform_conv2d(x, offset, torch.randn(16, 3, 3, 3), padding=1).shape
@@ -78,10 +78,13 @@ def deform_conv2d(
 
 
 def chosen_backend(backend: Backend, device: torch.device) -> Backend:
-    """What "auto" is for tensors on this device, now; any other backend is itself."""
+    """The one that computes on tensors of this device, now: what "auto" is, and while a graph is recorded
+    torchvision for gather, whose chunks no graph can count. Any other backend is itself."""
+    if backend in ("auto", "gather") and is_recorded():
+        return "torchvision"
     if backend != "auto":
         return backend
-    return "gather" if device.type == "cpu" and not is_recorded() else "torchvision"
+    return "gather" if device.type == "cpu" else "torchvision"
 
 
 def runs_on(backend: Backend, device: torch.device) -> bool:

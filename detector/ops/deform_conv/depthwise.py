@@ -14,7 +14,7 @@ from torch import Tensor
 from detector.ops.bags import differentiable_bags, recordable_bags
 from detector.ops.deform_conv.geometry import Geometry, IntOrPair, finite_shifts, homes, neighbours, pair
 from detector.ops.differentiation import is_transformed
-from detector.ops.recording import is_recorded
+from detector.ops.recording import integers, is_recorded
 
 _GATHER_FROM = 32  # channels a group; with fewer, sorting what the rows are used for costs more than the rows
 
@@ -118,11 +118,10 @@ def _grid_sampled(
     """For any device and what records a graph, and for few channels a group."""
     n, out_h, out_w, groups, taps, _ = shifts.shape
     if not is_recorded():
-        shifts, factor = finite_shifts(
-            shifts, places, dim=-1
-        )  # grid_sample hides NaN, and makes it of infinity
+        # grid_sample hides NaN, and makes it of infinity
+        shifts, factor = finite_shifts(shifts, places, dim=-1)
         weight = weight * factor
-    size = torch.tensor([x.shape[3], x.shape[2]], dtype=x.dtype, device=x.device)
+    size = integers([x.shape[3], x.shape[2]], device=x.device)
     grid = ((2 * (shifts + places) + 1) / size - 1).permute(0, 3, 1, 2, 4, 5)
     images = x.reshape(n * groups, x.shape[1] // groups, *x.shape[2:])
     samples = F.grid_sample(images, grid.reshape(n * groups, out_h * out_w, taps, 2), align_corners=False)

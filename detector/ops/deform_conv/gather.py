@@ -29,6 +29,7 @@ DTYPES = (torch.float32, torch.float64)
 _COLUMN_BYTES = 8 << 20  # of one chunk, about, where that is more than the positions below
 _MIN_POSITIONS = 2048  # of a chunk, at least: with fewer the matrix products are slower
 _CORNERS = 4
+_INT32_ROWS = 2**31  # from so many on, their numbers need int64
 
 
 def deform_conv2d(
@@ -58,7 +59,7 @@ def _corners(
         [y * x for y in (weight_above, weight_below) for x in (weight_left, weight_right)], dim=-1
     )
     # int32 halves the traffic of the indices
-    integers = torch.int32 if n * height * width * groups < 2**31 else torch.int64
+    integers = torch.int32 if n * height * width * groups < _INT32_ROWS else torch.int64
     image = torch.arange(n, dtype=integers, device=offset.device).view(n, 1, 1, 1, 1) * height
     group = torch.arange(groups, dtype=integers, device=offset.device)
     rows = [(image + y.to(integers)) * (width * groups) + group for y in (above, below)]
