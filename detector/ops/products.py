@@ -137,10 +137,11 @@ def _many_pay(rows: Float[Tensor, "*P m f"], kernels: Float[Tensor, "*P o f"]) -
 
 
 def _kernel_gradient(grad: Float[Tensor, "m o"], rows: Float[Tensor, "m f"]) -> Float[Tensor, "o f"]:
-    parts = [part.contiguous() for part in rows.split(_MOST_FEATURES, dim=1)]
-    kernels = [grad.new_empty(grad.shape[1], part.shape[1]) for part in parts]  # of their shapes; not read
-    found = [_convolution_gradients(grad, *pair, of_kernel=True) for pair in zip(parts, kernels, strict=True)]
-    return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+    found = grad.new_empty(grad.shape[1], rows.shape[1])
+    for part, of_rows in zip(found.split(_MOST_FEATURES, 1), rows.split(_MOST_FEATURES, 1), strict=True):
+        # The kernel is of the shape of its gradient; it is not read
+        part.copy_(_convolution_gradients(grad, of_rows.contiguous(), part, of_kernel=True))
+    return found
 
 
 def _convolution_gradients(
