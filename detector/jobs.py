@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig
 
+from detector import __version__
 from detector.allocator import keep_freed_memory
 from detector.config import ConfigError, allowing, check, config_dir
 from detector.config.overrides import COMPOSITION_ERRORS, Arguments, explain, parse_arguments
@@ -124,6 +125,8 @@ class _Job:
     def _run(self, cfg: DictConfig) -> None:
         added = cfg.get("allow_targets")
         with allowing(added if isinstance(added, ListConfig) else ()):
+            if self.module not in sys.modules and "LOCAL_RANK" not in os.environ:  # it takes seconds
+                print(f"Loading detector {__version__} ...", file=sys.stderr, flush=True)
             command = importlib.import_module(self.module)
             check(cfg, getattr(command, "Options", None))
             if "output_dir" in cfg:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -275,6 +277,22 @@ def test_typo_in_every_key_of_the_command_line_gets_the_right_suggestion() -> No
 def test_interrupt_ends_with_its_exit_code(detector) -> None:
     code, _, err = detector("train", "seed=900")
     assert (code, err) == (130, "\nInterrupted.\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_before_there_is_anything_to_keep_ends_with_its_exit_code(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    """While torch is loaded, to the process and to its group, as timeout(1) sends it."""
+    command = [sys.executable, "-m", "detector", "train", f"data.root={tmp_path}/data"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == f"Loading detector {__version__} ...\n"
+    process.send_signal(number)
+    os.killpg(process.pid, number)
+    assert (*process.communicate(timeout=600), process.returncode) == ("", "\nInterrupted.\n", code)
 
 
 @pytest.mark.parametrize("seed", [901, 902])
