@@ -222,7 +222,7 @@ def _decode_strictly(content: bytes) -> np.ndarray:
 
 def _undecodable(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):  # its message names the buffer
-        return "is no image, or of an unknown format."
+        return "is no image of a known format, or cut off."
     return f"cannot be decoded ({error}). The file is truncated or damaged."
 
 

@@ -91,7 +91,7 @@ def test_a_truncated_file_is_an_error_in_every_format(tmp_path, fmt, part):
     path = tmp_path / "image"
     content = encode(picture(), fmt)
     path.write_bytes(content[: int(len(content) * part)])
-    with pytest.raises(ValueError, match=r"restore it") as error:
+    with pytest.raises(ValueError, match="truncated|cut off|empty") as error:
         read_image(path, declared_size=None)
     assert str(path) in str(error.value)
     with pytest.raises(ImageError):
@@ -216,4 +216,4 @@ def test_a_file_that_is_no_picture_is_said_to_be_none(tmp_path):
     path.write_text("no picture")
     with pytest.raises(ImageFileError) as error:
         read_image(path, declared_size=None)
-    assert str(error.value) == f"{path}: is no image, or of an unknown format."
+    assert str(error.value) == f"{path}: is no image of a known format, or cut off."
