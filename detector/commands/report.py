@@ -21,7 +21,7 @@ from detector.reports.comparison import Curve
 from detector.reports.gallery import Example, Found, ReadPicture, examples, worst
 from detector.reports.html import run_html
 from detector.reports.offsets import OffsetCurve
-from detector.reports.run import RunReport
+from detector.reports.run import Losses, RunReport
 
 _PICTURED = 6
 
@@ -49,11 +49,13 @@ def write_run_report(
     output_dir: Path,
     found: Evaluated,
     *,
+    notes: Sequence[str] = (),
     curve: Curve | None = None,
+    losses: Losses | None = None,
     offsets: Mapping[str, OffsetCurve] | None = None,
 ) -> None:
     """Write `report.html` to `output_dir`, with the worst images where they can be read, and what it tells of
-    errors to `errors.json`. `curve` and `offsets` by layer are of the model's training."""
+    errors to `errors.json`. `curve`, `losses` and `offsets` by layer are of the model's training."""
     evaluator = found.evaluator
     rows = evaluator.rows(found.results)
     errors, model = analysed(rows, [*match(rows, evaluator.truth)], evaluator)
@@ -68,7 +70,9 @@ def write_run_report(
         errors=errors,
         class_names=evaluator.class_names,
         num_images=len(evaluator.truth.image_numbers),
+        notes=notes,
         curve=curve,
+        losses=losses,
         offsets=offsets or {},
         examples=shown,
     )

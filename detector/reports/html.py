@@ -26,7 +26,13 @@ from detector.reports.errors import (
     error_header,
     error_rows,
 )
-from detector.reports.figures import curves_figure, differences_figure, points_figure, run_figure
+from detector.reports.figures import (
+    curves_figure,
+    differences_figure,
+    losses_figure,
+    points_figure,
+    run_figure,
+)
 from detector.reports.gallery import Changes
 from detector.reports.offsets import OFFSET_HEADER, offset_rows, offsets_figure
 from detector.reports.run import RunReport
@@ -61,6 +67,7 @@ def run_html(run: RunReport) -> str:
         headline={name: value for name, value, *_ in summary},
         notes=notes,
         curves=_embedded(run_figure(run.curve) if run.curve else None),
+        losses=_embedded(losses_figure(run.losses) if run.losses else None),
         offset_header=OFFSET_HEADER,
         offset_rows=offset_rows(run.offsets),
         offset_curves=_embedded(offsets_figure(run.offsets) if run.offsets else None),
