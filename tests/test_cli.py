@@ -318,4 +318,4 @@ def test_value_error_of_our_own_is_the_users(detector) -> None:
     code, out, err = detector("evaluate")
     assert code == 2
     assert "Traceback" not in out + err
-    assert err.startswith("detector: ")
+    assert "\ndetector: Nothing to evaluate." in f"\n{err}"

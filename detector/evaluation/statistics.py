@@ -54,6 +54,16 @@ class Difference:
         """Whether the interval does."""
         return self.low > 0 or self.high < 0
 
+    @property
+    def is_nothing(self) -> bool:
+        """Whether there is none to three digits, in which metrics are told."""
+        return abs(self.delta) < 0.0005
+
+    @property
+    def detects_nothing(self) -> bool:
+        """Whether neither model does, to speak of: of an AP."""
+        return max(self.a, self.b) < 0.01
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -63,7 +73,8 @@ class Comparison:
     is undefined for want of objects, or rests on fewer than 5 images. `seed_deltas` are differences of AP
     seed by seed, `sign_flip_p` the share of their sign patterns whose mean is as far from zero.
     `seeds_needed` is how many would show a difference like this one, None where no number of seeds would: the
-    images are too few. `verdict_p` is the p-value of AP, corrected for `num_arms`, which were compared with
+    images are too few, or there is nothing to tell. `num_classes` counts those without an interval, too.
+    `verdict_p` is the p-value of AP, corrected for `num_arms`, which were compared with
     the same model.
     """
 
@@ -77,6 +88,7 @@ class Comparison:
     identical: bool
     num_arms: int = 1
     verdict_p: float = 1.0
+    num_classes: int = 0
 
     @property
     def is_real(self) -> bool:
@@ -146,6 +158,7 @@ def compare(
         num_images=draws.num_images,
         identical=identical,
         verdict_p=metrics["AP"].p_value if metrics["AP"] else 1.0,
+        num_classes=len(class_names),
     )
 
 
@@ -220,7 +233,7 @@ def _freedom(of_images: float, images: int, of_seeds: float, seeds: int) -> floa
 
 def _seeds_needed(ap: Difference | None, *, num_seeds: int) -> int | None:
     """The least number of seeds whose interval would leave out zero, were the difference as observed."""
-    if ap is None or ap.delta == 0 or num_seeds == 1:
+    if ap is None or ap.is_nothing or ap.detects_nothing or num_seeds == 1:
         return None
     of_one = ap.seed_error**2 * num_seeds
     for seeds in range(2, 1001):

@@ -90,6 +90,12 @@ def class_rows(
     return rows, notes
 
 
+def signed(value: float) -> str:
+    """A difference: `+0.012`; what rounds to zero has no sign."""
+    text = f"{value:+.3f}"
+    return text[1:] if float(text) == 0 else text
+
+
 def _counted(classes: int) -> str:
     return "1 class" if classes == 1 else f"{classes} classes"
 
