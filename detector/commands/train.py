@@ -269,7 +269,7 @@ def report(
     metrics = CocoMetrics(**json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
     title = f"{checkpoints.best} (epoch {checkpoints.best_epoch}) on {subject}"
     found = Evaluated(read_results(folder / "predictions.json"), metrics, title, evaluator, picture)
-    write_run_report(
+    interval = write_run_report(
         folder,
         found,
         notes=notes,
@@ -280,7 +280,7 @@ def report(
     for note in notes:
         say(f"note: {note}")
     say()
-    print_coco_metrics(metrics, title=title, complete_in=str(folder / "metrics.json"))
+    print_coco_metrics(metrics, title=title, interval=interval, complete_in=str(folder / "metrics.json"))
     for what, name in (
         ("report", "report.html"),
         ("best checkpoint", "checkpoints/best.ckpt"),

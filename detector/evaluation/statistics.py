@@ -36,6 +36,18 @@ class Draws:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """A metric of one run with its 95 % interval over images: of other images of the same kind, not of other
+    seeds."""
+
+    value: float
+    low: float
+    high: float
+    num_images: int
+    num_replicates: int
+
+
+@dataclass(frozen=True)
 class Difference:
     """The mean over seeds of a metric of two models, and their difference `delta` = b - a with its 95 %
     interval. `p_value` is two-sided. `image_error` and `seed_error` are the parts of the standard error."""
@@ -117,6 +129,18 @@ def draw(runs: Sequence[Replicates], *, replicates: int = 1000, seed: int = 0) -
         images_of_class=runs[0].images_with_objects()[0],
         images_of_area=dict(zip(AREAS, runs[0].images_with_objects()[1].tolist(), strict=True)),
     )
+
+
+def ap_interval(run: Replicates, *, replicates: int = 300) -> Interval | None:
+    """That of AP; None where fewer than 5 images hold objects. The default tells its width to 4 %."""
+    draws = draw([run], replicates=replicates)
+    images = draws.images_of_area["all"]
+    if images < _FEWEST_IMAGES:
+        return None
+    value = float(_mean_of_defined(draws.observed["AP"])[0])
+    error = float(_mean_of_defined(draws.replicated["AP"]).std(ddof=1))
+    half = float(stats.t.ppf(0.5 + _CONFIDENCE / 2, images - 1)) * error
+    return Interval(value, max(0.0, value - half), min(1.0, value + half), draws.num_images, replicates)
 
 
 def run_metrics(draws: Draws, run: int) -> dict[str, float | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from detector.evaluation import CocoMetrics, ErrorAnalysis
+from detector.evaluation import CocoMetrics, ErrorAnalysis, Interval
 from detector.reports.comparison import Curve
 from detector.reports.gallery import Example
 from detector.reports.offsets import OffsetCurve
@@ -24,14 +24,16 @@ class Losses:
 
 @dataclass(frozen=True)
 class RunReport:
-    """`title` says of what on what, `notes` what else to know; `curve` and `losses` are those of its
-    training, `offsets` those of its deformable layers, `examples` its worst images, where they are known."""
+    """`title` says of what on what, `notes` what else to know, `interval` is that of AP; `curve` and `losses`
+    are those of its training, `offsets` those of its deformable layers, `examples` its worst images, where
+    they are known."""
 
     title: str
     metrics: CocoMetrics
     errors: ErrorAnalysis
     class_names: Sequence[str]
     num_images: int
+    interval: Interval | None = None
     notes: Sequence[str] = ()
     curve: Curve | None = None
     losses: Losses | None = None

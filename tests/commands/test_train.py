@@ -54,6 +54,7 @@ def test_everything_lies_in_the_output_dir_and_nothing_else(finished: Path) -> N
         "config.yaml",
         "environment.json",
         "errors.json",
+        "interval.json",
         "metrics.csv",
         "metrics.json",
         "overrides.txt",

@@ -16,6 +16,7 @@ from detector.evaluation.statistics import (
     Comparison,
     Difference,
     Draws,
+    ap_interval,
     compare,
     corrected_for_arms,
     draw,
@@ -140,6 +141,20 @@ def test_seeds_widen_the_interval_and_tell_how_many_are_needed() -> None:
     assert found.metrics["AP"].seed_error > 3 * found.metrics["AP"].image_error
     assert found.seeds_needed is not None
     assert found.seeds_needed > 2
+
+
+def test_the_interval_of_one_model_is_that_of_its_draws() -> None:
+    random = np.random.default_rng(0)
+    truth = world(60, random)
+    evaluator, results = CocoEvaluator(truth), run_of(truth, random)
+    run = Replicates(evaluator.matches(results))
+    found = ap_interval(run, replicates=200)
+    assert found is not None
+    assert found.value == pytest.approx(evaluator.evaluate(results).AP)
+    draws = draw([run], replicates=200).replicated["AP"].mean(axis=-1)
+    assert 0.9 < np.mean((found.low < draws) & (draws < found.high)) < 0.99
+    truth["annotations"] = [row for row in truth["annotations"] if row["image_id"] < 4]
+    assert ap_interval(Replicates(CocoEvaluator(truth).matches(results))) is None
 
 
 def test_no_number_of_seeds_is_needed_for_nothing() -> None:
