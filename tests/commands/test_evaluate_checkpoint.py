@@ -93,7 +93,7 @@ def test_python_predicts_what_evaluation_scores(trained: Path) -> None:
     scored = sorted((one for one in results if one["image_id"] in (100, 101)), key=json.dumps)
     pictures = [load_picture(trained / f"data/images/val{number}.png") for number in range(2)]
     model = Detector.from_checkpoint(trained / "run/checkpoints/best.ckpt")
-    found = model.predict_batch(pictures, score_threshold=0)
+    found = model.predict_batch(pictures, score_threshold=0.0)
     again = [
         one
         for image_id, detections in zip((100, 101), found, strict=True)

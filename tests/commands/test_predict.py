@@ -98,7 +98,7 @@ def test_no_picture_gives_nothing(checkpoint: Path) -> None:
     assert Detector.from_checkpoint(checkpoint).predict_batch([]) == []
 
 
-@pytest.mark.parametrize("threshold", [7, -0.1, float("nan")])
+@pytest.mark.parametrize("threshold", [7.0, -0.1, float("nan")])
 def test_threshold_that_is_no_score(checkpoint: Path, pictures: Path, threshold: float) -> None:
     model = Detector.from_checkpoint(checkpoint)
     with pytest.raises(ValueError, match=f"score_threshold = {threshold}: expected a number >= 0 and <= 1"):
