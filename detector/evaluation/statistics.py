@@ -132,13 +132,16 @@ def draw(runs: Sequence[Replicates], *, replicates: int = 1000, seed: int = 0) -
 
 
 def ap_interval(run: Replicates, *, replicates: int = 300) -> Interval | None:
-    """That of AP; None where fewer than 5 images hold objects. The default tells its width to 4 %."""
+    """That of AP; None where fewer than 5 images hold objects, or
+    nothing is found. The default tells its width to 4 %."""
     draws = draw([run], replicates=replicates)
     images = draws.images_of_area["all"]
     if images < _FEWEST_IMAGES:
         return None
     value = float(_mean_of_defined(draws.observed["AP"])[0])
-    error = float(_mean_of_defined(draws.replicated["AP"]).std(ddof=1))
+    error = float(np.nanstd(_mean_of_defined(draws.replicated["AP"]), ddof=1))
+    if error == 0:  # every draw agrees, and tells nothing
+        return None
     half = float(stats.t.ppf(0.5 + _CONFIDENCE / 2, images - 1)) * error
     return Interval(value, max(0.0, value - half), min(1.0, value + half), draws.num_images, replicates)
 
