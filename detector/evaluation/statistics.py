@@ -132,8 +132,8 @@ def draw(runs: Sequence[Replicates], *, replicates: int = 1000, seed: int = 0) -
 
 
 def ap_interval(run: Replicates, *, replicates: int = 300) -> Interval | None:
-    """That of AP; None where fewer than 5 images hold objects, or
-    nothing is found. The default tells its width to 4 %."""
+    """That of AP; None where fewer than 5 images hold objects, or nothing is found. The default tells its
+    width to 4 %."""
     draws = draw([run], replicates=replicates)
     images = draws.images_of_area["all"]
     if images < _FEWEST_IMAGES:
