@@ -1,8 +1,6 @@
 """`python -m detector` is `detector`."""
 
-import sys
-
-from detector.cli import main
+from detector.cli import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

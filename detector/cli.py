@@ -6,12 +6,21 @@ Nothing heavy is imported before it is known that there is something to do.
 from __future__ import annotations
 
 import difflib
+import os
+import signal
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
+from typing import NoReturn
 
 from detector import __version__
+from detector.errors import Terminated
 
-WRONG_USE, INTERRUPTED = 2, 130
+WRONG_USE, INTERRUPTED, TERMINATED = 2, 130, 143
+_ECHO_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -38,8 +47,19 @@ VERBS = {
 }
 
 
+def command() -> NoReturn:
+    """The process `detector`: `main`, and its exit code."""
+    code = main()
+    if code in (INTERRUPTED, TERMINATED):  # at once: libraries would wait for their threads, and log
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def main() -> int:
-    """Run what `sys.argv` says; returns the exit code: 0, 1 (failed), 2 (wrong use), 130 (Ctrl-C)."""
+    """Run what `sys.argv` says. Returns the exit code: 0, 1 (failed), 2 (wrong use), 130 (Ctrl-C), 143
+    (SIGTERM)."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
@@ -50,14 +70,37 @@ def main() -> int:
     if arguments[0] not in VERBS:
         print(f"detector: {unknown_verb(arguments[0])}", file=sys.stderr)
         return WRONG_USE
-    try:
-        from detector.jobs import run_verb
+    with _signals_raised():
+        try:
+            from detector.jobs import run_verb
 
-        verb = VERBS[arguments[0]]
-        return run_verb(verb.name, verb.module, arguments[1:])
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        return INTERRUPTED
+            verb = VERBS[arguments[0]]
+            return run_verb(verb.name, verb.module, arguments[1:])
+        except KeyboardInterrupt as interrupt:
+            print("\nInterrupted.", file=sys.stderr)
+            return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
+
+
+@contextmanager
+def _signals_raised() -> Iterator[None]:
+    """Inside, SIGTERM raises Terminated as SIGINT raises KeyboardInterrupt.
+
+    A signal within a second of another is its echo: timeout(1) and schedulers signal a process and its group.
+    """
+    last = -_ECHO_S
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before >= _ECHO_S:
+            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    handlers = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def usage() -> str:

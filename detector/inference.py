@@ -27,7 +27,7 @@ Picture = np.ndarray | str | os.PathLike[str]
 
 
 class Detector:
-    """Finds objects in pictures, prepared as in its training.
+    """Finds objects in pictures, prepared as in its training, in the precision and memory layout of it.
 
     >>> detector = Detector.from_checkpoint("path/to/best.ckpt")
     >>> found = detector.predict("picture.jpg")
@@ -39,8 +39,9 @@ class Detector:
         self.category_ids = checkpoint.category_ids
         self.image_size = cast(ImageSize, build(checkpoint.config["data"]["image_size"]))
         self.device = torch.device(device)
-        channels_last = checkpoint.config["training"]["channels_last"]
-        self._layout = torch.channels_last if channels_last else torch.contiguous_format
+        training = checkpoint.config["training"]
+        self._layout = torch.channels_last if training["channels_last"] else torch.contiguous_format
+        self._dtype = _autocast_dtype(training["precision"], self.device)
         self.model = restore_model(checkpoint, device=self.device).to(memory_format=self._layout)
 
     @classmethod
@@ -58,7 +59,8 @@ class Detector:
         `picture`: uint8 RGB (height, width, 3), or the path of a file (turned as its EXIF orientation says).
 
         Raises:
-            ValueError: another array; a file that is missing, cut off or no picture.
+            ValueError: another array; a file that is missing, cut off or no picture; a threshold that is no
+            score.
         """
         (found,) = self.predict_batch([load_picture(picture)], score_threshold=score_threshold)
         return found
@@ -67,9 +69,12 @@ class Detector:
         self, pictures: Sequence[np.ndarray], *, score_threshold: float = 0.3
     ) -> list[Detections]:
         """`predict` of several pictures of any sizes in one pass."""
+        if not 0 <= score_threshold <= 1:
+            raise ValueError(f"score_threshold = {score_threshold}: expected a number >= 0 and <= 1.")
+        if not pictures:
+            return []
         batch = self.batch(pictures)
-        with torch.inference_mode():
-            found = self.model.predict(batch)
+        found = self.detect(batch)
         sizes = zip(batch.image_sizes.tolist(), batch.original_sizes.tolist(), strict=True)
         return [
             _above(one.resized(from_size=tuple(resized), to_size=tuple(original)).to("cpu"), score_threshold)
@@ -78,8 +83,18 @@ class Detector:
 
     def batch(self, pictures: Sequence[np.ndarray]) -> Batch:
         """The pictures as the model takes them: resized, padded to one size, on its device."""
-        batch = collate([self._sample(picture) for picture in pictures]).to(self.device)
+        return self.prepared(collate([self._sample(picture) for picture in pictures]))
+
+    def prepared(self, batch: Batch) -> Batch:
+        """On the device, laid out as the model takes it."""
+        batch = batch.to(self.device)
         return replace(batch, images=batch.images.contiguous(memory_format=self._layout))
+
+    def detect(self, batch: Batch) -> list[Detections]:
+        """Detections of each image of a prepared batch, in pixels of the resized image."""
+        autocast = torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not None)
+        with torch.inference_mode(), autocast:
+            return self.model.predict(batch)
 
     def _sample(self, picture: np.ndarray) -> Sample:
         height, width = picture.shape[:2]
@@ -119,6 +134,13 @@ def restore_model(checkpoint: Checkpoint, *, device: torch.device) -> models.Det
     if replaced := replace_backends(model, device=device):
         _log.warning("backend=auto in %d layers: the one of the training cannot run on %s.", replaced, device)
     return model.eval().to(device)
+
+
+def _autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """That of a training with this precision; a CPU has no float16, float32 is the nearest."""
+    if precision == "16-mixed" and device.type == "cpu":
+        return None
+    return {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]
 
 
 def _above(found: Detections, score: float) -> Detections:

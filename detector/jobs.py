@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -17,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig
 
+from detector import __version__
 from detector.allocator import keep_freed_memory
 from detector.config import ConfigError, allowing, check, config_dir
 from detector.config.overrides import COMPOSITION_ERRORS, Arguments, explain, parse_arguments
@@ -61,7 +63,15 @@ def _sweep(job: _Job, arguments: Arguments) -> int:
                 f"output_dir={folder}"
             )  # one for all jobs, not one for the second that each begins
     _compose_and_call(job, overrides)
+    _print_summary(job)
     return job.exit_code
+
+
+def _print_summary(job: _Job) -> None:
+    from detector.commands.sweep import SweepJob, print_sweep  # heavy, and loaded by now
+
+    folders = zip(job.task_overrides, job.output_dirs, strict=True)
+    print_sweep([SweepJob(overrides, Path(folder)) for overrides, folder in folders])
 
 
 def _check_only(job: _Job, overrides: Sequence[str]) -> _Job:
@@ -109,7 +119,8 @@ class _Job:
     def __post_init__(self) -> None:
         self.exit_code = 0
         self.errors: list[tuple[int | None, Exception]] = []
-        self.output_dirs: list[str] = []
+        self.output_dirs: list[str] = []  # of each job, and what it was composed of
+        self.task_overrides: list[list[str]] = []
         self._argv = sys.argv
 
     def __call__(self, cfg: DictConfig) -> None:
@@ -124,12 +135,16 @@ class _Job:
     def _run(self, cfg: DictConfig) -> None:
         added = cfg.get("allow_targets")
         with allowing(added if isinstance(added, ListConfig) else ()):
+            if self.module not in sys.modules and "LOCAL_RANK" not in os.environ:  # it takes seconds
+                print(f"Loading detector {__version__} ...", file=sys.stderr, flush=True)
             command = importlib.import_module(self.module)
             check(cfg, getattr(command, "Options", None))
-            if "output_dir" in cfg:
-                self.output_dirs.append(cfg.output_dir)
             if not self.check_only:
                 _number_output_dir(cfg)
+            if "output_dir" in cfg:
+                self.output_dirs.append(cfg.output_dir)
+                self.task_overrides.append(list(HydraConfig.get().overrides.task))
+            if not self.check_only:
                 sys.argv = self._argv_of_ranks(cfg)
                 keep_freed_memory()
                 command.run(cfg)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -277,6 +279,22 @@ def test_interrupt_ends_with_its_exit_code(detector) -> None:
     assert (code, err) == (130, "\nInterrupted.\n")
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_before_there_is_anything_to_keep_ends_with_its_exit_code(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    """While torch is loaded, to the process and to its group, as timeout(1) sends it."""
+    command = [sys.executable, "-m", "detector", "train", f"data.root={tmp_path}/data"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == f"Loading detector {__version__} ...\n"
+    process.send_signal(number)
+    os.killpg(process.pid, number)
+    assert (*process.communicate(timeout=600), process.returncode) == ("", "\nInterrupted.\n", code)
+
+
 @pytest.mark.parametrize("seed", [901, 902])
 def test_bug_keeps_its_traceback(detector, seed: int) -> None:
     code, _, err = detector("train", f"seed={seed}")
@@ -300,4 +318,4 @@ def test_value_error_of_our_own_is_the_users(detector) -> None:
     code, out, err = detector("evaluate")
     assert code == 2
     assert "Traceback" not in out + err
-    assert err.startswith("detector: ")
+    assert "\ndetector: Nothing to evaluate." in f"\n{err}"

@@ -11,6 +11,7 @@ import yaml
 
 from detector.reports.comparison import Curve
 from detector.reports.offsets import OffsetCurve
+from detector.reports.run import Losses
 
 
 def read_curve(folder: Path) -> Curve:
@@ -23,6 +24,22 @@ def read_curve(folder: Path) -> Curve:
         seconds=tuple(float(row["seconds"]) for row in rows),
         images_per_second=tuple(float(row["images_per_second"]) for row in rows),
         peak_memory_mb=tuple(_number(row, "peak_memory_mb") for row in rows),
+    )
+
+
+def read_losses(folder: Path) -> Losses:
+    """Losses and learning rate of each epoch of a run, from its metrics.csv."""
+    rows = _rows(folder)
+
+    def of_stage(stage: str) -> dict[str, list[float | None]]:
+        columns = [column for column in rows[0] if column.startswith(f"{stage}/loss")]
+        return {c.removeprefix(f"{stage}/"): [_number(row, c) for row in rows] for c in columns}
+
+    return Losses(
+        epochs=[int(row["epoch"]) for row in rows],
+        lr=[float(row["lr"]) for row in rows],
+        train=of_stage("train"),
+        val=of_stage("val"),
     )
 
 

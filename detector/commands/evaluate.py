@@ -84,8 +84,9 @@ def run(cfg: DictConfig) -> None:
         write_predictions(output_dir / "predictions.json", found.results)
     write_record(output_dir, config=plain)
     write_metrics(output_dir / "metrics.json", found.metrics.to_dict())
-    write_run_report(output_dir, found)
-    print_coco_metrics(found.metrics, title=found.title, complete_in=str(output_dir / "metrics.json"))
+    interval = write_run_report(output_dir, found)
+    complete_in = str(output_dir / "metrics.json")
+    print_coco_metrics(found.metrics, title=found.title, interval=interval, complete_in=complete_in)
     print(f"Written to {output_dir}: open {output_dir / 'report.html'}")
 
 

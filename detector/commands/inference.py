@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning import Fabric
 from rich.console import Console
 from rich.progress import track
 
@@ -20,8 +17,7 @@ from detector.commands.parts import (
 from detector.commands.report import Evaluated
 from detector.data import DetectionDataModule
 from detector.evaluation import CocoEvaluator, ResultCollector
-from detector.inference import restore_model
-from detector.structures import Batch, Detections
+from detector.inference import Detector
 from detector.training import Checkpoint, Validation, load_checkpoint
 
 
@@ -81,39 +77,12 @@ def predict(
     checkpoint: Checkpoint, data: DetectionDataModule, collector: ResultCollector, accelerator: str
 ) -> None:
     """Add the detections of all validation images."""
-    predictor = Predictor(checkpoint, accelerator)
+    detector = Detector(checkpoint, device=accelerator)
     batches = data.val_dataloader()
     console = Console(stderr=True)
-    say = f"Predicting {len(data.val_set)} images on {predictor.device}"
+    say = f"Predicting {len(data.val_set)} images on {detector.device}"
     if not console.is_terminal:
         print(say, flush=True)
     for batch in track(batches, description=say, console=console, disable=not console.is_terminal):
-        batch = predictor.prepared(batch)
-        collector.add(batch, predictor(batch))
-
-
-class Predictor:
-    """The model of a checkpoint on a device, in the precision and memory layout of its training."""
-
-    def __init__(self, checkpoint: Checkpoint, accelerator: str) -> None:
-        training = checkpoint.config["training"]
-        precision = training["precision"]
-        if precision == "16-mixed" and accelerator == "cpu":
-            precision = "32-true"  # the nearest that a CPU has
-        self._fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
-        self._layout = torch.channels_last if training["channels_last"] else torch.contiguous_format
-        self._model = restore_model(checkpoint, device=self.device).to(memory_format=self._layout)
-
-    @property
-    def device(self) -> torch.device:
-        return self._fabric.device
-
-    def prepared(self, batch: Batch) -> Batch:
-        """On the device, laid out as the model takes it."""
-        batch = batch.to(self.device)
-        return replace(batch, images=batch.images.contiguous(memory_format=self._layout))
-
-    def __call__(self, batch: Batch) -> list[Detections]:
-        """Detections of each image, in pixels of the resized image."""
-        with torch.inference_mode(), self._fabric.autocast():
-            return self._model.predict(batch)
+        batch = detector.prepared(batch)
+        collector.add(batch, detector.detect(batch))

@@ -11,7 +11,10 @@ from detector.evaluation import (
     CocoEvaluator,
     CocoMetrics,
     ErrorAnalysis,
+    Interval,
+    Replicates,
     analyse_errors,
+    ap_interval,
     image_f1,
     write_metrics,
 )
@@ -21,7 +24,7 @@ from detector.reports.comparison import Curve
 from detector.reports.gallery import Example, Found, ReadPicture, examples, worst
 from detector.reports.html import run_html
 from detector.reports.offsets import OffsetCurve
-from detector.reports.run import RunReport
+from detector.reports.run import Losses, RunReport
 
 _PICTURED = 6
 
@@ -49,15 +52,23 @@ def write_run_report(
     output_dir: Path,
     found: Evaluated,
     *,
+    notes: Sequence[str] = (),
     curve: Curve | None = None,
+    losses: Losses | None = None,
     offsets: Mapping[str, OffsetCurve] | None = None,
-) -> None:
-    """Write `report.html` to `output_dir`, with the worst images where they can be read, and what it tells of
-    errors to `errors.json`. `curve` and `offsets` by layer are of the model's training."""
+) -> Interval | None:
+    """Write `report.html` to `output_dir`, with the worst images where they can be read, what it tells of
+    errors to `errors.json`, and the interval of AP to `interval.json`. Returns the interval.
+
+    `curve`, `losses` and `offsets` by layer are of the model's training.
+    """
     evaluator = found.evaluator
     rows = evaluator.rows(found.results)
-    errors, model = analysed(rows, [*match(rows, evaluator.truth)], evaluator)
+    matches = [*match(rows, evaluator.truth)]
+    errors, model = analysed(rows, matches, evaluator)
     write_metrics(output_dir / "errors.json", asdict(errors))
+    interval = ap_interval(Replicates(matches))
+    write_metrics(output_dir / "interval.json", {"AP": None if interval is None else asdict(interval)})
     shown: Sequence[Example] = ()
     if found.picture is not None:
         chosen = worst(model.image_f1, count=_PICTURED)
@@ -68,8 +79,12 @@ def write_run_report(
         errors=errors,
         class_names=evaluator.class_names,
         num_images=len(evaluator.truth.image_numbers),
+        interval=interval,
+        notes=notes,
         curve=curve,
+        losses=losses,
         offsets=offsets or {},
         examples=shown,
     )
     write_text_atomically(output_dir / "report.html", run_html(report))
+    return interval

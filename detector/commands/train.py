@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
 from rich.console import Console
 
-from detector.commands.curves import read_curve, read_offsets
+from detector.commands.curves import read_curve, read_losses, read_offsets
 from detector.commands.parts import (
     build_data,
     build_model,
@@ -33,6 +33,7 @@ from detector.commands.resume import (
 from detector.config import build, resolved
 from detector.data import DetectionDataModule
 from detector.evaluation import CocoEvaluator, CocoMetrics, read_results
+from detector.files import write_text_atomically
 from detector.models import Detector
 from detector.reports.gallery import ReadPicture
 from detector.reports.tables import print_coco_metrics
@@ -106,12 +107,21 @@ def run(cfg: DictConfig) -> None:
 
     if trainer.is_global_zero:
         write_record(output_dir, config=config, data_fingerprint=data.fingerprint)
-        print_plan(module, data=data, output_dir=output_dir)
+        print_plan(module, options=options, data=data, output_dir=output_dir)
         for change in changes:
             say(f"changed since {options.resume}: {change}")
     fit(trainer, module, data=data, checkpoints=checkpoints, resume=options.resume)
     if trainer.is_global_zero:
-        report(checkpoints, evaluator=module.validation.evaluator, picture=data.val_set.picture)
+        note = why_it_ended_early(options, epochs=trainer.current_epoch)
+        keep_note(note, output_dir)
+        subject = validated_images(options, of=len(data.val_set), evaluator=module.validation.evaluator)
+        report(
+            checkpoints,
+            evaluator=module.validation.evaluator,
+            picture=data.val_set.picture,
+            subject=subject,
+            notes=[note] if note else [],
+        )
 
 
 def build_module(
@@ -160,7 +170,9 @@ def choose_display(options: TrainingOptions) -> Display:
     return LineDisplay(every_n_steps=options.log_every_n_steps)
 
 
-def print_plan(module: DetectionModule, *, data: DetectionDataModule, output_dir: Path) -> None:
+def print_plan(
+    module: DetectionModule, *, options: TrainingOptions, data: DetectionDataModule, output_dir: Path
+) -> None:
     trainable = sum(p.numel() for p in module.model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in module.model.parameters())
     length, given = module.length, module.optimization
@@ -176,7 +188,51 @@ def print_plan(module: DetectionModule, *, data: DetectionDataModule, output_dir
     )
     for note in module.schedule.notes(total_steps=length.total_steps, steps_per_epoch=length.steps_per_epoch):
         say(f"note: {note}")
+    if limits := limits_of(options, data):
+        say(f"note: epochs are shortened, for trials: {limits}")
     say(f"output: {output_dir}")
+
+
+def limits_of(options: TrainingOptions, data: DetectionDataModule) -> str:
+    """The limits that leave out batches; empty where none does."""
+    limits = {
+        "limit_train_batches": (options.limit_train_batches, len(data.train_dataloader())),
+        "limit_val_batches": (options.limit_val_batches, len(data.val_dataloader())),
+    }
+    return ", ".join(
+        f"training.{name}={limit} of {batches} batches"
+        for name, (limit, batches) in limits.items()
+        if limit is not None and limit < batches
+    )
+
+
+def why_it_ended_early(options: TrainingOptions, *, epochs: int) -> str:
+    """What stopped a run after so many epochs; empty where it is all of them."""
+    if epochs >= options.max_epochs:
+        return ""
+    patience, planned = options.early_stopping_patience, options.max_epochs
+    validations = "1 validation" if patience == 1 else f"{patience} validations"
+    return (
+        f"stopped after epoch {epochs} of {planned}: no better val/AP in {validations} "
+        f"(training.early_stopping_patience={patience}); the schedule was planned for {planned} epochs"
+    )
+
+
+def keep_note(note: str, folder: Path) -> None:
+    """In stopped.txt; without one, that of an earlier end is gone."""
+    if note:
+        write_text_atomically(folder / "stopped.txt", f"{note}\n")
+    else:
+        (folder / "stopped.txt").unlink(missing_ok=True)
+
+
+def validated_images(options: TrainingOptions, *, of: int, evaluator: CocoEvaluator) -> str:
+    """In words: all, or how many."""
+    count = len(evaluator.truth.image_numbers)
+    if count == of:
+        return "the validation images"
+    limit = f"training.limit_val_batches={options.limit_val_batches}"
+    return f"the first {count} of {of} validation images ({limit})"
 
 
 def fit(
@@ -199,16 +255,32 @@ def fit(
         signal.signal(signal.SIGINT, on_interrupt)
 
 
-def report(checkpoints: Checkpoints, *, evaluator: CocoEvaluator, picture: ReadPicture) -> None:
-    """Print the metrics of the best checkpoint, as its validation computed and stored them, and write
-    report.html."""
+def report(
+    checkpoints: Checkpoints,
+    *,
+    evaluator: CocoEvaluator,
+    picture: ReadPicture,
+    subject: str,
+    notes: Sequence[str],
+) -> None:
+    """Print the metrics of the best checkpoint on `subject`, as its validation computed and stored them, and
+    write report.html."""
     folder = checkpoints.output_dir
     metrics = CocoMetrics(**json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
-    title = f"{checkpoints.best} (epoch {checkpoints.best_epoch}) on the validation images"
+    title = f"{checkpoints.best} (epoch {checkpoints.best_epoch}) on {subject}"
     found = Evaluated(read_results(folder / "predictions.json"), metrics, title, evaluator, picture)
-    write_run_report(folder, found, curve=read_curve(folder), offsets=read_offsets(folder))
+    interval = write_run_report(
+        folder,
+        found,
+        notes=notes,
+        curve=read_curve(folder),
+        losses=read_losses(folder),
+        offsets=read_offsets(folder),
+    )
+    for note in notes:
+        say(f"note: {note}")
     say()
-    print_coco_metrics(metrics, title=title, complete_in=str(folder / "metrics.json"))
+    print_coco_metrics(metrics, title=title, interval=interval, complete_in=str(folder / "metrics.json"))
     for what, name in (
         ("report", "report.html"),
         ("best checkpoint", "checkpoints/best.ckpt"),

@@ -27,17 +27,25 @@ def lookup(keys: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 
 def check_annotations(
-    raw: RawCoco, *, image_of: np.ndarray, labels: np.ndarray, images: CheckedImages, found: Findings
+    raw: RawCoco,
+    *,
+    image_of: np.ndarray,
+    labels: np.ndarray,
+    images: CheckedImages,
+    skip_bad_images: bool,
+    found: Findings,
 ) -> np.ndarray:
-    """Which annotations cannot be used (M,), described in `found` but for those of bad images.
+    """Which annotations cannot be used (M,), because their image cannot or for what `found` describes.
 
+    What needs no image is checked of bad images, too, unless they are skipped with all their annotations.
     `image_of` and `labels` are positions, -1 where the id is dangling.
     """
     boxes = raw.boxes_xywh
     known = image_of >= 0
-    bad = np.zeros(len(boxes), dtype=bool)
+    of_bad_image = np.zeros(len(boxes), dtype=bool)
     sizes = np.zeros((len(boxes), 2), dtype=np.int64)
-    bad[known] = images.bad[image_of[known]]
+    of_bad_image[known] = images.bad[image_of[known]]
+    bad = of_bad_image.copy() if skip_bad_images else np.zeros(len(boxes), dtype=bool)
     sizes[known] = images.sizes[image_of[known]]
 
     def report(which: Any, why: str) -> None:
@@ -64,11 +72,11 @@ def check_annotations(
     before = xywh_to_xyxy(boxes)[:, 2:] <= 0
     after = boxes[:, :2] >= sizes[:, ::-1]
     report(
-        (before | after).any(axis=1),
+        (before | after).any(axis=1) & ~of_bad_image,  # whose size is not known
         "box {box} lies outside its image of height {height}, width {width}. Correct or remove it.",
     )
     report(_repeats(raw.annotation_ids, bad), "its id is used by an earlier annotation. Make the ids unique.")
-    return bad
+    return bad | of_bad_image
 
 
 def _repeats(ids: np.ndarray, bad: np.ndarray) -> np.ndarray:

@@ -91,7 +91,8 @@ class CocoDataset(Dataset[Sample]):
             return read_image(self.annotations.image_path(index), declared_size=size)
         except ImageFileError as error:
             raise ImageFileError(
-                f"{error} (data.check_images=decode data.on_bad_image=skip trains without such images.)"
+                f"{error} Restore the file, or train without such images: data.check_images=decode "
+                "data.on_bad_image=skip."
             ) from error
 
     def _shorter(self, seed: int) -> int:

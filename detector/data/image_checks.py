@@ -18,7 +18,7 @@ from rich.progress import track
 
 from .columns import RawCoco
 from .findings import Findings
-from .images import ImageError, Inspection, MissingImageError, inspect_image
+from .images import DamagedImageError, ImageError, Inspection, MissingImageError, inspect_image
 
 CheckImages = Literal["headers", "decode"]
 
@@ -131,6 +131,8 @@ def _inspect(
             return inspect_image(f"{folder}/{names[i]}", declared_size=declared, decode=how == "decode")
         except MissingImageError:
             return _missing(folder, names[i])
+        except DamagedImageError as error:
+            return f"{error} Restore it, or remove the image from the annotations."
         except ImageError as error:
             return str(error)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 # EXIF orientation -> what to do with the stored rows and columns to see the picture upright.
 _UPRIGHT = {
@@ -24,12 +24,15 @@ _UPRIGHT = {
 }
 _JPEG, _JPEG_END, _PNG = b"\xff\xd8\xff", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
 _HEAD_BYTES = 4096  # holds the size of nearly every JPEG without EXIF
-_REMEDY = "restore it, or remove the image from the annotations."
 _EXIF_MARKS = (b"Exif\x00", b"eXIf", b"EXIF")
 
 
 class ImageError(Exception):
     """A file that cannot be used: why, and what to do, without its name."""
+
+
+class DamagedImageError(ImageError):
+    """The bytes are no picture. What to do depends on who names the file."""
 
 
 class MissingImageError(ImageError):
@@ -129,7 +132,7 @@ def _pil_size(content: bytes) -> tuple[int, int]:
             with Image.open(io.BytesIO(content)) as image:
                 return image.height, image.width
     except Exception as error:  # PIL raises nearly anything on a broken file
-        raise ImageError(f"cannot be decoded ({error}). The file is damaged: {_REMEDY}") from None
+        raise DamagedImageError(_undecodable(error)) from None
 
 
 def decode_image(content: bytes, *, declared_size: tuple[int, int] | None) -> np.ndarray:
@@ -176,7 +179,7 @@ def exif_orientation(content: bytes) -> int:
 def _decode(content: bytes) -> np.ndarray:
     """uint8 RGB as stored, EXIF not applied."""
     if not content:
-        raise ImageError(f"the file is empty: {_REMEDY}")
+        raise DamagedImageError("the file is empty.")
     if content.startswith((_JPEG, _PNG)) and _has_end(content) and not _is_animated_png(content):
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         try:
@@ -214,9 +217,13 @@ def _decode_strictly(content: bytes) -> np.ndarray:
                 image.load()
                 return _to_rgb(image)
     except Exception as error:  # PIL raises nearly anything on a broken file
-        raise ImageError(
-            f"cannot be decoded ({error}). The file is truncated or no image: {_REMEDY}"
-        ) from None
+        raise DamagedImageError(_undecodable(error)) from None
+
+
+def _undecodable(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):  # its message names the buffer
+        return "is no image of a known format, or cut off."
+    return f"cannot be decoded ({error}). The file is truncated or damaged."
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

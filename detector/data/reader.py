@@ -45,13 +45,21 @@ def read_coco(
     images = check_images(raw, ids, folder=images_dir, found=image_findings, how=check)
     image_of = lookup(raw.annotation_image_ids, ids)
     labels = lookup(raw.annotation_category_ids, np.array([c.id for c in categories], dtype=np.int64))
-    bad_row = check_annotations(raw, image_of=image_of, labels=labels, images=images, found=box_findings)
+    skip = on_bad_image == "skip"
+    bad_row = check_annotations(
+        raw,
+        image_of=image_of,
+        labels=labels,
+        images=images,
+        skip_bad_images=skip,
+        found=box_findings,
+    )
     settle(
         str(path),
         fatal=fatal,
         images=image_findings,
         boxes=box_findings,
-        skip=on_bad_image == "skip",
+        skip=skip,
         drop=on_bad_box == "drop",
     )
     _note_oddities(path, raw, turned=images.turned)

@@ -36,6 +36,18 @@ class Draws:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """A metric of one run with its 95 % interval over images: of other images of the same kind, not of other
+    seeds."""
+
+    value: float
+    low: float
+    high: float
+    num_images: int
+    num_replicates: int
+
+
+@dataclass(frozen=True)
 class Difference:
     """The mean over seeds of a metric of two models, and their difference `delta` = b - a with its 95 %
     interval. `p_value` is two-sided. `image_error` and `seed_error` are the parts of the standard error."""
@@ -54,6 +66,16 @@ class Difference:
         """Whether the interval does."""
         return self.low > 0 or self.high < 0
 
+    @property
+    def is_nothing(self) -> bool:
+        """Whether there is none to three digits, in which metrics are told."""
+        return abs(self.delta) < 0.0005
+
+    @property
+    def detects_nothing(self) -> bool:
+        """Whether neither model does, to speak of: of an AP."""
+        return max(self.a, self.b) < 0.01
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -63,7 +85,8 @@ class Comparison:
     is undefined for want of objects, or rests on fewer than 5 images. `seed_deltas` are differences of AP
     seed by seed, `sign_flip_p` the share of their sign patterns whose mean is as far from zero.
     `seeds_needed` is how many would show a difference like this one, None where no number of seeds would: the
-    images are too few. `verdict_p` is the p-value of AP, corrected for `num_arms`, which were compared with
+    images are too few, or there is nothing to tell. `num_classes` counts those without an interval, too.
+    `verdict_p` is the p-value of AP, corrected for `num_arms`, which were compared with
     the same model.
     """
 
@@ -77,6 +100,7 @@ class Comparison:
     identical: bool
     num_arms: int = 1
     verdict_p: float = 1.0
+    num_classes: int = 0
 
     @property
     def is_real(self) -> bool:
@@ -105,6 +129,21 @@ def draw(runs: Sequence[Replicates], *, replicates: int = 1000, seed: int = 0) -
         images_of_class=runs[0].images_with_objects()[0],
         images_of_area=dict(zip(AREAS, runs[0].images_with_objects()[1].tolist(), strict=True)),
     )
+
+
+def ap_interval(run: Replicates, *, replicates: int = 300) -> Interval | None:
+    """That of AP; None where fewer than 5 images hold objects, or nothing is found. The default tells its
+    width to 4 %."""
+    draws = draw([run], replicates=replicates)
+    images = draws.images_of_area["all"]
+    if images < _FEWEST_IMAGES:
+        return None
+    value = float(_mean_of_defined(draws.observed["AP"])[0])
+    error = float(np.nanstd(_mean_of_defined(draws.replicated["AP"]), ddof=1))
+    if error == 0:  # every draw agrees, and tells nothing
+        return None
+    half = float(stats.t.ppf(0.5 + _CONFIDENCE / 2, images - 1)) * error
+    return Interval(value, max(0.0, value - half), min(1.0, value + half), draws.num_images, replicates)
 
 
 def run_metrics(draws: Draws, run: int) -> dict[str, float | None]:
@@ -146,6 +185,7 @@ def compare(
         num_images=draws.num_images,
         identical=identical,
         verdict_p=metrics["AP"].p_value if metrics["AP"] else 1.0,
+        num_classes=len(class_names),
     )
 
 
@@ -220,7 +260,7 @@ def _freedom(of_images: float, images: int, of_seeds: float, seeds: int) -> floa
 
 def _seeds_needed(ap: Difference | None, *, num_seeds: int) -> int | None:
     """The least number of seeds whose interval would leave out zero, were the difference as observed."""
-    if ap is None or ap.delta == 0 or num_seeds == 1:
+    if ap is None or ap.is_nothing or ap.detects_nothing or num_seeds == 1:
         return None
     of_one = ap.seed_error**2 * num_seeds
     for seeds in range(2, 1001):

@@ -16,9 +16,10 @@ from detector.models.latency import Latency
 from detector.reports.costs import ap_per_ms, cost_tables
 from detector.reports.errors import error_header, error_rows
 from detector.reports.gallery import Changes
-from detector.reports.tables import print_table
+from detector.reports.tables import print_table, signed
 
 METRIC_HEADER = ("metric", "a", "b", "b - a", "95 % interval", "p")
+_TWO_SEEDS = "With two seeds the interval is somewhat too narrow: three tell more surely."
 CLASS_HEADER = ("class", "AP a", "AP b", "b - a", "95 % interval", "p (Holm)")
 
 
@@ -82,7 +83,7 @@ def verdict(found: Comparison, *, a: str, b: str) -> str:
     claim = f"{_direction(ap)} than" if found.is_real else "not distinguishable from"
     p = f"; p {found.verdict_p:.3f} for {found.num_arms} arms" if found.num_arms > 1 else ""
     claim = (
-        f"{b} is {claim} {a} with {basis}: AP {ap.b:.3f} against {ap.a:.3f}, {ap.delta:+.3f} "
+        f"{b} is {claim} {a} with {basis}: AP {ap.b:.3f} against {ap.a:.3f}, {signed(ap.delta)} "
         f"(95 % interval {interval(ap)}{p})."
     )
     return " ".join(filter(None, [claim, _advice(found, ap)]))
@@ -93,24 +94,32 @@ def _direction(ap: Difference) -> Literal["better", "worse"]:
 
 
 def _advice(found: Comparison, ap: Difference) -> str:
+    narrow = _TWO_SEEDS if found.num_seeds == 2 else ""
+    return " ".join(filter(None, [narrow, _what_would_help(found, ap)]))
+
+
+def _what_would_help(found: Comparison, ap: Difference) -> str:
+    if ap.detects_nothing:
+        return "Neither model detects anything yet: train longer."
     if ap.leaves_out_zero and not found.is_real:
         return f"Alone it would be {_direction(ap)}; of {found.num_arms} arms, one may seem so by chance."
     if found.num_seeds == 1:
         return "One seed: the interval is of image noise alone, another seed may differ by more."
-    if found.is_real:
+    if found.is_real or ap.is_nothing:
         return ""
     if found.seeds_needed is None:
         return "No number of seeds would tell a difference of this size: it takes more images."
-    return f"About {found.seeds_needed} seeds would tell a difference of this size."
+    about = "Very roughly" if found.num_seeds == 2 else "About"
+    return f"{about} {found.seeds_needed} seeds would tell a difference of this size."
 
 
 def interval(found: Difference) -> str:
-    return f"{found.low:+.3f} to {found.high:+.3f}"
+    return f"{signed(found.low)} to {signed(found.high)}"
 
 
 def difference_rows(differences: Mapping[str, Difference]) -> list[tuple[str, ...]]:
     return [
-        (name, f"{d.a:.3f}", f"{d.b:.3f}", f"{d.delta:+.3f}", interval(d), f"{d.p_value:.3f}")
+        (name, f"{d.a:.3f}", f"{d.b:.3f}", signed(d.delta), interval(d), f"{d.p_value:.3f}")
         for name, d in differences.items()
     ]
 
@@ -193,10 +202,19 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def method(found: Comparison) -> str:
+    return " ".join(filter(None, [_interval_method(found), _classes_left_out(found)]))
+
+
+def _classes_left_out(found: Comparison) -> str:
+    count, of_all = found.num_classes - len(found.classes), found.num_classes
+    return f"{count} of {of_all} classes without an interval: too few images hold them." if count else ""
+
+
+def _interval_method(found: Comparison) -> str:
     seeds = found.num_seeds
     if seeds == 1:
         return "Interval: paired bootstrap over images; one seed, so image noise alone."
-    deltas = ", ".join(f"{delta:+.3f}" for delta in found.seed_deltas)
+    deltas = ", ".join(map(signed, found.seed_deltas))
     return (
         f"Interval: paired bootstrap over images, crossed with {seeds} seeds (t distribution). AP difference "
         f"of each seed: {deltas}; sign-flip test over seeds: p = {found.sign_flip_p:.3f}."

@@ -14,6 +14,8 @@ from detector.structures import Detections
 # A label needs some pixels: pictures with a smaller side are enlarged, unless the other gets too large.
 _SMALLEST_SIDE_PX, _ENLARGED_SIDE_PX = 480, 4096
 _LARGEST_SIDE_PX = 32_768  # of a drawing: JPEG ends at 65,500
+_MANY_BOXES = 20  # more than this: labels are smaller, and show what is under them
+_SEE_THROUGH, _OPAQUE = 130, 255
 _GOLDEN_RATIO = 0.618034
 
 Colour = tuple[int, int, int]
@@ -27,9 +29,10 @@ def draw_detections(
     factor = _scale(*picture.size)
     size = [max(1, round(side * factor)) for side in picture.size]
     picture = picture.resize((size[0], size[1]), Image.Resampling.BICUBIC)
-    draw = ImageDraw.Draw(picture)
-    line = max(2, round(min(picture.size) / 250))
-    font = _font(max(13, round(min(picture.size) / 36)))
+    draw = ImageDraw.Draw(picture, "RGBA")  # which blends
+    many = len(found.boxes) > _MANY_BOXES
+    line = max(1 if many else 2, round(min(picture.size) / (400 if many else 250)))
+    font = _font(max(10, round(min(picture.size) / 48)) if many else max(13, round(min(picture.size) / 36)))
     boxes = (found.boxes * factor).tolist()
     for box, score, label in reversed(
         [*zip(boxes, found.scores.tolist(), found.labels.tolist(), strict=True)]
@@ -37,7 +40,7 @@ def draw_detections(
         colour = class_colour(label)
         draw.rectangle(_drawable(box), outline=colour, width=line)
         text = f"{class_names[label]} {score:.2f}" if scores else class_names[label]
-        _label(draw, box, text, colour=colour, font=font)
+        _label(draw, box, text, colour=colour, alpha=_SEE_THROUGH if many else _OPAQUE, font=font)
     return picture
 
 
@@ -65,15 +68,16 @@ def _label(
     text: str,
     *,
     colour: Colour,
+    alpha: int,
     font: ImageFont.FreeTypeFont,
 ) -> None:
-    """On the box, or inside where the picture ends; never beyond the picture."""
+    """On the box, or inside where the picture ends; never beyond the picture. `alpha`: of 255."""
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     width, height = right - left + 6, bottom - top + 6
     picture = draw.im.size
-    x = max(0, min(box[0], picture[0] - width))
-    y = box[1] - height if box[1] >= height else max(0, min(box[1], picture[1] - height))
-    draw.rectangle((x, y, x + width, y + height), fill=colour)
+    x = max(0, min(box[0], picture[0] - width - 1))
+    y = box[1] - height if box[1] >= height else max(0, min(box[1], picture[1] - height - 1))
+    draw.rectangle((x, y, x + width, y + height), fill=(*colour, alpha))
     dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 140
     draw.text((x + 3 - left, y + 3 - top), text, fill="black" if dark else "white", font=font)
 

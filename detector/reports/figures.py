@@ -14,9 +14,11 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from detector.evaluation import Difference
 from detector.reports.drawings import class_colour
+from detector.reports.tables import signed
 
 if TYPE_CHECKING:
     from detector.reports.comparison import Curve, Point, Study
+    from detector.reports.run import Losses
 
 _WIDTH_IN = 6.0  # a phone shows it at 0.6 of its size
 _LONGEST_NAME = 28
@@ -65,7 +67,7 @@ def differences_figure(points: Sequence[Point]) -> str:
             [ap.low, ap.high], [place, place], color=colour, linewidth=5, solid_capstyle="round", alpha=0.45
         )
         axes.plot([ap.delta], [place], "o", color=colour)
-        axes.annotate(f"{ap.delta:+.3f}", (ap.delta, place), (0, 8), textcoords="offset points", ha="center")
+        axes.annotate(signed(ap.delta), (ap.delta, place), (0, 8), textcoords="offset points", ha="center")
     axes.axvline(0, color="black", linewidth=1)
     axes.set_yticks(range(len(rows)), [short(name) for name, *_ in rows])
     axes.set_ylim(len(rows) - 0.4, -0.75)
@@ -108,6 +110,38 @@ def run_figure(curve: Curve) -> str:
     axes.plot(*zip(*known, strict=True), color=arm_colour(0), marker="o", markersize=3)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel="AP on the validation images")
+    return as_svg(figure)
+
+
+@in_style
+def losses_figure(losses: Losses) -> str:
+    """Losses of training and validation against epochs, terms thin; and the learning rate."""
+    figure = new_figure(height_in=3.0)
+    left, right = figure.subplots(1, 2, width_ratios=(2, 1))
+    terms = [name for name in losses.train if name != "loss"]
+    for style, of_stage, stage in (("-", losses.train, "training"), ("--", losses.val, "validation")):
+        for name, values in of_stage.items():
+            known = [(e, v) for e, v in zip(losses.epochs, values, strict=True) if v is not None]
+            is_total = name == "loss"
+            colour = "black" if is_total else arm_colour(terms.index(name)) if name in terms else "gray"
+            label = stage if is_total else name if stage == "training" else None
+            marker = "o" if len(known) == 1 else None
+            width = 2.0 if is_total else 0.8
+            left.plot(
+                *zip(*known, strict=True),
+                style,
+                color=colour,
+                linewidth=width,
+                marker=marker,
+                markersize=3,
+                label=label,
+            )
+    left.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
+    left.legend(frameon=False, fontsize="small")
+    right.plot(losses.epochs, losses.lr, color=arm_colour(0), marker="o", markersize=3)
+    right.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return as_svg(figure)
 
 

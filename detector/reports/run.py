@@ -5,22 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from detector.evaluation import CocoMetrics, ErrorAnalysis
+from detector.evaluation import CocoMetrics, ErrorAnalysis, Interval
 from detector.reports.comparison import Curve
 from detector.reports.gallery import Example
 from detector.reports.offsets import OffsetCurve
 
 
 @dataclass(frozen=True)
+class Losses:
+    """Of a run, by epoch: the learning rate; `loss`, the total, and its terms by name in training and in
+    validation, None where there was none."""
+
+    epochs: Sequence[int]
+    lr: Sequence[float]
+    train: Mapping[str, Sequence[float | None]]
+    val: Mapping[str, Sequence[float | None]]
+
+
+@dataclass(frozen=True)
 class RunReport:
-    """`title` says of what on what; `curve` is that of its training, `offsets` those of its deformable
-    layers, `examples` its worst images, where they are known."""
+    """`title` says of what on what, `notes` what else to know, `interval` is that of AP; `curve` and `losses`
+    are those of its training, `offsets` those of its deformable layers, `examples` its worst images, where
+    they are known."""
 
     title: str
     metrics: CocoMetrics
     errors: ErrorAnalysis
     class_names: Sequence[str]
     num_images: int
+    interval: Interval | None = None
+    notes: Sequence[str] = ()
     curve: Curve | None = None
+    losses: Losses | None = None
     offsets: Mapping[str, OffsetCurve] = field(default_factory=dict)
     examples: Sequence[Example] = ()

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from detector.evaluation import CocoMetrics
+from detector.evaluation import CocoMetrics, Interval
 
 # (name, IoU, area, detections an image): the lines of COCO's own summary, in its order.
 _TWELVE = (
@@ -35,9 +35,14 @@ Row = tuple[str, ...]
 
 
 def print_coco_metrics(
-    metrics: CocoMetrics, *, title: str, complete_in: str = "metrics.json", console: Console | None = None
+    metrics: CocoMetrics,
+    *,
+    title: str,
+    interval: Interval | None = None,
+    complete_in: str = "metrics.json",
+    console: Console | None = None,
 ) -> None:
-    """Print the twelve numbers and the classes, best first.
+    """Print the twelve numbers and the classes, best first, and the interval of AP.
 
     A number that is undefined (no such object in the ground truth) is shown as "-". Of more than 20 classes
     the ten best and the ten worst are shown; `complete_in` names the file with all of them. On a terminal
@@ -52,6 +57,9 @@ def print_coco_metrics(
     for heading, header, rows in tables:
         if rows:
             print_table(heading, header, rows, console=console)
+    if interval is not None:
+        told = f"{told_interval(interval)}; another seed may differ by more"
+        notes = [f"AP {interval.value:.3f} ({told})", *notes]
     for note in notes:
         console.print(Text(note, style="dim"), soft_wrap=True)
 
@@ -88,6 +96,16 @@ def class_rows(
         shown = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
         notes.append(f"{_counted(len(absent))} without an object in the ground truth: {shown}")
     return rows, notes
+
+
+def told_interval(found: Interval) -> str:
+    return f"95 % over images {found.low:.3f} to {found.high:.3f}"
+
+
+def signed(value: float) -> str:
+    """A difference: `+0.012`; what rounds to zero has no sign."""
+    text = f"{value:+.3f}"
+    return text[1:] if float(text) == 0 else text
 
 
 def _counted(classes: int) -> str:

@@ -61,6 +61,7 @@ def test_predictions_write_metrics_and_the_record(
         "environment.json",
         "report.html",
         "errors.json",
+        "interval.json",
     }
 
 

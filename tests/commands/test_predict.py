@@ -53,6 +53,7 @@ def test_folder_of_pictures(
     assert detector(*words, "batch_size=2", "accelerator=cpu") == 0
     said = capsys.readouterr()
     assert "cut.jpg" in said.err
+    assert "annotations" not in said.err  # there are none to correct
     assert "in 3 pictures, 1 files left out" in said.out
     drawn = {str(p.relative_to(out / "pictures")) for p in (out / "pictures").rglob("*.jpg")}
     assert drawn == {"a.png.jpg", "sub/b.jpg", "sub/ü c.jpg"}
@@ -91,6 +92,17 @@ def test_python_gives_the_same_whatever_the_batch(checkpoint: Path, pictures: Pa
     torch.testing.assert_close(alone.scores, together[1].scores, rtol=1e-3, atol=1e-4)
     assert not torch.equal(together[0].scores, together[1].scores)
     assert len(model.predict(file, score_threshold=1.0)) == 0
+
+
+def test_no_picture_gives_nothing(checkpoint: Path) -> None:
+    assert Detector.from_checkpoint(checkpoint).predict_batch([]) == []
+
+
+@pytest.mark.parametrize("threshold", [7.0, -0.1, float("nan")])
+def test_threshold_that_is_no_score(checkpoint: Path, pictures: Path, threshold: float) -> None:
+    model = Detector.from_checkpoint(checkpoint)
+    with pytest.raises(ValueError, match=f"score_threshold = {threshold}: expected a number >= 0 and <= 1"):
+        model.predict(pictures / "a.png", score_threshold=threshold)
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (0, 4, 3)])

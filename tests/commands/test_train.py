@@ -54,6 +54,7 @@ def test_everything_lies_in_the_output_dir_and_nothing_else(finished: Path) -> N
         "config.yaml",
         "environment.json",
         "errors.json",
+        "interval.json",
         "metrics.csv",
         "metrics.json",
         "overrides.txt",
@@ -99,7 +100,7 @@ def test_predictions_have_original_ids(finished: Path) -> None:
 def test_a_report_tells_the_metrics_and_shows_images(finished: Path) -> None:
     report = (finished / "report.html").read_text(encoding="utf-8")
     ap = json.loads((finished / "metrics.json").read_text())["AP"]
-    assert f"AP {ap:.4f}, " in report
+    assert f"AP {ap:.4f}" in report
     assert "Images with the lowest F1" in report
     assert "data:image/jpeg" in report
 
@@ -183,7 +184,9 @@ def test_last_epoch_is_validated_whatever_the_interval(dataset: Path, tmp_path: 
     assert [bool(row["val/AP"]) for row in rows(run)] == [False, True, True]
 
 
-def test_part_of_the_validation_is_scored_against_that_part(dataset: Path, tmp_path: Path) -> None:
+def test_part_of_the_validation_is_scored_against_that_part_and_said(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = run_training(
         dataset,
         tmp_path / "run",
@@ -193,6 +196,11 @@ def test_part_of_the_validation_is_scored_against_that_part(dataset: Path, tmp_p
     )
     results = json.loads((run / "predictions.json").read_text())
     assert {result["image_id"] for result in results} <= {200, 201}
+    said = capsys.readouterr().out
+    assert "note: epochs are shortened, for trials: training.limit_val_batches=1 of 3 batches\n" in said
+    subject = "on the first 2 of 6 validation images (training.limit_val_batches=1)"
+    assert subject in said
+    assert subject in (run / "report.html").read_text()
 
 
 def test_accumulated_batches_scale_the_rate_and_the_steps(
@@ -210,7 +218,9 @@ def test_accumulated_batches_scale_the_rate_and_the_steps(
     assert [row["step"] for row in rows(run)] == ["2", "4"]
 
 
-def test_training_stops_when_the_metric_does_not_improve(dataset: Path, tmp_path: Path) -> None:
+def test_training_stops_when_the_metric_does_not_improve_and_says_so(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = run_training(
         dataset,
         tmp_path / "run",
@@ -219,6 +229,13 @@ def test_training_stops_when_the_metric_does_not_improve(dataset: Path, tmp_path
         "training.early_stopping_patience=1",
     )
     assert [row["epoch"] for row in rows(run)] == ["1", "2"]
+    note = (
+        "stopped after epoch 2 of 9: no better val/AP in 1 validation (training.early_stopping_patience=1); "
+        "the schedule was planned for 9 epochs"
+    )
+    assert f"note: {note}\n" in capsys.readouterr().out
+    assert note in (run / "report.html").read_text()
+    assert (run / "stopped.txt").read_text() == f"{note}\n"
 
 
 def test_gradients_are_clipped(dataset: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.data.images import ImageError, decode_image, inspect_image, read_image
+from detector.data.images import ImageError, ImageFileError, decode_image, inspect_image, read_image
 from tests.shared import shared_path
 
 # What a viewer does to the stored pixels, as PIL names it.
@@ -91,7 +91,7 @@ def test_a_truncated_file_is_an_error_in_every_format(tmp_path, fmt, part):
     path = tmp_path / "image"
     content = encode(picture(), fmt)
     path.write_bytes(content[: int(len(content) * part)])
-    with pytest.raises(ValueError, match=r"restore it") as error:
+    with pytest.raises(ValueError, match=r"truncated|cut off|empty") as error:
         read_image(path, declared_size=None)
     assert str(path) in str(error.value)
     with pytest.raises(ImageError):
@@ -209,3 +209,11 @@ def test_16_bit_files_are_not_clipped(name):
     assert shown.dtype == np.uint8
     assert shown.shape[2] == 3
     assert 40 < shown.mean() < 160  # PIL's own conversion of 16-bit grey comes out white
+
+
+def test_a_file_that_is_no_picture_is_said_to_be_none(tmp_path):
+    path = tmp_path / "notes.jpg"
+    path.write_text("no picture")
+    with pytest.raises(ImageFileError) as error:
+        read_image(path, declared_size=None)
+    assert str(error.value) == f"{path}: is no image of a known format, or cut off."

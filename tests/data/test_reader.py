@@ -253,6 +253,28 @@ def test_damage_inside_a_png_is_found_by_decoding_alone(root, check, refused):
         assert len(read(root, content, check=check)) == 3
 
 
+def _bad_box_of_a_bad_image():
+    """Of image b.jpg, which is not there: a wrong category; of a.jpg, which leaves the folder: no width."""
+    content = _broken("annotations", 0, category_id=99)
+    content["annotations"][1]["bbox"] = [3, 4, 0, 9]
+    content["images"][1]["file_name"] = "gone.jpg"
+    content["images"][0]["file_name"] = "../a.jpg"
+    return content
+
+
+def test_annotations_of_bad_images_are_told_in_the_same_round(root):
+    with pytest.raises(ValueError, match="2 image problems") as error:
+        read(root, _bad_box_of_a_bad_image())
+    assert "2 annotation problems" in str(error.value)
+    assert "no category has the id 99" in str(error.value)
+    assert "zero or negative width" in str(error.value)
+    assert "lies outside" not in str(error.value), "the size of such an image is not known"
+
+
+def test_annotations_of_skipped_images_are_no_problem(root):
+    assert len(read(root, _bad_box_of_a_bad_image(), on_bad_image="skip")) == 1
+
+
 def test_all_problems_come_in_one_error(root):
     content = _broken("annotations", 1, bbox=[3, 4, 0, 9])
     content["images"][2]["file_name"] = "../c.jpg"

@@ -15,6 +15,8 @@ from detector.evaluation.statistics import (
     COMPARED,
     Comparison,
     Difference,
+    Draws,
+    ap_interval,
     compare,
     corrected_for_arms,
     draw,
@@ -139,6 +141,31 @@ def test_seeds_widen_the_interval_and_tell_how_many_are_needed() -> None:
     assert found.metrics["AP"].seed_error > 3 * found.metrics["AP"].image_error
     assert found.seeds_needed is not None
     assert found.seeds_needed > 2
+
+
+def test_the_interval_of_one_model_is_that_of_its_draws() -> None:
+    random = np.random.default_rng(0)
+    truth = world(60, random)
+    evaluator, results = CocoEvaluator(truth), run_of(truth, random)
+    run = Replicates(evaluator.matches(results))
+    found = ap_interval(run, replicates=200)
+    assert found is not None
+    assert found.value == pytest.approx(evaluator.evaluate(results).AP)
+    draws = draw([run], replicates=200).replicated["AP"].mean(axis=-1)
+    assert 0.9 < np.mean((found.low < draws) & (draws < found.high)) < 0.99
+    truth["annotations"] = [row for row in truth["annotations"] if row["image_id"] < 4]
+    assert ap_interval(Replicates(CocoEvaluator(truth).matches(results))) is None
+
+
+def test_no_number_of_seeds_is_needed_for_nothing() -> None:
+    """Two seeds of models that find next to nothing, and of models that differ by nothing."""
+    for a, b in (((0.0, 0.004), (0.001, 0.005)), ((0.5, 0.6), (0.5003, 0.6003))):
+        observed = {name: np.array([*a, *b])[:, None] for name in COMPARED}
+        noise = 1e-5 * np.random.default_rng(0).standard_normal((50, 4, 1))
+        replicated = {name: values + noise for name, values in observed.items()}
+        images = dict.fromkeys(("all", "small", "medium", "large"), 50)
+        draws = Draws(observed, replicated, 50, np.array([50]), images)
+        assert compare(draws, [0, 1], [2, 3], class_names=["thing"]).seeds_needed is None
 
 
 def test_sign_flips() -> None:

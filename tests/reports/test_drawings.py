@@ -43,6 +43,14 @@ def test_label_stays_in_the_picture(box: list[float]) -> None:
     assert coloured.sum() > 1000
 
 
+def test_labels_of_many_boxes_show_what_is_under_them() -> None:
+    box, others = [100.0, 100, 300, 300], [[400.0, 400, 420, 420]] * 20
+    for boxes, is_opaque in (([box], True), ([box, *others], False)):
+        above = drawn((480, 640), boxes, ["name"] * 21)[90:99, 100:130]
+        assert (above == class_colour(0)).all(axis=2).any() == is_opaque
+        assert (above != GREY).any()
+
+
 @pytest.mark.parametrize(("size", "expected"), [((16, 2400), (16, 2400)), ((2, 40_000), (2, 32_768))])
 def test_narrow_pictures_stay_in_bounds(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert drawn(size, [[0.0, 0, 10, 2]], ["a"]).shape == (*expected, 3)

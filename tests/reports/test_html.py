@@ -22,7 +22,7 @@ from detector.models.latency import Latency
 from detector.reports.comparison import Curve, Point, Study
 from detector.reports.gallery import Changes, Example
 from detector.reports.html import comparison_html, run_html
-from detector.reports.run import RunReport
+from detector.reports.run import Losses, RunReport
 from tests.evaluation.test_statistics import run_of, world
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -84,7 +84,14 @@ def run_page(changes: list[Changes], tmp_path_factory: pytest.TempPathFactory) -
         errors=analysed(evaluator, results),
         class_names=evaluator.class_names,
         num_images=30,
+        notes=["stopped <early>"],
         curve=Curve((1, 2), (0.1, None), (3.0, 3.0), (5.0, 5.0), (40, 80), (99.0, None)),
+        losses=Losses(
+            (1, 2),
+            (0.1, 0.01),
+            train={"loss": (3.0, 2.0), "loss_cls": (2.0, 1.0)},
+            val={"loss": (2.5, None), "loss_cls": (1.5, None)},
+        ),
         examples=changes[0].gained,
     )
     path = tmp_path_factory.mktemp("run") / "report.html"
@@ -97,6 +104,12 @@ def test_it_is_one_small_file_without_any_address(page: Path, run_page: Path) ->
         text = path.read_text(encoding="utf-8")
         assert len(text) < 10_000_000
         assert re.findall(r"https?://|src=\"(?!data:)|@import|url\(", text) == []
+
+
+def test_the_report_of_a_run_shows_losses_and_learning_rate(run_page: Path) -> None:
+    pictures = re.findall('svg.xml;base64,([^"]*)', run_page.read_text(encoding="utf-8"))
+    (losses,) = [p for p in (base64.b64decode(data).decode() for data in pictures) if "learning rate" in p]
+    assert all(word in losses for word in (">training<", ">validation<", ">loss_cls<"))
 
 
 def test_the_same_study_gives_the_same_file(study: Study, changes: list[Changes], page: Path) -> None:
@@ -141,7 +154,7 @@ def test_names_may_be_anything(study: Study) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize(("which", "pictures"), [("page", 10), ("run_page", 5)])
+@pytest.mark.parametrize(("which", "pictures"), [("page", 10), ("run_page", 6)])
 def test_it_loads_whole_and_asks_nobody(
     browser: Any, request: pytest.FixtureRequest, which: str, pictures: int, width: int
 ) -> None:

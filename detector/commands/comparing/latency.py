@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from detector.commands.comparing.subjects import Subject
-from detector.commands.inference import Predictor
 from detector.commands.parts import build_data, find_accelerator
 from detector.data import Sample, collate
+from detector.inference import Detector
 from detector.models.latency import Latency, measure_latencies
 from detector.training import Checkpoint, load_checkpoint
 
@@ -71,13 +71,13 @@ def _measured(folders: Mapping[str, Path], kind: str) -> Measured:
         return {}, notes
     first = next(iter(checkpoints.values()))
     samples = {arm: _samples_for(checkpoint, like=first) for arm, checkpoint in checkpoints.items()}
-    predictors = {arm: Predictor(checkpoint, kind) for arm, checkpoint in checkpoints.items()}
+    detectors = {arm: Detector(checkpoint, device=kind) for arm, checkpoint in checkpoints.items()}
     found: dict[str, list[Latency]] = {arm: [] for arm in checkpoints}
     for size in sorted({1, min(map(len, samples.values()))}):
         print(f"Measuring how long {', '.join(checkpoints)} take to detect in batches of {size}", flush=True)
         calls = {
-            arm: partial(predictor, predictor.prepared(collate(samples[arm][:size])))
-            for arm, predictor in predictors.items()
+            arm: partial(detector.detect, detector.prepared(collate(samples[arm][:size])))
+            for arm, detector in detectors.items()
         }
         for arm, latency in measure_latencies(calls, batch_size=size, device=kind).items():
             found[arm].append(latency)

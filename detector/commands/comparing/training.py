@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -21,11 +23,14 @@ import torch
 from detector.commands.comparing.plan import PlannedRun
 from detector.commands.comparing.progress import FINISHED, Board, epochs_of, is_finished, log_of
 from detector.commands.record import config_dir_flags
+from detector.errors import Terminated
 from detector.files import write_text_atomically
 from detector.training import load_checkpoint
 
 POLL_S = 1.0
-_PATIENCE_S = 10.0
+_PATIENCE_S = 10.0  # with what a terminal interrupts along with us
+_SET_PDEATHSIG = 1  # prctl's, in linux/prctl.h
+_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None  # looked up before a fork
 
 # How the runs that are not finished get trained: why each failed, by folder, empty where it did not.
 Way = Callable[[Sequence[PlannedRun], "Board"], Mapping[Path, str]]
@@ -52,6 +57,7 @@ def train_here(runs: Sequence[PlannedRun], board: Board, *, parallel: int) -> di
     """Train on this machine, `parallel` at a time."""
     flags = config_dir_flags()
     stop = Event()
+    patience_s = _PATIENCE_S
     devices: SimpleQueue[str | None] = SimpleQueue()
     for device in _devices(parallel):
         devices.put(device)
@@ -73,12 +79,14 @@ def train_here(runs: Sequence[PlannedRun], board: Board, *, parallel: int) -> di
         board.started(run)
         while process.poll() is None and not stop.wait(POLL_S):
             board.refresh()
-        _end(process)
+        _end(process, patience_s=patience_s)
 
     with ThreadPoolExecutor(parallel) as threads:
         try:
             return dict(threads.map(train_one, runs))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
+            if isinstance(interrupt, Terminated):
+                patience_s = 0.0
             stop.set()
             threads.shutdown(cancel_futures=True)
             raise
@@ -147,16 +155,27 @@ def _train_locked(
         log.flush()
         start = log.tell()
         process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, env=environment, pass_fds=(lock,)
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            pass_fds=(lock,),
+            preexec_fn=_end_with_parent,
         )
         watch(process)
     return _last_words(log_of(run), start, process.returncode) if process.returncode else _finish(run)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Wait for what a terminal interrupts along with us, and interrupt what did not hear of it."""
+def _end_with_parent() -> None:
+    """In a child: let Linux end it with SIGTERM when the thread that started it is gone, killed or not."""
+    if _PRCTL is not None:
+        _PRCTL(_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _end(process: subprocess.Popen[bytes], *, patience_s: float) -> None:
+    """Wait for the end of what may have heard of it, then end it."""
     try:
-        process.wait(_PATIENCE_S)
+        process.wait(patience_s)
     except subprocess.TimeoutExpired:
         process.terminate()
         process.wait()

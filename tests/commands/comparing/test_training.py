@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from threading import Barrier, Lock
@@ -58,3 +61,68 @@ def test_what_fails_around_a_run_ends_that_run_alone(tmp_path: Path, monkeypatch
     runs = planned_runs(tmp_path, 2)
     found = training.train_all(runs, way=partial(training.train_here, parallel=1))
     assert found == {runs[0].folder: "No space left on device"}
+
+
+# What stands for a training: it says that it began, and that SIGTERM let it end.
+TRAINING = """
+import pathlib, signal, sys, time
+folder = pathlib.Path(next(w for w in sys.argv if w.startswith("output_dir=")).split("'")[1])
+folder.mkdir()
+def end(*_):
+    (folder / "ended").touch()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, end)
+(folder / "began").touch()
+time.sleep(100)
+"""
+COMPARISON = """
+import os, sys
+from functools import partial
+from pathlib import Path
+from detector import cli
+from detector.commands.comparing import training
+from tests.commands.comparing.planned import planned_runs
+
+def compare(*_):
+    runs = planned_runs(Path(sys.argv[2]), 3)
+    training.train_all(runs, way=partial(training.train_here, parallel=int(sys.argv[3])))
+
+import detector.jobs
+detector.jobs.run_verb = compare
+sys.executable = sys.argv[4]
+cli.command()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "parallel"), [(signal.SIGTERM, 1), (signal.SIGTERM, 2), (signal.SIGKILL, 2)]
+)
+def test_signal_to_the_comparison_alone_ends_its_trainings_with_it(
+    tmp_path: Path, number: signal.Signals, parallel: int
+) -> None:
+    if number == signal.SIGKILL and sys.platform != "linux":
+        pytest.skip("only Linux tells a child of the end of its parent")
+    python, runs = tmp_path / "python", tmp_path / "runs"
+    (tmp_path / "training.py").write_text(TRAINING)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path}/training.py "$@"\n')
+    python.chmod(0o755)
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMPARISON, "compare", str(runs), str(parallel), str(python)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _wait_for(lambda: len(list(runs.glob("*/began"))) == parallel)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=600)
+    _wait_for(lambda: len(list(runs.glob("*/ended"))) == parallel)
+    assert len(list(runs.glob("*/began"))) == parallel, "no other run was begun"
+    if number == signal.SIGTERM:
+        assert process.returncode == 143
+        assert "Interrupted. The same command goes on from here." in said
+
+
+def _wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 600
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
