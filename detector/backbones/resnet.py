@@ -209,13 +209,25 @@ def _check_stages(depth: int, out_stages: tuple[Stage, ...], deform: DeformableS
 
 
 def _check_fallback(depth: int, stride_in_1x1: bool, deform: DeformableStages | None) -> None:
-    is_basic = _DEPTHS[depth][0] is BasicBlock
-    if deform is not None and deform.fallback_on_stride and (is_basic or stride_in_1x1):
-        strided = "first convolution of a block" if is_basic else "1x1 convolution (stride_in_1x1=true)"
-        raise ValueError(
-            f"deform.fallback_on_stride=true: in this ResNet-{depth} the {strided} has the stride, and the "
-            "convolution that may be deformable has none. Leave it out: all of them stay deformable."
+    """ValueError where none of the convolutions that are to be deformable has a stride."""
+    if deform is None or not deform.fallback_on_stride or not deform.stages:
+        return
+    block, counts = _DEPTHS[depth]
+    if block is BasicBlock or stride_in_1x1:
+        place = (
+            "first convolution of a block" if block is BasicBlock else "1x1 convolution (stride_in_1x1=true)"
         )
+        why = (
+            f"in this ResNet-{depth} the {place} has the stride, and the convolution that may be deformable "
+            "has none"
+        )
+    elif not any(
+        stage > 2 and 0 in deform.chosen_blocks(stage, counts[stage - 2]) for stage in deform.stages
+    ):
+        why = "only the first block of C3, C4 and C5 has a stride, and none of these is to be deformable"
+    else:
+        return
+    raise ValueError(f"deform.fallback_on_stride=true: {why}. Leave it out: all of them stay deformable.")
 
 
 def _block_options(depth: int, *, groups: int, width_per_group: int, stride_in_1x1: bool) -> dict[str, Any]:

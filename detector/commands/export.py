@@ -130,15 +130,23 @@ def _write(format: str, detector: Detector, file: Path) -> Run:
         graph = recorded(detector.model)
         if format == "onnx":
             write_onnx(graph, file, metadata=metadata)
-            return open_onnx(file)
     except RuntimeError as error:
         raise ValueError(f"This model cannot be exported as {format}: {error}") from error
+    if format == "onnx":
+        return _opened(file)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No complete tensor found")  # of weights on other devices
         torch.export.save(graph, file, extra_files={f"{name}.json": text for name, text in metadata.items()})
     graph = torch.export.load(file)
     # Its guards refuse images whose coarsest level has one cell, which the graph takes
     return graph.module(check_guards=False)
+
+
+def _opened(file: Path) -> Run:
+    try:
+        return open_onnx(file)
+    except Exception as error:  # onnxruntime's have no base of their own
+        raise RunError(f"{file} cannot be run: {error}") from error
 
 
 def _metadata(detector: Detector) -> dict[str, str]:
@@ -154,7 +162,7 @@ def _metadata(detector: Detector) -> dict[str, str]:
 def _compare(
     file: Path, run_file: Run, detector: Detector, pictures: Sequence[np.ndarray], score_tolerance: float
 ) -> ExportDifference:
-    """All pictures at once, each alone, and the first one turned by a quarter with more padding.
+    """All pictures at once, each alone, and the first one transposed, with more padding.
 
     Other batches and other sizes, even where all pictures are squares alike.
     """

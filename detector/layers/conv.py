@@ -46,11 +46,10 @@ class Conv3x3(nn.Conv2d):
             return False
         if any(x.dim() != 4 or x.shape[1] != self.in_channels for x in maps):
             return False  # torch says what is wrong
-        work = self.weight[..., 0, 0].numel() * sum(x.shape[0] * x.shape[2] * x.shape[3] for x in maps)
+        work = self.in_channels * self.out_channels * sum(x.shape[0] * x.shape[2] * x.shape[3] for x in maps)
         return (
             min(self.in_channels, self.out_channels) >= _FEWEST_CHANNELS
             and work >= (_LEAST_WITH_BACKWARD if torch.is_grad_enabled() else _LEAST_WITHOUT)
-            and maps[0].device.type == "cpu"
-            and maps[0].dtype == self.weight.dtype == torch.float32
+            and all(x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32 for x in maps)
             and not torch.is_autocast_enabled("cpu")
         )

@@ -251,7 +251,7 @@ class DeformableStages:
         `block` counts from 0 to `num_blocks` - 1, the number of blocks of that stage. Raises ValueError when
         `blocks` names one the stage does not have.
         """
-        if stage not in self.stages or block not in self._chosen(stage, num_blocks):
+        if stage not in self.stages or block not in self.chosen_blocks(stage, num_blocks):
             return nn.Conv2d
         deformable: Callable[..., nn.Module]
         if self.version is not None:
@@ -289,7 +289,8 @@ class DeformableStages:
                 "model/backbone/deform=v1 or v2, which have no version."
             )
 
-    def _chosen(self, stage: int, num_blocks: int) -> set[int]:
+    def chosen_blocks(self, stage: int, num_blocks: int) -> set[int]:
+        """Those of a stage of so many blocks that are to be deformable, from 0."""
         if self.blocks == "all":
             return set(range(0, num_blocks, self.every))
         blocks = (-1,) if isinstance(self.blocks, str) else self.blocks

@@ -9,10 +9,10 @@ from detector.ops.products import linear
 
 
 class Linear(nn.Linear):
-    """`nn.Linear` over rows, faster on processors whose matrix products oneDNN has and MKL has not.
+    """`nn.Linear`, faster on processors whose matrix products oneDNN has and MKL has not.
 
     Same parameters, names and initialisation.
     """
 
-    def forward(self, rows: Float[Tensor, "R f"]) -> Float[Tensor, "R o"]:
+    def forward(self, rows: Float[Tensor, "*R f"]) -> Float[Tensor, "*R o"]:
         return linear(rows, self.weight, self.bias)

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -15,9 +16,16 @@ Gradients = tuple[Tensor | None, ...]
 def is_transformed() -> bool:
     """Whether a transform of torch.func (grad, vmap, jvp, ...) runs this call.
 
-    They know torch's operators, and no `autograd.Function` that writes in place.
+    They know torch's operators, and no `autograd.Function` that writes in place. Forward mode likewise.
     """
-    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def is_batched(grad: Tensor) -> bool:
+    """Whether it stands for many gradients at once (`is_grads_batched` of `torch.autograd.grad`)."""
+    return torch._C._functorch.is_batchedtensor(grad) or torch._C._functorch.is_legacy_batchedtensor(grad)
 
 
 def once_differentiable(operator: str) -> Callable[[Callable[..., Gradients]], Callable[..., Gradients]]:
@@ -55,5 +63,6 @@ class _Last(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> NoReturn:
         raise RuntimeError(
             f"{ctx.operator} can be differentiated once, but a second derivative was asked for. On a CPU "
-            "torch.func's transforms, such as torch.func.hessian, have it: slower, and in more memory."
+            "torch.func's transforms, such as torch.func.hessian, have it (of pooling with a sampling_ratio "
+            "above 0): slower, and in more memory."
         )

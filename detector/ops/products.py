@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from detector.environment import has_intel_cpu
-from detector.ops.differentiation import is_transformed
+from detector.ops.differentiation import is_batched, is_transformed
 from detector.ops.recording import is_recorded
 
 Library = Literal["mkl", "onednn"]
@@ -41,19 +41,20 @@ _FASTER = faster_library()
 
 
 def linear(
-    rows: Float[Tensor, "m f"], weight: Float[Tensor, "o f"], bias: Float[Tensor, "o"] | None
-) -> Float[Tensor, "m o"]:
+    rows: Float[Tensor, "*m f"], weight: Float[Tensor, "o f"], bias: Float[Tensor, "o"] | None
+) -> Float[Tensor, "*m o"]:
     """`F.linear`, differentiable as that; torch's own wherever it is as fast."""
-    if (
-        is_recorded()
-        or is_transformed()
-        or torch.compiler.is_compiling()
-        or rows.device.type != "cpu"
-        or torch.is_autocast_enabled("cpu")
-        or not _many_pay(rows, weight)
-    ):
-        return F.linear(rows, weight, bias)
-    return _Linear.apply(rows.contiguous(), weight, bias)
+    if _linear_pays(rows, weight):
+        return _Linear.apply(rows.contiguous(), weight, bias)
+    return F.linear(rows, weight, bias)
+
+
+def _linear_pays(rows: Tensor, weight: Tensor) -> bool:
+    if is_recorded() or is_transformed() or torch.compiler.is_compiling():
+        return False
+    if rows.dim() != 2 or rows.shape[1] != weight.shape[1] or rows.dtype != weight.dtype:
+        return False  # torch computes it, or says what is wrong
+    return rows.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and _many_pay(rows, weight)
 
 
 class _Linear(torch.autograd.Function):
@@ -67,7 +68,7 @@ class _Linear(torch.autograd.Function):
         rows, weight = ctx.saved_tensors
         need_rows, need_weight, need_bias = ctx.needs_input_grad
         of_bias = grad.sum(0) if need_bias else None
-        if torch.is_grad_enabled():  # what is differentiated again must be torch's
+        if torch.is_grad_enabled() or is_batched(grad):  # what is differentiated again must be torch's
             return grad @ weight, grad.mT @ rows, of_bias
         grad = grad.contiguous()
         return (

@@ -33,6 +33,7 @@ def pyramid_roi_align(
     `aligned` shifts by half a cell, so that a pixel's middle and not its corner has whole coordinates
     (Detectron2, MMDetection); torchvision's detectors do not.
     """
+    require_countable_samples(sampling_ratio)
     level = pyramid_level(boxes, num_levels=len(features), finest_stride_px=strides_px[0])
     if _gather_pays(features[0], sampling_ratio):
         grid = _Grid(output_size, sampling_ratio, aligned)
@@ -44,6 +45,15 @@ def pyramid_roi_align(
     ]
     order = torch.cat([torch.where(level == i)[0] for i in range(len(features))])
     return torch.cat(pooled)[order.argsort()]
+
+
+def require_countable_samples(sampling_ratio: int) -> None:
+    """RuntimeError where a transform of torch.func would have to count the samples of each bin."""
+    if sampling_ratio == 0 and is_transformed():
+        raise RuntimeError(
+            "Pooling of regions with sampling_ratio=0 has as many samples as a bin covers cells, which the "
+            "transforms of torch.func cannot count. Give it a sampling_ratio above 0, such as 2."
+        )
 
 
 def pyramid_level(

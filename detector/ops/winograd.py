@@ -26,6 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.grad import conv2d_input, conv2d_weight
 
+from detector.ops.autocast import without_autocast
 from detector.ops.products import add_kernel_gradients, many_times_kernels
 from detector.ops.winograd_transforms import (
     PAIRS,
@@ -82,9 +83,16 @@ class _WinogradConv3x3(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         weight, *maps = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return _differentiable_gradients(ctx.needs_input_grad, weight, maps, grads)
-        need_weight, need_bias, *need_maps = ctx.needs_input_grad
+        with without_autocast(weight.device):  # it may be on around the call of backward
+            if torch.is_grad_enabled():
+                return _differentiable_gradients(ctx.needs_input_grad, weight, maps, grads)
+            return _WinogradConv3x3._backward(ctx.needs_input_grad, weight, maps, grads)
+
+    @staticmethod
+    def _backward(
+        needed: Sequence[bool], weight: Tensor, maps: Sequence[Tensor], grads: Sequence[Tensor]
+    ) -> tuple[Tensor | None, ...]:
+        need_weight, need_bias, *need_maps = needed
         grids, transposed = [_Grid.of(x) for x in maps], _taps(weight.transpose(0, 1))
         outputs = [grid.pixels(grad) for grad, grid in zip(grads, grids, strict=True)]
         pixels = [grid.pixels(x) for x, grid in zip(maps, grids, strict=True) if need_weight]

@@ -87,6 +87,7 @@ class OffsetLog(Callback):
         self._meter: OffsetMeter | None = None
         self._watch: OffsetWatch | None = None
         self._step = 0  # the one that is measured, from 1
+        self._batch: Batch | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, DetectionModule)
@@ -102,6 +103,7 @@ class OffsetLog(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
         """A step measures all of its batches: the count of steps stays while batches are accumulated."""
+        self._batch = batch
         if self._meter is None or self._meter.is_active:
             return
         self._step = trainer.global_step + 1
@@ -132,13 +134,19 @@ class OffsetLog(Callback):
         self._cancel()
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
-        """Offsets may be why a loss is not finite: what the step measured until then is checked."""
-        if self._meter is not None and self._meter.is_active and isinstance(exception, NonFiniteLossError):
+        """Offsets may be why a loss is not finite: what the step measured until then is checked, or its
+        batch again."""
+        if self._meter is not None and isinstance(exception, NonFiniteLossError):
             assert self._watch is not None
+            if not self._meter.is_active and self._batch is not None:
+                self._meter.start()
+                with torch.no_grad(), trainer.precision_plugin.forward_context():
+                    pl_module.model.loss(self._batch)
             self._watch.check(self._meter.stop(), step=self._step)
         self._cancel()
 
     def _cancel(self) -> None:
+        self._batch = None
         if self._meter is not None:
             self._meter.cancel()
 

@@ -111,6 +111,17 @@ def test_fallback_on_stride_needs_a_stride(depth: int, options: dict[str, bool],
     assert [isinstance(block.conv2, DeformConv2d) for block in layer3] == [False] + 5 * [True]
 
 
+@pytest.mark.parametrize("options", [{"stages": (2,)}, {"stages": (3,), "blocks": "last"}], ids=str)
+def test_fallback_on_stride_needs_a_deformable_block_with_one(options: dict[str, object]) -> None:
+    with torch.device("meta"), pytest.raises(ValueError, match="only the first block of C3, C4 and C5 has"):
+        ResNet(50, deform=DeformableStages(fallback_on_stride=True, **options))
+
+
+def test_a_sweep_may_leave_fallback_on_stride_without_stages() -> None:
+    with torch.device("meta"):
+        ResNet(18, deform=DeformableStages(fallback_on_stride=True, stages=()))
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

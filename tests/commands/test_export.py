@@ -195,6 +195,18 @@ def test_a_file_that_takes_one_size_only_is_refused(
     assert {p.name for p in tmp_path.iterdir()} == {"detector.refused.onnx"}
 
 
+def test_a_file_that_onnxruntime_cannot_open_is_refused(
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(export, "recorded", lambda model: None)
+    monkeypatch.setattr(export, "write_onnx", lambda graph, file, metadata: file.write_bytes(b"no graph"))
+    assert detector(f"checkpoint={checkpoint}", f"output_dir={tmp_path}") == 1
+    assert "detector.refused.onnx cannot be run: " in capsys.readouterr().err
+
+
 def test_a_file_that_could_not_be_checked_is_refused(
     checkpoint: Path,
     tmp_path: Path,

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call, grad, jacrev, jvp, vmap
 
 from detector.backbones import ResNet
@@ -152,3 +153,26 @@ class Losses(nn.Module):
 
     def forward(self, batch: object) -> dict[str, Tensor]:
         return self.model.loss(batch)
+
+
+@pytest.mark.parametrize("pool", [pooled, aligned], ids=lambda f: f.__name__)
+def test_samples_that_cannot_be_counted_are_refused(pool: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pyramid_deform_roi_pool", "pyramid_roi_align"):
+        monkeypatch.setitem(globals(), name, partial(globals()[name], sampling_ratio=0))
+    with pytest.raises(RuntimeError, match="Give it a sampling_ratio above 0"):
+        grad(lambda x: pool(x, *problem()[1:]).sum())(problem()[0])
+
+
+def test_an_empty_batch_has_gradients() -> None:
+    x, offset, weight = problem(images=0)
+    assert grad(lambda x: convolved(x, offset, weight).sum())(x).shape == x.shape
+
+
+def test_torchvisions_operator_is_asked_for_no_values_where_there_are_none() -> None:
+    x, offset, weight = problem(images=2)
+    run = partial(deform_conv2d, weight=weight, padding=1, backend="torchvision")
+    found = vmap(lambda x, offset: run(x[None], offset[None, :18]))(x, offset)
+    torch.testing.assert_close(found[:, 0], run(x, offset[:, :18]))
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        shape = run(*(mode.from_tensor(t) for t in (x, offset[:, :18]))).shape
+    assert shape == found[:, 0].shape

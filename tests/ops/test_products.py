@@ -136,3 +136,22 @@ def test_a_linear_layer_is_differentiable_twice(monkeypatch: pytest.MonkeyPatch)
         seconds.append(torch.autograd.grad(first.sin().sum(), (rows, weight)))
     for a, b in zip(*seconds, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("shape", [(8,), (2, 3, 8)])
+def test_other_shapes_are_torchs(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_FEWEST_PRODUCTS", 1)
+    rows, weight = draw(shape, (5, 8))
+    assert torch.equal(linear(rows, weight, None), F.linear(rows, weight))
+
+
+def test_many_gradients_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_FEWEST_PRODUCTS", 1)
+    rows, weight = (t.requires_grad_() for t in draw((17, 8), (5, 8)))
+    (grads,) = draw((3, 17, 5))
+    found, expected = (
+        torch.autograd.grad(function(rows, weight, None), (rows, weight), grads, is_grads_batched=True)
+        for function in (linear, F.linear)
+    )
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)

@@ -82,3 +82,17 @@ def test_errors_of_a_wide_layer_stay_near_fp32(library: str, monkeypatch: pytest
     expected = [exact, *torch.autograd.grad(exact, wide, grad.double())]
     for a, b in zip(found, expected, strict=True):
         assert (a - b).norm() < 5e-6 * b.norm()
+
+
+@pytest.mark.parametrize("library", ["mkl", "onednn"])
+def test_autocast_around_backward_alone_casts_nothing(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detector.ops.products._FASTER", library)
+    monkeypatch.setattr("detector.ops.products._FEWEST_PRODUCTS", 1)
+    torch.manual_seed(0)
+    weight, x = torch.randn(7, 5, 3, 3, requires_grad=True), torch.randn(1, 5, 8, 8, requires_grad=True)
+    grad = torch.randn(1, 7, 8, 8)
+    expected = torch.autograd.grad(winograd_conv3x3([x], weight, None)[0], (weight, x), grad)
+    (y,) = winograd_conv3x3([x], weight, None)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.autograd.grad(y, (weight, x), grad)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))

@@ -345,8 +345,13 @@ def test_measuring_changes_nothing_of_the_run(dataset: Path, tmp_path: Path) -> 
     assert losses[0] == losses[1]
 
 
+@pytest.mark.parametrize("every", [1, 50])
 def test_offsets_that_are_not_finite_are_told_though_they_end_the_run(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    every: int,
+    dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     reset = DeformConv2d.reset_parameters
 
@@ -360,7 +365,7 @@ def test_offsets_that_are_not_finite_are_told_though_they_end_the_run(
             dataset,
             tmp_path / "run",
             "model.backbone.deform.stages=[4]",
-            "training.log_offsets_every_n_steps=1",
+            f"training.log_offsets_every_n_steps={every}",
         )
     assert "Offsets are not finite at step 1: backbone.layer3.0.conv2 (nan px" in caplog.text
 

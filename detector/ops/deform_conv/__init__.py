@@ -9,15 +9,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from detector.ops.autocast import autocasts, without_autocast
 from detector.ops.deform_conv import gather, torchvision, triton
 from detector.ops.deform_conv.geometry import (
     Geometry,
     IntOrPair,
-    autocasts,
     check_shapes,
     check_tensors,
     pair,
-    without_autocast,
 )
 from detector.ops.recording import is_recorded
 

@@ -19,8 +19,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from detector.ops.autocast import without_autocast
 from detector.ops.bags import EqualBags, recordable_bags
-from detector.ops.deform_conv.geometry import Geometry, homes, neighbours, without_autocast
+from detector.ops.deform_conv.geometry import Geometry, homes, neighbours
 from detector.ops.differentiation import is_transformed, once_differentiable
 from detector.ops.products import add_kernel_gradient, back_to_rows, times_kernel
 
@@ -146,8 +147,9 @@ def _composed(
     """The same of operators of torch alone. The columns stay in memory for the backward pass."""
     rows = _to_rows(x, geometry)
     taps = recordable_bags(rows, index.flatten(), blend.flatten(), bag_size=_CORNERS)
-    columns = _group(taps.view(math.prod(blend.shape[:3]), -1), geometry)
-    pixels = columns.view(*blend.shape[:3], -1).permute(0, 3, 1, 2)
+    features = geometry.taps * x.shape[1]
+    columns = _group(taps.view(math.prod(blend.shape[:3]), features), geometry)
+    pixels = columns.view(*blend.shape[:3], features).permute(0, 3, 1, 2)
     return torch.conv2d(pixels, _to_kernel(weight)[..., None, None], bias, groups=geometry.groups)
 
 
@@ -186,7 +188,8 @@ def _to_weight(kernel: Float[Tensor, "D o k"], *, like: Tensor) -> Float[Tensor,
 
 def _group(columns: Float[Tensor, "m features"], geometry: Geometry) -> Float[Tensor, "m features"]:
     """Features from (K, D, C / D) to (D, K, C / D), for grouped convolution. A view where D = 1."""
-    taps_first = columns.view(len(columns), geometry.taps, geometry.groups, -1)
+    channels = columns.shape[1] // (geometry.taps * geometry.groups)
+    taps_first = columns.view(len(columns), geometry.taps, geometry.groups, channels)
     return taps_first.transpose(1, 2).reshape(columns.shape)
 
 

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
+
+from detector.ops.autocast import autocasts
 
 IntOrPair = int | tuple[int, int]
 
@@ -130,18 +131,6 @@ def check_tensors(
                 f"deform_conv2d: {name} is {tensor.dtype} but x is {x.dtype}. "
                 "Cast one of them, or run under autocast."
             )
-
-
-def autocasts(x: Tensor) -> bool:
-    """Whether autocast is on for the device of x. Some, such as meta, have none."""
-    return torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type)
-
-
-def without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Inside, nothing is cast by autocast."""
-    if torch.amp.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
 
 
 def _check_channels(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> None:

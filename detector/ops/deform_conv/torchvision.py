@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from torchvision.ops import deform_conv2d as operator
 
 from detector.ops.deform_conv.geometry import Geometry, finite_shifts, homes
+from detector.ops.differentiation import is_transformed
 from detector.ops.recording import is_recorded
 
 # N images, G offset groups, K taps
@@ -46,7 +48,6 @@ def _survivable(
     offset, factor = shift.flatten(1, 3), factor.flatten(1, 2)
     if mask is not None:
         return offset, mask * factor
-    # A mask makes the backward pass a tenth slower. A compiler cannot branch by values.
-    if torch.compiler.is_compiling() or factor.isnan().any():
-        return offset, factor
-    return offset, None
+    # A mask makes the backward pass a tenth slower. What has no values cannot be asked for them.
+    has_values = not (torch.compiler.is_compiling() or is_transformed() or is_in_torch_dispatch_mode())
+    return offset, None if has_values and not factor.isnan().any() else factor

@@ -1,0 +1,20 @@
+"""Whether autocast is on, and how to do without."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+
+def autocasts(x: Tensor) -> bool:
+    """Whether autocast is on for the device of x. Some, such as meta, have none."""
+    return torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Inside, nothing is cast by autocast."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
