@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 from detector.ops.autocast import without_autocast
+from detector.ops.differentiation import is_batched
 from detector.ops.products import add_kernel_gradients, many_times_kernels
 from detector.ops.winograd_transforms import (
     PAIRS,
@@ -84,7 +85,7 @@ class _WinogradConv3x3(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         weight, *maps = ctx.saved_tensors
         with without_autocast(weight.device):  # it may be on around the call of backward
-            if torch.is_grad_enabled():
+            if torch.is_grad_enabled() or any(map(is_batched, grads)):
                 return _differentiable_gradients(ctx.needs_input_grad, weight, maps, grads)
             return _WinogradConv3x3._backward(ctx.needs_input_grad, weight, maps, grads)
 
