@@ -155,3 +155,10 @@ def test_many_gradients_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_the_result_of_a_linear_layer_can_be_changed_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_FEWEST_PRODUCTS", 1)
+    rows, weight = (t.requires_grad_() for t in draw((32, 8), (5, 8)))
+    linear(rows, weight, None).relu_().sum().backward()
+    assert rows.grad is not None
