@@ -116,7 +116,7 @@ def run_figure(curve: Curve) -> str:
 @in_style
 def losses_figure(losses: Losses) -> str:
     """Losses of training and validation against epochs, terms thin; and the learning rate."""
-    figure = new_figure(height_in=3.0)
+    figure = new_figure(height_in=3.4)
     left, right = figure.subplots(1, 2, width_ratios=(2, 1))
     terms = [name for name in losses.train if name != "loss"]
     for style, of_stage, stage in (("-", losses.train, "training"), ("--", losses.val, "validation")):
@@ -137,7 +137,8 @@ def losses_figure(losses: Losses) -> str:
                 label=label,
             )
     left.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
-    left.legend(frameon=False, fontsize="small")
+    handles = left.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper left", ncols=3, frameon=False, fontsize="small")
     right.plot(losses.epochs, losses.lr, color=arm_colour(0), marker="o", markersize=3)
     right.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
     for axes in (left, right):
