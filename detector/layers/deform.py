@@ -232,6 +232,10 @@ class DeformableStages:
             )
         if isinstance(self.blocks, str):
             require_choice("deform.blocks", self.blocks, ("all", "last"))
+        if self.every < 1:
+            raise ValueError(
+                f"deform.every must be at least 1, got {self.every}: 2 takes every second block."
+            )
         if self.every != 1 and self.blocks != "all":
             raise ValueError(
                 f"deform.every={self.every} goes with deform.blocks=all, got deform.blocks={self.blocks}: "
@@ -336,11 +340,11 @@ def _bounded(offset: Tensor, bound_px: float) -> Tensor:
 
 
 def _check_groups(in_channels: int, out_channels: int, groups: int, offset_groups: int) -> None:
-    if in_channels % groups or out_channels % groups:
+    if groups < 1 or in_channels % groups or out_channels % groups:
         raise ValueError(
             f"DeformConv2d: groups={groups} must divide {in_channels} and {out_channels} channels."
         )
-    if in_channels % offset_groups:
+    if offset_groups < 1 or in_channels % offset_groups:
         raise ValueError(
             f"DeformConv2d: offset_groups={offset_groups} must divide {in_channels} input channels."
         )

@@ -16,6 +16,8 @@ from detector.ops.deform_conv.geometry import Geometry
 from detector.ops.deform_conv.statistics import sampling_statistics
 from detector.structures import PositiveInt
 
+_MODULATIONS = {3: "softmax", 4: "unbounded"}  # by version
+
 
 class DepthwiseDeformConv2d(Deformable):
     """A drop-in for `nn.Conv2d`: a projection, a depth-wise sum of moved samples, another projection.
@@ -50,7 +52,9 @@ class DepthwiseDeformConv2d(Deformable):
         offset_groups: PositiveInt = 4,
     ) -> None:
         super().__init__()
-        if in_channels % offset_groups:
+        if version not in _MODULATIONS:
+            raise ValueError(f"DepthwiseDeformConv2d: version must be 3 or 4, got {version}.")
+        if offset_groups < 1 or in_channels % offset_groups:
             raise ValueError(
                 f"DepthwiseDeformConv2d: offset_groups={offset_groups} must divide {in_channels} input "
                 "channels."
@@ -59,7 +63,7 @@ class DepthwiseDeformConv2d(Deformable):
         self.kernel_size, self.stride = pair(kernel_size), pair(stride)
         self.padding, self.dilation = pair(padding), pair(dilation)
         self.offset_groups = offset_groups
-        self.modulation = {3: "softmax", 4: "unbounded"}[version]
+        self.modulation = _MODULATIONS[version]
         self.input_proj = nn.Conv2d(in_channels, in_channels, 1, groups=groups)
         self.output_proj = nn.Conv2d(in_channels, out_channels, 1, groups=groups, bias=bias)
         same_places = nn.Conv2d(

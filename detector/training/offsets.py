@@ -134,11 +134,11 @@ class OffsetLog(Callback):
         self._cancel()
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
-        """Offsets may be why a loss is not finite: what the step measured until then is checked, or its
-        batch again."""
+        """Offsets may be why a loss is not finite: what the step measured until then is checked; on a single
+        device its batch again (several would wait for each other)."""
         if self._meter is not None and isinstance(exception, NonFiniteLossError):
             assert self._watch is not None
-            if not self._meter.is_active and self._batch is not None:
+            if not self._meter.is_active and self._batch is not None and trainer.world_size == 1:
                 self._meter.start()
                 with torch.no_grad(), trainer.precision_plugin.forward_context():
                     pl_module.model.loss(self._batch)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from detector.layers import DeformableStages, DeformConv2d, DepthwiseDeformConv2d, replace_backends
+from detector.ops.deform_conv import pair
 
 
 def test_takes_the_place_of_a_plain_convolution() -> None:
@@ -298,3 +299,20 @@ def test_backends_that_cannot_run_are_replaced(monkeypatch: pytest.MonkeyPatch) 
     model = nn.Sequential(*(DeformConv2d(2, 2, 3, backend=name) for name in ("gather", "triton")))
     assert replace_backends(model, device=torch.device("cpu")) == 1
     assert [layer.backend for layer in model] == ["gather", "auto"]
+
+
+@pytest.mark.parametrize("options", [{"groups": 0}, {"offset_groups": 0}], ids=str)
+def test_no_groups_are_told(options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(options))}=0 must divide 4"):
+        DeformConv2d(4, 4, 3, **options)
+
+
+@pytest.mark.parametrize("value", ["same", (1, 1, 1)])
+def test_a_pair_is_of_two(value: object) -> None:
+    with pytest.raises(ValueError, match=r"expected a whole number, or two: \(vertical, horizontal\); got"):
+        inspect.unwrap(pair)(value)
+
+
+def test_every_is_at_least_1() -> None:
+    with pytest.raises(ValueError, match=r"deform\.every must be at least 1, got 0"):
+        DeformableStages(stages=(4,), every=0)

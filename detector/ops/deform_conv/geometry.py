@@ -22,8 +22,10 @@ _FAR_PX = 1 << 24  # outside of any map, and still an integer
 def pair(value: IntOrPair) -> tuple[int, int]:
     """(vertical, horizontal) of an option given once or per axis."""
     if isinstance(value, Iterable):
-        vertical, horizontal = value
-        return int(vertical), int(horizontal)
+        values = tuple(value)
+        if len(values) != 2 or isinstance(value, str):
+            raise ValueError(f"expected a whole number, or two: (vertical, horizontal); got {value!r}.")
+        return int(values[0]), int(values[1])
     return value, value
 
 
