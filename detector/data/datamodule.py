@@ -25,8 +25,10 @@ from .collate import collate
 from .dataset import CocoDataset
 from .image_checks import CheckImages
 from .layouts import SplitFiles, SplitName, SplitPaths, find_split
+from .objects import note_classes_without_objects, require_objects
 from .reader import OnBadBox, OnBadImage, read_coco
 from .samplers import EvaluationBatchSampler, TrainBatchSampler
+from .shared_images import note_shared_images
 from .transforms import Augmentation, ImageSize
 
 _log = logging.getLogger(__name__)
@@ -99,10 +101,14 @@ class DetectionDataModule(LightningDataModule):
             train, val = drop_root_category([self._read("train"), self._read("val")])
             require_same_categories(train, val)
             require_unique_names(train)
+            require_objects(train, split="train", size=self.image_size)
+            require_objects(val, split="val", size=self.image_size)
+            note_classes_without_objects(train, val)
+            note_shared_images(train, val)
             self._train_set = self._make_train_set(train)
             self._val_set = self._make_val_set(val)
         elif self._val_set is None:
-            (val,) = drop_root_category([self._read("val")], keep=self._known_classes)
+            (val,) = drop_root_category([self._read("val")], known=self._known_classes)
             require_unique_names(val)
             self._val_set = self._make_val_set(val)
 
