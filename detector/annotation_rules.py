@@ -29,6 +29,10 @@ FRACTION = (
     "box {box} looks like fractions of the image's size. Write pixels: [x * {width}, y * {height}, "
     "w * {width}, h * {height}]."
 )
+CROWD_ADVICE = (
+    "Some tools export every mask as a crowd (datumaro by default, supervision where a mask has holes or "
+    'several parts): write "iscrowd": 0 where an annotation is one object.'
+)
 FAR = (
     "box {box} reaches far beyond its {width} x {height} image. Is it x, y, width, height in pixels of this "
     "image? Correct or remove it."
@@ -73,13 +77,13 @@ def is_finite_number(value: Any) -> TypeGuard[int | float]:
         return False
 
 
-def fill_areas(areas: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, int]:
-    """Areas (N,), with width times height where one is missing (NaN), zero, negative or infinite; how many.
+def fill_areas(areas: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Areas (N,), with width times height where one is missing (NaN), zero, negative or infinite; which.
 
     pycocotools ignores objects of negative area and takes all without one for small ones.
     """
     wrong = ~(np.isfinite(areas) & (areas > 0))
-    return np.where(wrong, boxes[:, 2] * boxes[:, 3], areas), int(wrong.sum())
+    return np.where(wrong, boxes[:, 2] * boxes[:, 3], areas), wrong
 
 
 def filled_areas_note(count: int) -> str:
@@ -104,7 +108,7 @@ def _is_visible(boxes: np.ndarray, image_sizes: np.ndarray) -> np.ndarray:
     limits = np.where(image_sizes > 0, image_sizes, np.inf)[:, ::-1]
     starts = np.where(limits < np.inf, np.clip(boxes[:, :2], 0, limits), boxes[:, :2])
     stops = np.minimum(boxes[:, :2] + boxes[:, 2:], limits)
-    return np.asarray(((stops - starts) >= MIN_BOX_SIDE_PX).all(axis=1))
+    return np.asarray(((stops - starts) >= MIN_BOX_SIDE_PX - 1e-9).all(axis=1))  # 300.51 - 300.5 is less
 
 
 def _is_far_beyond(boxes: np.ndarray, image_sizes: np.ndarray) -> np.ndarray:
@@ -157,8 +161,8 @@ def repeats_note(count: int, example: str) -> str:
 
 def repeated_files_note(files: int, images: int, example: str) -> str:
     return (
-        f"{files} image file{'s' * (files != 1)} listed more than once: {images} images of the list are "
-        f'{files}, such as "{example}". Objects that stand under one id are missing under the other, where '
+        f"{files} image file{'s are' if files != 1 else ' is'} listed more than once, under {images} ids, "
+        f'such as "{example}". Objects that stand under one id are missing under the other, where '
         "finding them counts as wrong. List each file once, with all its objects."
     )
 
@@ -187,10 +191,7 @@ def no_objects(*, listed: int, crowds: int, dropped: int, option: str, skipped: 
         counted = [f"all {listed} annotations are {next(why for n, why in parts if n)}"]
     advice = []
     if crowds:
-        advice.append(
-            "Some tools export every mask as a crowd (datumaro by default, supervision where a mask has "
-            'holes or several parts): write "iscrowd": 0 where an annotation is one object.'
-        )
+        advice.append(CROWD_ADVICE)
     if dropped:
         advice.append("Correct the annotations that are listed above.")
     return " ".join([f"{', '.join(counted)}.", *advice])

@@ -54,7 +54,7 @@ def check_annotations(
         which = which & ~bad
 
         def describe(i: int) -> str:
-            box = f"[{', '.join(f'{x:.12g}' for x in boxes[i])}]"
+            box = f"[{', '.join(repr(float(x)).removesuffix('.0') for x in boxes[i])}]"
             height, width = sizes[i]
             words = why.format(
                 box=box,

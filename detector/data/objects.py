@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 
-from ..annotation_rules import MIN_BOX_SIDE_PX, no_objects
+from ..annotation_rules import CROWD_ADVICE, MIN_BOX_SIDE_PX, no_objects
 from .coco import CocoAnnotations, xywh_to_xyxy
 from .layouts import SplitName
 from .transforms import ImageSize
@@ -33,6 +33,15 @@ def require_objects(annotations: CocoAnnotations, *, split: SplitName, size: Ima
             option="data.on_bad_box=drop",
         )
         raise ValueError(f"{annotations.path}: no object to {purpose}: {why}")
+    if annotations.crowd_count > annotations.object_count:
+        _log.warning(
+            "%s: %d of %d annotations are crowds (iscrowd 1): regions to ignore, no objects to %s. %s",
+            annotations.path,
+            annotations.crowd_count,
+            len(annotations.crowd),
+            purpose,
+            CROWD_ADVICE,
+        )
     shortest = _shortest_sides(annotations, size)
     vanished, small = int((shortest < MIN_BOX_SIDE_PX).sum()), int((shortest < 1).sum())
     sizes = f"data.image_size (shorter {size.choices[0]}, longer {size.longer})"

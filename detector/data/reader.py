@@ -145,8 +145,8 @@ def _note_oddities(
     def first(which: np.ndarray) -> str:
         return printable(describe_annotation(raw, image_of, int(rows[which][0])))
 
-    areas, filled = fill_areas(raw.areas, raw.boxes_xywh)
-    if filled:
+    areas, wrong = fill_areas(raw.areas, raw.boxes_xywh)
+    if filled := int(wrong[rows].sum()):
         warn(filled_areas_note(filled))
     if raw.odd_crowd_count:
         warn(odd_crowds_note(raw.odd_crowd_count))

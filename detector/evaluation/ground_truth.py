@@ -244,10 +244,10 @@ def _odd_boxes(annotations: list[dict[str, Any]], images: dict[Key, dict[str, An
 def _fill_areas(annotations: list[dict[str, Any]]) -> int:
     """Replace areas that are none; how many."""
     boxes = np.array([a["bbox"] for a in annotations]).reshape(-1, 4)
-    areas, count = fill_areas(np.array([a["area"] for a in annotations]), boxes)
+    areas, wrong = fill_areas(np.array([a["area"] for a in annotations]), boxes)
     for annotation, area in zip(annotations, areas.tolist(), strict=True):
         annotation["area"] = area
-    return count
+    return int(wrong.sum())
 
 
 def is_box(value: Any) -> TypeGuard[Sequence[int | float]]:
