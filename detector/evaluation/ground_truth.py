@@ -230,7 +230,7 @@ def _odd_boxes(annotations: list[dict[str, Any]], images: dict[Key, dict[str, An
     """What is wrong with boxes that are ones, by position in the file."""
     positions = [i for i, a in enumerate(annotations) if is_box(a.get("bbox")) and is_id(a.get("image_id"))]
     boxes = np.array([annotations[i]["bbox"] for i in positions], dtype=np.float64).reshape(-1, 4)
-    keys = (id_key(annotations[i]["image_id"]) for i in positions)
+    keys = (id_key(annotations[i].get("image_id")) for i in positions)
     sizes = np.array([size_of(images.get(key, {})) for key in keys]).reshape(-1, 2)
     faults: dict[int, str] = {}
     for which, words in odd_boxes(boxes, image_sizes=sizes):
@@ -263,7 +263,7 @@ def located(annotation: dict[str, Any], images: dict[Key, dict[str, Any]]) -> st
 
 
 def _id_fix(dataset: dict[str, Any], images: dict[Key, int]) -> str:
-    used = {id_key(a["image_id"]) for a in dataset["annotations"] if is_id(a.get("image_id"))}
+    used = {id_key(a.get("image_id")) for a in dataset["annotations"] if is_id(a.get("image_id"))}
     unknown = used - set(images)
     hint = mismatch_hint(unknown, images) if unknown else ""
     return f"{hint} " if hint else ""

@@ -44,7 +44,7 @@ def read_ground_truth(path: Path) -> dict[str, Any]:
     """
     dataset = load_json(path, what="COCO annotations")
     check_lists(dataset, source=str(path))
-    images = {id_key(i["id"]): i for i in dataset["images"] if is_id(i.get("id"))}
+    images = {id_key(i.get("id")): i for i in dataset["images"] if is_id(i.get("id"))}
     known = [i for i, a in enumerate(dataset["annotations"]) if _is_placed(a)]
     boxes = np.array([dataset["annotations"][i]["bbox"] for i in known], dtype=np.float64).reshape(-1, 4)
     repeats = _check_boxes(known, boxes, dataset["annotations"], images, source=str(path))
@@ -80,7 +80,7 @@ def _check_boxes(
 ) -> set[int]:
     """The positions of objects that are written once more; raises for boxes in another format."""
     placed = [annotations[i] for i in known]
-    keys = [id_key(a["image_id"]) for a in placed]
+    keys = [id_key(a.get("image_id")) for a in placed]
     sizes = np.array([size_of(images.get(key, {})) for key in keys]).reshape(-1, 2)
     areas = np.array([area_of(a) for a in placed])
 
@@ -96,7 +96,7 @@ def _check_boxes(
         _warn(source, overhang_note(int(beyond.sum()), len(boxes), first(beyond)))
     repeats = repeated_objects(
         _numbers(keys),
-        _numbers([id_key(a["category_id"]) for a in placed]),
+        _numbers([id_key(a.get("category_id")) for a in placed]),
         boxes,
         fill_areas(areas, boxes)[0],
         np.array([_flags(a) for a in placed]),
