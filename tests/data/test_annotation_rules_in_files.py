@@ -251,6 +251,46 @@ def test_perfect_results_of_an_object_written_twice_are_perfect(root):
     assert pytest.approx(1.0) == evaluator.evaluate(perfect_results(valid())).AP
 
 
+def as_pylabel_writes():
+    """pylabel 0.1.55 beside an image without labels: one row twice, floats and nulls, ids from 0."""
+    content = valid()
+    nulls = dict.fromkeys(("segmented", "pose", "truncated", "difficult", "segmentation"))
+    for id_, annotation in enumerate(content["annotations"]):
+        annotation.update(nulls, id=id_, iscrowd=0.0, bbox=[float(v) for v in annotation["bbox"]])
+    content["annotations"].insert(2, dict(content["annotations"][1]))
+    for image in content["images"]:
+        image.update(folder="images", path=None, depth=None)
+    return content, 4
+
+
+def as_datumaro_writes():
+    """datumaro 1.13 after a file was read, extended and written again: the new object has an id in use."""
+    content = valid()
+    for annotation in content["annotations"]:
+        annotation.update(segmentation=[], iscrowd=0, bbox=[float(v) for v in annotation["bbox"]])
+    new = {"id": 9, "image_id": 7, "category_id": 20, "segmentation": [], "area": 81.0}
+    content["annotations"].insert(0, {**new, "bbox": [5.0, 5.0, 9.0, 9.0], "iscrowd": 0})
+    return content, 5
+
+
+@BOTH
+@pytest.mark.parametrize("write", [as_pylabel_writes, as_datumaro_writes])
+def test_perfect_results_on_files_as_other_tools_write_them(root, caplog, read, write):
+    content, count = write()
+    annotations, words = read(root, content, caplog)
+    assert len(annotations) == count
+    assert ("repeats an earlier one" in words) == (write is as_pylabel_writes)
+    assert ("numbered anew" in words) == (write is as_datumaro_writes)
+    truth = {**content, "annotations": annotations}
+    if read is as_truth:
+        path = root / "val.json"
+        path.write_text(json.dumps(content))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            truth = read_ground_truth(path)
+    assert pytest.approx(1.0) == CocoEvaluator(truth).evaluate(perfect_results(truth)).AP
+
+
 # --- a ground truth without objects
 
 
