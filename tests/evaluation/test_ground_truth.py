@@ -25,7 +25,6 @@ BAD = {
     "four finite numbers [x, y": {"bbox": [1.0, 2.0, 3.0]},
     "box None is not": {"bbox": None},
     "outside its 100 x 80 image": {"bbox": [100.0, 2.0, 3.0, 4.0]},
-    "area nan": {"area": float("nan")},
     "image_id 21 is not in images": {"image_id": 21},
     "category_id 2 is not in categories": {"category_id": 2},
     "category_id [1] is not a number": {"category_id": [1]},

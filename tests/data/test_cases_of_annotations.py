@@ -1,0 +1,82 @@
+"""Small files that once trained on nothing, on wrong boxes, or were refused though right."""
+
+import logging
+
+import pytest
+
+from detector.data import DetectionDataModule, ImageSize, SplitPaths
+from tests.shared import shared_path
+
+
+def set_up(case, **options):
+    images = str(shared_path("cases/base/images"))
+    module = DetectionDataModule(
+        root=str(shared_path(f"cases/{case}")),
+        image_size=ImageSize(96, 128),
+        batch_size=2,
+        val_batch_size=2,
+        num_workers=0,
+        seed=0,
+        train=SplitPaths("train.json", images),
+        val=SplitPaths("val.json", images),
+        **options,
+    )
+    module.setup("fit")
+    return module
+
+
+REFUSED = {
+    "crowd_all": ["train.json: no object to train on: all 16 annotations are crowds", "validate on: all 8"],
+    "crowd_val": ["val.json: no object to validate on: all 8 annotations are crowds"],
+    "noann_both": ["no object to train on", "no object to validate on", "is empty"],
+    "noann_train": ["train.json: no object to train on", "is empty"],
+    "normalised": ["all 16 boxes look normalized", "all 8 boxes look normalized"],
+    "poly_only": ["16 annotation problems", "no bbox but a segmentation"],
+    "bbox_str_one": [
+        "4 annotation problems",
+        "['22', '38', '21', '39'] is not four",
+        "texts",
+        "bbox [] is not",
+    ],
+    "cat_null": ["2 annotation problems", "no category_id (null or missing)"],
+    "xyxy": ["11 of 16 boxes reach beyond", "6 of 8 boxes", "read as x1, y1, x2, y2 all would fit"],
+    "thin_border_right": ["[127.9999999999, 10, 5, 5] has a side below 0.01 pixels", "annotation 1"],
+    "thin_click_1e-6": ["[100, 10, 1e-06, 20] has a side below 0.01 pixels", "annotation 1"],
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case):
+    with pytest.raises(ValueError, match=r"train\.json|val\.json") as error:
+        set_up(case)
+    for words in REFUSED[case]:
+        assert words in str(error.value)
+
+
+TOLD = {
+    "base": (16, 8, ""),
+    "crowd_false_text": (4, 4, 'have an "iscrowd" that is a text'),
+    "roboflow_same_name": (16, 8, "left out of the classes"),
+    "roboflow_one_class_same_name": (16, 8, "left out of the classes"),
+    "area_neg": (16, 8, '16 annotations have no "area" above 0'),
+    "dup_images": (24, 8, "4 image files are listed more than once, under 8 ids"),
+    "dup_split": (16, 8, "8 image files are listed more than once, under 16 ids"),
+    "dup_annotations": (16, 8, "16 annotations repeat an earlier one exactly"),
+    "leak": (16, 16, "all 8 validation images are training images"),
+}
+
+
+@pytest.mark.parametrize("case", TOLD)
+def test_told(case, caplog):
+    train_objects, val_objects, words = TOLD[case]
+    with caplog.at_level(logging.WARNING):
+        module = set_up(case)
+    assert module.train_set.annotations.object_count == train_objects
+    assert module.val_set.annotations.object_count == val_objects
+    assert words in caplog.text
+    assert case != "base" or not caplog.text
+
+
+@pytest.mark.parametrize("case", ["thin_border_right", "thin_click_1e-6"])
+def test_thin_boxes_can_be_dropped(case):
+    assert set_up(case, on_bad_box="drop").train_set.annotations.object_count == 15
