@@ -4,10 +4,10 @@ from detector.evaluation.coco import METRIC_NAMES, CocoEvaluator, CocoMetrics
 from detector.evaluation.errors import ErrorAnalysis, analyse_errors, image_f1
 from detector.evaluation.ground_truth import of_images, read_ground_truth
 from detector.evaluation.replicates import Replicates
+from detector.evaluation.result_files import read_results
 from detector.evaluation.results import (
     ResultCollector,
     detections_to_results,
-    read_results,
     write_metrics,
     write_predictions,
 )

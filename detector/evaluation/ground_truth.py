@@ -26,14 +26,16 @@ class GroundTruth:
 
     Images and categories are numbered in the order of their original ids, annotations in the order of the
     file, so pycocotools breaks ties as it would with the original ids. `class_names[n - 1]` belongs to
-    category n; where two categories share a name, the id is added to it.
+    category n; where two categories share a name, the id is added to it. `file_names[n - 1]` belongs to image
+    n, empty where it has none. `notes` are for the reader of the metrics.
     """
 
     image_numbers: dict[Key, int]
     category_numbers: dict[Key, int]
     class_names: tuple[str, ...]
-    file_names: frozenset[str]
+    file_names: tuple[str, ...]
     annotations: list[dict[str, Any]]
+    notes: tuple[str, ...] = ()
 
 
 def read_ground_truth(path: Path) -> dict[str, Any]:
@@ -75,7 +77,8 @@ def check_lists(dataset: Any, *, source: str) -> None:
         value = dataset.get(key)
         if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
             found = "none" if key not in dataset else f"a {type(value).__name__}"
-            raise ValueError(f'{source}: expected a list of objects under "{key}", found {found}.')
+            hint = " It looks like predictions: pass it as predictions=." if _num_scores(dataset) else ""
+            raise ValueError(f'{source}: expected a list of objects under "{key}", found {found}.{hint}')
 
 
 def check_ground_truth(
@@ -130,8 +133,9 @@ def check_ground_truth(
         image_numbers=image_numbers,
         category_numbers=category_numbers,
         class_names=_unique_names(names),
-        file_names=frozenset(str(image.get("file_name", "")) for image in images.values()),
+        file_names=tuple(_file_name(images[key]) for key in image_numbers),
         annotations=annotations,
+        notes=tuple(_notes(dataset, source=source)),
     )
 
 
@@ -205,6 +209,28 @@ def _id_fix(dataset: dict[str, Any], images: dict[Key, int]) -> str:
     unknown = used - set(images)
     hint = mismatch_hint(unknown, images) if unknown else ""
     return f"{hint} " if hint else ""
+
+
+def _file_name(image: dict[str, Any]) -> str:
+    name = image.get("file_name")
+    return name if isinstance(name, str) else ""
+
+
+def _num_scores(dataset: dict[str, Any]) -> int:
+    """How many annotations have a score, which is what tells predictions."""
+    annotations = dataset.get("annotations")
+    rows = annotations if isinstance(annotations, list) else []
+    return sum(isinstance(row, dict) and "score" in row for row in rows)
+
+
+def _notes(dataset: dict[str, Any], *, source: str) -> list[str]:
+    num_scores = _num_scores(dataset)
+    if not num_scores:
+        return []
+    return [
+        f"{source}: {num_scores} of {len(dataset['annotations'])} annotations have a score, as predictions "
+        "have. They count as objects; predictions belong into predictions=."
+    ]
 
 
 def _unique_names(names: dict[Key, str]) -> tuple[str, ...]:
