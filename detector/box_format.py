@@ -1,0 +1,184 @@
+"""Boxes in another format than they should be: a guess from coordinates, image sizes and areas.
+
+Pure functions of arrays, for ground truth and results alike.
+"""
+
+# N boxes
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+BoxFormat = Literal["xyxy", "cxcywh", "fractions"]
+
+# An overhang counts from this part of the image's side. Rounding, a pixel too much and slightly turned or
+# padded images stay far below; boxes that are read in a wrong format reach half an image beyond.
+_NOTABLE = 0.1
+_LEAST_SHARE = 0.1  # of the boxes must speak against x, y, width, height
+_ALMOST_ALL = 0.99
+_ALL_FIT_PX = 2.0  # what a box in the right format may overhang
+_UNIT = 1.001  # the largest fraction, with rounding
+
+_READINGS: dict[BoxFormat, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
+    "xyxy": ("x1, y1, x2, y2", lambda b: b),
+    "cxcywh": (
+        "center x, center y, width, height",
+        lambda b: np.concatenate([b[:, :2] - b[:, 2:] / 2, b[:, :2] + b[:, 2:] / 2], axis=1),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class BoxFormatFinding:
+    """Boxes that look written in another format than x, y, width, height in pixels.
+
+    `suspects` marks those that show it: they reach beyond their image, are fractions, or have an area that
+    only the other format gives. `reason` is one sentence with counts, without a full stop.
+    """
+
+    format: BoxFormat
+    suspects: np.ndarray  # (N,) bool
+    total: int
+    reason: str
+
+    @property
+    def count(self) -> int:
+        return int(self.suspects.sum())
+
+    @property
+    def fix(self) -> str:
+        """What to write instead."""
+        convert = {
+            "xyxy": "[x1, y1, x2 - x1, y2 - y1]",
+            "cxcywh": "[x - width / 2, y - height / 2, width, height]",
+            "fractions": "[x * W, y * H, width * W, height * H] for an image of W x H pixels",
+        }[self.format]
+        return f"COCO boxes are [x, y, width, height] in pixels: write {convert}."
+
+
+def find_box_format(
+    boxes: np.ndarray, *, image_sizes: np.ndarray, areas: np.ndarray | None = None
+) -> BoxFormatFinding | None:
+    """Guess whether boxes that should be xywh in pixels are in another format; None where they look right.
+
+    `boxes` is (N, 4) float64, `image_sizes` (N, 2) the (height, width) of each box's image, 0 where unknown,
+    `areas` (N,) NaN where unknown. Boxes that are not finite, or not positive in width and height, count for
+    nothing. Single odd boxes among many right ones are no finding.
+    """
+    usable = np.isfinite(boxes).all(axis=1)
+    usable &= (np.where(usable[:, None], boxes[:, 2:], 0) > 0).all(axis=1)
+    if not usable.any():
+        return None
+    rows = np.flatnonzero(usable)
+    part, sizes = boxes[rows], np.asarray(image_sizes, dtype=np.float64)[rows]
+    found = _fractions(part, sizes) or _reaching(part, sizes, None if areas is None else areas[rows])
+    if found is None and areas is not None:
+        found = _by_area(part, sizes, areas[rows])
+    if found is None:
+        return None
+    format_, inner, reason = found
+    suspects = np.zeros(len(boxes), dtype=bool)
+    suspects[rows[inner]] = True
+    return BoxFormatFinding(format_, suspects, len(rows), reason)
+
+
+def look_like_fractions(boxes: np.ndarray, *, image_sizes: np.ndarray) -> np.ndarray:
+    """Which boxes lie within the unit square with a part of a pixel as side (N,).
+
+    In pixels such a box would be a speck in the corner of its image.
+    """
+    inside = ((boxes >= -0.001) & (boxes <= _UNIT)).all(axis=1) & (boxes[:, 2:] < 1).any(axis=1)
+    tiny_image = (image_sizes > 0) & (image_sizes <= 2)
+    return np.asarray(inside & ~tiny_image.any(axis=1))
+
+
+def overhangs(boxes: np.ndarray, *, image_sizes: np.ndarray) -> np.ndarray:
+    """How far each xywh box reaches beyond its image, in sides of the image (N,); 0 where none is known."""
+    height, width = np.asarray(image_sizes, dtype=np.float64).T
+    beyond = np.zeros(len(boxes))
+    for start, length, side in ((boxes[:, 0], boxes[:, 2], width), (boxes[:, 1], boxes[:, 3], height)):
+        known = side > 0
+        over = np.maximum(start + length - side, -start)
+        beyond = np.maximum(beyond, np.where(known, over / np.where(known, side, 1), 0))
+    return beyond
+
+
+_Found = tuple[BoxFormat, np.ndarray, str]
+
+
+def _fractions(boxes: np.ndarray, sizes: np.ndarray) -> _Found | None:
+    inside = look_like_fractions(boxes, image_sizes=sizes)
+    whole = (boxes == [0, 0, 1, 1]).all(axis=1)  # a whole image, where the others are fractions
+    suspects = inside | (whole & bool(inside.any()))
+    count, total = int(suspects.sum()), len(boxes)
+    if count * 2 < total:
+        return None
+    which = "all" if count == total else f"{count} of {total}"
+    return "fractions", suspects, f"{which} boxes look normalized: fractions of the image's size, not pixels"
+
+
+def _reaching(boxes: np.ndarray, sizes: np.ndarray, areas: np.ndarray | None) -> _Found | None:
+    """The reading that takes (nearly) every box into its image, where many reach beyond it as xywh."""
+    total = len(boxes)
+    beyond = overhangs(boxes, image_sizes=sizes)
+    notable = beyond > _NOTABLE
+    if notable.sum() < max(1, _LEAST_SHARE * total):
+        return None
+    reaching = _reaches(boxes, sizes)
+    for name, (words, read) in _READINGS.items():
+        fits = _fits(read(boxes), sizes)
+        all_fit = fits.mean() >= _ALMOST_ALL
+        if name == "cxcywh" and not (all_fit and total >= 5):
+            continue  # few boxes that reach beyond the right border fit it by accident
+        if (fits & notable).sum() < _ALMOST_ALL * notable.sum() or not (all_fit or notable.sum() >= 3):
+            continue
+        if total < 5 and areas is not None and _agree(areas, boxes[:, 2:].prod(axis=1)).all():
+            continue  # few large objects, cut by the border, whose areas say so
+        as_others = "all would fit" if all_fit else "these would fit"
+        count = f"{int(reaching.sum())} of {total} boxes reach beyond their image"
+        return name, reaching, f"{count}; read as {words} {as_others}"
+    return None
+
+
+def _by_area(boxes: np.ndarray, sizes: np.ndarray, areas: np.ndarray) -> _Found | None:
+    """Corners whose `area` is that between them, where no box need reach beyond its image."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    if not (_fits(boxes, sizes) | (sizes == 0).any(axis=1) & (sides > 0).all(axis=1)).all():
+        return None
+    with_area = np.isfinite(areas) & (areas > 0)
+    as_corners = with_area & _agree(areas, sides.prod(axis=1))
+    as_sides = with_area & _agree(areas, boxes[:, 2:].prod(axis=1))
+    suspects = as_corners & ~as_sides
+    told_apart = with_area & ~(as_corners & as_sides)
+    count, asked = int(suspects.sum()), int(told_apart.sum())
+    if not count or count < 0.9 * asked:
+        return None
+    reason = (
+        f"the area of {count} of {int(with_area.sum())} boxes is that of corners x1, y1, x2, y2, not width x "
+        "height; read as x1, y1, x2, y2 all would fit"
+    )
+    return "xyxy", suspects, reason
+
+
+def _agree(areas: np.ndarray, products: np.ndarray) -> np.ndarray:
+    """Equal to half a pixel or a thousandth: tools cut areas to whole numbers."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.abs(areas - products) <= np.maximum(0.5, 1e-3 * products))
+
+
+def _reaches(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    limits = np.where(sizes > 0, sizes, np.inf)[:, ::-1] + _ALL_FIT_PX
+    return np.asarray((boxes[:, :2] + boxes[:, 2:] > limits).any(axis=1))
+
+
+def _fits(corners: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Whether xyxy boxes are real and inside their image, but for rounding; unknown sizes have no limit."""
+    limits = np.where(sizes > 0, sizes, np.inf)[:, ::-1] + _ALL_FIT_PX
+    real = (corners[:, 2:] > corners[:, :2]).all(axis=1)
+    return np.asarray(
+        real & (corners[:, :2] >= -_ALL_FIT_PX).all(axis=1) & (corners[:, 2:] <= limits).all(axis=1)
+    )
