@@ -171,7 +171,7 @@ def _agree(areas: np.ndarray, products: np.ndarray) -> np.ndarray:
 
 
 def _reaches(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    limits = np.where(sizes > 0, sizes, np.inf)[:, ::-1] + _ALL_FIT_PX
+    limits = np.where(sizes > 0, sizes, np.inf)[:, ::-1] + 1e-6
     return np.asarray((boxes[:, :2] + boxes[:, 2:] > limits).any(axis=1))
 
 
