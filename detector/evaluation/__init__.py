@@ -4,6 +4,7 @@ from detector.evaluation.coco import METRIC_NAMES, CocoEvaluator, CocoMetrics
 from detector.evaluation.errors import ErrorAnalysis, analyse_errors, image_f1
 from detector.evaluation.ground_truth import of_images, read_ground_truth
 from detector.evaluation.replicates import Replicates
+from detector.evaluation.result_boxes import check_boxes
 from detector.evaluation.result_files import read_results
 from detector.evaluation.results import (
     ResultCollector,
@@ -34,6 +35,7 @@ __all__ = [
     "ResultCollector",
     "analyse_errors",
     "ap_interval",
+    "check_boxes",
     "compare",
     "corrected_for_arms",
     "detections_to_results",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from detector.evaluation.backends import BackendName, curves
+from detector.evaluation.ceilings import ceiling_notes
 from detector.evaluation.ground_truth import check_ground_truth
 from detector.evaluation.matching import ClassMatches, Rows, match
 from detector.evaluation.results import check_results
@@ -75,6 +76,8 @@ class CocoEvaluator:
     ) -> None:
         self.truth = check_ground_truth(ground_truth, on_bad_box=on_bad_box, source=source)
         self._backend = backend
+        # What to know of the ground truth, whatever the results.
+        self.notes = (*self.truth.notes, *ceiling_notes(self.truth))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -114,7 +117,7 @@ class CocoEvaluator:
         """The `rows` of results, and what to know of them and of the ground truth; raises as `evaluate`."""
         resolved = check_results(results, truth=self.truth, source=source)
         notes = [f"{source}: {note}" for note in resolved.notes]
-        return Rows.of(resolved.results, self.truth), (*self.truth.notes, *notes)
+        return Rows.of(resolved.results, self.truth), (*self.notes, *notes)
 
 
 def _summary(precision: np.ndarray, recall: np.ndarray, *, classes: slice) -> dict[str, float]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
+import numpy as np
+
 from detector.evaluation.ids import Key, id_key, is_id, mismatch_hint, numbered, shown
 
 _LISTED = 20  # problems shown in one message
@@ -27,13 +29,15 @@ class GroundTruth:
     Images and categories are numbered in the order of their original ids, annotations in the order of the
     file, so pycocotools breaks ties as it would with the original ids. `class_names[n - 1]` belongs to
     category n; where two categories share a name, the id is added to it. `file_names[n - 1]` belongs to image
-    n, empty where it has none. `notes` are for the reader of the metrics.
+    n, empty where it has none; `image_sizes` (N, 2) are (height, width), 0 where unknown. `notes` are for the
+    reader of the metrics.
     """
 
     image_numbers: dict[Key, int]
     category_numbers: dict[Key, int]
     class_names: tuple[str, ...]
     file_names: tuple[str, ...]
+    image_sizes: np.ndarray
     annotations: list[dict[str, Any]]
     notes: tuple[str, ...] = ()
 
@@ -134,6 +138,7 @@ def check_ground_truth(
         category_numbers=category_numbers,
         class_names=_unique_names(names),
         file_names=tuple(_file_name(images[key]) for key in image_numbers),
+        image_sizes=np.array([_size(images[key]) for key in image_numbers]).reshape(-1, 2),
         annotations=annotations,
         notes=tuple(_notes(dataset, source=source)),
     )
@@ -214,6 +219,14 @@ def _id_fix(dataset: dict[str, Any], images: dict[Key, int]) -> str:
 def _file_name(image: dict[str, Any]) -> str:
     name = image.get("file_name")
     return name if isinstance(name, str) else ""
+
+
+def _size(image: dict[str, Any]) -> tuple[float, float]:
+    height, width = (
+        float(side) if is_finite_number(side) and side > 0 else 0.0
+        for side in (image.get("height"), image.get("width"))
+    )
+    return height, width
 
 
 def _num_scores(dataset: dict[str, Any]) -> int:

@@ -55,7 +55,7 @@ def compared(subject: Subject, *, replicates: int) -> tuple[Point, Models]:
         name=subject.name,
         baseline=first,
         comparisons=corrected_for_arms(comparisons),
-        notes=subject.notes,
+        notes=tuple(dict.fromkeys((*subject.notes, *evaluator.notes))),
         curves=subject.curves,
         sizes=subject.sizes,
         latencies=subject.latencies,

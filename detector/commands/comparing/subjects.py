@@ -18,7 +18,7 @@ from detector.commands.resume import flattened
 from detector.config import build
 from detector.data import CocoDataset
 from detector.errors import RunError
-from detector.evaluation import CocoEvaluator, read_ground_truth, read_results
+from detector.evaluation import CocoEvaluator, check_boxes, read_ground_truth, read_results
 from detector.models.latency import Latency
 from detector.reports.comparison import Curve, ModelSize
 from detector.reports.gallery import ReadPicture
@@ -122,13 +122,15 @@ def of_files(
         raise ValueError("predictions= needs its ground truth: annotations=<COCO file>.json.")
     named = _named("predictions", arms)
     make: Callable[..., CocoEvaluator] = build(make_evaluator)
-    return Subject(
-        name="",
-        evaluator=make(read_ground_truth(Path(annotations)), source=annotations),
-        results={
-            arm: {seed: read_results(file) for seed, file in enumerate(files)} for arm, files in named.items()
-        },
-    )
+    evaluator = make(read_ground_truth(Path(annotations)), source=annotations)
+    results: dict[str, dict[int, Results]] = {arm: {} for arm in named}
+    notes: list[str] = []
+    for arm, files in named.items():
+        for seed, file in enumerate(files):
+            results[arm][seed] = read_results(file)
+            rows, told = evaluator.read(results[arm][seed], source=str(file))
+            notes += [*told, *check_boxes(rows, evaluator.truth, source=str(file))]
+    return Subject(name="", evaluator=evaluator, results=results, notes=tuple(dict.fromkeys(notes)))
 
 
 def _named(option: str, arms: Sequence[str | Sequence[str]]) -> dict[str, list[Path]]:
