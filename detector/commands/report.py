@@ -12,7 +12,6 @@ from detector.evaluation import (
     CocoMetrics,
     ErrorAnalysis,
     Interval,
-    Replicates,
     analyse_errors,
     ap_interval,
     image_f1,
@@ -67,7 +66,7 @@ def write_run_report(
     matches = [*match(rows, evaluator.truth)]
     errors, model = analysed(rows, matches, evaluator)
     write_metrics(output_dir / "errors.json", asdict(errors))
-    interval = ap_interval(Replicates(matches))
+    interval = ap_interval(matches)
     write_metrics(output_dir / "interval.json", {"AP": None if interval is None else asdict(interval)})
     shown: Sequence[Example] = ()
     if found.picture is not None:

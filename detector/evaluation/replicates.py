@@ -10,23 +10,26 @@ detections tie in score within an image aside: there the copies rank differently
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from detector.evaluation.matching import AREAS, IOUS, ClassMatches
 
-_METRICS = {"AP": 0, "APs": 1, "APm": 2, "APl": 3}
+_NAMES = {"all": "AP", "small": "APs", "medium": "APm", "large": "APl"}  # of the metric of an area
 
 
 class Replicates:
     """Metrics of one model's detections under any weights of the images.
 
     Lists are those of a class and an area; a segment is a list at one IoU. All arrays that do not depend on
-    the weights are made here, so that a replicate is a handful of passes over flat arrays.
+    the weights are made here, so that a replicate is a handful of passes over flat arrays. `areas` leaves out
+    the metrics of other areas, and the time and memory that they take.
     """
 
-    def __init__(self, classes: Iterable[ClassMatches]) -> None:
+    def __init__(self, classes: Iterable[ClassMatches], *, areas: Sequence[str] = tuple(AREAS)) -> None:
+        self.areas = tuple(areas)
+        chosen = [list(AREAS).index(area) for area in areas]
         objects, self._thresholds, self._num_ious = [], np.linspace(0.0, 1.0, 101), len(IOUS)
         # Detections that count at every IoU, list after list; then those that count at some, by segment.
         always, some, hits, before_always, before_some = [], [], [], [], []
@@ -34,8 +37,8 @@ class Replicates:
         self.num_classes = 0
         for found in classes:
             self.num_classes += 1
-            objects.append(found.objects)
-            for matched, ignored in zip(found.matched, found.ignored, strict=True):
+            objects.append(found.objects[chosen])
+            for matched, ignored in zip(found.matched[chosen], found.ignored[chosen], strict=True):
                 kept = ~ignored.any(axis=0)
                 rank = ranked_always + np.cumsum(kept)  # of always-counted detections, up to and with each
                 always.append(found.images[kept])
@@ -62,12 +65,12 @@ class Replicates:
         self._always_start = np.repeat(np.cumsum(always_of) - always_of, self._num_ious)
 
     def images_with_objects(self) -> tuple[np.ndarray, np.ndarray]:
-        """How many images hold objects of each class (K), and of each area of `AREAS` (4)."""
-        holds = self._objects.reshape(self.num_classes, len(AREAS), -1) > 0
-        return holds[:, 0].sum(axis=-1), holds.any(axis=0).sum(axis=-1)
+        """How many images hold objects of each class (K), and of each of `areas`."""
+        holds = self._objects.reshape(self.num_classes, len(self.areas), -1) > 0
+        return holds[:, self.areas.index("all")].sum(axis=-1), holds.any(axis=0).sum(axis=-1)
 
     def metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """AP, AP50, AP75, APs, APm, APl and AR100 of each class, NaN where it has no object.
+        """AP, AP50, AP75, AR100 and those of APs, APm, APl in `areas`, by class; NaN where it has no object.
 
         `weights` (N): how often each image counts, whole numbers from 0. Means over the classes that are not
         NaN are COCO's numbers.
@@ -75,15 +78,16 @@ class Replicates:
         assert weights.shape == (self.num_images,)
         objects = self._objects @ weights  # of each list
         precision, found = self._precision_and_found(weights.astype(np.int32), objects)
-        shape = (self.num_classes, len(AREAS), self._num_ious)
+        shape = (self.num_classes, len(self.areas), self._num_ious)
         with np.errstate(invalid="ignore", divide="ignore"):
             recall = found.reshape(shape) / objects.reshape(*shape[:2], 1)
         defined = (objects > 0).reshape(*shape[:2], 1)
         recall = np.where(defined, recall, np.nan)
         ap = np.where(defined, precision.reshape(*shape, -1).mean(axis=-1), np.nan)
-        values = {name: ap[:, area].mean(axis=1) for name, area in _METRICS.items()}
-        values["AP50"], values["AP75"] = ap[:, 0, 0], ap[:, 0, 5]
-        values["AR100"] = recall[:, 0].mean(axis=1)
+        values = {_NAMES[area]: ap[:, place].mean(axis=1) for place, area in enumerate(self.areas)}
+        everything = self.areas.index("all")
+        values["AP50"], values["AP75"] = ap[:, everything, 0], ap[:, everything, 5]
+        values["AR100"] = recall[:, everything].mean(axis=1)
         return values
 
     def _precision_and_found(self, weights: np.ndarray, objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

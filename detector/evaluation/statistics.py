@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
-from detector.evaluation.matching import AREAS
+from detector.evaluation.matching import ClassMatches
 from detector.evaluation.replicates import Replicates
 
 COMPARED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
@@ -121,20 +121,20 @@ def draw(runs: Sequence[Replicates], *, replicates: int = 1000, seed: int = 0) -
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # numpy lets go of the interpreter
         found = list(threads.map(metrics_of_all, weights))
-    values = {name: np.array([[one[name] for one in row] for row in found]) for name in COMPARED}
+    values = {name: np.array([[one[name] for one in row] for row in found]) for name in found[0][0]}
     return Draws(
         observed={name: value[0] for name, value in values.items()},
         replicated={name: value[1:] for name, value in values.items()},
         num_images=count,
         images_of_class=runs[0].images_with_objects()[0],
-        images_of_area=dict(zip(AREAS, runs[0].images_with_objects()[1].tolist(), strict=True)),
+        images_of_area=dict(zip(runs[0].areas, runs[0].images_with_objects()[1].tolist(), strict=True)),
     )
 
 
-def ap_interval(run: Replicates, *, replicates: int = 300) -> Interval | None:
+def ap_interval(matches: Iterable[ClassMatches], *, replicates: int = 300) -> Interval | None:
     """That of AP; None where fewer than 5 images hold objects, or nothing is found. The default tells its
     width to 4 %."""
-    draws = draw([run], replicates=replicates)
+    draws = draw([Replicates(matches, areas=("all",))], replicates=replicates)
     images = draws.images_of_area["all"]
     if images < _FEWEST_IMAGES:
         return None

@@ -19,6 +19,7 @@ from detector.reports.gallery import Changes
 from detector.reports.tables import print_table, signed
 
 METRIC_HEADER = ("metric", "a", "b", "b - a", "95 % interval", "p")
+_MANY_CLASSES = 20
 _TWO_SEEDS = "With two seeds the interval is somewhat too narrow: three tell more surely."
 CLASS_HEADER = ("class", "AP a", "AP b", "b - a", "95 % interval", "p (Holm)")
 
@@ -122,6 +123,14 @@ def difference_rows(differences: Mapping[str, Difference]) -> list[tuple[str, ..
         (name, f"{d.a:.3f}", f"{d.b:.3f}", signed(d.delta), interval(d), f"{d.p_value:.3f}")
         for name, d in differences.items()
     ]
+
+
+def clearest_classes(classes: Mapping[str, Difference]) -> dict[str, Difference]:
+    """The classes that a report shows first: all, or of many the 20 with the least p-values, in order."""
+    if len(classes) <= _MANY_CLASSES:
+        return dict(classes)
+    clearest = set(sorted(classes, key=lambda name: classes[name].p_value)[:_MANY_CLASSES])
+    return {name: found for name, found in classes.items() if name in clearest}
 
 
 def print_study(study: Study, *, console: Console | None = None) -> None:

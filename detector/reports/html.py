@@ -14,6 +14,7 @@ from detector.reports.comparison import (
     CLASS_HEADER,
     METRIC_HEADER,
     Study,
+    clearest_classes,
     difference_rows,
     method,
     verdicts,
@@ -52,6 +53,7 @@ def comparison_html(study: Study, changes: Sequence[Changes] = ()) -> str:
         metric_header=METRIC_HEADER,
         class_header=CLASS_HEADER,
         rows=difference_rows,
+        clearest_classes=clearest_classes,
         method=method,
         errors=[_errors(point.errors, point.class_names) for point in study.points],
         changes=changes,
@@ -59,7 +61,8 @@ def comparison_html(study: Study, changes: Sequence[Changes] = ()) -> str:
 
 
 def run_html(run: RunReport) -> str:
-    classes, notes = class_rows(run.metrics.per_class, complete_in=None)
+    classes, _ = class_rows(run.metrics.per_class, complete_in=None)
+    shown, notes = class_rows(run.metrics.per_class, complete_in="the table of all classes")
     summary = summary_rows(run.metrics)
     return _rendered(
         "run.html.j2",
@@ -75,6 +78,7 @@ def run_html(run: RunReport) -> str:
         metric_header=("metric", "value", "IoU", "area", "detections"),
         metric_rows=summary,
         class_header=("class", *CLASS_COLUMNS),
+        shown_classes=shown,
         class_rows=classes,
         errors=_errors({"value": run.errors}, run.class_names),
     )

@@ -147,14 +147,28 @@ def test_the_interval_of_one_model_is_that_of_its_draws() -> None:
     random = np.random.default_rng(0)
     truth = world(60, random)
     evaluator, results = CocoEvaluator(truth), run_of(truth, random)
-    run = Replicates(evaluator.matches(results))
-    found = ap_interval(run, replicates=200)
+    matches = [*evaluator.matches(results)]
+    found = ap_interval(matches, replicates=200)
     assert found is not None
     assert found.value == pytest.approx(evaluator.evaluate(results).AP)
-    draws = draw([run], replicates=200).replicated["AP"].mean(axis=-1)
+    draws = draw([Replicates(matches)], replicates=200).replicated["AP"].mean(axis=-1)
     assert 0.9 < np.mean((found.low < draws) & (draws < found.high)) < 0.99
     truth["annotations"] = [row for row in truth["annotations"] if row["image_id"] < 4]
-    assert ap_interval(Replicates(CocoEvaluator(truth).matches(results))) is None
+    assert ap_interval(CocoEvaluator(truth).matches(results)) is None
+
+
+def test_the_metrics_of_one_area_do_not_change_without_the_others() -> None:
+    random = np.random.default_rng(1)
+    truth = world(20, random)
+    matches = [*CocoEvaluator(truth).matches(run_of(truth, random))]
+    weights = random.integers(0, 3, size=20).astype(np.float64)
+    complete, alone = (
+        Replicates(matches).metrics(weights),
+        Replicates(matches, areas=("all",)).metrics(weights),
+    )
+    assert alone.keys() == {"AP", "AP50", "AP75", "AR100"}
+    for name, values in alone.items():
+        np.testing.assert_array_equal(values, complete[name])
 
 
 def test_no_number_of_seeds_is_needed_for_nothing() -> None:

@@ -16,10 +16,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.evaluation import CocoEvaluator, ErrorAnalysis, Replicates, analyse_errors, compare, draw
+from detector.evaluation import (
+    METRIC_NAMES,
+    CocoEvaluator,
+    CocoMetrics,
+    ErrorAnalysis,
+    Replicates,
+    analyse_errors,
+    compare,
+    draw,
+)
 from detector.evaluation.matching import match
 from detector.models.latency import Latency
-from detector.reports.comparison import Curve, Point, Study
+from detector.reports.comparison import Curve, Point, Study, clearest_classes
 from detector.reports.gallery import Changes, Example
 from detector.reports.html import comparison_html, run_html
 from detector.reports.run import Losses, RunReport
@@ -97,6 +106,30 @@ def run_page(changes: list[Changes], tmp_path_factory: pytest.TempPathFactory) -
     path = tmp_path_factory.mktemp("run") / "report.html"
     path.write_text(run_html(report), encoding="utf-8")
     return path
+
+
+def run_of_classes(count: int) -> RunReport:
+    names = [f"class_{number}" for number in range(count)]
+    metrics = CocoMetrics(*[0.5] * 12, per_class={name: dict.fromkeys(METRIC_NAMES, 0.5) for name in names})
+    truth = world(3, np.random.default_rng(0))
+    evaluator = CocoEvaluator(truth)
+    return RunReport("run", metrics, analysed(evaluator, []), names, num_images=3)
+
+
+@pytest.mark.parametrize(("count", "folded"), [(20, False), (21, True), (1203, True)])
+def test_the_table_of_many_classes_is_folded_below_the_best_and_the_worst(count: int, folded: bool) -> None:
+    before, opened, complete = run_html(run_of_classes(count)).partition("<details>")
+    assert bool(opened) == folded
+    assert len(re.findall(r"<td>class_\d+</td>", before)) == 20
+    assert len(re.findall(r"<td>class_\d+</td>", complete)) == (count if folded else 0)
+
+
+def test_the_classes_that_differ_most_surely_come_first_in_a_comparison(study: Study) -> None:
+    one = next(iter(study.points[0].comparisons["other"].metrics.values()))
+    classes = {f"class_{number}": replace(one, p_value=(number % 30) / 30) for number in range(60)}
+    shown = clearest_classes(classes)
+    assert [*shown] == [f"class_{number}" for number in range(60) if number % 30 < 10]
+    assert clearest_classes({"a": one}) == {"a": one}
 
 
 def test_it_is_one_small_file_without_any_address(page: Path, run_page: Path) -> None:
