@@ -24,8 +24,8 @@ def error_rows(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, ...]]:
     found = errors.values()
     rows = []
     for kind, name in _NAMES.items():
-        cells = (f"{e.lost[kind]:.3f} ({e.counts[kind]:,})" for e in found)
-        rows.append((f"AP50 lost to {name} (number)", *cells))
+        cells = (f"{e.lost[kind]:.3f} ({e.counts_at_best[kind]:,} / {e.counts[kind]:,})" for e in found)
+        rows.append((f"AP50 lost to {name} (number at best F1 / of all detections)", *cells))
     rows.append(("best F1, from score", *(f"{e.best_f1:.3f}, {e.best_score:.2f}" for e in found)))
     for name, part in _LRP.items():
         rows.append((name, *(_shown(getattr(e.lrp, part)) for e in found)))
@@ -83,10 +83,15 @@ def confusion_figure(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[
         names = [*map(short, class_names), "nothing"]
         axes.set_xticks(range(size), names, rotation=45, ha="right", fontsize="x-small")
         axes.set_yticks(range(size), names, fontsize="x-small")
-        axes.set(title=short(name) if len(errors) > 1 else "", xlabel="found as", ylabel="is")
+        title = f"{short(name)}, {_from_score(found)}" if len(errors) > 1 else _from_score(found)
+        axes.set(title=title, xlabel="found as", ylabel="is")
     for axes in panels[len(errors) :]:
         axes.remove()
     return as_svg(figure, grid=False)
+
+
+def confused_header(errors: Mapping[str, ErrorAnalysis]) -> tuple[str, ...]:
+    return ("taken for another class", *(f"{name}, {_from_score(found)}" for name, found in errors.items()))
 
 
 def confusion_rows(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str]) -> list[tuple[str, ...]]:
@@ -101,6 +106,10 @@ def confusion_rows(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[st
         )
         for i, j in most[:_MOST_CONFUSED]
     ]
+
+
+def _from_score(found: ErrorAnalysis) -> str:
+    return f"from score {found.best_score:.2f}"
 
 
 def _is_confused(pair: tuple[int, int], nothing: int) -> bool:

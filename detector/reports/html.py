@@ -21,6 +21,7 @@ from detector.reports.comparison import (
 )
 from detector.reports.costs import cost_tables
 from detector.reports.errors import (
+    confused_header,
     confusion_figure,
     confusion_rows,
     error_curves_figure,
@@ -100,7 +101,7 @@ def _errors(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str]) -> 
         "rows": error_rows(errors),
         "curves": _embedded(error_curves_figure(errors)),
         "confusion": _embedded(confusion_figure(errors, class_names)),
-        "confused_header": ("taken for another class", *errors),
+        "confused_header": confused_header(errors),
         "confused": confusion_rows(errors, class_names),
     }
 
