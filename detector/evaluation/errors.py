@@ -47,8 +47,8 @@ class ErrorAnalysis:
 
     `lost` is the AP50 that would be won if the errors of one kind were mended (TIDE), `counts` how many there
     are of all detections, `counts_at_best` of those from `best_score` on. `precision` holds, for an IoU, that
-    at the recalls 0, 0.01 ... 1. `f1` belongs to `scores`, from which on detections count: 0, 0.01 ... 1, or as
-    far as scores reach beyond; `best_score` is where it is highest. `confusion` holds (class of an object,
+    at the recalls 0, 0.01 ... 1. `f1` belongs to `scores`, from which on detections count: 0, 0.01 ... 1, or
+    as far as scores reach beyond; `best_score` is where it is highest. `confusion` holds (class of an object,
     class it was found as, how often), where that is not 0, by detections from `best_score` on; classes count
     from 0, the last number is nothing: missed, or background.
     """
