@@ -33,8 +33,8 @@ def error_rows(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, ...]]:
 
 
 @in_style
-def error_curves_figure(errors: Mapping[str, ErrorAnalysis]) -> str:
-    """Precision against recall, and F1 against the score that detections have at least."""
+def error_curves_figure(errors: Mapping[str, ErrorAnalysis], *, of: str = "") -> str:
+    """Precision against recall, and F1 against the score of detections at least; `of` is its title."""
     figure = new_figure(height_in=3.2)
     left, right = figure.subplots(1, 2)
     for number, (name, found) in enumerate(errors.items()):
@@ -49,12 +49,16 @@ def error_curves_figure(errors: Mapping[str, ErrorAnalysis]) -> str:
     left.set(xlim=(0, 1), ylim=(0, 1.02))
     right.set(ylim=(0, 1.02))
     left.legend(frameon=False, fontsize="small")
+    figure.suptitle(of, fontsize="medium")
     return as_svg(figure)
 
 
 @in_style
-def confusion_figure(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str]) -> str | None:
-    """Of the objects of each class, the share found as each class; None with too many classes to read."""
+def confusion_figure(
+    errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str], *, of: str = ""
+) -> str | None:
+    """Of the objects of each class, the share found as each class; None with too many classes to read. `of`
+    is its title."""
     if len(class_names) > _MANY_CLASSES:
         return None
     size = len(class_names) + 1
@@ -87,6 +91,7 @@ def confusion_figure(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[
         axes.set(title=title, xlabel="found as", ylabel="is")
     for axes in panels[len(errors) :]:
         axes.remove()
+    figure.suptitle(of, fontsize="medium")
     return as_svg(figure, grid=False)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,9 @@ _OF_ARMS = ("model.",)  # what arms, but not the runs of one, may differ in sile
 @dataclass(frozen=True)
 class Subject:
     """`results` by arm and seed; the first arm is what the others are compared with. `notes` are for the
-    reader of the report; `curves` are of runs, by arm and seed; `folders` have each arm's first run."""
+    reader of the report; `curves` are of runs, by arm and seed; `folders` have each arm's first run.
+    `run_names` are those of runs that no seed tells apart; `is_trained` says that the runs are trainings of
+    this project."""
 
     name: str
     evaluator: CocoEvaluator
@@ -42,6 +44,14 @@ class Subject:
     picture: ReadPicture | None = None
     folders: Mapping[str, Path] | None = None
     latencies: Mapping[str, Sequence[Latency]] | None = None
+    run_names: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    is_trained: bool = True
+
+    def run_name(self, arm: str, seed: int) -> str:
+        """What a run is called; empty where its arm has no other."""
+        count = len(self.results[arm])
+        name = self.run_names.get(arm, {}).get(seed, f"seed {seed}")
+        return f"{name}, one of {count}" if count > 1 else ""
 
 
 def of_planned(runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_evaluator: DictConfig) -> Subject:
@@ -111,6 +121,10 @@ def of_folders(arms: Sequence[str | Sequence[str]], make_evaluator: DictConfig) 
         sizes={arm: model_size(of_arm[0], len(truth["categories"])) for arm, of_arm in configs.items()},
         picture=val_set.picture,
         folders={arm: of_arm[0] for arm, of_arm in named.items()},
+        run_names={
+            arm: {seed: f"seed {config['seed']}" for seed, config in zip(seeds[arm], of_arm, strict=True)}
+            for arm, of_arm in configs.items()
+        },
     )
 
 
@@ -130,7 +144,14 @@ def of_files(
             results[arm][seed] = read_results(file)
             rows, told = evaluator.read(results[arm][seed], source=str(file))
             notes += [*told, *check_boxes(rows, evaluator.truth, source=str(file))]
-    return Subject(name="", evaluator=evaluator, results=results, notes=tuple(dict.fromkeys(notes)))
+    return Subject(
+        name="",
+        evaluator=evaluator,
+        results=results,
+        notes=tuple(dict.fromkeys(notes)),
+        run_names={arm: {n: file.name for n, file in enumerate(files)} for arm, files in named.items()},
+        is_trained=False,
+    )
 
 
 def _named(option: str, arms: Sequence[str | Sequence[str]]) -> dict[str, list[Path]]:
