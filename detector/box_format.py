@@ -117,7 +117,7 @@ def _fractions(boxes: np.ndarray, sizes: np.ndarray) -> _Found | None:
     count, total = int(suspects.sum()), len(boxes)
     if count * 2 < total:
         return None
-    which = "all" if count == total else f"{count} of {total}"
+    which = f"all {total}" if count == total else f"{count} of {total}"
     return "fractions", suspects, f"{which} boxes look normalized: fractions of the image's size, not pixels"
 
 

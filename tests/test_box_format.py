@@ -99,7 +99,7 @@ def test_fractions_are_named_in_any_order(form):
     finding = find(boxes)
     assert finding is not None
     assert finding.format == "fractions"
-    assert "all boxes look normalized" in finding.reason
+    assert "all 40 boxes look normalized" in finding.reason
     assert find(boxes, size=(0, 0)) is not None, "sizes need not be known"
 
 

@@ -17,6 +17,7 @@ from detector.evaluation import (
     check_boxes,
     read_ground_truth,
     read_results,
+    require_objects,
     write_metrics,
     write_predictions,
 )
@@ -125,7 +126,9 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
 def _evaluate_file(plain: dict[str, Any]) -> Evaluated:
     predictions, annotations = Path(plain["predictions"]), Path(plain["annotations"])
     make_evaluator = build(plain["evaluation"])
-    evaluator = make_evaluator(read_ground_truth(annotations), source=str(annotations))
+    truth = read_ground_truth(annotations)
+    evaluator = make_evaluator(truth, source=str(annotations))
+    require_objects(evaluator.truth, truth, source=str(annotations))
     results = read_results(predictions)
     metrics = evaluator.evaluate(results, source=str(predictions))
     notes = check_boxes(evaluator.rows(results), evaluator.truth, source=str(predictions))

@@ -15,7 +15,7 @@ from detector.commands.parts import (
     require_same_classes,
 )
 from detector.commands.report import Evaluated
-from detector.data import DetectionDataModule
+from detector.data import DetectionDataModule, require_objects
 from detector.evaluation import CocoEvaluator, ResultCollector
 from detector.inference import Detector
 from detector.training import Checkpoint, Validation, load_checkpoint
@@ -43,6 +43,7 @@ def evaluate_checkpoint(
     data.setup("validate")
     source = data.val_set.annotations.path
     require_same_classes(checkpoint, data.class_names, where=str(source))
+    require_objects(data.val_set.annotations, split="val", size=data.image_size)
     validation = Validation(
         ground_truth=data.val_set.ground_truth(),
         evaluator=evaluator,

@@ -31,7 +31,7 @@ from detector.commands.resume import (
     what_is_kept,
 )
 from detector.config import build, resolved
-from detector.data import DetectionDataModule
+from detector.data import CocoDataset, DetectionDataModule
 from detector.evaluation import CocoEvaluator, CocoMetrics, read_results
 from detector.files import write_text_atomically
 from detector.models import Detector
@@ -178,7 +178,7 @@ def print_plan(
     length, given = module.length, module.optimization
     lr = scaled_lr(given, global_batch_size=length.images_per_step)
     names = ", ".join(data.class_names[:10]) + (", ..." if data.num_classes > 10 else "")
-    say(f"data: {len(data.train_set)} training and {len(data.val_set)} validation images")
+    say(f"data: {contents(data.train_set, 'training')}, {contents(data.val_set, 'validation')}")
     say(f"classes: {data.num_classes} ({names})")
     say(f"model: {total / 1e6:.1f} M parameters, {trainable / 1e6:.1f} M of them trained")
     say(f"run: {length.epochs} epochs of {length.steps_per_epoch} steps of {length.images_per_step} images")
@@ -191,6 +191,15 @@ def print_plan(
     if limits := limits_of(options, data):
         say(f"note: epochs are shortened, for trials: {limits}")
     say(f"output: {output_dir}")
+
+
+def contents(dataset: CocoDataset, split: str) -> str:
+    """The number of images, objects and crowds of a split, in words."""
+    objects, crowds = dataset.annotations.object_count, dataset.annotations.crowd_count
+    counted = [
+        f"{count} {noun}{'s' * (count != 1)}" for count, noun in ((objects, "object"), (crowds, "crowd"))
+    ]
+    return f"{len(dataset)} {split} images with {' and '.join(counted)}"
 
 
 def limits_of(options: TrainingOptions, data: DetectionDataModule) -> str:

@@ -7,6 +7,7 @@ from .datamodule import DetectionDataModule
 from .dataset import CocoDataset, Sample
 from .images import ImageFileError, read_image
 from .layouts import SplitPaths
+from .objects import require_objects
 from .reader import read_coco
 from .transforms import Augmentation, ImageSize, resize
 from .warped_shapes import WarpedShapes
@@ -25,5 +26,6 @@ __all__ = [
     "collate",
     "read_coco",
     "read_image",
+    "require_objects",
     "resize",
 ]

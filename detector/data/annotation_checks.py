@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ..annotation_rules import odd_boxes
 from .coco import xywh_to_xyxy
 from .columns import RawCoco
 from .findings import Findings
-from .image_checks import CheckedImages
+from .image_checks import CheckedImages, describe_image
 
 
 def lookup(keys: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -33,40 +34,53 @@ def check_annotations(
     labels: np.ndarray,
     images: CheckedImages,
     skip_bad_images: bool,
+    as_pixels: bool,
     found: Findings,
 ) -> np.ndarray:
     """Which annotations cannot be used (M,), because their image cannot or for what `found` describes.
 
     What needs no image is checked of bad images, too, unless they are skipped with all their annotations.
-    `image_of` and `labels` are positions, -1 where the id is dangling.
+    `image_of` and `labels` are positions, -1 where the id is dangling. Without `as_pixels`, where all boxes
+    are in another format, it is not told of each of them that it looks odd in pixels.
     """
     boxes = raw.boxes_xywh
     known = image_of >= 0
     of_bad_image = np.zeros(len(boxes), dtype=bool)
-    sizes = np.zeros((len(boxes), 2), dtype=np.int64)
     of_bad_image[known] = images.bad[image_of[known]]
     bad = of_bad_image.copy() if skip_bad_images else np.zeros(len(boxes), dtype=bool)
-    sizes[known] = images.sizes[image_of[known]]
+    sizes = sizes_of_annotations(images, image_of)
 
     def report(which: Any, why: str) -> None:
         which = which & ~bad
 
         def describe(i: int) -> str:
-            name = f' ("{raw.file_names[image_of[i]]}")' if known[i] else ""
-            subject = f"image {raw.annotation_image_ids[i]}{name}, annotation {raw.annotation_ids[i]}: "
-            box = "[" + ", ".join(f"{x:g}" for x in boxes[i]) + "]"
-            category, (height, width) = raw.annotation_category_ids[i], sizes[i]
-            return subject + why.format(box=box, category=category, height=height, width=width)
+            box = f"[{', '.join(repr(float(x)).removesuffix('.0') for x in boxes[i])}]"
+            height, width = sizes[i]
+            words = why.format(
+                box=box,
+                no_box=raw.bad_boxes.get(i),
+                iscrowd=raw.bad_crowds.get(i),
+                category=raw.annotation_category_ids[i],
+                height=height,
+                width=width,
+            )
+            return f"{describe_annotation(raw, image_of, i)}: {words}"
 
         found.add(np.flatnonzero(which), describe)
         bad[:] |= which
 
+    no_image, no_category = (ids == "" for ids in (raw.annotation_image_ids, raw.annotation_category_ids))
+    report(no_image & ~known, "it has no image_id (null or missing). Give it one, or remove the annotation.")
     report(~known, "no image has this image_id. List the image, or remove the annotation.")
-    report(labels < 0, "no category has the id {category}. List the category, or remove the annotation.")
     report(
-        ~np.isfinite(boxes).all(axis=1),
-        "bbox is missing or not four finite numbers [x, y, width, height]. Correct or remove it.",
+        no_category & (labels < 0),
+        "it has no category_id (null or missing). Give it the id of its category, or remove the annotation.",
     )
+    report(labels < 0, "no category has the id {category}. List the category, or remove the annotation.")
+    unreadable = np.zeros(len(boxes), dtype=bool)
+    unreadable[list(raw.bad_crowds)] = True
+    report(unreadable, "iscrowd {iscrowd} is neither 0 nor 1. Write 0 for an object, 1 for a crowd.")
+    report(~np.isfinite(boxes).all(axis=1), "{no_box}.")
     report(boxes[:, 2] <= 0, "box {box} has zero or negative width. Correct or remove it.")
     report(boxes[:, 3] <= 0, "box {box} has zero or negative height. Correct or remove it.")
     before = xywh_to_xyxy(boxes)[:, 2:] <= 0
@@ -75,16 +89,33 @@ def check_annotations(
         (before | after).any(axis=1) & ~of_bad_image,  # whose size is not known
         "box {box} lies outside its image of height {height}, width {width}. Correct or remove it.",
     )
-    report(_repeats(raw.annotation_ids, bad), "its id is used by an earlier annotation. Make the ids unique.")
+    if as_pixels:
+        rows = np.flatnonzero(~bad)  # comparisons of NaN would warn
+        for which, why in list(odd_boxes(boxes[rows], image_sizes=sizes[rows])):
+            odd = np.zeros(len(boxes), dtype=bool)
+            odd[rows] = which
+            report(odd, why)
     return bad | of_bad_image
 
 
-def _repeats(ids: np.ndarray, bad: np.ndarray) -> np.ndarray:
-    """Which usable ids were seen before in the file; a missing id repeats nothing."""
-    usable = np.flatnonzero(~bad)
-    repeats = np.zeros(len(ids), dtype=bool)
-    repeats[usable] = True
-    repeats[usable[np.unique(ids[usable], return_index=True)[1]]] = False
-    if ids.dtype.kind != "i":
-        repeats &= ids != ""
-    return repeats
+def sizes_of_annotations(images: CheckedImages, image_of: np.ndarray) -> np.ndarray:
+    """(height, width) of the image of each annotation (M, 2); 0 where it is not known."""
+    sizes = np.zeros((len(image_of), 2), dtype=np.int64)
+    known = image_of >= 0
+    sizes[known] = images.sizes[image_of[known]]
+    return sizes
+
+
+def describe_annotation(raw: RawCoco, image_of: np.ndarray, row: int) -> str:
+    """The ids and the file name of an annotation, for a message."""
+    image_id, id_ = (str(ids[row]) or "null" for ids in (raw.annotation_image_ids, raw.annotation_ids))
+    if image_of[row] < 0:
+        return f"image {image_id}, annotation {id_}"
+    return f"{describe_image(raw, int(image_of[row]))}, annotation {id_}"
+
+
+def repeated_ids(ids: np.ndarray) -> np.ndarray:
+    """Which ids were seen before (M,); a missing id repeats nothing."""
+    repeats = np.ones(len(ids), dtype=bool)
+    repeats[np.unique(ids, return_index=True)[1]] = False
+    return repeats if ids.dtype.kind == "i" else repeats & (ids != "")

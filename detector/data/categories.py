@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..annotation_rules import is_encodable, printable, shown
 from .findings import Findings
 
 if TYPE_CHECKING:
@@ -33,30 +34,42 @@ def read_categories(entries: Sequence[dict[str, Any]], fatal: Findings) -> tuple
     kept: dict[int, Category] = {}
     for position, entry in enumerate(entries):
         id_, name = entry.get("id"), entry.get("name")
-        if type(id_) is not int or not isinstance(name, str) or not name:
+        if type(id_) is not int or abs(id_) >= 2**63 or not isinstance(name, str) or not name:
             fatal.note(
-                f"category at position {position}: id {id_!r}, name {name!r}. Give an integer id and a name."
+                f"category at position {position}: id {shown(id_)}, name {shown(name)}. Give an integer id "
+                "below 2 to the power of 63 and a name."
+            )
+        elif not is_encodable(name):
+            fatal.note(
+                f"category id {id_}: its name {shown(name)} holds half of a surrogate pair, which is no text."
+                " Correct it."
             )
         elif id_ in kept:
             fatal.note(f"category id {id_} is listed twice. Make category ids unique.")
         else:
-            kept[id_] = Category(id_, name, str(entry.get("supercategory") or ""))
+            parent = entry.get("supercategory")
+            kept[id_] = Category(id_, name, printable(parent) if isinstance(parent, str) else "")
     if not entries:
         fatal.note('"categories" is empty. List every class with an id and a name.')
     return tuple(kept[i] for i in sorted(kept))
 
 
 def drop_root_category(
-    splits: Sequence[CocoAnnotations], *, keep: Collection[str] = ()
+    splits: Sequence[CocoAnnotations], *, known: Sequence[str] = ()
 ) -> list[CocoAnnotations]:
     """Without a dummy root (Roboflow): a category without boxes that is all others' supercategory.
 
-    A category named in `keep` is none: it may have boxes in a split that is not looked at.
+    `known` are the classes of a trained model: what its training decided, which saw other splits, too, is
+    decided again. Where they are those of the file there is no root, and one of a known name is none unless
+    the others are all classes: a root may have the name of a class.
     """
+    if known and splits[0].class_names == tuple(known):
+        return list(splits)
     for root in splits[0].categories:
         others = [c for c in splits[0].categories if c is not root]
         is_root = bool(others) and all(c.supercategory == root.name for c in others)
-        if is_root and root.name not in keep and all(_is_unused(s, root) for s in splits):
+        is_class = root.name in known and [c.name for c in others] != list(known)
+        if is_root and not is_class and all(_is_unused(s, root) for s in splits):
             _log.warning(
                 '%s: category %d "%s" is used by no annotation and is the supercategory of all others: '
                 "left out of the classes.",

@@ -21,7 +21,7 @@ class CocoAnnotations:
     The annotations of image i are rows `first[i]` to `first[i + 1]` of the annotation columns. Boxes are xywh
     in pixels as the file has them (float64, not clipped), w > 0 and h > 0, and overlap their image. `labels`
     are positions in `categories`, which are sorted by id. Crowds are included. Sizes are (height, width) as
-    annotated.
+    annotated. `listed_count` annotations stand in the file, `bad_count` of them were left out as bad.
     """
 
     path: Path
@@ -36,6 +36,8 @@ class CocoAnnotations:
     boxes_xywh: np.ndarray  # (M, 4) float64
     areas: np.ndarray  # (M,) float64
     crowd: np.ndarray  # (M,) bool
+    listed_count: int = 0
+    bad_count: int = 0
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -43,6 +45,15 @@ class CocoAnnotations:
     @property
     def class_names(self) -> tuple[str, ...]:
         return tuple(c.name for c in self.categories)
+
+    @property
+    def crowd_count(self) -> int:
+        return int(self.crowd.sum())
+
+    @property
+    def object_count(self) -> int:
+        """The annotations that are no crowds."""
+        return len(self.crowd) - self.crowd_count
 
     @property
     def category_ids(self) -> tuple[int, ...]:

@@ -7,10 +7,10 @@ import hashlib
 import logging
 import multiprocessing
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import cv2
 import numpy as np
@@ -25,11 +25,15 @@ from .collate import collate
 from .dataset import CocoDataset
 from .image_checks import CheckImages
 from .layouts import SplitFiles, SplitName, SplitPaths, find_split
+from .objects import note_classes_without_objects, require_objects
 from .reader import OnBadBox, OnBadImage, read_coco
 from .samplers import EvaluationBatchSampler, TrainBatchSampler
+from .shared_images import note_shared_images
 from .transforms import Augmentation, ImageSize
 
 _log = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 
 @runtime_checkable
@@ -96,13 +100,17 @@ class DetectionDataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Read and check the annotations: of both splits for "fit", else of val alone. Idempotent."""
         if stage in (None, "fit") and self._train_set is None:
-            train, val = drop_root_category([self._read("train"), self._read("val")])
+            train, val = drop_root_category(_of_both(self._read))
             require_same_categories(train, val)
             require_unique_names(train)
+            splits: dict[SplitName, CocoAnnotations] = {"train": train, "val": val}
+            _of_both(lambda name: require_objects(splits[name], split=name, size=self.image_size))
+            note_classes_without_objects(train, val)
+            note_shared_images(train, val)
             self._train_set = self._make_train_set(train)
             self._val_set = self._make_val_set(val)
         elif self._val_set is None:
-            (val,) = drop_root_category([self._read("val")], keep=self._known_classes)
+            (val,) = drop_root_category([self._read("val")], known=self._known_classes)
             require_unique_names(val)
             self._val_set = self._make_val_set(val)
 
@@ -220,6 +228,22 @@ class DetectionDataModule(LightningDataModule):
             worker_init_fn=_quiet_worker,
             multiprocessing_context=_start_method() if self.num_workers else None,
         )
+
+
+def _of_both(call: Callable[[SplitName], _Result]) -> list[_Result]:
+    """The results for both splits, or one ValueError with the problems of both."""
+    results, problems = [], []
+    names: tuple[SplitName, ...] = ("train", "val")
+    for name in names:
+        try:
+            results.append(call(name))
+        except ValueError as error:
+            problems.append(error)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise ValueError("\n".join(dict.fromkeys(map(str, problems))))
+    return results
 
 
 def _with_boxes(annotations: CocoAnnotations) -> CocoAnnotations:

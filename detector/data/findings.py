@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..annotation_rules import printable
+
 _log = logging.getLogger(__name__)
 
 MAX_LISTED = 20
@@ -24,7 +26,7 @@ class Findings:
         indices = list(indices)
         self.count += len(indices)
         for i in indices[: max(0, MAX_LISTED - len(self.lines))]:
-            self.lines.append(describe(int(i)))
+            self.lines.append(printable(describe(int(i))))
 
     def note(self, line: str) -> None:
         """One problem, described."""

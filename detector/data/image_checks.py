@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from ..annotation_rules import is_encodable, shown
 from .columns import RawCoco
 from .findings import Findings
 from .images import DamagedImageError, ImageError, Inspection, MissingImageError, inspect_image
@@ -53,18 +54,22 @@ def check_images(
 
     def report(which: np.ndarray, why: Callable[[int], str]) -> None:
         which = which & ~bad
-        found.add(np.flatnonzero(which), lambda i: f'image {raw.image_ids[i]!r} ("{names[i]}"): {why(i)}')
+        found.add(np.flatnonzero(which), lambda i: f"{describe_image(raw, i)}: {why(i)}")
         bad[:] |= which
 
     def mask(flags: Iterator[bool]) -> np.ndarray:
         return np.fromiter(flags, dtype=bool, count=len(names))
 
     report(
-        mask(type(i) not in (int, str) for i in raw.image_ids),
-        lambda i: "has no id that is an integer. Give it one.",
+        mask(not _is_id(i) for i in raw.image_ids),
+        lambda i: "has no id that is an integer below 2 to the power of 63. Give it one.",
     )
     report(_duplicated(ids), lambda i: "another image has the same id. Make image ids unique.")
     report(mask(not isinstance(n, str) or not n for n in names), lambda i: "has no file_name. Name the file.")
+    report(
+        mask(isinstance(n, str) and not is_encodable(n) for n in names),
+        lambda i: "its file_name holds half of a surrogate pair, which is no text. Correct it.",
+    )
     report(
         mask(isinstance(n, str) and leaves_folder(n) for n in names),
         lambda i: f"its file_name leaves the image folder {folder}. Use a path relative to that folder.",
@@ -72,7 +77,7 @@ def check_images(
     declared = mask(h is not None or w is not None for h, w in raw.sizes)
     report(
         declared & (sizes[:, 0] == 0),
-        lambda i: "height {!r}, width {!r}. Write pixels, or leave both out.".format(*raw.sizes[i]),
+        lambda i: "height {}, width {}. Write pixels, or leave both out.".format(*map(shown, raw.sizes[i])),
     )
     failures: dict[int, str] = {}
     turned = 0
@@ -85,6 +90,12 @@ def check_images(
     report(mask(i in failures for i in range(len(names))), lambda i: failures[i])
     sizes[bad] = 0
     return CheckedImages(bad, sizes, turned)
+
+
+def describe_image(raw: RawCoco, index: int) -> str:
+    """The id and the file name of an image, for a message."""
+    name = raw.file_names[index]
+    return f'image {shown(raw.image_ids[index])} ("{name if isinstance(name, str) else shown(name)}")'
 
 
 def _missing(folder: Path, name: str) -> str:
@@ -100,10 +111,14 @@ def _clean_size(height: Any, width: Any) -> tuple[int, int]:
     return (int(height), int(width)) if _is_side(height) and _is_side(width) else (0, 0)
 
 
+def _is_id(value: Any) -> bool:
+    return abs(value) < 2**63 if type(value) is int else isinstance(value, str) and is_encodable(value)
+
+
 def _is_side(value: Any) -> bool:
     if type(value) is int:
-        return value >= 1
-    return type(value) is float and math.isfinite(value) and value >= 1 and value.is_integer()
+        return 1 <= value < 2**31
+    return type(value) is float and math.isfinite(value) and 1 <= value < 2**31 and value.is_integer()
 
 
 def _duplicated(ids: np.ndarray) -> np.ndarray:

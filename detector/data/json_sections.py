@@ -45,6 +45,8 @@ def read_sections(path: Path, *, lists: Collection[str]) -> Iterator[tuple[str, 
         raise ValueError(f'{path}: "{error}" must be a list.') from None
     except RecursionError:
         raise ValueError(f"{path}: nested too deeply to be a COCO file.") from None
+    except ValueError:  # Python's limit against integers that take minutes to read
+        raise ValueError(f"{path}: holds an integer of more than 4,300 digits, no COCO file does.") from None
 
 
 def _text_without_polygons(path: Path) -> str:

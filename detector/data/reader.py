@@ -10,12 +10,30 @@ from typing import Literal
 
 import numpy as np
 
-from .annotation_checks import check_annotations, lookup
+from ..annotation_rules import (
+    fill_areas,
+    filled_areas_note,
+    notable_overhangs,
+    odd_crowds_note,
+    overhang_note,
+    printable,
+    renumbered_note,
+    repeated_objects,
+    repeats_note,
+)
+from ..box_format import find_box_format
+from .annotation_checks import (
+    check_annotations,
+    describe_annotation,
+    lookup,
+    repeated_ids,
+    sizes_of_annotations,
+)
 from .categories import read_categories
 from .coco import CocoAnnotations
 from .columns import RawCoco, id_array, read_columns
 from .findings import Findings, settle
-from .image_checks import CheckImages, check_images
+from .image_checks import CheckedImages, CheckImages, check_images
 from .strings import StringTable
 
 _log = logging.getLogger(__name__)
@@ -45,26 +63,27 @@ def read_coco(
     images = check_images(raw, ids, folder=images_dir, found=image_findings, how=check)
     image_of = lookup(raw.annotation_image_ids, ids)
     labels = lookup(raw.annotation_category_ids, np.array([c.id for c in categories], dtype=np.int64))
-    skip = on_bad_image == "skip"
+    skip, drop = on_bad_image == "skip", on_bad_box == "drop"
+    sizes = sizes_of_annotations(images, image_of)
+    format_ = find_box_format(raw.boxes_xywh, image_sizes=sizes, areas=raw.areas)
+    if format_ is not None:
+        unhelpful = " data.on_bad_box=drop is no help: the other boxes are as wrong." if drop else ""
+        first = describe_annotation(raw, image_of, int(np.flatnonzero(format_.suspects)[0]))
+        fatal.note(f"{format_.reason} (the first: {first}). {format_.fix}{unhelpful}")
     bad_row = check_annotations(
         raw,
         image_of=image_of,
         labels=labels,
         images=images,
         skip_bad_images=skip,
+        as_pixels=format_ is None,
         found=box_findings,
     )
-    settle(
-        str(path),
-        fatal=fatal,
-        images=image_findings,
-        boxes=box_findings,
-        skip=skip,
-        drop=on_bad_box == "drop",
-    )
-    _note_oddities(path, raw, turned=images.turned)
-
+    settle(str(path), fatal=fatal, images=image_findings, boxes=box_findings, skip=skip, drop=drop)
     rows = np.flatnonzero(~bad_row)
+    areas, rows = _note_oddities(path, raw, rows, image_of=image_of, labels=labels, images=images)
+    annotation_ids = _annotation_ids(path, raw, rows)
+
     rows = rows[np.argsort(image_of[rows], kind="stable")]
     counts = np.bincount(image_of[rows], minlength=len(ids))
     annotations = CocoAnnotations(
@@ -75,11 +94,13 @@ def read_coco(
         file_names=StringTable.from_strings(n if isinstance(n, str) else "" for n in raw.file_names),
         sizes=images.sizes,
         first=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        annotation_ids=_annotation_ids(raw)[rows],
+        annotation_ids=annotation_ids[rows],
         labels=labels[rows],
         boxes_xywh=raw.boxes_xywh[rows],
-        areas=_filled_areas(raw)[rows],
+        areas=areas[rows],
         crowd=raw.crowd[rows],
+        listed_count=len(raw.crowd),
+        bad_count=box_findings.count,
     )
     kept = np.flatnonzero(~images.bad)
     if not len(kept):
@@ -94,31 +115,57 @@ def _image_ids(raw: RawCoco, fatal: Findings) -> np.ndarray:
     return id_array(raw.image_ids) if raw.image_ids else np.zeros(0, np.int64)
 
 
-def _annotation_ids(raw: RawCoco) -> np.ndarray:
-    """As in the file; numbered from 1 where any is missing or no integer."""
+def _annotation_ids(path: Path, raw: RawCoco, rows: np.ndarray) -> np.ndarray:
+    """As in the file; numbered from 1 where any is missing or no integer, or where kept `rows` share one."""
     ids = raw.annotation_ids
-    return ids if ids.dtype.kind == "i" else np.arange(1, len(ids) + 1, dtype=np.int64)
-
-
-def _filled_areas(raw: RawCoco) -> np.ndarray:
-    """As in the file; width times height where missing."""
-    computed = raw.boxes_xywh[:, 2] * raw.boxes_xywh[:, 3]
-    return np.where(np.isfinite(raw.areas) & (raw.areas >= 0), raw.areas, computed)
-
-
-def _note_oddities(path: Path, raw: RawCoco, *, turned: int) -> None:
-    if raw.annotation_ids.dtype.kind != "i":
+    numbered = np.arange(1, len(ids) + 1, dtype=np.int64)
+    if ids.dtype.kind != "i":
         _log.warning("%s: some annotation ids are missing or no integers: all are numbered from 1.", path)
-    if raw.ignore_count:
-        _log.warning(
-            '%s: %d annotations have "ignore" set, which has no effect: COCO evaluation looks at "iscrowd".',
-            path,
-            raw.ignore_count,
+        return numbered
+    if repeats := int(repeated_ids(ids[rows]).sum()):
+        _log.warning("%s: %s", path, renumbered_note(repeats))
+        return numbered
+    return ids
+
+
+def _note_oddities(
+    path: Path,
+    raw: RawCoco,
+    rows: np.ndarray,
+    *,
+    image_of: np.ndarray,
+    labels: np.ndarray,
+    images: CheckedImages,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log what is odd in the usable `rows`; the areas of all annotations (M,), and the rows to keep."""
+
+    def warn(note: str) -> None:
+        _log.warning("%s: %s", path, note)
+
+    def first(which: np.ndarray) -> str:
+        return printable(describe_annotation(raw, image_of, int(rows[which][0])))
+
+    areas, wrong = fill_areas(raw.areas, raw.boxes_xywh)
+    if filled := int(wrong[rows].sum()):
+        warn(filled_areas_note(filled))
+    if raw.odd_crowd_count:
+        warn(odd_crowds_note(raw.odd_crowd_count))
+    flags = raw.crowd + 2 * raw.ignore
+    repeats = repeated_objects(image_of[rows], labels[rows], raw.boxes_xywh[rows], areas[rows], flags[rows])
+    if repeats.any():
+        warn(repeats_note(int(repeats.sum()), first(repeats)))
+    sizes = sizes_of_annotations(images, image_of)
+    beyond = notable_overhangs(raw.boxes_xywh[rows], image_sizes=sizes[rows])
+    if beyond.any():
+        warn(overhang_note(int(beyond.sum()), len(rows), first(beyond)))
+    if raw.ignore.any():
+        warn(
+            f'{raw.ignore.sum()} annotations have "ignore" set, which has no effect: COCO evaluation looks '
+            'at "iscrowd".'
         )
-    if turned:
-        _log.warning(
-            "%s: %d images have an EXIF orientation that their size does not decide on: it is applied, as "
-            "viewers do.",
-            path,
-            turned,
+    if images.turned:
+        warn(
+            f"{images.turned} images have an EXIF orientation that their size does not decide on: it is "
+            "applied, as viewers do."
         )
+    return areas, rows[~repeats]

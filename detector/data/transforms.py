@@ -11,12 +11,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..annotation_rules import MIN_BOX_SIDE_PX
 from ..structures import PositiveInt
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import asks the network for its newest version
-
-# Thinner boxes of the resized image have no area to train on, and their x1 < x2 may not survive float32.
-MIN_BOX_SIDE_PX = 0.01
 
 
 @dataclass(frozen=True)

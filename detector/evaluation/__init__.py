@@ -2,7 +2,7 @@
 
 from detector.evaluation.coco import METRIC_NAMES, CocoEvaluator, CocoMetrics
 from detector.evaluation.errors import ErrorAnalysis, analyse_errors, image_f1
-from detector.evaluation.ground_truth import of_images, read_ground_truth
+from detector.evaluation.ground_truth import of_images
 from detector.evaluation.replicates import Replicates
 from detector.evaluation.result_boxes import check_boxes
 from detector.evaluation.result_files import read_results
@@ -22,6 +22,7 @@ from detector.evaluation.statistics import (
     draw,
     run_metrics,
 )
+from detector.evaluation.truth_file import read_ground_truth, require_objects
 
 __all__ = [
     "METRIC_NAMES",
@@ -44,6 +45,7 @@ __all__ = [
     "of_images",
     "read_ground_truth",
     "read_results",
+    "require_objects",
     "run_metrics",
     "write_metrics",
     "write_predictions",

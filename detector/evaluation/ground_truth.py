@@ -10,16 +10,29 @@ import json
 import math
 import warnings
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
 import numpy as np
 
+from detector.annotation_rules import (
+    fill_areas,
+    filled_areas_note,
+    is_encodable,
+    is_odd_crowd,
+    odd_boxes,
+    odd_crowds_note,
+    printable,
+    read_crowd,
+)
+from detector.annotation_rules import is_finite_number as is_finite_number  # results.py takes it from here
+from detector.annotation_rules import shown as shown_value
 from detector.evaluation.ids import Key, id_key, is_id, mismatch_hint, numbered, shown
 
 _LISTED = 20  # problems shown in one message
+_DROP = "Fix the file, or leave them out: evaluation.on_bad_box=drop."
 
 
 @dataclass(frozen=True)
@@ -42,13 +55,6 @@ class GroundTruth:
     notes: tuple[str, ...] = ()
 
 
-def read_ground_truth(path: Path) -> dict[str, Any]:
-    """The COCO dictionary in a file, unchecked but for its three lists."""
-    data = load_json(path, what="COCO annotations")
-    check_lists(data, source=str(path))
-    return data
-
-
 def load_json(path: Path, *, what: str) -> Any:
     """The JSON value in a file; a missing or malformed file is a ValueError that says what was expected."""
     try:
@@ -59,7 +65,9 @@ def load_json(path: Path, *, what: str) -> Any:
         raise ValueError(f"{path} is a folder; expected a file with {what} (JSON).") from None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror or error}.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise ValueError(f"{path}: nested too deeply; expected {what}.") from None
+    except ValueError as error:  # of JSON, of UTF-8, or an integer of more digits than Python reads
         raise ValueError(f"{path}: not JSON ({error}); expected {what}.") from None
 
 
@@ -90,9 +98,10 @@ def check_ground_truth(
 ) -> GroundTruth:
     """Check everything at once and renumber.
 
-    A bad annotation has a box without area, not finite or wholly outside its image, or names an image or
-    category that does not exist. Repeated annotation ids are harmless here, because they are renumbered. A
-    missing `area` is the box's, a missing `iscrowd` is 0. Segmentations are left out.
+    A bad annotation has a box without area, not finite, wholly outside its image or far beyond it, an
+    `iscrowd` without meaning, or names an image or category that does not exist. Repeated annotation ids are
+    harmless here, because they are renumbered. An `area` that is missing or not above 0 is the box's, a
+    missing `iscrowd` is 0. Segmentations are left out.
 
     Raises:
         ValueError: naming every image, category and annotation that is wrong. With `on_bad_box="drop"` bad
@@ -111,54 +120,77 @@ def check_ground_truth(
     image_numbers, category_numbers = numbered(images), numbered(names)
 
     annotations: list[dict[str, Any]] = []
-    for annotation in dataset["annotations"]:
-        fault = _annotation_fault(annotation, images, category_numbers)
+    odd, odd_crowds = _odd_boxes(dataset["annotations"], images), 0
+    for position, annotation in enumerate(dataset["annotations"]):
+        fault = _annotation_fault(annotation, images, category_numbers) or odd.get(position)
         if fault:
-            problems.append(f"{_located(annotation, images)}: {fault}")
+            problems.append(f"{located(annotation, images)}: {fault}")
             continue
-        x, y, w, h = (float(v) for v in annotation["bbox"])
-        area = annotation.get("area")
+        crowd = annotation.get("iscrowd")
+        odd_crowds += is_odd_crowd(crowd)
         annotations.append(
             {
                 "id": len(annotations) + 1,
                 "image_id": image_numbers[id_key(annotation["image_id"])],
                 "category_id": category_numbers[id_key(annotation["category_id"])],
-                "bbox": [x, y, w, h],
-                "area": w * h if area is None else area,
-                "iscrowd": int(annotation.get("iscrowd") or 0),
+                "bbox": [float(v) for v in annotation["bbox"]],
+                "area": area_of(annotation),
+                "iscrowd": int(read_crowd(crowd) or 0),
             }
         )
     if problems and on_bad_box == "error":
-        fix = _id_fix(dataset, image_numbers) + "Fix the file, or leave them out: evaluation.on_bad_box=drop."
-        raise ValueError(_listed(problems, source=source, fix=fix))
+        raise ValueError(_listed(problems, source=source, fix=_id_fix(dataset, image_numbers) + _DROP))
     if problems:
         warnings.warn(_listed(problems, source=source, fix="They are left out."), stacklevel=3)
+    for note in _filled_in(annotations, odd_crowds):
+        warnings.warn(f"{source}: {note}", stacklevel=3)
     return GroundTruth(
         image_numbers=image_numbers,
         category_numbers=category_numbers,
         class_names=_unique_names(names),
         file_names=tuple(_file_name(images[key]) for key in image_numbers),
-        image_sizes=np.array([_size(images[key]) for key in image_numbers]).reshape(-1, 2),
+        image_sizes=np.array([size_of(images[key]) for key in image_numbers]).reshape(-1, 2),
         annotations=annotations,
         notes=tuple(_notes(dataset, source=source)),
     )
 
 
+def size_of(image: dict[str, Any]) -> tuple[float, float]:
+    """(height, width) as the file says; 0 where it does not."""
+    height, width = image.get("height"), image.get("width")
+    if is_finite_number(height) and is_finite_number(width) and min(height, width) > 0:
+        return float(height), float(width)
+    return 0.0, 0.0
+
+
+def area_of(annotation: dict[str, Any]) -> float:
+    """The area as the file says; NaN where that is no number."""
+    area = annotation.get("area")
+    return float(area) if is_finite_number(area) else math.nan
+
+
 def _table_problems(rows: list[dict[str, Any]], *, kind: str, required: str = "id") -> list[str]:
     problems, seen = [], Counter[Key]()
     for position, row in enumerate(rows):
-        missing = [key for key in ("id", required) if key not in row]
+        missing = [key for key in ("id", required) if key not in row or (key == "name" and not _is_name(row))]
         if missing:
             problems.append(f'{kind} at position {position} has no "{missing[0]}"')
             continue
         if is_id(row["id"]):
             seen[id_key(row["id"])] += 1
         else:
-            problems.append(f"{kind} at position {position} has id {row['id']!r}, not a number or a text")
+            problems.append(
+                f"{kind} at position {position} has id {shown_value(row['id'])}, not a number or a text"
+            )
     problems += [f"{kind} id {shown([key])} occurs {n} times" for key, n in seen.items() if n > 1]
     if not rows:
         problems.append(f"there is no {kind}")
     return problems
+
+
+def _is_name(category: dict[str, Any]) -> bool:
+    name = category["name"]
+    return is_encodable(name) if isinstance(name, str) else isinstance(name, int | float)
 
 
 def _annotation_fault(
@@ -168,16 +200,20 @@ def _annotation_fault(
     for key, known, table in (("image_id", images, "images"), ("category_id", categories, "categories")):
         if key not in annotation:
             return f'has no "{key}"'
+        if annotation[key] is None and id_key(None) not in known:
+            return f'has no "{key}" (null): give it one of those in {table}'
         if not is_id(annotation[key]):
-            return f"{key} {annotation[key]!r} is not a number or a text"
+            return f"{key} {shown_value(annotation[key])} is not a number or a text"
         if id_key(annotation[key]) not in known:
             return f"{key} {shown([id_key(annotation[key])])} is not in {table}"
     box = annotation.get("bbox")
     if not is_box(box):
-        return f"box {box} is not four finite numbers [x, y, width, height]"
-    area = annotation.get("area")
-    if area is not None and not is_finite_number(area):
-        return f"area {area} is not a finite number"
+        if box in (None, []) and annotation.get("segmentation"):
+            return "has no bbox but a segmentation: add the bounding box [x, y, width, height]"
+        texts = ", but texts" if isinstance(box, list) and any(isinstance(v, str) for v in box) else ""
+        return f"box {shown_value(box)} is not four finite numbers [x, y, width, height]{texts}"
+    if read_crowd(annotation.get("iscrowd")) is None:
+        return f"iscrowd {shown_value(annotation['iscrowd'])} is neither 0 nor 1"
     image = images[id_key(annotation["image_id"])]
     return _box_fault(box, width=image.get("width"), height=image.get("height"))
 
@@ -194,23 +230,52 @@ def _box_fault(box: Sequence[int | float], *, width: Any, height: Any) -> str:
     return ""
 
 
-def is_finite_number(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _odd_boxes(annotations: list[dict[str, Any]], images: dict[Key, dict[str, Any]]) -> dict[int, str]:
+    """What is wrong with boxes that are ones, by position in the file."""
+    positions = [i for i, a in enumerate(annotations) if is_box(a.get("bbox")) and is_id(a.get("image_id"))]
+    boxes = np.array([annotations[i]["bbox"] for i in positions], dtype=np.float64).reshape(-1, 4)
+    keys = (id_key(annotations[i].get("image_id")) for i in positions)
+    sizes = np.array([size_of(images.get(key, {})) for key in keys]).reshape(-1, 2)
+    faults: dict[int, str] = {}
+    for which, words in odd_boxes(boxes, image_sizes=sizes):
+        for row in np.flatnonzero(which).tolist():
+            height, width = (f"{side:g}" for side in sizes[row])
+            box = shown_value(annotations[positions[row]]["bbox"])
+            faults.setdefault(positions[row], words.format(box=box, width=width, height=height).rstrip("."))
+    return faults
+
+
+def _filled_in(annotations: list[dict[str, Any]], odd_crowds: int) -> Iterator[str]:
+    """Fill in areas, and yield what was not as it should be."""
+    if odd_crowds:
+        yield odd_crowds_note(odd_crowds)
+    if filled := _fill_areas(annotations):
+        yield filled_areas_note(filled)
+
+
+def _fill_areas(annotations: list[dict[str, Any]]) -> int:
+    """Replace areas that are none; how many."""
+    boxes = np.array([a["bbox"] for a in annotations]).reshape(-1, 4)
+    areas, wrong = fill_areas(np.array([a["area"] for a in annotations]), boxes)
+    for annotation, area in zip(annotations, areas.tolist(), strict=True):
+        annotation["area"] = area
+    return int(wrong.sum())
 
 
 def is_box(value: Any) -> TypeGuard[Sequence[int | float]]:
     return isinstance(value, (list, tuple)) and len(value) == 4 and all(map(is_finite_number, value))
 
 
-def _located(annotation: dict[str, Any], images: dict[Key, dict[str, Any]]) -> str:
+def located(annotation: dict[str, Any], images: dict[Key, dict[str, Any]]) -> str:
     image_id = annotation.get("image_id")
     image = images.get(id_key(image_id), {}) if is_id(image_id) else {}
-    name = f' ("{image["file_name"]}")' if "file_name" in image else ""
-    return f"image {image_id!r}{name}, annotation {annotation.get('id')!r}"
+    file_name = image.get("file_name")
+    name = f' ("{file_name if isinstance(file_name, str) else shown_value(file_name)}")' if file_name else ""
+    return f"image {shown_value(image_id)}{name}, annotation {shown_value(annotation.get('id'))}"
 
 
 def _id_fix(dataset: dict[str, Any], images: dict[Key, int]) -> str:
-    used = {id_key(a["image_id"]) for a in dataset["annotations"] if is_id(a.get("image_id"))}
+    used = {id_key(a.get("image_id")) for a in dataset["annotations"] if is_id(a.get("image_id"))}
     unknown = used - set(images)
     hint = mismatch_hint(unknown, images) if unknown else ""
     return f"{hint} " if hint else ""
@@ -219,14 +284,6 @@ def _id_fix(dataset: dict[str, Any], images: dict[Key, int]) -> str:
 def _file_name(image: dict[str, Any]) -> str:
     name = image.get("file_name")
     return name if isinstance(name, str) else ""
-
-
-def _size(image: dict[str, Any]) -> tuple[float, float]:
-    height, width = (
-        float(side) if is_finite_number(side) and side > 0 else 0.0
-        for side in (image.get("height"), image.get("width"))
-    )
-    return height, width
 
 
 def _num_scores(dataset: dict[str, Any]) -> int:
@@ -254,7 +311,7 @@ def _unique_names(names: dict[Key, str]) -> tuple[str, ...]:
 
 
 def _listed(problems: list[str], *, source: str, fix: str) -> str:
-    lines = [f"{source}: {problem}." for problem in problems[:_LISTED]]
+    lines = [printable(f"{source}: {problem}.") for problem in problems[:_LISTED]]
     if len(problems) > _LISTED:
         lines.append(f"... and {len(problems) - _LISTED} more.")
     return "\n".join([*lines, fix])

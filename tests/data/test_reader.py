@@ -162,7 +162,6 @@ BAD_BOXES = {
     "below the image": (_broken("annotations", 1, bbox=[3, 48, 9, 9]), "of height 48, width 64"),
     "dangling category": (_broken("annotations", 1, category_id=99), "no category has the id 99"),
     "dangling image": (_broken("annotations", 1, image_id=99), "no image has this image_id"),
-    "duplicate id": (_broken("annotations", 2, id=4), "used by an earlier annotation"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,13 @@ from detector.commands.resume import flattened
 from detector.config import build
 from detector.data import CocoDataset
 from detector.errors import RunError
-from detector.evaluation import CocoEvaluator, check_boxes, read_ground_truth, read_results
+from detector.evaluation import (
+    CocoEvaluator,
+    check_boxes,
+    read_ground_truth,
+    read_results,
+    require_objects,
+)
 from detector.models.latency import Latency
 from detector.reports.comparison import Curve, ModelSize
 from detector.reports.gallery import ReadPicture
@@ -93,12 +100,12 @@ def of_folders(arms: Sequence[str | Sequence[str]], make_evaluator: DictConfig) 
     named = _named("runs", arms)
     configs = {arm: [_config_of(folder) for folder in folders] for arm, folders in named.items()}
     first, first_config = next((arm, of_arm[0]) for arm, of_arm in configs.items())
-    val_set = _val_set(first_config)
+    val_set = _val_set(first_config, classes=_classes_of(named[first][0]))
     truth = validated_truth(val_set, first_config)
     for arm, of_arm in configs.items():
-        for config in of_arm:
+        for config, folder in zip(of_arm, named[arm], strict=True):
             if any(config[part] != first_config[part] for part in ("data", "training")) and (
-                validated_truth(_val_set(config), config) != truth
+                validated_truth(_val_set(config, classes=_classes_of(folder)), config) != truth
             ):
                 raise ValueError(
                     f"{first} and {arm} were validated on different images or boxes: their numbers cannot be "
@@ -136,7 +143,9 @@ def of_files(
         raise ValueError("predictions= needs its ground truth: annotations=<COCO file>.json.")
     named = _named("predictions", arms)
     make: Callable[..., CocoEvaluator] = build(make_evaluator)
-    evaluator = make(read_ground_truth(Path(annotations)), source=annotations)
+    truth = read_ground_truth(Path(annotations))
+    evaluator = make(truth, source=annotations)
+    require_objects(evaluator.truth, truth, source=annotations)
     results: dict[str, dict[int, Results]] = {arm: {} for arm in named}
     notes: list[str] = []
     for arm, files in named.items():
@@ -199,9 +208,16 @@ def _seeds(configs: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[dict[str
     return {arm: list(range(len(of_arm))) for arm, of_arm in seeds.items()}, [note]
 
 
-def _val_set(config: Mapping[str, Any]) -> CocoDataset:
+def _classes_of(folder: Path) -> tuple[str, ...]:
+    """The classes that a run was trained on, empty where its metrics are gone."""
+    file = folder / "metrics.json"
+    return tuple(json.loads(file.read_text(encoding="utf-8"))["per_class"]) if file.is_file() else ()
+
+
+def _val_set(config: Mapping[str, Any], *, classes: tuple[str, ...]) -> CocoDataset:
     data = build_data({"data": config["data"]})
     data.prepare_data()
+    data.know_classes(classes)
     data.setup("validate")
     return data.val_set
 
