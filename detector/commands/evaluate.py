@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from detector.commands.report import Evaluated, write_run_report
 from detector.config import build, resolved
 from detector.evaluation import (
     CocoEvaluator,
+    check_boxes,
     read_ground_truth,
     read_results,
     require_objects,
@@ -130,4 +131,6 @@ def _evaluate_file(plain: dict[str, Any]) -> Evaluated:
     require_objects(evaluator.truth, truth, source=str(annotations))
     results = read_results(predictions)
     metrics = evaluator.evaluate(results, source=str(predictions))
+    notes = check_boxes(evaluator.rows(results), evaluator.truth, source=str(predictions))
+    metrics = replace(metrics, notes=(*metrics.notes, *notes))
     return Evaluated(results, metrics, f"{predictions} against {annotations}", evaluator)

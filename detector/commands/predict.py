@@ -19,7 +19,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
+from detector.commands.csv_cells import harmless
 from detector.commands.parts import find_accelerator
+from detector.commands.predicted_ids import PredictedIds, counted_ids, ids_of_annotations
 from detector.commands.record import require_no_training_run, require_writable, write_record
 from detector.config import resolved
 from detector.data import ImageFileError
@@ -39,6 +41,7 @@ class Options:
     name: str = "pictures"
     checkpoint: str | None = None
     source: str | None = None
+    annotations: str | None = None
     score_threshold: Fraction = 0.3
     batch_size: PositiveInt = 4
     draw: bool = True
@@ -65,9 +68,10 @@ def run(cfg: DictConfig) -> None:
     if options.draw:
         _require_originals_kept(files, [output_dir / "pictures" / name for name in names])
     detector = Detector.from_checkpoint(options.checkpoint, device=device)
+    ids = _ids(options.annotations, files, detector)
     write_record(output_dir, config=resolved(cfg))
     skipped = 0
-    with ResultFiles(output_dir, detector) as results:
+    with ResultFiles(output_dir, detector.class_names, ids) as results:
         for number, file, picture, found in _detected(detector, files, options):
             if isinstance(picture, ImageFileError):
                 skipped += 1
@@ -78,8 +82,17 @@ def run(cfg: DictConfig) -> None:
                 _draw(picture, found, output_dir / "pictures" / names[number - 1], detector.class_names)
     if skipped == len(files):
         raise ValueError(f"source={options.source}: none of {len(files)} files is a picture.")
+    if ids.note:
+        print(f"note: {ids.note}")
     left_out = f", {skipped} files left out" if skipped else ""
     print(f"{results.count} boxes in {len(files) - skipped} pictures{left_out}. Written to {output_dir}")
+
+
+def _ids(annotations: str | None, files: Sequence[Path], detector: Detector) -> PredictedIds:
+    names, ids = detector.class_names, detector.category_ids
+    if annotations is None:
+        return counted_ids(files, ids)
+    return ids_of_annotations(annotations, files, class_names=names, category_ids=ids)
 
 
 def _draw(picture: np.ndarray, found: Detections, target: Path, class_names: Sequence[str]) -> None:
@@ -159,9 +172,9 @@ class ResultFiles:
     """predictions.json and predictions.csv, written picture by picture; complete files even where a run is
     interrupted."""
 
-    def __init__(self, folder: Path, detector: Detector) -> None:
+    def __init__(self, folder: Path, class_names: Sequence[str], ids: PredictedIds) -> None:
         self.count = 0
-        self._detector = detector
+        self._class_names, self._ids = class_names, ids
         self._folder = folder
         self._stack = ExitStack()
 
@@ -179,12 +192,13 @@ class ResultFiles:
         self._stack.close()
 
     def add(self, number: int, file: Path, found: Detections) -> None:
-        """Image id `number`: its place among the files, from 1."""
-        results = detections_to_results(found, image_id=number, category_ids=self._detector.category_ids)
+        """Write the detections of the file whose place among the files is `number`, from 1."""
+        image_id = self._ids.image_ids[number - 1]
+        results = detections_to_results(found, image_id=image_id, category_ids=self._ids.category_ids)
         for result, label in zip(results, found.labels.tolist(), strict=True):
             self._json.write(",\n" if self.count else "[\n")
             self._json.write(json.dumps({**result, "file_name": str(file)}, ensure_ascii=False))
-            name = self._detector.class_names[label]
-            row = [file, number, result["category_id"], name, result["score"], *result["bbox"]]
-            self._csv.writerow(row)
+            name = self._class_names[label]
+            row = [str(file), image_id, result["category_id"], name, result["score"], *result["bbox"]]
+            self._csv.writerow(map(harmless, row))
             self.count += 1

@@ -289,7 +289,8 @@ def report(
     for note in notes:
         say(f"note: {note}")
     say()
-    print_coco_metrics(metrics, title=title, interval=interval, complete_in=str(folder / "metrics.json"))
+    complete_in = str(folder / "metrics.json")
+    print_coco_metrics(metrics, title=title, interval=interval, trained=True, complete_in=complete_in)
     for what, name in (
         ("report", "report.html"),
         ("best checkpoint", "checkpoints/best.ckpt"),

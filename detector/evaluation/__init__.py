@@ -4,10 +4,11 @@ from detector.evaluation.coco import METRIC_NAMES, CocoEvaluator, CocoMetrics
 from detector.evaluation.errors import ErrorAnalysis, analyse_errors, image_f1
 from detector.evaluation.ground_truth import of_images
 from detector.evaluation.replicates import Replicates
+from detector.evaluation.result_boxes import check_boxes
+from detector.evaluation.result_files import read_results
 from detector.evaluation.results import (
     ResultCollector,
     detections_to_results,
-    read_results,
     write_metrics,
     write_predictions,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "ResultCollector",
     "analyse_errors",
     "ap_interval",
+    "check_boxes",
     "compare",
     "corrected_for_arms",
     "detections_to_results",

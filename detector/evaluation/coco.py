@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from detector.evaluation.backends import BackendName, curves
+from detector.evaluation.ceilings import ceiling_notes
 from detector.evaluation.ground_truth import check_ground_truth
 from detector.evaluation.matching import ClassMatches, Rows, match
 from detector.evaluation.results import check_results
@@ -24,7 +25,8 @@ class CocoMetrics:
     AP and AR average over IoU 0.50:0.95, AP50 and AP75 are at one IoU; s, m, l are areas below 32^2, up to
     96^2 and above, in pixels of the image file; AR1, AR10, AR100 allow that many detections an image and
     class. -1 is what pycocotools gives where no object of the size (or class) exists; it is kept, because
-    zero would read as failure. `per_class` holds the same twelve for each class name.
+    zero would read as failure. `per_class` holds the same twelve for each class name, `notes` what else to
+    know of the numbers.
     """
 
     AP: float
@@ -40,13 +42,14 @@ class CocoMetrics:
     ARm: float
     ARl: float
     per_class: Mapping[str, Mapping[str, float]]
+    notes: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers for JSON, all digits kept."""
-        return asdict(self)
+        return asdict(self) | {"notes": [*self.notes]}
 
 
-METRIC_NAMES = tuple(field.name for field in fields(CocoMetrics) if field.name != "per_class")
+METRIC_NAMES = tuple(field.name for field in fields(CocoMetrics) if field.type == "float")
 
 
 class CocoEvaluator:
@@ -73,6 +76,8 @@ class CocoEvaluator:
     ) -> None:
         self.truth = check_ground_truth(ground_truth, on_bad_box=on_bad_box, source=source)
         self._backend = backend
+        # What to know of the ground truth, whatever the results.
+        self.notes = (*self.truth.notes, *ceiling_notes(self.truth))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -80,7 +85,7 @@ class CocoEvaluator:
         return self.truth.class_names
 
     def evaluate(self, results: Sequence[Any], *, source: str = "results") -> CocoMetrics:
-        """The metrics of results with original ids. No results give zeros.
+        """The metrics of results with original ids, or file names. No results give zeros.
 
         The order of the rows matters only between equal scores of one class in one image: there the earlier
         row ranks higher, as in pycocotools (the published numbers depend on it).
@@ -88,7 +93,8 @@ class CocoEvaluator:
         Raises:
             ValueError: results that cannot be evaluated, counted, with an example and a hint, after `source`.
         """
-        precision, recall = curves(self._backend, self.rows(results, source=source), self.truth)
+        rows, notes = self.read(results, source=source)
+        precision, recall = curves(self._backend, rows, self.truth)
         every = slice(None)
         return CocoMetrics(
             **_summary(precision, recall, classes=every),
@@ -96,6 +102,7 @@ class CocoEvaluator:
                 name: _summary(precision, recall, classes=slice(k, k + 1))
                 for k, name in enumerate(self.truth.class_names)
             },
+            notes=notes,
         )
 
     def matches(self, results: Sequence[Any], *, source: str = "results") -> Iterator[ClassMatches]:
@@ -104,8 +111,13 @@ class CocoEvaluator:
 
     def rows(self, results: Sequence[Any], *, source: str = "results") -> Rows:
         """Results as flat arrays with the numbers of the ground truth; raises as `evaluate`."""
-        check_results(results, truth=self.truth, source=source)
-        return Rows.of(results, self.truth)
+        return self.read(results, source=source)[0]
+
+    def read(self, results: Sequence[Any], *, source: str = "results") -> tuple[Rows, tuple[str, ...]]:
+        """The `rows` of results, and what to know of them and of the ground truth; raises as `evaluate`."""
+        resolved = check_results(results, truth=self.truth, source=source)
+        notes = [f"{source}: {note}" for note in resolved.notes]
+        return Rows.of(resolved.results, self.truth), (*self.notes, *notes)
 
 
 def _summary(precision: np.ndarray, recall: np.ndarray, *, classes: slice) -> dict[str, float]:

@@ -6,10 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import hotcoco
 import numpy as np
 
 from detector.evaluation.backends import hotcoco_curves, hotcoco_run
+from detector.evaluation.confusion import confusion
 from detector.evaluation.ground_truth import GroundTruth
 from detector.evaluation.matching import IOUS, ClassMatches, Rows
 
@@ -43,14 +46,16 @@ class ErrorAnalysis:
     """At IoU 0.5, unless it says otherwise; means over the classes that have objects.
 
     `lost` is the AP50 that would be won if the errors of one kind were mended (TIDE), `counts` how many there
-    are. `precision` holds, for an IoU, that at the recalls 0, 0.01 ... 1. `f1` belongs to `scores`, from
-    which on detections count: 0, 0.01 ... 1, or as far as scores reach beyond; `best_score` is where it is
-    highest. `confusion` holds (class of an object, class it was found as, how often), where that is not 0, by
-    detections from `best_score` on; classes count from 0, the last number is nothing: missed, or background.
+    are of all detections, `counts_at_best` of those from `best_score` on. `precision` holds, for an IoU, that
+    at the recalls 0, 0.01 ... 1. `f1` belongs to `scores`, from which on detections count: 0, 0.01 ... 1, or
+    as far as scores reach beyond; `best_score` is where it is highest. `confusion` holds (class of an object,
+    class it was found as, how often), where that is not 0, by detections from `best_score` on; classes count
+    from 0, the last number is nothing: missed, or background.
     """
 
     lost: Mapping[str, float]
     counts: Mapping[str, int]
+    counts_at_best: Mapping[str, int]
     precision: Mapping[str, tuple[float, ...]]
     scores: tuple[float, ...]
     f1: tuple[float, ...]
@@ -66,32 +71,29 @@ class ErrorAnalysis:
 def analyse_errors(rows: Rows, matches: Sequence[ClassMatches], truth: GroundTruth) -> ErrorAnalysis:
     """Of detections `rows`, and what each of them found."""
     run = hotcoco_run(rows, truth)
-    tide = run.tide_errors(pos_thr=0.5, bg_thr=0.1)
+    tide = _tide(run)
     lowest, highest = (rows.scores.min(), rows.scores.max()) if len(rows.scores) else (0.0, 1.0)
     scores = np.linspace(min(0.0, lowest), max(1.0, highest), 101)
     f1 = _f1_by_score(matches, scores)
     best = float(scores[int(f1.argmax())])
+    at_best = _tide(hotcoco_run(rows.selected(rows.scores >= best), truth))
     precision, _ = hotcoco_curves(run)
     return ErrorAnalysis(
         lost={kind: float(tide["delta_ap"][key]) for kind, key in KINDS.items()},
         counts={kind: int(tide["counts"][key]) for kind, key in KINDS.items()},
+        counts_at_best={kind: int(at_best["counts"][key]) for kind, key in KINDS.items()},
         precision={name: _mean_precision(precision[ious]) for name, ious in _PRECISIONS.items()},
         scores=tuple(scores.tolist()),
         f1=tuple(f1.tolist()),
         best_score=best,
         lrp=_lrp(matches),
-        confusion=_confusion(rows, matches, truth, score=best),
+        confusion=confusion(rows, matches, truth, score=best),
     )
 
 
-def _confusion(
-    rows: Rows, matches: Sequence[ClassMatches], truth: GroundTruth, *, score: float
-) -> tuple[tuple[int, int, int], ...]:
-    """Without detections in crowds, which hotcoco takes for false ones."""
-    counted = np.sort(np.concatenate([found.rows[~found.ignored[0, 0]] for found in matches]))
-    run = hotcoco_run(rows.selected(counted), truth)
-    table = run.confusion_matrix(iou_thr=0.5, min_score=score, max_det=max(1, len(counted)))["matrix"]
-    return tuple((int(i), int(j), int(table[i, j])) for i, j in np.argwhere(table))
+def _tide(run: hotcoco.COCOeval) -> dict[str, Any]:
+    tide: dict[str, Any] = run.tide_errors(pos_thr=0.5, bg_thr=0.1)
+    return tide
 
 
 def image_f1(matches: Sequence[ClassMatches], *, score: float) -> np.ndarray:

@@ -10,7 +10,7 @@ import json
 import math
 import warnings
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
@@ -32,6 +32,7 @@ from detector.annotation_rules import shown as shown_value
 from detector.evaluation.ids import Key, id_key, is_id, mismatch_hint, numbered, shown
 
 _LISTED = 20  # problems shown in one message
+_DROP = "Fix the file, or leave them out: evaluation.on_bad_box=drop."
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,18 @@ class GroundTruth:
 
     Images and categories are numbered in the order of their original ids, annotations in the order of the
     file, so pycocotools breaks ties as it would with the original ids. `class_names[n - 1]` belongs to
-    category n; where two categories share a name, the id is added to it.
+    category n; where two categories share a name, the id is added to it. `file_names[n - 1]` belongs to image
+    n, empty where it has none; `image_sizes` (N, 2) are (height, width), 0 where unknown. `notes` are for the
+    reader of the metrics.
     """
 
     image_numbers: dict[Key, int]
     category_numbers: dict[Key, int]
     class_names: tuple[str, ...]
-    file_names: frozenset[str]
+    file_names: tuple[str, ...]
+    image_sizes: np.ndarray
     annotations: list[dict[str, Any]]
+    notes: tuple[str, ...] = ()
 
 
 def load_json(path: Path, *, what: str) -> Any:
@@ -84,7 +89,8 @@ def check_lists(dataset: Any, *, source: str) -> None:
         value = dataset.get(key)
         if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
             found = "none" if key not in dataset else f"a {type(value).__name__}"
-            raise ValueError(f'{source}: expected a list of objects under "{key}", found {found}.')
+            hint = " It looks like predictions: pass it as predictions=." if _num_scores(dataset) else ""
+            raise ValueError(f'{source}: expected a list of objects under "{key}", found {found}.{hint}')
 
 
 def check_ground_truth(
@@ -114,8 +120,7 @@ def check_ground_truth(
     image_numbers, category_numbers = numbered(images), numbered(names)
 
     annotations: list[dict[str, Any]] = []
-    odd = _odd_boxes(dataset["annotations"], images)
-    odd_crowds = 0
+    odd, odd_crowds = _odd_boxes(dataset["annotations"], images), 0
     for position, annotation in enumerate(dataset["annotations"]):
         fault = _annotation_fault(annotation, images, category_numbers) or odd.get(position)
         if fault:
@@ -134,20 +139,19 @@ def check_ground_truth(
             }
         )
     if problems and on_bad_box == "error":
-        fix = _id_fix(dataset, image_numbers) + "Fix the file, or leave them out: evaluation.on_bad_box=drop."
-        raise ValueError(_listed(problems, source=source, fix=fix))
+        raise ValueError(_listed(problems, source=source, fix=_id_fix(dataset, image_numbers) + _DROP))
     if problems:
         warnings.warn(_listed(problems, source=source, fix="They are left out."), stacklevel=3)
-    if odd_crowds:
-        warnings.warn(f"{source}: {odd_crowds_note(odd_crowds)}", stacklevel=3)
-    if filled := _fill_areas(annotations):
-        warnings.warn(f"{source}: {filled_areas_note(filled)}", stacklevel=3)
+    for note in _filled_in(annotations, odd_crowds):
+        warnings.warn(f"{source}: {note}", stacklevel=3)
     return GroundTruth(
         image_numbers=image_numbers,
         category_numbers=category_numbers,
         class_names=_unique_names(names),
-        file_names=frozenset(str(image.get("file_name", "")) for image in images.values()),
+        file_names=tuple(_file_name(images[key]) for key in image_numbers),
+        image_sizes=np.array([size_of(images[key]) for key in image_numbers]).reshape(-1, 2),
         annotations=annotations,
+        notes=tuple(_notes(dataset, source=source)),
     )
 
 
@@ -241,6 +245,14 @@ def _odd_boxes(annotations: list[dict[str, Any]], images: dict[Key, dict[str, An
     return faults
 
 
+def _filled_in(annotations: list[dict[str, Any]], odd_crowds: int) -> Iterator[str]:
+    """Fill in areas, and yield what was not as it should be."""
+    if odd_crowds:
+        yield odd_crowds_note(odd_crowds)
+    if filled := _fill_areas(annotations):
+        yield filled_areas_note(filled)
+
+
 def _fill_areas(annotations: list[dict[str, Any]]) -> int:
     """Replace areas that are none; how many."""
     boxes = np.array([a["bbox"] for a in annotations]).reshape(-1, 4)
@@ -267,6 +279,28 @@ def _id_fix(dataset: dict[str, Any], images: dict[Key, int]) -> str:
     unknown = used - set(images)
     hint = mismatch_hint(unknown, images) if unknown else ""
     return f"{hint} " if hint else ""
+
+
+def _file_name(image: dict[str, Any]) -> str:
+    name = image.get("file_name")
+    return name if isinstance(name, str) else ""
+
+
+def _num_scores(dataset: dict[str, Any]) -> int:
+    """How many annotations have a score, which is what tells predictions."""
+    annotations = dataset.get("annotations")
+    rows = annotations if isinstance(annotations, list) else []
+    return sum(isinstance(row, dict) and "score" in row for row in rows)
+
+
+def _notes(dataset: dict[str, Any], *, source: str) -> list[str]:
+    num_scores = _num_scores(dataset)
+    if not num_scores:
+        return []
+    return [
+        f"{source}: {num_scores} of {len(dataset['annotations'])} annotations have a score, as predictions "
+        "have. They count as objects; predictions belong into predictions=."
+    ]
 
 
 def _unique_names(names: dict[Key, str]) -> tuple[str, ...]:

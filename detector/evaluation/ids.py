@@ -44,7 +44,7 @@ def shown(keys: Iterable[Key], *, limit: int = 5) -> str:
 def mismatch_hint(unknown: Iterable[Key], known: Mapping[Key, int]) -> str:
     """A hint where every unknown id would be known as a text instead of a number, or reversed. Else empty."""
     unknown = set(unknown)
-    if all(_other_kind(key) in known for key in unknown):
+    if all(other_kind(key) in known for key in unknown):
         written, expected = ("texts", "numbers") if next(iter(unknown))[0] == _TEXT else ("numbers", "texts")
         return f"They are written as {written}, and as {expected} in the ground truth: write them alike."
     return ""
@@ -65,7 +65,7 @@ def shift_hint(used: Iterable[Key], known: Mapping[Key, int]) -> str:
     return ""
 
 
-def _other_kind(key: Key) -> Key:
+def other_kind(key: Key) -> Key:
     kind, value = key
     if kind == _NUMBER:
         return (_TEXT, str(value))

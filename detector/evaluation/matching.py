@@ -58,8 +58,9 @@ class ClassMatches:
 
     `rows` (D) is where each stands in the `Rows`, `images` (D) numbers images from 0, `scores` is (D).
     `matched` and `ignored` (A, T, D): whether it has found an object, and whether it counts for nothing.
-    `objects` (A, N): objects to find in each image. `overlaps` (D) is the IoU with what was found at IoU 0.5
-    among objects of all areas, 0 with nothing.
+    `objects` (A, N): objects to find in each image. `found` (D) is what was found at IoU 0.5 among objects of
+    all areas, a place in the annotations of the ground truth, -1 for nothing; `overlaps` (D) is the IoU with
+    it, 0 with nothing.
     """
 
     rows: np.ndarray
@@ -68,13 +69,15 @@ class ClassMatches:
     matched: np.ndarray
     ignored: np.ndarray
     objects: np.ndarray
+    found: np.ndarray
     overlaps: np.ndarray
 
 
 @dataclass(frozen=True)
 class _Objects:
-    """Those of one class by image: `images` (G), numbered from 0."""
+    """Those of one class by image: `images` (G), numbered from 0; `places` (G) in all annotations."""
 
+    places: np.ndarray
     images: np.ndarray
     boxes_xywh: np.ndarray
     crowd: np.ndarray
@@ -95,6 +98,7 @@ def _objects(annotations: Sequence[dict[str, Any]]) -> _Objects:
     area = np.array([a["area"] for a in annotations], dtype=np.float64)
     crowd = np.array([bool(a["iscrowd"]) for a in annotations], dtype=bool)
     return _Objects(
+        places=np.array([a["id"] for a in annotations], dtype=np.int64) - 1,
         images=np.array([a["image_id"] for a in annotations], dtype=np.int64) - 1,
         boxes_xywh=np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4),
         crowd=crowd,
@@ -117,7 +121,7 @@ def _match_class(all_rows: Rows, chosen: np.ndarray, objects: _Objects, *, num_i
 
     shape = (len(AREAS), len(IOUS), len(images))
     matched, ignored = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
-    overlaps = np.zeros(len(images))
+    found, overlaps = np.full(len(images), -1), np.zeros(len(images))
     for image in np.unique(objects.images):
         here = slice(starts[image], starts[image + 1])
         there = slice(object_starts[image], object_starts[image + 1])
@@ -131,8 +135,11 @@ def _match_class(all_rows: Rows, chosen: np.ndarray, objects: _Objects, *, num_i
             objects.ignored[:, there],
             matched=matched[..., here],
             ignored=ignored[..., here],
+            found=found[here],
             overlaps=overlaps[here],
         )
+        hit = found[here] >= 0
+        found[here][hit] = objects.places[there][found[here][hit]]
     outside = _outside(rows.boxes_xywh[:, 2] * rows.boxes_xywh[:, 3])
     ignored |= ~matched & outside[:, None]
     order = np.argsort(-rows.scores, kind="stable")
@@ -143,6 +150,7 @@ def _match_class(all_rows: Rows, chosen: np.ndarray, objects: _Objects, *, num_i
         matched=matched[..., order],
         ignored=ignored[..., order],
         objects=np.stack([np.bincount(objects.images[~i], minlength=num_images) for i in objects.ignored]),
+        found=found[order],
         overlaps=overlaps[order],
     )
 
@@ -154,11 +162,13 @@ def _match_image(
     *,
     matched: np.ndarray,
     ignored: np.ndarray,
+    found: np.ndarray,
     overlaps: np.ndarray,
 ) -> None:
     """Let the detections, best first, choose among the objects of one image and class: the nearest that is
     free and counts, or else the nearest that does not count; of equally near ones the last. Crowds are always
-    free. Writes to `matched`, `ignored` (A, T, D) and `overlaps` (D); `ious` is (D, G)."""
+    free. Writes to `matched`, `ignored` (A, T, D), `found` (D), as a place in the image and class, and
+    `overlaps` (D); `ious` is (D, G)."""
     free = np.ones((len(AREAS), len(IOUS), len(crowd)), dtype=bool)
     counts = ~object_ignored[:, None]
     for number in np.flatnonzero(ious.max(axis=1) >= IOUS[0]):
@@ -174,4 +184,5 @@ def _match_image(
         ignored[area, iou, number] = object_ignored[area, chosen]
         free[area, iou, chosen] = crowd[chosen]
         if hit[0, 0]:
+            found[number] = nearest[0, 0]
             overlaps[number] = row[nearest[0, 0]]

@@ -14,14 +14,16 @@ from typing import Any
 
 import torch
 
-from detector.evaluation.ground_truth import GroundTruth, is_box, is_finite_number, load_json
+from detector.evaluation.ground_truth import GroundTruth, is_box, is_finite_number
 from detector.evaluation.ids import Key, id_key, is_id, mismatch_hint, shift_hint, shown
+from detector.evaluation.result_ids import Resolved, has_text, resolve
 from detector.files import write_text_atomically
 from detector.structures import Batch, Detections
 
 BOX_DECIMALS = 3  # whole pixels cost 0.7 AP points
 SCORE_DECIMALS = 6  # fewer make ties
-_KEYS = ("image_id", "category_id", "bbox", "score")
+RESULT_KEYS = ("image_id", "category_id", "bbox", "score")
+_NAME_OF = {"image_id": "file_name", "category_id": "category_name"}  # what tells as well
 
 
 def detections_to_results(
@@ -84,21 +86,15 @@ class ResultCollector:
         self._by_index.clear()
 
 
-def read_results(path: Path) -> list[Any]:
-    """The list in a results file. `check_results` (called by the evaluator) looks at its entries."""
-    data = load_json(path, what="a list of COCO results")
-    if not isinstance(data, list):
-        hint = ""
-        if isinstance(data, dict) and "annotations" in data:
-            hint = " It looks like a ground truth: pass it as annotations=."
-        raise ValueError(
-            f"{path}: expected a list of results with {', '.join(_KEYS)}, got a {type(data).__name__}.{hint}"
-        )
-    return data
+def check_results(results: Sequence[Any], *, truth: GroundTruth, source: str) -> Resolved:
+    """Results with the ids of the ground truth, by id and by name.
 
-
-def check_results(results: Sequence[Any], *, truth: GroundTruth, source: str) -> None:
-    """Raise ValueError for entries that could not be evaluated, or would be left out without a word."""
+    Raises:
+        ValueError: entries that could not be evaluated, would be left out without a word, or name two images
+            or classes.
+    """
+    resolved = resolve(results, truth)
+    results = resolved.results
     faults: Counter[str] = Counter()
     first: dict[str, int] = {}
     images: Counter[Key] = Counter()
@@ -109,16 +105,19 @@ def check_results(results: Sequence[Any], *, truth: GroundTruth, source: str) ->
             faults[fault] += 1
             first.setdefault(fault, position)
             continue
-        images[id_key(result["image_id"])] += 1
-        categories[id_key(result["category_id"])] += 1
+        if "image_id" in result and not (resolved.problems and has_text(result, "file_name")):
+            images[id_key(result["image_id"])] += 1
+        if "category_id" in result:
+            categories[id_key(result["category_id"])] += 1
     problems = [
         f"{n} of {len(results)} results: {fault}. The first is number {first[fault]} (counted from 0): "
         f"{_short(results[first[fault]])}."
         for fault, n in faults.items()
     ]
-    problems += _unknown_images(images, truth) + _unknown_categories(categories, truth)
+    problems += [*resolved.problems, *_unknown_images(images, truth), *_unknown_categories(categories, truth)]
     if problems:
         raise ValueError("\n".join(f"{source}: {problem}" for problem in problems))
+    return resolved
 
 
 def write_predictions(path: Path, results: Iterable[dict[str, Any]]) -> None:
@@ -136,7 +135,9 @@ def _result_fault(result: Any) -> str:
     """What is wrong with one result, in words that are equal for equal faults; empty when it is good."""
     if not isinstance(result, dict):
         return f"is a {type(result).__name__}, not an object"
-    missing = [key for key in _KEYS if key not in result]
+    missing = [
+        key for key in RESULT_KEYS if key not in result and not has_text(result, _NAME_OF.get(key, ""))
+    ]
     if missing:
         return f"has no {', '.join(missing)} (only boxes with a score are evaluated)"
     if not is_finite_number(result["score"]):
@@ -146,7 +147,7 @@ def _result_fault(result: Any) -> str:
     if min(result["bbox"][2:]) < 0:
         return "bbox has a negative width or height; it is [x, y, width, height], not [x1, y1, x2, y2]"
     for key in ("image_id", "category_id"):
-        if not is_id(result[key]):
+        if key in result and not is_id(result[key]):
             return f"{key} is not a number or a text"
     return ""
 
@@ -156,8 +157,8 @@ def _unknown_images(used: Counter[Key], truth: GroundTruth) -> list[str]:
     if not unknown:
         return []
     hint = mismatch_hint(unknown, truth.image_numbers) or shift_hint(used, truth.image_numbers)
-    if all(f"{value}" in truth.file_names for _, value in unknown):
-        hint = "They are file names: write the ids of these images instead."
+    if {f"{value}" for _, value in unknown} <= {*truth.file_names}:
+        hint = "They are file names, others are ids: write the ids of all images."
     return [
         f"{sum(used[key] for key in unknown)} results name images that the ground truth does not have: "
         f"{shown(unknown)}. Its images are {shown(truth.image_numbers)}. "

@@ -50,7 +50,11 @@ class ModelSize:
 
 @dataclass(frozen=True)
 class Point:
-    """Arms against the first, `baseline`, on the same images; by arm, `metrics` and `curves` by seed, too."""
+    """Arms against the first, `baseline`, on the same images; by arm, `metrics` and `curves` by seed, too.
+
+    `shown_runs` says which run of each arm `errors` are of, where there are several; `is_trained` that the
+    runs are trainings of this project, not results files.
+    """
 
     name: str
     baseline: str
@@ -62,6 +66,15 @@ class Point:
     metrics: Mapping[str, Mapping[int, Mapping[str, float | None]]] = field(default_factory=dict)
     errors: Mapping[str, ErrorAnalysis] = field(default_factory=dict)
     class_names: Sequence[str] = ()
+    shown_runs: Mapping[str, str] = field(default_factory=dict)
+    is_trained: bool = True
+
+    @property
+    def errors_of(self) -> str:
+        """Which runs the errors and images are of; empty where each arm has one alone."""
+        if len(set(self.shown_runs.values())) == 1:
+            return next(iter(self.shown_runs.values()))
+        return "; ".join(f"{arm}: {run}" for arm, run in self.shown_runs.items())
 
 
 @dataclass(frozen=True)
@@ -72,7 +85,7 @@ class Study:
     points: Sequence[Point]
 
 
-def verdict(found: Comparison, *, a: str, b: str) -> str:
+def verdict(found: Comparison, *, a: str, b: str, is_trained: bool = True) -> str:
     """Whether b is better than a, in a sentence or two that claim no more than was found."""
     if found.identical:
         return f"{b} and {a} have identical predictions: there is nothing to tell apart."
@@ -87,23 +100,25 @@ def verdict(found: Comparison, *, a: str, b: str) -> str:
         f"{b} is {claim} {a} with {basis}: AP {ap.b:.3f} against {ap.a:.3f}, {signed(ap.delta)} "
         f"(95 % interval {interval(ap)}{p})."
     )
-    return " ".join(filter(None, [claim, _advice(found, ap)]))
+    return " ".join(filter(None, [claim, _advice(found, ap, is_trained=is_trained)]))
 
 
 def _direction(ap: Difference) -> Literal["better", "worse"]:
     return "better" if ap.delta > 0 else "worse"
 
 
-def _advice(found: Comparison, ap: Difference) -> str:
+def _advice(found: Comparison, ap: Difference, *, is_trained: bool) -> str:
     narrow = _TWO_SEEDS if found.num_seeds == 2 else ""
-    return " ".join(filter(None, [narrow, _what_would_help(found, ap)]))
+    return " ".join(filter(None, [narrow, _what_would_help(found, ap, is_trained=is_trained)]))
 
 
-def _what_would_help(found: Comparison, ap: Difference) -> str:
+def _what_would_help(found: Comparison, ap: Difference, *, is_trained: bool) -> str:
     if ap.detects_nothing:
         return "Neither model detects anything yet: train longer."
     if ap.leaves_out_zero and not found.is_real:
         return f"Alone it would be {_direction(ap)}; of {found.num_arms} arms, one may seem so by chance."
+    if found.num_seeds == 1 and not is_trained:
+        return "One results file of each: the interval is of image noise alone."
     if found.num_seeds == 1:
         return "One seed: the interval is of image noise alone, another seed may differ by more."
     if found.is_real or ap.is_nothing:
@@ -138,7 +153,7 @@ def print_study(study: Study, *, console: Console | None = None) -> None:
     console = console or Console()
     for point in study.points:
         for arm, found in point.comparisons.items():
-            title = f"{point.name}: " * bool(point.name) + f"a = {point.baseline}, b = {arm}"
+            title = f"{point.name}: " * bool(point.name) + f"a = {point.baseline}, b = {arm}{means(found)}"
             print_table(title, METRIC_HEADER, difference_rows(found.metrics), console=console)
         for table in cost_tables(point):
             print_table(table.title, table.header, table.rows, console=console)
@@ -156,8 +171,19 @@ def verdicts(study: Study) -> list[tuple[Literal["better", "worse", ""], str]]:
             kind: Literal["better", "worse", ""] = ""
             if ap is not None and comparison.is_real:
                 kind = _direction(ap)
-            found.append((kind, where + verdict(comparison, a=point.baseline, b=arm)))
+            found.append((kind, where + point_verdict(point, arm)))
     return found
+
+
+def point_verdict(point: Point, arm: str) -> str:
+    """The verdict on an arm at a point."""
+    found = point.comparisons[arm]
+    return verdict(found, a=point.baseline, b=arm, is_trained=point.is_trained)
+
+
+def means(found: Comparison) -> str:
+    """What the numbers of a comparison are of, for a title; empty for a single seed."""
+    return f", means of {found.num_seeds} seeds" if found.num_seeds > 1 else ""
 
 
 def _lines(study: Study) -> list[str]:
@@ -173,14 +199,15 @@ def write_study(study: Study, folder: Path, *, changes: Sequence[Changes] = ()) 
             "point": change.point,
             "a": change.a,
             "b": change.b,
+            "runs": change.runs,
             "gained": [{"image": one.image, "f1": one.f1} for one in change.gained],
             "lost": [{"image": one.image, "f1": one.f1} for one in change.lost],
         }
         for change in changes
     ]
     for point, written in zip(study.points, content["points"], strict=True):
-        for arm, found in point.comparisons.items():
-            written["comparisons"][arm]["verdict"] = verdict(found, a=point.baseline, b=arm)
+        for arm in point.comparisons:
+            written["comparisons"][arm]["verdict"] = point_verdict(point, arm)
         written["ap_per_ms"] = ap_per_ms(point)
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     write_text_atomically(folder / "comparison.json", text + "\n")
@@ -192,14 +219,15 @@ def markdown(study: Study) -> str:
     for point in study.points:
         for arm, found in point.comparisons.items():
             where = f"{point.name}: " if point.name else ""
-            lines += [f"## {where}{arm} (b) against {point.baseline} (a)", ""]
+            lines += [f"## {where}{arm} (b) against {point.baseline} (a){means(found)}", ""]
             lines += _table(METRIC_HEADER, difference_rows(found.metrics))
             lines += _table(CLASS_HEADER, difference_rows(found.classes))
             lines += [method(found), ""]
         for table in cost_tables(point):
             lines += [f"### {table.title}", "", *_table(table.header, table.rows)]
         if point.errors:
-            lines += ["### Errors", "", *_table(error_header(point.errors), error_rows(point.errors))]
+            of = f" ({point.errors_of})" if point.errors_of else ""
+            lines += [f"### Errors{of}", "", *_table(error_header(point.errors), error_rows(point.errors))]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -40,7 +40,9 @@ def cost_tables(point: Point) -> list[CostTable]:
             if one.batch_size == batch_size
         }
     time["AP per ms"] = {arm: f"{value:.3g}" for arm, value in per_ms.items()}
-    tables = [_table("Size", arms, size), _table("Time and memory", arms, time)]
+    several = any(len(of_arm) > 1 for of_arm in curves.values())
+    of = ": means of all seeds, peak of all, latency of the first" if several else ""
+    tables = [_table("Size", arms, size), _table(f"Time and memory{of}", arms, time)]
     return [table for table in tables if len(table.header) > 1]
 
 

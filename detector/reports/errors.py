@@ -24,8 +24,8 @@ def error_rows(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, ...]]:
     found = errors.values()
     rows = []
     for kind, name in _NAMES.items():
-        cells = (f"{e.lost[kind]:.3f} ({e.counts[kind]:,})" for e in found)
-        rows.append((f"AP50 lost to {name} (number)", *cells))
+        cells = (f"{e.lost[kind]:.3f} ({e.counts_at_best[kind]:,} / {e.counts[kind]:,})" for e in found)
+        rows.append((f"AP50 lost to {name} (number at best F1 / of all detections)", *cells))
     rows.append(("best F1, from score", *(f"{e.best_f1:.3f}, {e.best_score:.2f}" for e in found)))
     for name, part in _LRP.items():
         rows.append((name, *(_shown(getattr(e.lrp, part)) for e in found)))
@@ -33,8 +33,8 @@ def error_rows(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, ...]]:
 
 
 @in_style
-def error_curves_figure(errors: Mapping[str, ErrorAnalysis]) -> str:
-    """Precision against recall, and F1 against the score that detections have at least."""
+def error_curves_figure(errors: Mapping[str, ErrorAnalysis], *, of: str = "") -> str:
+    """Precision against recall, and F1 against the score of detections at least; `of` is its title."""
     figure = new_figure(height_in=3.2)
     left, right = figure.subplots(1, 2)
     for number, (name, found) in enumerate(errors.items()):
@@ -49,12 +49,16 @@ def error_curves_figure(errors: Mapping[str, ErrorAnalysis]) -> str:
     left.set(xlim=(0, 1), ylim=(0, 1.02))
     right.set(ylim=(0, 1.02))
     left.legend(frameon=False, fontsize="small")
+    figure.suptitle(of, fontsize="medium")
     return as_svg(figure)
 
 
 @in_style
-def confusion_figure(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str]) -> str | None:
-    """Of the objects of each class, the share found as each class; None with too many classes to read."""
+def confusion_figure(
+    errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str], *, of: str = ""
+) -> str | None:
+    """Of the objects of each class, the share found as each class; None with too many classes to read. `of`
+    is its title."""
     if len(class_names) > _MANY_CLASSES:
         return None
     size = len(class_names) + 1
@@ -83,10 +87,16 @@ def confusion_figure(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[
         names = [*map(short, class_names), "nothing"]
         axes.set_xticks(range(size), names, rotation=45, ha="right", fontsize="x-small")
         axes.set_yticks(range(size), names, fontsize="x-small")
-        axes.set(title=short(name) if len(errors) > 1 else "", xlabel="found as", ylabel="is")
+        title = f"{short(name)}, {_from_score(found)}" if len(errors) > 1 else _from_score(found)
+        axes.set(title=title, xlabel="found as", ylabel="is")
     for axes in panels[len(errors) :]:
         axes.remove()
+    figure.suptitle(of, fontsize="medium")
     return as_svg(figure, grid=False)
+
+
+def confused_header(errors: Mapping[str, ErrorAnalysis]) -> tuple[str, ...]:
+    return ("taken for another class", *(f"{name}, {_from_score(found)}" for name, found in errors.items()))
 
 
 def confusion_rows(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str]) -> list[tuple[str, ...]]:
@@ -101,6 +111,10 @@ def confusion_rows(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[st
         )
         for i, j in most[:_MOST_CONFUSED]
     ]
+
+
+def _from_score(found: ErrorAnalysis) -> str:
+    return f"from score {found.best_score:.2f}"
 
 
 def _is_confused(pair: tuple[int, int], nothing: int) -> bool:

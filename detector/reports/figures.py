@@ -71,7 +71,9 @@ def differences_figure(points: Sequence[Point]) -> str:
     axes.axvline(0, color="black", linewidth=1)
     axes.set_yticks(range(len(rows)), [short(name) for name, *_ in rows])
     axes.set_ylim(len(rows) - 0.4, -0.75)
-    axes.set_xlabel("difference in AP, 95 % interval")
+    seeds = {found.num_seeds for point in points for found in point.comparisons.values()}
+    of = f", mean of {' or '.join(map(str, sorted(seeds)))} seeds" if max(seeds, default=1) > 1 else ""
+    axes.set_xlabel(f"difference in AP{of}, 95 % interval")
     return as_svg(figure)
 
 
@@ -95,6 +97,8 @@ def curves_figure(point: Point) -> str | None:
             *zip(*means, strict=True), color=colour, linewidth=2.2, marker="o", markersize=3, label=short(arm)
         )
     axes.set_xlabel("images seen")
+    if any(len(by_seed) > 1 for by_seed in point.curves.values()):
+        axes.set_title("each seed thin, the mean of an arm thick", fontsize="small")
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_ylabel("AP on the validation images")
     axes.legend(frameon=False)

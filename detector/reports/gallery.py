@@ -42,13 +42,15 @@ class Example:
 
 @dataclass(frozen=True)
 class Changes:
-    """The images that changed most from `a` to `b`, for the better and for the worse."""
+    """The images that changed most from `a` to `b`, for the better and for the worse; `runs` says which run
+    of each, where there are several."""
 
     point: str
     a: str
     b: str
     gained: Sequence[Example]
     lost: Sequence[Example]
+    runs: str = ""
 
 
 def most_changed(before: np.ndarray, after: np.ndarray, *, count: int) -> tuple[list[int], list[int]]:

@@ -16,11 +16,13 @@ from detector.reports.comparison import (
     Study,
     clearest_classes,
     difference_rows,
+    means,
     method,
     verdicts,
 )
 from detector.reports.costs import cost_tables
 from detector.reports.errors import (
+    confused_header,
     confusion_figure,
     confusion_rows,
     error_curves_figure,
@@ -55,7 +57,8 @@ def comparison_html(study: Study, changes: Sequence[Changes] = ()) -> str:
         rows=difference_rows,
         clearest_classes=clearest_classes,
         method=method,
-        errors=[_errors(point.errors, point.class_names) for point in study.points],
+        means=means,
+        errors=[_errors(point.errors, point.class_names, of=point.errors_of) for point in study.points],
         changes=changes,
     )
 
@@ -91,16 +94,18 @@ def _rendered(template: str, **values: Any) -> str:
     return environment.get_template(template).render(version=__version__, **values)
 
 
-def _errors(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str]) -> dict[str, Any] | None:
-    """What the macro of the template shows."""
+def _errors(
+    errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str], *, of: str = ""
+) -> dict[str, Any] | None:
+    """What the macro of the template shows; `of` says which runs."""
     if not errors:
         return None
     return {
         "header": error_header(errors),
         "rows": error_rows(errors),
-        "curves": _embedded(error_curves_figure(errors)),
-        "confusion": _embedded(confusion_figure(errors, class_names)),
-        "confused_header": ("taken for another class", *errors),
+        "curves": _embedded(error_curves_figure(errors, of=of)),
+        "confusion": _embedded(confusion_figure(errors, class_names, of=of)),
+        "confused_header": confused_header(errors),
         "confused": confusion_rows(errors, class_names),
     }
 

@@ -39,13 +39,15 @@ def print_coco_metrics(
     *,
     title: str,
     interval: Interval | None = None,
+    trained: bool = False,
     complete_in: str = "metrics.json",
     console: Console | None = None,
 ) -> None:
     """Print the twelve numbers and the classes, best first, and the interval of AP.
 
     A number that is undefined (no such object in the ground truth) is shown as "-". Of more than 20 classes
-    the ten best and the ten worst are shown; `complete_in` names the file with all of them. On a terminal
+    the ten best and the ten worst are shown; `complete_in` names the file with all of them. `trained` says
+    that the model was trained by this command, whose other seeds the interval does not cover. On a terminal
     these are tables with the columns that fit, otherwise plain lines with all, whatever the width.
     """
     console = console or Console()
@@ -58,9 +60,9 @@ def print_coco_metrics(
         if rows:
             print_table(heading, header, rows, console=console)
     if interval is not None:
-        told = f"{told_interval(interval)}; another seed may differ by more"
+        told = told_interval(interval) + "; another seed may differ by more" * trained
         notes = [f"AP {interval.value:.3f} ({told})", *notes]
-    for note in notes:
+    for note in (*notes, *(f"note: {note}" for note in metrics.notes)):
         console.print(Text(note, style="dim"), soft_wrap=True)
 
 

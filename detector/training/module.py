@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from detector.errors import RunError
-from detector.evaluation import CocoEvaluator, CocoMetrics, ResultCollector, of_images
+from detector.evaluation import METRIC_NAMES, CocoEvaluator, CocoMetrics, ResultCollector, of_images
 from detector.models import Detector
 from detector.structures import Batch, Fraction, NonNegativeInt, PositiveInt
 from detector.training.averaging import WeightAverage
@@ -194,8 +194,7 @@ class DetectionModule(LightningModule):
         self._gather_results()
         self.results, self.metrics = self.validation.score()
         self.validated_epoch = self.current_epoch
-        values = self.metrics.to_dict()
-        self.log_dict({f"val/{k}": v for k, v in values.items() if k != "per_class"})
+        self.log_dict({f"val/{name}": getattr(self.metrics, name) for name in METRIC_NAMES})
 
     def _gather_results(self) -> None:
         """Let every rank hold the results of all."""

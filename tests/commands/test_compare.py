@@ -88,6 +88,8 @@ def test_two_results_files(files: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert found["metrics"]["AP"]["delta"] == pytest.approx(scores[1] - scores[0])
     assert found["verdict"].startswith("b.json is better than a.json with 1 seed and 60 images: AP ")
     assert "interval is of image noise alone" in found["verdict"]
+    assert "another seed" not in found["verdict"]  # whose training is not known
+    assert point["shown_runs"] == {}
     said = capsys.readouterr().out
     assert found["verdict"] in said
     report = (files / "out/report.md").read_text(encoding="utf-8")
@@ -125,6 +127,14 @@ def test_seeds_of_files_make_an_interval_with_both_noises(files: Path) -> None:
     assert deltas == pytest.approx(found["seed_deltas"])
     assert found["metrics"]["AP"]["seed_error"] > 0
     assert "2 seeds and 60 images" in found["verdict"]
+    assert point["shown_runs"] == {"a.json": "a.json, one of 2", "b.json": "b.json, one of 2"}
+    runs = "a.json: a.json, one of 2; b.json: b.json, one of 2"
+    report = (files / "out/report.md").read_text(encoding="utf-8")
+    assert f"### Errors ({runs})" in report
+    assert "b.json (b) against a.json (a), means of 2 seeds" in report
+    page = (files / "out/report.html").read_text(encoding="utf-8")
+    assert f"Errors ({runs})</h2>" in page
+    assert "(a), means of 2 seeds</h2>" in page
 
 
 def test_identical_predictions_are_named(files: Path) -> None:
@@ -157,7 +167,7 @@ def test_results_for_unknown_images_name_the_arm(files: Path, capsys: pytest.Cap
     (files / "b.json").write_text(json.dumps(strange))
     assert compare_files(files, "a", "b") == 2
     said = capsys.readouterr().err
-    assert "b.json, seed 0:" in said
+    assert "b.json: " in said
     assert "results name images that the ground truth does not have" in said
 
 

@@ -13,8 +13,10 @@ import torch
 
 from detector import Detector
 from detector.cli import main
-from detector.commands.predict import drawn_names, find_pictures
+from detector.commands.predict import ResultFiles, drawn_names, find_pictures
+from detector.commands.predicted_ids import PredictedIds
 from detector.evaluation import CocoEvaluator
+from detector.structures import Detections
 from tests.training.tiny import run_training, write_dataset
 
 
@@ -78,6 +80,48 @@ def test_folder_of_pictures(
         "annotations": [],
     }
     CocoEvaluator(truth).evaluate(results)
+
+
+def test_results_with_the_ids_of_annotations_evaluate(
+    checkpoint: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "=sum.png").write_bytes((pictures / "a.png").read_bytes())
+    names = ("sub/ü c.jpg", "a.png", "=sum.png")
+    truth = {
+        "images": [{"id": i, "file_name": name} for i, name in enumerate(names, start=2)],
+        "categories": [{"id": 8, "name": "disc"}, {"id": 3, "name": "square"}],
+        "annotations": [{"id": 1, "image_id": 3, "category_id": 8, "bbox": [1, 1, 9, 9]}],
+    }
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    (tmp_path / "list.txt").write_text(
+        "".join(f"pictures/{name}\n" for name in reversed(names)), encoding="utf-8"
+    )
+    out, annotations = tmp_path / "out", f"annotations={tmp_path}/gt.json"
+    words = (f"checkpoint={checkpoint}", annotations, f"output_dir={out}", "score_threshold=0.001")
+    assert detector(*words, f"source={tmp_path}/list.txt", "accelerator=cpu") == 0
+    results = json.loads((out / "predictions.json").read_text(encoding="utf-8"))
+    ids = {(r["image_id"], Path(r["file_name"]).name) for r in results}
+    assert ids == {(2, "ü c.jpg"), (3, "a.png"), (4, "=sum.png")}
+    assert {r["category_id"] for r in results} <= {8, 3}
+    assert CocoEvaluator(truth).evaluate(results).notes == ()
+    with (out / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        assert {(int(row["image_id"]), row["file"][:1]) for row in csv.DictReader(file)} >= {(4, "/")}
+    assert detector(*words, f"source={pictures}", "accelerator=cpu") == 2
+    assert "2 of 5 files are none of its 3 images" in capsys.readouterr().err
+
+
+def test_no_cell_runs_in_a_spreadsheet(tmp_path: Path) -> None:
+    found = Detections(torch.tensor([[-3.5, 0.0, 4.0, 4.0]]), torch.tensor([0.5]), torch.tensor([0]))
+    file = Path('=HYPERLINK("x").jpg')
+    with ResultFiles(tmp_path, ["@class"], PredictedIds([-7], ["+1"])) as results:
+        results.add(1, file, found)
+    with (tmp_path / "predictions.csv").open(newline="", encoding="utf-8") as rows:
+        (row,) = csv.DictReader(rows)
+    assert row["file"] == f"'{file}"
+    assert (row["class"], row["category_id"]) == ("'@class", "'+1")
+    assert (row["x"], row["image_id"]) == ("-3.5", "-7")
+    (result,) = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
+    assert (result["file_name"], result["category_id"]) == (str(file), "+1")
 
 
 def test_python_gives_the_same_whatever_the_batch(checkpoint: Path, pictures: Path) -> None:

@@ -9,7 +9,14 @@ import pytest
 
 from detector.evaluation import CocoEvaluator, ErrorAnalysis, analyse_errors, image_f1
 from detector.evaluation.matching import match
-from tests.evaluation.problems import annotation, ground_truth, perfect_results, random_problem
+from tests.evaluation.problems import (
+    annotation,
+    crowded_problem,
+    ground_truth,
+    perfect_results,
+    random_problem,
+)
+from tests.evaluation.test_matching import by_pycocotools
 
 BOX = [10.0, 10.0, 40.0, 40.0]
 SHIFTED = [10.0, 30.0, 40.0, 40.0]  # IoU 1/3 with BOX
@@ -89,6 +96,46 @@ def test_lrp_of_a_hand_made_case() -> None:
 def test_confusions_count_objects_by_what_they_were_taken_for() -> None:
     found = analysed(one_object(), [DOG, detection(10, 3, BOX, 0.9)])
     assert found.confusion == ((0, 1, 1), (1, 1, 1))
+
+
+@pytest.mark.parametrize("make", [random_problem, crowded_problem])
+@pytest.mark.parametrize("seed", range(15))
+def test_confusions_are_those_of_ap(seed: int, make: Any) -> None:
+    """The diagonal is what pycocotools counts as right at that score, and no object or detection is lost."""
+    truth, results = make(seed)
+    found = analysed(truth, results)
+    table = np.zeros((4, 4), dtype=int)
+    for row, column, count in found.confusion:
+        table[row, column] = count
+    kept = [r for r in results if r["score"] >= found.best_score]
+    run = by_pycocotools(truth, kept)
+    right, wrong, objects = np.zeros(3, dtype=int), np.zeros(3, dtype=int), np.zeros(3, dtype=int)
+    for entry in run.evalImgs:
+        if entry and entry["aRng"] == run.params.areaRng[0]:
+            number = run.params.catIds.index(entry["category_id"])
+            counted = entry["dtIgnore"][0] == 0
+            right[number] += np.count_nonzero(counted & (entry["dtMatches"][0] > 0))
+            wrong[number] += np.count_nonzero(counted & (entry["dtMatches"][0] == 0))
+            objects[number] += np.count_nonzero(entry["gtIgnore"] == 0)
+    np.testing.assert_array_equal(np.diag(table)[:3], right)
+    np.testing.assert_array_equal(table[:, :3].sum(axis=0), right + wrong)
+    np.testing.assert_array_equal(table[:3].sum(axis=1), objects)
+    assert sum(found.counts_at_best.values()) - found.counts_at_best["missed"] == wrong.sum()
+
+
+def test_a_surer_detection_of_another_class_takes_no_object_from_its_own() -> None:
+    found = analysed(one_object(), [DOG, detection(10, 3, BOX, 0.95), detection(10, 1, BOX, 0.9)])
+    assert found.confusion == ((0, 0, 1), (1, 1, 1), (2, 1, 1))
+
+
+def test_an_object_is_taken_for_one_class_once() -> None:
+    found = analysed(one_object(), [DOG, detection(10, 3, BOX, 0.9), detection(10, 3, BOX, 0.9)])
+    assert found.confusion == ((0, 1, 1), (1, 1, 1), (2, 1, 1))
+
+
+def test_errors_are_counted_at_the_best_score_too() -> None:
+    found = analysed(one_object(), [DOG, detection(10, 1, BOX, 0.8), detection(10, 1, FAR, 0.1)])
+    assert (found.counts["background"], found.counts_at_best["background"]) == (1, 0)
 
 
 def test_what_lies_in_a_crowd_is_no_confusion() -> None:

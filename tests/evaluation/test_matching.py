@@ -75,6 +75,28 @@ def test_overlaps_are_those_at_the_lowest_threshold() -> None:
     np.testing.assert_array_equal(found.matched[0, :, 0], IOUS <= 0.8)
 
 
+def test_what_was_found_is_named() -> None:
+    truth = ground_truth(
+        annotations=[
+            annotation(7, 20, 1, [0, 0, 10, 10]),
+            annotation(8, 10, 3, [0, 0, 10, 10]),
+            annotation(9, 10, 1, [50, 50, 10, 10]),
+            annotation(10, 10, 1, [0, 0, 10, 10]),
+        ]
+    )
+    rows = [
+        {"image_id": image, "category_id": 1, "bbox": box, "score": score}
+        for image, box, score in (
+            (20, [0, 0, 10, 9], 0.7),
+            (10, [0, 0, 10, 9], 0.9),
+            (10, [30, 0, 9, 9], 0.8),
+            (10, [50, 50, 10, 9], 0.6),
+        )
+    ]
+    found = next(iter(CocoEvaluator(truth).matches(rows)))
+    np.testing.assert_array_equal(found.found, [3, -1, 0, 2])
+
+
 def test_rows_tell_where_detections_came_from() -> None:
     truth, results = random_problem(4)
     evaluator = CocoEvaluator(truth)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from detector.evaluation import Comparison, Difference
-from detector.reports.comparison import difference_rows, method, verdict
+from detector.reports.comparison import Point, difference_rows, method, verdict
 
 
 def found(
@@ -29,6 +31,21 @@ def test_models_that_detect_nothing_are_trained_longer(seeds: int) -> None:
     told = verdict(found(0.0, 0.0004, seeds=seeds), a="a", b="b")
     assert told.endswith("Neither model detects anything yet: train longer.")
     assert "would tell" not in told
+
+
+def test_another_seed_is_told_of_trainings_alone() -> None:
+    one = found(0.5, 0.505, seeds=1)
+    assert "another seed may differ" in verdict(one, a="a", b="b")
+    told = verdict(one, a="a", b="b", is_trained=False)
+    assert told.endswith("One results file of each: the interval is of image noise alone.")
+
+
+def test_the_run_that_is_shown_is_named() -> None:
+    point = Point("", "a", {}, shown_runs={"a": "seed 0, one of 2", "b": "seed 0, one of 2"})
+    assert point.errors_of == "seed 0, one of 2"
+    other = replace(point, shown_runs={"a": "seed 0, one of 2", "b": "seed 1, one of 2"})
+    assert other.errors_of == "a: seed 0, one of 2; b: seed 1, one of 2"
+    assert replace(point, shown_runs={}).errors_of == ""
 
 
 def test_no_seeds_are_advised_for_no_difference() -> None:

@@ -145,6 +145,19 @@ def test_the_report_of_a_run_shows_losses_and_learning_rate(run_page: Path) -> N
     assert all(word in losses for word in (">training<", ">validation<", ">loss_cls<"))
 
 
+def test_figures_and_galleries_say_of_which_run_they_are(study: Study, changes: list[Changes]) -> None:
+    point = replace(study.points[0], shown_runs=dict.fromkeys(("regular", "good & new"), "seed 7, one of 2"))
+    change = replace(changes[0], runs=point.errors_of)
+    text = comparison_html(replace(study, points=(point,)), [change])
+    assert len(re.findall(r"<h2>.*\(seed 7, one of 2\)</h2>", text)) == 2  # errors and images
+    pictures = [base64.b64decode(data).decode() for data in re.findall('svg.xml;base64,([^"]*)', text)]
+    of_errors = [p for p in pictures if "score threshold" in p or "found as" in p]
+    assert len(of_errors) == 2
+    assert all("seed 7, one of 2" in p for p in of_errors)
+    score = f"from score {point.errors['regular'].best_score:.2f}"
+    assert score in next(p for p in of_errors if "found as" in p)
+
+
 def test_the_same_study_gives_the_same_file(study: Study, changes: list[Changes], page: Path) -> None:
     assert comparison_html(study, changes) == page.read_text(encoding="utf-8")
 

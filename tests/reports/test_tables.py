@@ -1,11 +1,13 @@
 """Tables show the numbers whole, on any terminal and in a file."""
 
 import io
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from detector.evaluation import METRIC_NAMES, CocoMetrics
+from detector.evaluation import METRIC_NAMES, CocoMetrics, Interval
 from detector.reports.tables import class_rows, print_coco_metrics
 
 
@@ -14,9 +16,17 @@ def metrics(per_class: dict[str, float]) -> CocoMetrics:
     return CocoMetrics(**numbers, per_class={n: dict.fromkeys(METRIC_NAMES, v) for n, v in per_class.items()})
 
 
-def printed(value: CocoMetrics, **console: object) -> str:
+def printed(
+    value: CocoMetrics, *, interval: Interval | None = None, trained: bool = False, **console: Any
+) -> str:
     out = io.StringIO()
-    print_coco_metrics(value, title="A title", console=Console(file=out, **console))  # type: ignore[arg-type]
+    print_coco_metrics(
+        value,
+        title="A title",
+        interval=interval,
+        trained=trained,
+        console=Console(file=out, **console),
+    )
     return out.getvalue()
 
 
@@ -72,3 +82,13 @@ def test_classes_without_objects_are_named_below() -> None:
     rows, notes = class_rows(metrics({"seen": 0.5, "unseen": -1.0}).per_class, complete_in="m.json")
     assert [row[0] for row in rows] == ["seen"]
     assert notes == ["1 class without an object in the ground truth: unseen"]
+
+
+def test_another_seed_is_told_of_a_training_alone() -> None:
+    interval = Interval(0.5, 0.4, 0.6, 50, 300)
+    assert "another seed may differ" in printed(metrics({}), interval=interval, trained=True)
+    assert "another seed" not in printed(metrics({}), interval=interval)
+
+
+def test_notes_on_the_metrics_are_told() -> None:
+    assert "note: capped" in printed(replace(metrics({}), notes=("capped",)))

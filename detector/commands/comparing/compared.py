@@ -18,10 +18,11 @@ _PICTURED_OF_A_PAIR = 3
 
 @dataclass(frozen=True)
 class Models:
-    """What one run of each arm found; the first arm is what the others are compared with."""
+    """What one run of each arm found, `runs` says which; the others are compared with the first arm."""
 
     subject: Subject
     found: Mapping[str, Found]
+    runs: str
 
 
 def compared(subject: Subject, *, replicates: int) -> tuple[Point, Models]:
@@ -29,10 +30,11 @@ def compared(subject: Subject, *, replicates: int) -> tuple[Point, Models]:
     where there is one."""
     evaluator = subject.evaluator
     first, *others = subject.results
-    keys, runs, errors, found = [], [], {}, {}
+    keys, runs, errors, found, names = [], [], {}, {}, {}
     for arm, by_seed in subject.results.items():
         of_all = [seed for seed in by_seed if all(seed in r for r in subject.results.values())]
         shown = [*of_all, *by_seed][0]
+        names[arm] = subject.run_name(arm, shown)
         for seed, results in by_seed.items():
             rows = evaluator.rows(results, source=f"{arm}, seed {seed}")
             matches = [*match(rows, evaluator.truth)]
@@ -46,8 +48,7 @@ def compared(subject: Subject, *, replicates: int) -> tuple[Point, Models]:
         seeds = [seed for seed in subject.results[first] if seed in subject.results[arm]]
         a, b = ([keys.index((name, seed)) for seed in seeds] for name in (first, arm))
         identical = all(subject.results[arm][seed] == subject.results[first][seed] for seed in seeds)
-        names = evaluator.class_names
-        comparisons[arm] = compare(draws, a, b, class_names=names, identical=identical)
+        comparisons[arm] = compare(draws, a, b, class_names=evaluator.class_names, identical=identical)
     metrics: dict[str, dict[int, Mapping[str, float | None]]] = {arm: {} for arm in subject.results}
     for number, (arm, seed) in enumerate(keys):
         metrics[arm][seed] = run_metrics(draws, number)
@@ -55,15 +56,17 @@ def compared(subject: Subject, *, replicates: int) -> tuple[Point, Models]:
         name=subject.name,
         baseline=first,
         comparisons=corrected_for_arms(comparisons),
-        notes=subject.notes,
+        notes=tuple(dict.fromkeys((*subject.notes, *evaluator.notes))),
         curves=subject.curves,
         sizes=subject.sizes,
         latencies=subject.latencies,
         metrics=metrics,
         errors=errors,
         class_names=evaluator.class_names,
+        shown_runs={arm: name for arm, name in names.items() if name},
+        is_trained=subject.is_trained,
     )
-    return point, Models(subject, found)
+    return point, Models(subject, found, point.errors_of)
 
 
 def changed_images(models: Models, *, pairs: int) -> list[Changes]:
@@ -79,5 +82,5 @@ def changed_images(models: Models, *, pairs: int) -> list[Changes]:
             examples(chosen, {first: before, arm: after}, evaluator=subject.evaluator, read=subject.picture)
             for chosen in most_changed(before.image_f1, after.image_f1, count=count)
         )
-        changes.append(Changes(subject.name, first, arm, gained, lost))
+        changes.append(Changes(subject.name, first, arm, gained, lost, models.runs))
     return changes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,13 @@ from detector.commands.resume import flattened
 from detector.config import build
 from detector.data import CocoDataset
 from detector.errors import RunError
-from detector.evaluation import CocoEvaluator, read_ground_truth, read_results, require_objects
+from detector.evaluation import (
+    CocoEvaluator,
+    check_boxes,
+    read_ground_truth,
+    read_results,
+    require_objects,
+)
 from detector.models.latency import Latency
 from detector.reports.comparison import Curve, ModelSize
 from detector.reports.gallery import ReadPicture
@@ -32,7 +38,9 @@ _OF_ARMS = ("model.",)  # what arms, but not the runs of one, may differ in sile
 @dataclass(frozen=True)
 class Subject:
     """`results` by arm and seed; the first arm is what the others are compared with. `notes` are for the
-    reader of the report; `curves` are of runs, by arm and seed; `folders` have each arm's first run."""
+    reader of the report; `curves` are of runs, by arm and seed; `folders` have each arm's first run.
+    `run_names` are those of runs that no seed tells apart; `is_trained` says that the runs are trainings of
+    this project."""
 
     name: str
     evaluator: CocoEvaluator
@@ -43,6 +51,14 @@ class Subject:
     picture: ReadPicture | None = None
     folders: Mapping[str, Path] | None = None
     latencies: Mapping[str, Sequence[Latency]] | None = None
+    run_names: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    is_trained: bool = True
+
+    def run_name(self, arm: str, seed: int) -> str:
+        """What a run is called; empty where its arm has no other."""
+        count = len(self.results[arm])
+        name = self.run_names.get(arm, {}).get(seed, f"seed {seed}")
+        return f"{name}, one of {count}" if count > 1 else ""
 
 
 def of_planned(runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_evaluator: DictConfig) -> Subject:
@@ -112,6 +128,10 @@ def of_folders(arms: Sequence[str | Sequence[str]], make_evaluator: DictConfig) 
         sizes={arm: model_size(of_arm[0], len(truth["categories"])) for arm, of_arm in configs.items()},
         picture=val_set.picture,
         folders={arm: of_arm[0] for arm, of_arm in named.items()},
+        run_names={
+            arm: {seed: f"seed {config['seed']}" for seed, config in zip(seeds[arm], of_arm, strict=True)}
+            for arm, of_arm in configs.items()
+        },
     )
 
 
@@ -126,12 +146,20 @@ def of_files(
     truth = read_ground_truth(Path(annotations))
     evaluator = make(truth, source=annotations)
     require_objects(evaluator.truth, truth, source=annotations)
+    results: dict[str, dict[int, Results]] = {arm: {} for arm in named}
+    notes: list[str] = []
+    for arm, files in named.items():
+        for seed, file in enumerate(files):
+            results[arm][seed] = read_results(file)
+            rows, told = evaluator.read(results[arm][seed], source=str(file))
+            notes += [*told, *check_boxes(rows, evaluator.truth, source=str(file))]
     return Subject(
         name="",
         evaluator=evaluator,
-        results={
-            arm: {seed: read_results(file) for seed, file in enumerate(files)} for arm, files in named.items()
-        },
+        results=results,
+        notes=tuple(dict.fromkeys(notes)),
+        run_names={arm: {n: file.name for n, file in enumerate(files)} for arm, files in named.items()},
+        is_trained=False,
     )
 
 

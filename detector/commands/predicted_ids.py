@@ -1,0 +1,99 @@
+"""The ids that `detector predict` writes: its own count, or those of an annotation file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detector.evaluation import read_ground_truth
+from detector.evaluation.ids import Key, id_key, is_id
+from detector.evaluation.image_names import ImageNames, same_file
+
+_LISTED = 5
+
+
+@dataclass(frozen=True)
+class PredictedIds:
+    """The image id of each file and the category id of each class. `note` says what else is in the file."""
+
+    image_ids: Sequence[Any]
+    category_ids: Sequence[Any]
+    note: str = ""
+
+
+def counted_ids(files: Sequence[Path], category_ids: Sequence[Any]) -> PredictedIds:
+    """The place among the files, from 1, and the category ids of the training."""
+    return PredictedIds(range(1, len(files) + 1), category_ids)
+
+
+def ids_of_annotations(
+    path: str, files: Sequence[Path], *, class_names: Sequence[str], category_ids: Sequence[Any]
+) -> PredictedIds:
+    """The ids that a COCO file gives to the same file names and classes, so that the results are its.
+
+    Raises:
+        ValueError: a file or a class that is not in it, or that several of it may be.
+    """
+    truth = read_ground_truth(Path(path))
+    images = {id_key(i["id"]): i.get("file_name") for i in truth["images"] if "id" in i and is_id(i["id"])}
+    names = ImageNames({key: name for key, name in images.items() if isinstance(name, str)})
+    found = {file: names.candidates(str(file)) for file in files}
+    problems = [*_image_problems(found, num_images=len(images))]
+    categories, missing = _categories(truth["categories"], class_names, category_ids)
+    if missing:
+        own = [str(category.get("name")) for category in truth["categories"]]
+        problems.append(
+            f"{len(missing)} classes of the checkpoint are none of its categories: {_listed(missing)}. Its "
+            f"categories are {_listed(own)}. Give the annotations of the same classes."
+        )
+    if problems:
+        raise ValueError("\n".join(f"annotations={path}: {problem}" for problem in problems))
+    keys = [found[file][0] for file in files]
+    absent = len(images) - len(set(keys))
+    note = f"{absent} of {len(images)} images of {path} are not among the files." if absent else ""
+    return PredictedIds([key[1] for key in keys], categories, note)
+
+
+def _image_problems(found: dict[Path, list[Key]], *, num_images: int) -> list[str]:
+    problems = []
+    if absent := [str(file) for file, candidates in found.items() if not candidates]:
+        problems.append(
+            f"{len(absent)} of {len(found)} files are none of its {num_images} images: {_listed(absent)}. "
+            "Give source= a folder, a glob or a text file with its images alone, or leave annotations out."
+        )
+    if unclear := [str(file) for file, candidates in found.items() if len(candidates) > 1]:
+        problems.append(
+            f"{len(unclear)} files may be several of its images: {_listed(unclear)}. Give source= with "
+            "the folders that its file names have."
+        )
+    first: dict[Key, Path] = {}
+    twice = []
+    for file, candidates in found.items():
+        if len(candidates) == 1:
+            other = first.setdefault(candidates[0], file)
+            if other != file and not same_file(str(other), str(file)):
+                twice.append(f"{other} and {file}")
+    if twice:
+        problems.append(f"{len(twice)} of its images may be two files: {_listed(twice)}. Leave one out.")
+    return problems
+
+
+def _categories(
+    rows: Sequence[dict[str, Any]], class_names: Sequence[str], category_ids: Sequence[Any]
+) -> tuple[list[Any], list[str]]:
+    """The id of each class, and the classes that have none of their own."""
+    ids, missing = [], []
+    for name, trained_id in zip(class_names, category_ids, strict=True):
+        named = [row["id"] for row in rows if row.get("name") == name and is_id(row.get("id"))]
+        chosen = named if len(named) == 1 else [id_ for id_ in named if id_ == trained_id]
+        ids += chosen[:1]
+        if not chosen:
+            missing.append(name)
+    return ids, missing
+
+
+def _listed(values: Sequence[str]) -> str:
+    more = f", ... ({len(values)} in all)" if len(values) > _LISTED else ""
+    return ", ".join(values[:_LISTED]) + more

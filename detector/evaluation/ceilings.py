@@ -1,0 +1,36 @@
+"""How high the metrics can be where images hold more objects than COCO counts detections."""
+
+# K classes with objects, N images
+
+from __future__ import annotations
+
+import numpy as np
+
+from detector.evaluation.ground_truth import GroundTruth
+from detector.evaluation.matching import LIMIT
+
+_RECALLS = np.linspace(0.0, 1.0, 101)
+
+
+def ceiling_notes(truth: GroundTruth) -> tuple[str, ...]:
+    """A note on the AP and AR100 of perfect results, where these are below 1."""
+    objects = [a for a in truth.annotations if not a["iscrowd"]]
+    category = np.array([a["category_id"] for a in objects], dtype=np.int64)
+    image = np.array([a["image_id"] for a in objects], dtype=np.int64)
+    if len(objects) <= LIMIT:
+        return ()
+    pairs, counts = np.unique(np.stack([category, image]), axis=1, return_counts=True)
+    crowded = counts > LIMIT
+    if not crowded.any():
+        return ()
+    classes, of_class = np.unique(pairs[0], return_inverse=True)
+    countable, total = (np.bincount(of_class, n) for n in (np.minimum(counts, LIMIT), counts))
+    recall = countable / total
+    ap = np.searchsorted(_RECALLS, recall, side="right") / len(_RECALLS)
+    images, most = len(np.unique(pairs[1, crowded])), int(counts.argmax())
+    return (
+        f"{images} of {len(truth.image_numbers)} images hold more than {LIMIT} objects of a class, up to "
+        f'{counts[most]} of "{truth.class_names[pairs[0, most] - 1]}": COCO counts {LIMIT} detections of an '
+        f"image and class, so perfect results would have AP {ap.mean():.3f} and AR100 {recall.mean():.3f} "
+        f"({np.count_nonzero(recall < 1)} of {len(classes)} classes are capped).",
+    )

@@ -1,0 +1,78 @@
+"""Which class objects are found as, by the matches that AP counts."""
+
+# D detections, G objects, K classes
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from pycocotools import mask
+
+from detector.evaluation.ground_truth import GroundTruth
+from detector.evaluation.matching import AREAS, IOUS, ClassMatches, Rows
+
+
+def confusion(
+    rows: Rows, matches: Sequence[ClassMatches], truth: GroundTruth, *, score: float
+) -> tuple[tuple[int, int, int], ...]:
+    """(class of an object, class it was found as, how often), where that is not 0, at IoU 0.5 by detections
+    from `score` on.
+
+    Classes count from 0, the last number is nothing: missed, or background. What found an object of its own
+    class is what AP counts as right; only the others are taken for another class, best first, each with the
+    free object of highest IoU. What lies in a crowd counts for nothing.
+    """
+    num_classes = len(truth.class_names)
+    table = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
+    found = np.zeros(len(truth.annotations), dtype=bool)
+    others = []
+    for number, of_class in enumerate(matches):
+        counted = (of_class.scores >= score) & ~of_class.ignored[0, 0]
+        hit = counted & of_class.matched[0, 0]
+        table[number, number] = np.count_nonzero(hit)
+        found[of_class.found[hit]] = True
+        others.append(of_class.rows[counted & ~of_class.matched[0, 0]])
+    detections = np.sort(np.concatenate(others))  # by image, best first
+    objects = np.flatnonzero(~found & _counts(truth))
+    image_of = np.array([a["image_id"] for a in truth.annotations], dtype=np.int64)
+    class_of = np.array([a["category_id"] for a in truth.annotations], dtype=np.int64) - 1
+    objects = objects[np.argsort(image_of[objects], kind="stable")]
+    boxes = np.array([truth.annotations[i]["bbox"] for i in objects], dtype=np.float64).reshape(-1, 4)
+    taken_for = _taken_for(
+        rows.selected(detections), images=image_of[objects], boxes_xywh=boxes
+    )  # (D), -1 for nothing
+    wrong = taken_for >= 0
+    is_class = np.full(len(detections), num_classes)
+    is_class[wrong] = class_of[objects[taken_for[wrong]]]
+    np.add.at(table, (is_class, rows.categories[detections] - 1), 1)
+    missed = np.delete(objects, taken_for[wrong])
+    table[:num_classes, num_classes] = np.bincount(class_of[missed], minlength=num_classes)
+    return tuple((int(i), int(j), int(table[i, j])) for i, j in np.argwhere(table))
+
+
+def _counts(truth: GroundTruth) -> np.ndarray:
+    """Whether each annotation is an object to find (G)."""
+    crowd = np.array([bool(a["iscrowd"]) for a in truth.annotations], dtype=bool)
+    area = np.array([a["area"] for a in truth.annotations], dtype=np.float64)
+    lowest, highest = AREAS["all"]
+    return ~crowd & (area >= lowest) & (area <= highest)
+
+
+def _taken_for(rows: Rows, *, images: np.ndarray, boxes_xywh: np.ndarray) -> np.ndarray:
+    """The object that each detection lies on, whatever its class (D), -1 for none.
+
+    `images` (G) is ascending, as are those of `rows`; each object is taken once.
+    """
+    taken = np.full(len(rows.images), -1)
+    for image in np.intersect1d(rows.images, images):
+        here = slice(*np.searchsorted(rows.images, [image, image + 1]))
+        there = slice(*np.searchsorted(images, [image, image + 1]))
+        none = np.zeros(there.stop - there.start, dtype=np.uint8)  # is a crowd
+        ious = mask.iou(rows.boxes_xywh[here], boxes_xywh[there], none)
+        for number in np.flatnonzero(ious.max(axis=1) >= IOUS[0]):
+            best = int(ious[number].argmax())
+            if ious[number, best] >= IOUS[0]:
+                taken[here.start + number] = there.start + best
+                ious[:, best] = 0.0
+    return taken

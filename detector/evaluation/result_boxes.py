@@ -1,0 +1,68 @@
+"""Results whose boxes are in another format than x, y, width, height in pixels of their image."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detector.box_format import find_box_format, overhangs
+from detector.evaluation.ground_truth import GroundTruth
+from detector.evaluation.matching import Rows
+
+_FEW = 5  # boxes that may reach beyond their image by accident
+_FAR = 1.0  # sides of an image: an unclipped box of a detector does not reach so far beyond it
+_MANY = 0.1  # part of all boxes
+
+
+def check_boxes(rows: Rows, truth: GroundTruth, *, source: str) -> tuple[str, ...]:
+    """Notes on boxes that reach far beyond their images. Some overhang is usual: detectors need not clip.
+
+    Raises:
+        ValueError: so many reach beyond that the boxes are in another format, or of images of another size.
+    """
+    if not len(rows.scores):
+        return ()
+    sizes = truth.image_sizes[rows.images - 1]
+    finding = find_box_format(rows.boxes_xywh, image_sizes=sizes)
+    certain = finding is not None and (finding.format == "fractions" or finding.total >= _FEW)
+    if finding is not None and certain:
+        raise ValueError(
+            f"{source}: {finding.reason}. {_example(rows, finding.suspects, truth)} {finding.fix}"
+        )
+    if finding is not None:
+        return (f"{source}: {finding.reason}. {finding.fix}",)
+    return _far_beyond(rows, sizes, truth, source=source)
+
+
+def _far_beyond(rows: Rows, sizes: np.ndarray, truth: GroundTruth, *, source: str) -> tuple[str, ...]:
+    far = overhangs(rows.boxes_xywh, image_sizes=sizes) > _FAR
+    far |= _outside(rows.boxes_xywh, sizes)
+    count, total = int(far.sum()), len(far)
+    if not count:
+        return ()
+    told = (
+        f"{source}: {count} of {total} boxes lie outside of their image, or reach beyond it by more than its "
+        f"side. {_example(rows, far, truth)}"
+    )
+    if count < _MANY * total:
+        return (told,)
+    raise ValueError(
+        f"{told} Write [x, y, width, height] in pixels of the image file, not of a resized image, with the "
+        "image_id of its image."
+    )
+
+
+def _outside(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    limits = np.where(sizes > 0, sizes, np.inf)[:, ::-1]
+    return np.asarray(
+        ((boxes[:, :2] >= limits) | ((boxes[:, :2] + boxes[:, 2:] < 0) & np.isfinite(limits))).any(axis=1)
+    )
+
+
+def _example(rows: Rows, marked: np.ndarray, truth: GroundTruth) -> str:
+    place = int(np.flatnonzero(marked)[0])
+    number = int(rows.images[place]) - 1
+    image, name = [*truth.image_numbers][number][1], truth.file_names[number]
+    height, width = truth.image_sizes[number].tolist()
+    of = f"{width:g} x {height:g} image {image!r}" + (f' ("{name}")' if name else "")
+    box = ", ".join(f"{value:g}" for value in rows.boxes_xywh[place].tolist())
+    return f"One is [{box}] in the {of}."

@@ -1,0 +1,67 @@
+"""Results as files hold them: COCO's list, or a COCO object whose annotations have scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from detector.evaluation.ground_truth import load_json
+from detector.evaluation.ids import Key, id_key, is_id
+from detector.evaluation.result_ids import has_text
+from detector.evaluation.results import RESULT_KEYS
+
+_WRAPPERS = ("annotations", "predictions", "results", "detections")
+
+
+def read_results(path: Path) -> list[Any]:
+    """The results in a file. The evaluator looks at its entries.
+
+    A COCO object with scores in its annotations is read as well. Where it has tables of images and
+    categories, its ids are places in these, so its results have the names in place of the ids.
+
+    Raises:
+        ValueError: a file that holds no results, with what it looks like instead.
+    """
+    data = load_json(path, what="a list of COCO results")
+    if isinstance(data, list):
+        return data
+    lists = [key for key in _WRAPPERS if isinstance(data, dict) and isinstance(data.get(key), list)]
+    if len(lists) != 1:
+        what = "an object" if isinstance(data, dict) else f"a {type(data).__name__}"
+        inside = f" with the lists {', '.join(lists)}" if lists else ""
+        raise ValueError(
+            f"{path}: expected a list of results with {', '.join(RESULT_KEYS)}, or an object with such a "
+            f"list under one of {', '.join(_WRAPPERS)}, got {what}{inside}."
+        )
+    rows = data[lists[0]]
+    if lists == ["annotations"] and not any(isinstance(row, dict) and "score" in row for row in rows):
+        raise ValueError(
+            f"{path}: looks like a ground truth, for none of its {len(rows)} annotations has a score: "
+            f"pass it as annotations={path}. Results have a score each."
+        )
+    images, categories = _names(data.get("images"), "file_name"), _names(data.get("categories"), "name")
+    return [_by_name(row, images, categories) for row in rows]
+
+
+def _names(table: Any, name: str) -> dict[Key, str]:
+    """The names by id in a table of a COCO object, as far as there are any."""
+    if not isinstance(table, list):
+        return {}
+    return {
+        id_key(row["id"]): row[name]
+        for row in table
+        if isinstance(row, dict) and "id" in row and is_id(row["id"]) and has_text(row, name)
+    }
+
+
+def _by_name(row: Any, images: Mapping[Key, str], categories: Mapping[Key, str]) -> Any:
+    """A row whose ids are replaced by the names that the tables of its file give them."""
+    if not isinstance(row, dict):
+        return row
+    row = dict(row)
+    for table, key, name in ((images, "image_id", "file_name"), (categories, "category_id", "category_name")):
+        if key in row and is_id(row[key]) and (found := table.get(id_key(row[key]))) is not None:
+            del row[key]
+            row[name] = found
+    return row

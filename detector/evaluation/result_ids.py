@@ -1,0 +1,286 @@
+"""Which image and class of the ground truth each result belongs to: by its ids, and by its names.
+
+An `image_id` may be a number that another tool counted (the place among the files, the digits of the name).
+Where a result names its file or its class as well, the name tells, and must not contradict the id.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from detector.evaluation.ground_truth import GroundTruth
+from detector.evaluation.ids import Key, id_key, is_id, other_kind, shown
+from detector.evaluation.image_names import ImageNames, same_file
+
+_LISTED = 5
+
+_Pair = tuple[Key | None, str | None]  # an id and a name; None: the result has none
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Results with the ids of the ground truth; `problems` name what has none or two, `notes` what was
+    matched by name."""
+
+    results: Sequence[Any]
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """The ids to replace, by the pair that the results have."""
+
+    ids: Mapping[_Pair, Key]
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def resolve(results: Sequence[Any], truth: GroundTruth) -> Resolved:
+    """Give each result the ids of the image and the class that it names.
+
+    Results whose ids need no change are the same objects as before; malformed ones are left as they are.
+    """
+    images = _pairs(results, "image_id", "file_name")
+    categories = _pairs(results, "category_id", "category_name")
+    names = ImageNames(dict(zip(truth.image_numbers, truth.file_names, strict=True)))
+    named = _images_by_name(images, truth, names) if names or _are_missing(images) else _Answer({})
+    if not named.ids and not named.problems:
+        named = _images_called_by_id(images, truth, names) or named
+    called = _categories_by_name(categories, truth)
+    if named.ids or called.ids:
+        results = [_replaced(result, named.ids, called.ids) for result in results]
+    return Resolved(results, (*named.problems, *called.problems), (*named.notes, *called.notes))
+
+
+def _pairs(results: Sequence[Any], id_name: str, name: str) -> Counter[_Pair]:
+    return Counter(_pair(r, id_name, name) for r in results if isinstance(r, dict))
+
+
+def _pair(result: Mapping[str, Any], id_name: str, name: str) -> _Pair:
+    value = result.get(id_name)
+    key = id_key(value) if value is not None and is_id(value) else None
+    return key, result[name] if has_text(result, name) else None
+
+
+def has_text(result: Mapping[str, Any], name: str) -> bool:
+    """Whether a result has such a text, not an empty one."""
+    return isinstance(result.get(name), str) and result[name] != ""
+
+
+def _are_missing(pairs: Mapping[_Pair, int]) -> bool:
+    return any(key is None and name is not None for key, name in pairs)
+
+
+def _replaced(result: Any, images: Mapping[_Pair, Key], categories: Mapping[_Pair, Key]) -> Any:
+    if not isinstance(result, dict):
+        return result
+    image = images.get(_pair(result, "image_id", "file_name"))
+    category = categories.get(_pair(result, "category_id", "category_name"))
+    changed = {} if image is None else {"image_id": image[1]}
+    if category is not None:
+        changed["category_id"] = category[1]
+    return {**result, **changed} if changed else result
+
+
+def _images_by_name(pairs: Counter[_Pair], truth: GroundTruth, names: ImageNames) -> _Answer:
+    known = truth.image_numbers
+    ids: dict[_Pair, Key] = {}
+    conflicts, absent, ambiguous = Counter[_Pair](), Counter[_Pair](), Counter[_Pair]()
+    for (key, name), count in pairs.items():
+        if name is None:
+            continue
+        candidates = names.candidates(name)
+        if key in known:
+            own = truth.file_names[known[key] - 1]
+            if own and key not in candidates:
+                conflicts[key, name] = count
+        elif len(candidates) == 1:
+            ids[key, name] = candidates[0]
+        else:
+            (ambiguous if candidates else absent)[key, name] = count
+    problems = [*_conflicts(conflicts, truth, names), *_absent(absent, truth), *_ambiguous(ambiguous)]
+    problems += _shared_images(ids)
+    strange = sum(pairs[key, name] for key, name in ids if key is not None)
+    note = (
+        f"{strange} results were matched to their images by file_name: their image_id is no id of the ground "
+        "truth."
+    )
+    return _Answer(ids, tuple(problems), (note,) if strange else ())
+
+
+def _conflicts(pairs: Counter[_Pair], truth: GroundTruth, names: ImageNames) -> list[str]:
+    if not pairs:
+        return []
+    examples = []
+    for key, name in list(pairs)[:_LISTED]:
+        assert key is not None
+        assert name is not None
+        own = truth.file_names[truth.image_numbers[key] - 1]
+        right = names.find(name)
+        where = f'its "{name}" is {shown([right])}' if right else f'it has no "{name}"'
+        examples.append(
+            f'"{name}" with image_id {shown([key])}, which is "{own}" in the ground truth ({where})'
+        )
+    return [
+        f"{sum(pairs.values())} results name one image by image_id and another by file_name: "
+        f"{_listed(examples, len(pairs))}. Where the file names are right, leave image_id out, or let "
+        "`detector predict annotations=<ground truth>` write its ids; where the ids are right, leave "
+        "file_name out."
+    ]
+
+
+def _absent(pairs: Counter[_Pair], truth: GroundTruth) -> list[str]:
+    if not pairs:
+        return []
+    examples = [f'"{name}"' for _, name in list(pairs)[:_LISTED]]
+    own = [f'"{name}"' for name in truth.file_names if name]
+    its = (
+        f"Its images are {_listed(own[:_LISTED], len(own))}." if own else "It names no files: write its ids."
+    )
+    return [
+        f"{sum(pairs.values())} results are of images that the ground truth does not have: "
+        f"{_listed(examples, len(pairs))}. {its} Evaluate against the annotations that the predictions were "
+        "made for, or leave these results out."
+    ]
+
+
+def _ambiguous(pairs: Counter[_Pair]) -> list[str]:
+    if not pairs:
+        return []
+    examples = [f'"{name}"' for _, name in list(pairs)[:_LISTED]]
+    return [
+        f"{sum(pairs.values())} results have a file_name that several images of the ground truth end in: "
+        f"{_listed(examples, len(pairs))}. Write the folder with it, as the ground truth does, or its ids."
+    ]
+
+
+def _shared_images(ids: Mapping[_Pair, Key]) -> list[str]:
+    """Problems of two files that were taken for the same image."""
+    file_of: dict[Key, str] = {}
+    shared = []
+    for (_, name), key in ids.items():
+        assert name is not None
+        other = file_of.setdefault(key, name)
+        if not same_file(name, other):
+            shared.append(f'"{other}" and "{name}"')
+    if not shared:
+        return []
+    return [
+        f"{len(shared)} files have the base name of an image that another file has, too: "
+        f"{_listed(shared[:_LISTED], len(shared))}. Write the folder as well, or the ids."
+    ]
+
+
+def _images_called_by_id(pairs: Counter[_Pair], truth: GroundTruth, names: ImageNames) -> _Answer | None:
+    """File names, or their stems, in the place of ids. None unless all ids are, and none means two images."""
+    used = {key for key, _ in pairs if key is not None}
+    if not used or used <= truth.image_numbers.keys():
+        return None
+    find = _finder(names, truth)
+    ids = {key: found for key in used if (found := find(key))}
+    clear = len(ids) == len(used) and len(set(ids.values())) == len(ids)
+    if not clear or any(
+        other in truth.image_numbers and other != found
+        for key, found in ids.items()
+        for other in (key, other_kind(key))
+    ):
+        return None
+    key, found = min(ids.items())
+    example = f'{shown([key])} for "{truth.file_names[truth.image_numbers[found] - 1]}"'
+    note = (
+        f"The results call their images by file name or its stem ({example}), not by the ids of the ground "
+        "truth: they were matched by it."
+    )
+    return _Answer({pair: ids[pair[0]] for pair in pairs if pair[0] in ids}, notes=(note,))
+
+
+def _finder(names: ImageNames, truth: GroundTruth) -> Callable[[Key], Key | None]:
+    """The image that an id calls by name: a text, or digits of a stem as a number."""
+    digits: dict[int, list[Key]] = {}
+    for key, name in zip(truth.image_numbers, truth.file_names, strict=True):
+        stem = name.replace("\\", "/").rpartition("/")[2].partition(".")[0]
+        if stem.isascii() and stem.isdigit() and len(stem) < 20:
+            digits.setdefault(int(stem), []).append(key)
+
+    def find(key: Key) -> Key | None:
+        value = key[1]
+        if isinstance(value, str):
+            return names.find(value)
+        candidates = digits.get(value, []) if isinstance(value, int) else []
+        return candidates[0] if len(candidates) == 1 else None
+
+    return find
+
+
+def _categories_by_name(pairs: Counter[_Pair], truth: GroundTruth) -> _Answer:
+    known = truth.category_numbers
+    called: dict[str, list[Key]] = {}
+    for own_key, own_name in zip(known, truth.class_names, strict=True):
+        called.setdefault(_folded(own_name.removesuffix(f" (id {shown([own_key])})")), []).append(own_key)
+    ids: dict[_Pair, Key] = {}
+    conflicts, others, absent = Counter[_Pair](), Counter[_Pair](), Counter[_Pair]()
+    for (key, name), count in pairs.items():
+        if name is None:
+            continue
+        candidates = called.get(_folded(name), [])
+        if key in known:
+            if key not in candidates:
+                (conflicts if candidates else others)[key, name] = count
+        elif len(candidates) == 1:
+            ids[key, name] = candidates[0]
+        elif key is None:
+            absent[key, name] = count
+    notes = []
+    if strange := sum(pairs[key, name] for key, name in ids if key is not None):
+        notes.append(
+            f"{strange} results were matched to their classes by name: their "
+            "category_id is none of the ground truth."
+        )
+    if others:
+        notes.append(
+            f"{sum(others.values())} results call their class otherwise than the ground truth: "
+            f"{_shown_categories(others, truth)}. They were taken by their category_id."
+        )
+    return _Answer(ids, (*_category_problems(conflicts, absent, truth),), tuple(notes))
+
+
+def _category_problems(conflicts: Counter[_Pair], absent: Counter[_Pair], truth: GroundTruth) -> list[str]:
+    problems = []
+    if conflicts:
+        problems.append(
+            f"{sum(conflicts.values())} results name one class by category_id and another by name: "
+            f"{_shown_categories(conflicts, truth)}. Write the category ids of the ground truth, or leave "
+            "category_id out where the names are right."
+        )
+    if absent:
+        examples = [f'"{name}"' for _, name in list(absent)[:_LISTED]]
+        own = [f'"{name}"' for name in truth.class_names]
+        problems.append(
+            f"{sum(absent.values())} results are of classes that the ground truth does not have: "
+            f"{_listed(examples, len(absent))}. Its classes are {_listed(own[:_LISTED], len(own))}. Write "
+            "its category ids, or its names."
+        )
+    return problems
+
+
+def _shown_categories(pairs: Counter[_Pair], truth: GroundTruth) -> str:
+    examples = [
+        f'category_id {shown([key])} is "{name}" in the results, '
+        f'"{truth.class_names[truth.category_numbers[key] - 1]}" in the ground truth'
+        for key, name in list(pairs)[:_LISTED]
+        if key is not None
+    ]
+    return _listed(examples, len(pairs))
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.casefold().split())
+
+
+def _listed(examples: Sequence[str], count: int) -> str:
+    more = f", ... ({count} in all)" if count > len(examples) else ""
+    return ", ".join(examples) + more

@@ -1,0 +1,87 @@
+"""Results are read as COCO's list and as COCO objects with scores; what is neither is told from both."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detector.evaluation import CocoEvaluator, CocoMetrics, read_results
+from tests.evaluation.problems import PERFECT, ground_truth, perfect_results
+
+
+def evaluated(tmp_path: Path, content: Any, truth: dict[str, Any] | None = None) -> CocoMetrics:
+    (tmp_path / "dt.json").write_text(json.dumps(content))
+    return CocoEvaluator(truth or ground_truth()).evaluate(read_results(tmp_path / "dt.json"))
+
+
+@pytest.mark.parametrize("key", ["annotations", "predictions", "results", "detections"])
+def test_results_in_an_object(tmp_path: Path, key: str) -> None:
+    assert evaluated(tmp_path, {key: perfect_results(ground_truth()), "info": [{}]}).AP > PERFECT
+
+
+def test_a_coco_object_has_ids_of_its_own(tmp_path: Path) -> None:
+    """As tools write it that number images and categories anew: here, each as another's in the truth."""
+    truth = ground_truth()
+    images, categories = {10: 20, 20: 10}, {1: 3, 3: 1}
+    content = {
+        "images": [{**image, "id": images[image["id"]]} for image in truth["images"]],
+        "categories": [{**category, "id": categories[category["id"]]} for category in truth["categories"]],
+        "annotations": [
+            {**r, "image_id": images[r["image_id"]], "category_id": categories[r["category_id"]]}
+            for r in perfect_results(truth)
+        ],
+    }
+    metrics = evaluated(tmp_path, content)
+    assert metrics.AP > PERFECT
+    assert metrics.notes == ()
+
+
+def test_tables_without_names_leave_the_ids(tmp_path: Path) -> None:
+    content = {
+        "images": [{"id": 10}, {"id": 20, "file_name": ""}, 3, {"file_name": "b.jpg"}],
+        "categories": None,
+        "annotations": perfect_results(ground_truth()),
+    }
+    assert evaluated(tmp_path, content).AP > PERFECT
+
+
+def test_names_that_the_ground_truth_lacks_are_counted(tmp_path: Path) -> None:
+    content = {
+        "images": [{"id": 10, "file_name": "c.jpg"}, {"id": 20, "file_name": "b.jpg"}],
+        "categories": [{"id": 1, "name": "bird"}],
+        "annotations": perfect_results(ground_truth()),
+    }
+    with pytest.raises(ValueError, match="2 results are of images that the ground truth does not") as error:
+        evaluated(tmp_path, content)
+    assert '"c.jpg". Its images are "a.jpg", "b.jpg".' in str(error.value)
+    assert '2 results are of classes that the ground truth does not have: "bird"' in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"annotations": []}', "pass it as annotations="),
+        (json.dumps(ground_truth()), "none of its 3 annotations has a score: pass it as annotations="),
+        ('{"results": [], "predictions": []}', "with the lists predictions, results"),
+        ('{"boxes": []}', "got an object"),
+        ("3", "got a int"),
+        ("[1,", "not JSON"),
+    ],
+)
+def test_a_file_that_is_no_results_file(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "dt.json").write_text(text)
+    with pytest.raises(ValueError, match=r"dt\.json") as error:
+        read_results(tmp_path / "dt.json")
+    assert message in str(error.value)
+
+
+def test_rows_that_are_no_results_are_left_to_the_evaluator(tmp_path: Path) -> None:
+    (tmp_path / "dt.json").write_text(
+        '{"annotations": [3, {"score": 1, "image_id": [1]}], "images": [{"id": 1}]}'
+    )
+    rows = read_results(tmp_path / "dt.json")
+    with pytest.raises(ValueError, match="1 of 2 results: is a int, not an object"):
+        CocoEvaluator(ground_truth()).evaluate(rows)
