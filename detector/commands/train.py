@@ -133,7 +133,7 @@ def build_module(
     record: ModelRecord,
 ) -> DetectionModule:
     return DetectionModule(
-        build_model(cfg, data.num_classes),
+        build_model(cfg, data.num_classes, class_names=data.class_names),
         optimization=build(cfg.optimizer),
         schedule=build(cfg.schedule),
         validation=Validation(
