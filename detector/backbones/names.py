@@ -23,8 +23,9 @@ _HUGGING_FACE_STAGE = re.compile(r"(^|\.)encoder\.stages\.(\d+)\.layers\.(\d+)\.
 _HUGGING_FACE_LAYER = re.compile(r"\.layer\.(\d+)\.(convolution|normalization)\.")
 _PADDLE: Rules = ((r"\._mean$", ".running_mean"), (r"\._variance$", ".running_var"))
 _PADDLE_DETECTION: Rules = (
-    (r"(^|\.)conv1\.conv1\.conv\.", r"\1conv1."),
-    (r"(^|\.)conv1\.conv1\.norm\.", r"\1bn1."),
+    (r"(^|\.)conv1\.(?:res_)?conv1\.conv\.", r"\1conv1."),  # res_conv1 in a ResNeXt
+    (r"(^|\.)conv1\.(?:res_)?conv1\.norm\.", r"\1bn1."),
+    (r"\.branch2b\.conv_offset\.", ".conv2.offset."),  # in its first versions
     (r"\.short\.conv\.", ".downsample.0."),
     (r"\.short\.norm\.", ".downsample.1."),
 )

@@ -85,7 +85,21 @@ _DATA = (
 )
 _DATA_OF_BUILTINS = frozenset(
     f"builtins.{name}"
-    for name in "bool dict float getattr int long object range slice str type unicode xrange".split()
+    for name in [
+        "bool",
+        "dict",
+        "float",
+        "getattr",
+        "int",
+        "long",
+        "object",
+        "range",
+        "slice",
+        "str",
+        "type",
+        "unicode",
+        "xrange",
+    ]
 )
 
 
