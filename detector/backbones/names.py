@@ -25,7 +25,7 @@ _PADDLE: Rules = ((r"\._mean$", ".running_mean"), (r"\._variance$", ".running_va
 _PADDLE_DETECTION: Rules = (
     (r"(^|\.)conv1\.(?:res_)?conv1\.conv\.", r"\1conv1."),  # res_conv1 in a ResNeXt
     (r"(^|\.)conv1\.(?:res_)?conv1\.norm\.", r"\1bn1."),
-    (r"\.branch2b\.conv_offset\.", ".conv2.offset."),  # in its first versions
+    (r"\.branch2b\.conv_offset\.", ".conv2.offset."),  # beside the convolution in its backbones
     (r"\.short\.conv\.", ".downsample.0."),
     (r"\.short\.norm\.", ".downsample.1."),
 )

@@ -76,7 +76,10 @@ def matched_rows(
 def match_names(theirs: Sequence[str], ours: Sequence[str]) -> list[int | None]:
     """The place in `theirs` of each of `ours`: of the same name, else of one that differs by case, form of
     Unicode, spaces or underscores alone. Names that are not unique match nothing."""
-    places = {name: place for place, name in enumerate(theirs) if name not in _NO_CLASSES}
+    counts = Counter(theirs)
+    places = {
+        name: place for place, name in enumerate(theirs) if counts[name] == 1 and name not in _NO_CLASSES
+    }
     exact = [places.get(name) for name in ours]
     free = {place for place in places.values() if place not in exact}
     keys = Counter(_key(theirs[place]) for place in free)

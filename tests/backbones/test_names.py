@@ -123,7 +123,7 @@ def test_files_of_other_projects_load(project: str, tmp_path: Path, caplog: pyte
     assert "keep their initialisation" not in caplog.text
 
 
-def test_names_of_first_versions_of_paddle_detection() -> None:
+def test_offsets_beside_the_convolution_as_in_backbones_of_paddle_detection() -> None:
     names = [
         "res5.res5a.branch2b.conv_offset.bias",
         "res5.res5a.branch2b.conv.weight",
