@@ -5,21 +5,21 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from detector import models
-from detector.config import build
+from detector.config import build, check_stored
 from detector.data import ImageSize, Sample, collate, read_image, resize
 from detector.layers import replace_backends
 from detector.structures import Batch, Detections
 from detector.training import Checkpoint, load_checkpoint
+from detector.weights import unusable
 
 _log = logging.getLogger(__name__)
 
@@ -35,13 +35,14 @@ class Detector:
     """
 
     def __init__(self, checkpoint: Checkpoint, *, device: torch.device | str = "cpu") -> None:
+        check_stored(checkpoint.config, source=str(checkpoint.path))
         self.class_names = checkpoint.class_names
         self.category_ids = checkpoint.category_ids
         self.image_size = cast(ImageSize, build(checkpoint.config["data"]["image_size"]))
         self.device = torch.device(device)
-        training = checkpoint.config["training"]
-        self._layout = torch.channels_last if training["channels_last"] else torch.contiguous_format
-        self._dtype = _autocast_dtype(training["precision"], self.device)
+        training = checkpoint.config.get("training", {})
+        self._layout = torch.channels_last if training.get("channels_last", True) else torch.contiguous_format
+        self._dtype = _autocast_dtype(training.get("precision", "32-true"), self.device)
         self.model = restore_model(checkpoint, device=self.device).to(memory_format=self._layout)
 
     @classmethod
@@ -49,7 +50,7 @@ class Detector:
         """The detector of a checkpoint of `detector train`.
 
         Raises:
-            ValueError: no such file, or no such checkpoint.
+            ValueError: no such file, or no such checkpoint, or one whose entries do not fit each other.
         """
         return cls(load_checkpoint(path), device=device)
 
@@ -125,15 +126,55 @@ def restore_model(checkpoint: Checkpoint, *, device: torch.device) -> models.Det
     """The model of a checkpoint with its weights on `device`, in evaluation mode. Needs no pretrained file.
 
     A backend of deformable convolution that it was trained with and that cannot run there is replaced.
+
+    Raises:
+        ValueError: its configuration builds no detector, or its weights are not those of that detector.
     """
-    config = deepcopy(checkpoint.config["model"])
-    config["weights"] = None
-    config["backbone"]["weights"] = None
-    model = cast(models.Detector, build(config)(num_classes=len(checkpoint.class_names)))
+    config = _without_weights(checkpoint.config["model"])
+    try:
+        model = build(config)(num_classes=len(checkpoint.class_names))
+    except (AttributeError, KeyError, TypeError) as error:  # parts that do not go together
+        raise ValueError(
+            f"{checkpoint.path}: its configuration builds no detector ({error}). Use another checkpoint."
+        ) from error
+    _require_its_weights(model, checkpoint)
     model.load_state_dict(checkpoint.state_dict)
     if replaced := replace_backends(model, device=device):
         _log.warning("backend=auto in %d layers: the one of the training cannot run on %s.", replaced, device)
     return model.eval().to(device)
+
+
+def _without_weights(node: Any) -> Any:
+    """The configuration of a model without the files that it, or a part of it, would start from."""
+    if isinstance(node, dict):
+        return {
+            k: None if k == "weights" and isinstance(v, str) else _without_weights(v) for k, v in node.items()
+        }
+    return [_without_weights(item) for item in node] if isinstance(node, list) else node
+
+
+def _require_its_weights(model: object, checkpoint: Checkpoint) -> None:
+    """Raise ValueError unless the state dict of the checkpoint has what `model` has, in the same shapes."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"{checkpoint.path}: its configuration builds a {type(model).__name__}, no detector. Use another "
+            "checkpoint."
+        )
+    own, state = model.state_dict(), checkpoint.state_dict
+    problems = [f"{name} is missing" for name in own if name not in state]
+    problems += [f"{name} is unknown" for name in state if name not in own]
+    problems += [
+        f"{name} has the shape {tuple(state[name].shape)}, expected {tuple(value.shape)}"
+        for name, value in own.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    problems += [f"{name} {problem}" for name, problem in unusable(state, own).items()]
+    if problems:
+        raise ValueError(
+            f"{checkpoint.path}: its weights are not those of the model of its configuration with "
+            f"{len(checkpoint.class_names)} classes: {len(problems)} of {len(own)} entries do not fit: "
+            f"{', '.join(problems[:3])}{', ...' if len(problems) > 3 else ''}. Use another checkpoint."
+        )
 
 
 def _autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from copy import deepcopy
@@ -20,6 +21,8 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor
 
 from detector.files import write_atomically
+from detector.training.checkpoint_entries import entry_problems, listed, shown
+from detector.weights import damage_of, is_whole_archive
 
 _FORMAT = 2
 
@@ -70,7 +73,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a checkpoint of `detector train` onto the CPU.
 
     Raises:
-        ValueError: no such file, a folder, a cut-off file, a file that is no checkpoint of this program.
+        ValueError: no such file, a folder, a cut-off or damaged file, a file that is no checkpoint of this
+            program, or one with weights that are not finite. Names what is whole beside it.
     """
     path = Path(path)
     content = _read(path)
@@ -78,13 +82,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if not isinstance(entry, dict) or "state_dict" not in content:
         raise ValueError(
             f"{path}: a torch file, but no checkpoint of `detector train`: it lacks class names and config. "
-            "Weights of a backbone go to model.backbone.weights=."
+            "Weights of a detector go to model.weights=, those of a backbone to model.backbone.weights=."
         )
-    if entry["format"] not in (1, _FORMAT):
-        raise ValueError(
-            f"{path}: written in checkpoint format {entry['format']}, this version reads 1 to {_FORMAT}. "
-            "Use the version of detector that wrote it (environment.json of its run names it)."
-        )
+    _require_known_format(path, entry.get("format"))
+    if problems := entry_problems(content):
+        raise ValueError(f"{path}: of no use as a checkpoint: {listed(problems)}. {_way_on(path)}")
     prefix = entry["weights"]
     return Checkpoint(
         path=path,
@@ -117,6 +119,20 @@ def _of_this_format(config: dict[str, Any], format: int) -> dict[str, Any]:
     return config
 
 
+def _require_known_format(path: Path, format: object) -> None:
+    if type(format) is int and 1 <= format <= _FORMAT:
+        return
+    if type(format) is int and format > _FORMAT:
+        raise ValueError(
+            f"{path}: written in checkpoint format {shown(format)}, this version reads 1 to {_FORMAT}. "
+            "Use the version of detector that wrote it (environment.json of its run names it)."
+        )
+    raise ValueError(
+        f"{path}: of no use as a checkpoint: detector.format is {shown(format)}, expected 1 to {_FORMAT}. "
+        f"{_way_on(path)}"
+    )
+
+
 def _read(path: Path) -> dict[str, Any]:
     if path.is_dir():
         inside = [
@@ -131,14 +147,16 @@ def _read(path: Path) -> dict[str, Any]:
         )
     _check_archive(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError) as error:
-        raise ValueError(f"{path}: damaged ({_first_line(error)}). Copy it again, or use another.") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the pickle's protocol
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path}: holds Python objects besides tensors and plain containers, and is not read because "
-            f"that could run code ({_first_line(error)}). Use a checkpoint of `detector train`."
+            f"{path}: holds Python objects besides tensors and plain containers{_names_in(path)}, and is not "
+            "read because that could run code. Use a checkpoint of `detector train`."
         ) from error
+    except Exception as error:  # entries that do not fit each other raise anything
+        raise ValueError(f"{path}: damaged, torch cannot read it. {_way_on(path)}") from error
     if not isinstance(content, dict):
         raise ValueError(
             f"{path}: a torch file with a {type(content).__name__}, no checkpoint of `detector train`."
@@ -146,22 +164,36 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
+def _names_in(path: Path) -> str:
+    """What is named inside and not loaded, where torch can tell."""
+    try:
+        names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # a pickle of another protocol, or a damaged one: the message does without
+        return ""
+    return f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""
+
+
+def _way_on(path: Path) -> str:
+    """What to use instead: the other checkpoint of the run, where that is whole."""
+    others = [path.with_name(f"{name}.ckpt") for name in ("best", "last")]
+    whole = [other for other in others if other != path and is_whole_archive(other)]
+    return f"Use {whole[0]}, which is whole." if whole else "Copy it again, or use another."
+
+
 def _check_archive(path: Path) -> None:
-    """Tell a cut-off file (starts as a zip, has no end) from one that was never a checkpoint."""
+    """Tell a damaged or cut-off file (starts as a zip, has no end) from one that was never a checkpoint."""
     with path.open("rb") as file:
         start = file.read(4)
     if zipfile.is_zipfile(path):
+        if damage := damage_of(path):
+            raise ValueError(f"{path}: damaged: {damage}. {_way_on(path)}")
         return
     if start.startswith(b"PK") or not start:
         raise ValueError(
             f"{path}: cut off ({path.stat().st_size} bytes, its end is missing), as an interrupted copy "
-            "leaves it. Copy it again, or use another."
+            f"leaves it. {_way_on(path)}"
         )
     raise ValueError(f"{path}: no checkpoint: it is not a torch file. Pass <run>/checkpoints/best.ckpt.")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def save_atomically(content: dict[str, Any], path: str | os.PathLike[str]) -> None:

@@ -128,6 +128,7 @@ class DetectionModule(LightningModule):
         self.results: list[dict[str, Any]] = []
         self.metrics: CocoMetrics | None = None
         self.validated_epoch = -1
+        self.validation_is_finite = True
         self._averaged_step = 0
 
     @property
@@ -178,6 +179,7 @@ class DetectionModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.validation.collector.clear()
+        self.validation_is_finite = True
         torch.manual_seed(self.seed)  # losses over random samples are then those of the same ones each time
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -185,7 +187,8 @@ class DetectionModule(LightningModule):
         total = torch.stack([*losses.values()]).sum()
         if not math.isfinite(total.item()):
             ids = [self.validation.image_id(index) for index in batch.indices.tolist()]
-            # The next training step stops the run if it is the weights; young batch norms may recover.
+            # `Checkpoints` stops the run if it is the weights; young batch norms may recover.
+            self.validation_is_finite = False
             _log.warning("%s", self._non_finite("A loss of the validation is not finite", losses, ids))
         self._log_losses("val", total, losses, batch)
         self.validation.collector.add(batch, detections)

@@ -11,7 +11,7 @@ import torch
 
 from detector.weights.archives import damage_of, is_whole_archive
 from detector.weights.files import FILE_ENDINGS, StoredWeights, read_file
-from detector.weights.fit import require_usable, unusable
+from detector.weights.fit import require_usable, told, unusable
 from detector.weights.state import without_prefix
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "is_whole_archive",
     "read_weights",
     "require_usable",
+    "told",
     "unusable",
     "without_prefix",
 ]
