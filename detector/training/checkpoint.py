@@ -22,6 +22,7 @@ from torch import Tensor
 
 from detector.files import write_atomically
 from detector.training.checkpoint_entries import entry_problems, listed, shown
+from detector.training.resumable import require_entries
 from detector.weights import damage_of, is_whole_archive
 
 _FORMAT = 2
@@ -107,16 +108,21 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 def _of_this_format(config: dict[str, Any], format: int) -> dict[str, Any]:
     """Format 1 had the modulation of deformable necks and heads among their own options."""
     config = deepcopy(config)
-    model = config.get("model", {})
-    head = model.get("head") or {}
-    parts = (model.get("neck") or {}, head, head.get("roi") or {})
-    for part in parts if format == 1 else ():
+    model = _part(config, "model")
+    head = _part(model, "head")
+    for part in (_part(model, "neck"), head, _part(head, "roi")) if format == 1 else ():
         if "modulation" in part and str(part.get("_target_")).startswith(
             ("detector.necks.", "detector.heads.")
         ):
             deform = {"_target_": "detector.layers.DeformConv2d", "_partial_": True}
             part["deform"] = {**deform, "modulation": part.pop("modulation")}
     return config
+
+
+def _part(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """The part of a configuration; empty where it has none."""
+    part = config.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def _require_known_format(path: Path, format: object) -> None:
@@ -157,7 +163,7 @@ def _read(path: Path) -> dict[str, Any]:
         ) from error
     except Exception as error:  # entries that do not fit each other raise anything
         raise ValueError(f"{path}: damaged, torch cannot read it. {_way_on(path)}") from error
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ValueError(
             f"{path}: a torch file with a {type(content).__name__}, no checkpoint of `detector train`."
         )
@@ -216,4 +222,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        return _read(Path(path))
+        content = _read(Path(path))
+        require_entries(content, source=f"training.resume={path}")
+        return content

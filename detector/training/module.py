@@ -22,6 +22,7 @@ from detector.structures import Batch, Fraction, NonNegativeInt, PositiveInt
 from detector.training.averaging import WeightAverage
 from detector.training.checkpoint import ModelRecord, describe_checkpoint
 from detector.training.optimization import Optimization
+from detector.training.resumable import require_fitting
 from detector.training.schedules import Schedule
 
 _log = logging.getLogger(__name__)
@@ -248,6 +249,14 @@ class DetectionModule(LightningModule):
             progress["completed"] = progress["processed"]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        optimization: Any = self.configure_optimizers()
+        require_fitting(
+            checkpoint,
+            module=self,
+            optimizer=optimization["optimizer"],
+            scheduler=optimization["lr_scheduler"]["scheduler"].state_dict(),
+            loops={"fit_loop": self.trainer.fit_loop.state_dict()},
+        )
         self._averaged_step = checkpoint["global_step"]
 
     def validation_metrics(self) -> dict[str, float]:
