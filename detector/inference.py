@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from detector import models
-from detector.config import build, check_stored
-from detector.data import ImageSize, Sample, collate, read_image, resize
+from detector.config import ConfigError, build, check
+from detector.data import DetectionDataModule, ImageSize, Sample, collate, read_image, resize
 from detector.layers import replace_backends
 from detector.structures import Batch, Detections
 from detector.training import Checkpoint, load_checkpoint
@@ -108,6 +108,42 @@ class Detector:
             original_size=(height, width),
             index=0,
         )
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The options of a training that its model is used with, and their defaults."""
+
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    channels_last: bool = True
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The parts of a stored configuration that the use of a checkpoint needs."""
+
+    model: Callable[..., models.Detector]
+    data: DetectionDataModule
+    training: Precision
+
+
+def check_stored(config: Mapping[str, Any], *, source: str) -> None:
+    """Raise ConfigError, which begins with `source`, where no model or data can be built from it."""
+    parts = {name: config[name] for name in ("model", "data") if name in config}
+    training = config.get("training", {})
+    if isinstance(training, Mapping):
+        training = {k: training[k] for k in ("precision", "channels_last") if k in training}
+    try:
+        check({**parts, "training": training}, _Stored)
+    except ConfigError as error:
+        problems = "; ".join(problem.rstrip(".") for problem in error.problems[:5])
+        more = f"; and {len(error.problems) - 5} more" if len(error.problems) > 5 else ""
+        raise ConfigError(
+            [
+                f"{source}: its configuration is not one of this version of detector: {problems}{more}. "
+                "Use the version that wrote it, or another checkpoint"
+            ]
+        ) from error
 
 
 def load_picture(picture: Picture) -> np.ndarray:

@@ -16,10 +16,10 @@ from detector.commands.parts import (
     require_same_classes,
 )
 from detector.commands.report import Evaluated
-from detector.config import build, check_stored, with_environment
+from detector.config import build, with_environment
 from detector.data import DetectionDataModule, WarpedShapes
 from detector.evaluation import CocoEvaluator, ResultCollector
-from detector.inference import Detector
+from detector.inference import Detector, check_stored
 from detector.training import Checkpoint, Validation, load_checkpoint
 
 _log = logging.getLogger(__name__)

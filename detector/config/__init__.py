@@ -7,7 +7,6 @@ from detector.config.errors import ConfigError
 from detector.config.paths import config_dir
 from detector.config.plain import resolved
 from detector.config.recorded import with_environment, without_environment
-from detector.config.stored import check_stored
 from detector.config.targets import allowing
 
 __all__ = [
@@ -15,7 +14,6 @@ __all__ = [
     "allowing",
     "build",
     "check",
-    "check_stored",
     "config_dir",
     "resolved",
     "with_defaults",
