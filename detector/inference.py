@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
-from copy import deepcopy
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from detector import models
-from detector.config import build
-from detector.data import ImageSize, Sample, collate, read_image, resize
+from detector.config import ConfigError, build, check
+from detector.data import DetectionDataModule, ImageSize, Sample, collate, read_image, resize
 from detector.layers import replace_backends
 from detector.structures import Batch, Detections
 from detector.training import Checkpoint, load_checkpoint
+from detector.weights import unusable
 
 _log = logging.getLogger(__name__)
 
@@ -35,13 +35,14 @@ class Detector:
     """
 
     def __init__(self, checkpoint: Checkpoint, *, device: torch.device | str = "cpu") -> None:
+        check_stored(checkpoint.config, source=str(checkpoint.path))
         self.class_names = checkpoint.class_names
         self.category_ids = checkpoint.category_ids
         self.image_size = cast(ImageSize, build(checkpoint.config["data"]["image_size"]))
         self.device = torch.device(device)
-        training = checkpoint.config["training"]
-        self._layout = torch.channels_last if training["channels_last"] else torch.contiguous_format
-        self._dtype = _autocast_dtype(training["precision"], self.device)
+        training = checkpoint.config.get("training", {})
+        self._layout = torch.channels_last if training.get("channels_last", True) else torch.contiguous_format
+        self._dtype = _autocast_dtype(training.get("precision", "32-true"), self.device)
         self.model = restore_model(checkpoint, device=self.device).to(memory_format=self._layout)
 
     @classmethod
@@ -49,7 +50,7 @@ class Detector:
         """The detector of a checkpoint of `detector train`.
 
         Raises:
-            ValueError: no such file, or no such checkpoint.
+            ValueError: no such file, or no such checkpoint, or one whose entries do not fit each other.
         """
         return cls(load_checkpoint(path), device=device)
 
@@ -109,6 +110,42 @@ class Detector:
         )
 
 
+@dataclass(frozen=True)
+class Precision:
+    """The options of a training that its model is used with, and their defaults."""
+
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    channels_last: bool = True
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The parts of a stored configuration that the use of a checkpoint needs."""
+
+    model: Callable[..., models.Detector]
+    data: DetectionDataModule
+    training: Precision
+
+
+def check_stored(config: Mapping[str, Any], *, source: str) -> None:
+    """Raise ConfigError, which begins with `source`, where no model or data can be built from it."""
+    parts = {name: config[name] for name in ("model", "data") if name in config}
+    training = config.get("training", {})
+    if isinstance(training, Mapping):
+        training = {k: training[k] for k in ("precision", "channels_last") if k in training}
+    try:
+        check({**parts, "training": training}, _Stored)
+    except ConfigError as error:
+        problems = "; ".join(problem.rstrip(".") for problem in error.problems[:5])
+        more = f"; and {len(error.problems) - 5} more" if len(error.problems) > 5 else ""
+        raise ConfigError(
+            [
+                f"{source}: its configuration is not one of this version of detector: {problems}{more}. "
+                "Use the version that wrote it, or another checkpoint"
+            ]
+        ) from error
+
+
 def load_picture(picture: Picture) -> np.ndarray:
     """uint8 RGB (height, width, 3) from such an array or a file; ValueError for anything else."""
     if not isinstance(picture, np.ndarray):
@@ -125,15 +162,55 @@ def restore_model(checkpoint: Checkpoint, *, device: torch.device) -> models.Det
     """The model of a checkpoint with its weights on `device`, in evaluation mode. Needs no pretrained file.
 
     A backend of deformable convolution that it was trained with and that cannot run there is replaced.
+
+    Raises:
+        ValueError: its configuration builds no detector, or its weights are not those of that detector.
     """
-    config = deepcopy(checkpoint.config["model"])
-    config["weights"] = None
-    config["backbone"]["weights"] = None
-    model = cast(models.Detector, build(config)(num_classes=len(checkpoint.class_names)))
+    config = _without_weights(checkpoint.config["model"])
+    try:
+        model = build(config)(num_classes=len(checkpoint.class_names))
+    except (AttributeError, KeyError, TypeError) as error:  # parts that do not go together
+        raise ValueError(
+            f"{checkpoint.path}: its configuration builds no detector ({error}). Use another checkpoint."
+        ) from error
+    _require_its_weights(model, checkpoint)
     model.load_state_dict(checkpoint.state_dict)
     if replaced := replace_backends(model, device=device):
         _log.warning("backend=auto in %d layers: the one of the training cannot run on %s.", replaced, device)
     return model.eval().to(device)
+
+
+def _without_weights(node: Any) -> Any:
+    """The configuration of a model without the files that it, or a part of it, would start from."""
+    if isinstance(node, dict):
+        return {
+            k: None if k == "weights" and isinstance(v, str) else _without_weights(v) for k, v in node.items()
+        }
+    return [_without_weights(item) for item in node] if isinstance(node, list) else node
+
+
+def _require_its_weights(model: object, checkpoint: Checkpoint) -> None:
+    """Raise ValueError unless the state dict of the checkpoint has what `model` has, in the same shapes."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"{checkpoint.path}: its configuration builds a {type(model).__name__}, no detector. Use another "
+            "checkpoint."
+        )
+    own, state = model.state_dict(), checkpoint.state_dict
+    problems = [f"{name} is missing" for name in own if name not in state]
+    problems += [f"{name} is unknown" for name in state if name not in own]
+    problems += [
+        f"{name} has the shape {tuple(state[name].shape)}, expected {tuple(value.shape)}"
+        for name, value in own.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    problems += [f"{name} {problem}" for name, problem in unusable(state, own).items()]
+    if problems:
+        raise ValueError(
+            f"{checkpoint.path}: its weights are not those of the model of its configuration with "
+            f"{len(checkpoint.class_names)} classes: {len(problems)} of {len(own)} entries do not fit: "
+            f"{', '.join(problems[:3])}{', ...' if len(problems) > 3 else ''}. Use another checkpoint."
+        )
 
 
 def _autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:

@@ -3,29 +3,64 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 import torchvision
 from torch import Tensor, nn
 
-from detector.layers import replaced_convolutions
-from detector.weights import read_weights
+from detector.backbones.names import has_offsets_of_others, to_torchvision
+from detector.layers import Deformable, replaced_convolutions
+from detector.weights import StoredWeights, read_weights, require_usable, without_prefix
 
 log = logging.getLogger(__name__)
 
 
 def load_backbone_weights(backbone: nn.Module, weights: str, *, architecture: str) -> None:
-    """Loads ImageNet weights into a backbone with torchvision's parameter names, and logs what did not take
+    """Load ImageNet weights into a backbone with torchvision's parameter names, and log what did not take
     part.
 
     `weights` is a torchvision name such as "IMAGENET1K_V1" (downloaded to torch's hub folder and checked by
-    hash) or the path of a file holding a state dict. Offset branches keep their initialisation. Raises
-    ValueError for a file that is missing, cut off, of the old tar format, or of another architecture.
+    hash) or the path of a file: a state dict of a ResNet of torchvision, timm, Hugging Face, Paddle,
+    PaddleDetection or MMDetection, or a detector around one. Offset branches that it lacks keep their
+    initialisation.
+
+    Raises:
+        ValueError: the file cannot be read, or is of another architecture; its masks are of another function.
     """
     listed = architecture in torchvision.models.list_models()  # not every ResNeXt is
     known = torchvision.models.get_model_weights(architecture) if listed else ()
     published = {name: entry.url for entry in known for name in (entry.name, str(entry))}
     stored = read_weights(weights, option="model.backbone.weights", published=published)
-    _load(backbone, stored.state, source=weights, architecture=architecture)
+    own = backbone.state_dict()
+    state, prefix = without_prefix(to_torchvision(stored.state), own.__contains__)
+    if prefix:
+        log.info("%s: the %d entries that begin with %s are taken", weights, len(state), prefix)
+    _require_its_modulation(backbone, stored, state, source=weights)
+    _load(backbone, state, source=weights, architecture=architecture)
+
+
+def _require_its_modulation(
+    backbone: nn.Module, stored: StoredWeights, state: dict[str, Tensor], *, source: str
+) -> None:
+    """Raise ValueError where masks were trained as another function: nothing else would show it."""
+    trained = "sigmoid" if has_offsets_of_others(stored.state) else _modulation(stored.config)
+    for name, layer in backbone.named_modules():
+        has_mask = isinstance(layer, Deformable) and layer.modulation in ("sigmoid", "doubled_sigmoid")
+        if trained and has_mask and f"{name}.offset.weight" in state and layer.modulation != trained:
+            raise ValueError(
+                f"model.backbone.weights={source}: {name} was trained with a mask of {trained}, here it has "
+                f"{layer.modulation}. Set model.backbone.deform.modulation={trained}"
+            )
+
+
+def _modulation(config: Mapping[str, Any]) -> str | None:
+    """Of the deformable layers of the backbone of a checkpoint of ours; None of other files."""
+    backbone = config.get("backbone")
+    deform = backbone.get("deform") if isinstance(backbone, Mapping) else None
+    if not isinstance(deform, Mapping):
+        return None
+    return str(deform.get("modulation") or "doubled_sigmoid")
 
 
 def _load(backbone: nn.Module, state: dict[str, Tensor], *, source: str, architecture: str) -> None:
@@ -43,6 +78,7 @@ def _load(backbone: nn.Module, state: dict[str, Tensor], *, source: str, archite
             f"{len(own)} entries are missing and {len(wrong_shape)} have another shape; {first}: expected "
             f"{tuple(own[first].shape)}, got {came}. Choose the model/backbone that the file was made for."
         )
+    require_usable(state, own, source=f"model.backbone.weights={source}")
     not_ours = ("fc.weight", "fc.bias")  # the ImageNet classifier
     unused = [
         k

@@ -82,6 +82,7 @@ def run(cfg: DictConfig) -> None:
             data_overrides=given(plain["data"]),
             evaluator=build(plain["evaluation"]),
             accelerator=plain["accelerator"],
+            generate_into=output_dir / "data",
         )
         write_predictions(output_dir / "predictions.json", found.results)
     write_record(output_dir, config=plain)

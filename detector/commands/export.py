@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detector import __version__
-from detector.commands.inference import data_config
+from detector.commands.inference import stored_data
 from detector.commands.onnx_graph import open_onnx, require_onnx, write_onnx
 from detector.commands.parts import build_data
 from detector.commands.predict import find_pictures
@@ -72,7 +72,7 @@ def run(cfg: DictConfig) -> None:
     for layer in detector.model.modules():
         if isinstance(layer, DeformConv2d):
             layer.backend = "auto"  # the operator that graphs have, whatever it was trained with
-    pictures = _pictures(options.source, checkpoint)
+    pictures = _pictures(options.source, checkpoint, generate_into=output_dir / "data")
     output_dir.mkdir(parents=True, exist_ok=True)
     ending = _ENDINGS[options.format]
     unchecked, file = (output_dir / f"{options.name}{end}" for end in (f".refused{ending}", ending))
@@ -107,12 +107,13 @@ def _require_file_name(name: str) -> None:
         )
 
 
-def _pictures(source: str | None, checkpoint: Checkpoint) -> list[np.ndarray]:
+def _pictures(source: str | None, checkpoint: Checkpoint, *, generate_into: Path) -> list[np.ndarray]:
     """Some of the source, or of the images that the training was validated on."""
     try:
         if source is not None:
             return [load_picture(file) for file in find_pictures(source)[:_CHECKED_PICTURES]]
-        data = build_data({"data": data_config(checkpoint.config["data"], {})})
+        stored = stored_data(checkpoint.config["data"], {}, generate_into=generate_into)
+        data = build_data({"data": stored})
         data.prepare_data()
         data.know_classes(checkpoint.class_names)
         data.setup("validate")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ from detector.commands.parts import (
     require_same_classes,
 )
 from detector.commands.report import Evaluated
-from detector.data import DetectionDataModule, require_objects
+from detector.config import build, with_environment
+from detector.data import DetectionDataModule, WarpedShapes, require_objects
 from detector.evaluation import CocoEvaluator, ResultCollector
-from detector.inference import Detector
+from detector.inference import Detector, check_stored
 from detector.training import Checkpoint, Validation, load_checkpoint
+
+_log = logging.getLogger(__name__)
 
 
 def evaluate_checkpoint(
@@ -27,17 +31,22 @@ def evaluate_checkpoint(
     data_overrides: dict[str, Any],
     evaluator: Callable[..., CocoEvaluator],
     accelerator: str,
+    generate_into: Path | None = None,
 ) -> Evaluated:
     """The checkpoint on the validation images.
 
     On the same device and with the same batch size these are the numbers of the training's own validation.
+    Generated data that is gone is generated anew in `generate_into`; nothing else is written.
 
     Raises:
         ValueError: no such accelerator, checkpoint or data, or data with other classes.
     """
     kind = find_accelerator(accelerator)
     checkpoint = load_checkpoint(path)
-    data = build_data({"data": data_config(checkpoint.config["data"], data_overrides)})
+    check_stored(checkpoint.config, source=path)
+    data = build_data(
+        {"data": stored_data(checkpoint.config["data"], data_overrides, generate_into=generate_into)}
+    )
     data.prepare_data()
     data.know_classes(checkpoint.class_names)
     data.setup("validate")
@@ -68,6 +77,36 @@ def data_config(trained: dict[str, Any], overrides: dict[str, Any]) -> dict[str,
     if "root" in overrides or "val" in overrides:
         merged["source"] = None  # other data is named: nothing has to be generated
     return merged
+
+
+def stored_data(
+    trained: dict[str, Any], overrides: dict[str, Any], *, generate_into: Path | None
+) -> dict[str, Any]:
+    """`data_config` such that building and reading it writes nowhere but into `generate_into`.
+
+    A checkpoint may be of somebody else, and where its training generated its data may be anywhere. Paths
+    that it took from the environment are those of today's.
+    """
+    merged = data_config(trained, overrides)
+    if (root := merged.get("root")) is not None:
+        merged["root"] = with_environment(root, option="data.root")
+    merged["val"] = {
+        key: with_environment(value, option=f"data.val.{key}") if isinstance(value, str) else value
+        for key, value in merged["val"].items()
+    }
+    if merged.get("source") is None or merged.get("root") is None:
+        return merged
+    source = build(merged["source"])
+    if isinstance(source, WarpedShapes) and (folder := source.existing(merged["root"])):
+        return {**merged, "root": str(folder), "source": None}
+    if generate_into is None:
+        raise ValueError(f"data.root={merged['root']}: the generated data is not there. Give data.root=...")
+    _log.warning(
+        "%s does not hold the generated data of the training: generated anew in %s",
+        merged["root"],
+        generate_into,
+    )
+    return {**merged, "root": str(generate_into)}
 
 
 def _is_absolute(path: str | None) -> bool:

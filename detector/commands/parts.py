@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from typing import Any, Literal, cast
@@ -29,9 +30,13 @@ def build_data(cfg: Config) -> DetectionDataModule:
     return cast(DetectionDataModule, build(cfg["data"]))
 
 
-def build_model(cfg: Config, num_classes: int) -> Detector:
-    """The detector of `cfg.model`, with fresh or pretrained weights as it says."""
-    return cast(Detector, build(cfg["model"])(num_classes=num_classes))
+def build_model(cfg: Config, num_classes: int, *, class_names: Sequence[str] = ()) -> Detector:
+    """The detector of `cfg.model`, with fresh or pretrained weights as it says. Where it takes the names of
+    its classes, rows of pretrained weights are matched with them."""
+    make = build(cfg["model"])
+    takes_names = "class_names" in inspect.signature(make).parameters  # a detector of the user's may not
+    named = {"class_names": tuple(class_names)} if class_names and takes_names else {}
+    return cast(Detector, make(num_classes=num_classes, **named))
 
 
 def validated_truth(val_set: CocoDataset, config: Mapping[str, Any]) -> dict[str, Any]:

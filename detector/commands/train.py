@@ -30,7 +30,7 @@ from detector.commands.resume import (
     require_same_model,
     what_is_kept,
 )
-from detector.config import build, resolved
+from detector.config import build, resolved, without_environment
 from detector.data import CocoDataset, DetectionDataModule
 from detector.evaluation import CocoEvaluator, CocoMetrics, read_results
 from detector.files import write_text_atomically
@@ -90,14 +90,19 @@ def run(cfg: DictConfig) -> None:
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:  # other devices' processes start when files are there
         require_free(output_dir, resume=options.resume)
     resumed = None if options.resume is None else load_checkpoint(options.resume)
-    changes = [] if resumed is None else require_same_model(resumed, config, max_epochs=options.max_epochs)
+    changes = (
+        []
+        if resumed is None
+        else require_same_model(resumed, without_environment(cfg), max_epochs=options.max_epochs)
+    )
 
     data = build_data(cfg)
     data.prepare_data()
     data.setup("fit")
     if resumed is not None:
         require_same_classes(resumed, data.class_names, where=str(data.train_set.annotations.path))
-    record = ModelRecord(class_names=data.class_names, category_ids=data.category_ids, config=config)
+    kept = without_environment(cfg)
+    record = ModelRecord(class_names=data.class_names, category_ids=data.category_ids, config=kept)
     checkpoints = Checkpoints(output_dir)
     offsets = OffsetLog(every_n_steps=options.log_offsets_every_n_steps)
     log = RunLog(display=choose_display(options), checkpoints=checkpoints, offsets=offsets)
@@ -133,7 +138,7 @@ def build_module(
     record: ModelRecord,
 ) -> DetectionModule:
     return DetectionModule(
-        build_model(cfg, data.num_classes),
+        build_model(cfg, data.num_classes, class_names=data.class_names),
         optimization=build(cfg.optimizer),
         schedule=build(cfg.schedule),
         validation=Validation(

@@ -101,6 +101,12 @@ class WarpedShapes:
             "Remove it, or pass another data.root."
         )
 
+    def existing(self, root: str | Path) -> Path | None:
+        """The folder of these pictures where they are there already, else None. Nothing is written."""
+        folders = (Path(root), self._folder_beside(Path(root)))
+        made = (folder for folder in folders if (folder / _RECORD).is_file())
+        return next((folder for folder in made if _recorded(folder) == self._record()), None)
+
     def _folder_beside(self, root: Path) -> Path:
         digest = hashlib.sha256(json.dumps(self._record(), sort_keys=True).encode()).hexdigest()[:8]
         return root.with_name(f"{root.name}-strength{self.strength:g}-seed{self.seed}-{digest}")

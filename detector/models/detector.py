@@ -85,10 +85,12 @@ def assemble(
     num_classes: PositiveInt,
     weights: str | None = None,
     weights_images: Images = "auto",
+    class_names: tuple[str, ...] = (),
 ) -> Detector:
     """A detector from a backbone and from a neck and head that still wait for what comes below them.
 
-    `weights` of a whole detector, trained on `weights_images`: see `load_detector_weights`.
+    `weights` of a whole detector, trained on `weights_images`, whose rows of classes go to those of the same
+    name in `class_names`: see `load_detector_weights`.
 
     Example:
         >>> from functools import partial
@@ -102,5 +104,5 @@ def assemble(
     made_neck = neck(cast(FeatureModule, backbone).out_features)
     model = Detector(backbone, made_neck, head(cast(FeatureModule, made_neck).out_features, num_classes))
     if weights is not None:
-        load_detector_weights(model, weights, images=weights_images)
+        load_detector_weights(model, weights, images=weights_images, class_names=class_names)
     return model

@@ -18,6 +18,7 @@ from torch import Tensor
 State = dict[str, Tensor]
 Rules = Sequence[tuple[str, str]]
 Images = Literal["auto", "imagenet", "caffe"]
+Project = Literal["torchvision", "mmdetection", "detectron2", "detector"]
 
 # Ours and torchvision's names differ by the path of the four parts alone.
 _PARTS = (
@@ -83,11 +84,13 @@ class Sampling:
 @dataclass(frozen=True)
 class Converted:
     """`state` under our names. `trained_with`: options that its model had, by their path in ours.
-    `sampling`: of its deformable layers, by the path of their options; without those that are unknown."""
+    `sampling`: of its deformable layers, by the path of their options; without those that are unknown.
+    `project`: whose names it had."""
 
     state: State
     trained_with: Mapping[str, object] = field(default_factory=dict)
     sampling: Mapping[str, Sampling] = field(default_factory=dict)
+    project: Project = "detector"
 
 
 DEFORMABLE_PARTS = (  # where the options of deformable layers are, by the names of the layers
@@ -125,13 +128,13 @@ def convert(
     of Detectron2 says, "caffe" where it says nothing, "imagenet" for all others.
     """
     if any(name.startswith("backbone.body.") for name in state):
-        found = Converted(from_torchvision(state), _TORCHVISION_OPTIONS)
+        found = Converted(from_torchvision(state), _TORCHVISION_OPTIONS, project="torchvision")
     elif any(name.startswith("backbone.bottom_up.") for name in state):
-        found = Converted(from_detectron2(state), _THEIR_OPTIONS, _THEIR_SAMPLING)
+        found = Converted(from_detectron2(state), _THEIR_OPTIONS, _THEIR_SAMPLING, "detectron2")
         if images == "auto":
             _use_our_images(found.state, *_detectron2_images(state))
     elif any(name.startswith(("neck.lateral_convs.", "bbox_head.", "rpn_head.")) for name in state):
-        found = Converted(from_mmdetection(state), _THEIR_OPTIONS, _THEIR_SAMPLING)
+        found = Converted(from_mmdetection(state), _THEIR_OPTIONS, _THEIR_SAMPLING, "mmdetection")
     elif config:
         found = _configured(state, config)
     else:

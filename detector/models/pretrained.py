@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import detection
 
 from detector.layers import Deformable, DeformConv2d, replaced_convolutions
+from detector.models.class_rows import CLASS_LAYERS, classes_of, matched_rows
 from detector.models.foreign import DEFORMABLE_PARTS, Converted, Images, State, convert
-from detector.weights import read_weights
+from detector.weights import read_weights, require_usable, without_prefix
 
 _log = logging.getLogger(__name__)
 
@@ -33,28 +34,35 @@ _FCOS_CLASSES = "head.classification_head.cls_logits."
 _RCNN_CLASSES = "head.roi_heads.box_predictor.cls_score."
 _RCNN_BOXES = "head.roi_heads.box_predictor.bbox_pred."
 _MASKS = ("doubled_sigmoid", "sigmoid")  # of one shape
-_CLASS_LAYERS = (_FCOS_CLASSES, _RCNN_CLASSES, _RCNN_BOXES)
 
 
-def load_detector_weights(model: nn.Module, weights: str, *, images: Images = "auto") -> None:
+def load_detector_weights(
+    model: nn.Module, weights: str, *, images: Images = "auto", class_names: Sequence[str] = ()
+) -> None:
     """Load what fits, and log what does not take part.
 
     `weights` is a published name such as "fasterrcnn_resnet50_fpn.COCO_V1" (downloaded to torch's hub folder
     and checked by hash) or a file with a state dict of ours, torchvision's, MMDetection's or Detectron2's
-    names, trained on `images` (see `convert`). Layers of other classes, offset branches that the file lacks
-    and depth-wise deformable layers in the place of its convolutions keep their initialisation.
+    names, trained on `images` (see `convert`). Rows of classes go to the class of the same name where both
+    are known, `class_names` being those of the model. Rows and layers of other classes, offset branches that
+    the file lacks and depth-wise deformable layers in the place of its convolutions keep their
+    initialisation.
 
     Raises:
-        ValueError: the file cannot be read, or is of another model.
+        ValueError: the file cannot be read, is of another model, or has values that are not finite.
     """
     stored = read_weights(weights, option="model.weights", published=_PUBLISHED)
-    converted = convert(stored.state, images=images, config=stored.config)
+    state, prefix = without_prefix(stored.state, lambda name: name.startswith("backbone."))
+    if prefix:
+        _log.info("%s: the %d entries that begin with %s are taken", weights, len(state), prefix)
+    converted = convert(state, images=images, config=stored.config)
     own = model.state_dict()
-    state = _with_rows_of_coco(converted.state, own, weights)
+    theirs = classes_of(converted.state, stored.class_names, converted.project)
+    state = _with_rows_by_class(converted.state, own, weights, theirs=theirs, ours=tuple(class_names))
     if weights in _TRAINED_WITHOUT_EPSILON:
         state = {k: v - _EPSILON if k.endswith("running_var") else v for k, v in state.items()}
     misfits = [name for name, value in state.items() if name in own and own[name].shape != value.shape]
-    other_classes = [name for name in misfits if name.startswith(_CLASS_LAYERS)]
+    other_classes = [name for name in misfits if name.startswith(CLASS_LAYERS)]
     lacking = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
     replaced = tuple(f"{name}." for name in replaced_convolutions(model, state))
     anew = [name for name in lacking if name.startswith(replaced)]
@@ -62,6 +70,7 @@ def load_detector_weights(model: nn.Module, weights: str, *, images: Images = "a
     offsets = [name for name in lacking if ".offset." in name and _branch(name) not in branches]
     if wrong := sorted({*misfits, *lacking} - {*other_classes, *offsets, *anew}):
         raise _of_another_model(weights, own, state, wrong)
+    require_usable(state, own, source=f"model.weights={weights}")
     _check_modulation(model, weights, converted)
     _report_other_options(model, weights, converted)
     model.load_state_dict(
@@ -161,6 +170,48 @@ def _option(model: nn.Module, path: str) -> object:
     return found
 
 
+def _with_rows_by_class(
+    state: State, own: State, weights: str, *, theirs: tuple[str, ...], ours: tuple[str, ...]
+) -> State:
+    """`state` with its rows of classes where the model has those classes, as far as names tell."""
+    if not ours:
+        return _with_rows_of_coco(state, own, weights)
+    if not theirs:
+        _report_unnamed_rows(state, own, weights, ours)
+        return state
+    if theirs == ours:
+        return state
+    matched = matched_rows(state, own, theirs=theirs, ours=ours)
+    if not matched.taken:
+        _log.warning(
+            "%s: of its %d classes (%s) none is among the %d here (%s): the rows of all of them start anew",
+            weights, len(theirs), _some(theirs), len(ours), _some(ours),
+        )  # fmt: skip
+        untrained = {name: own[name] for name in state if name in own and name.startswith(CLASS_LAYERS)}
+        return {**state, **untrained}
+    _log.log(
+        logging.WARNING if matched.new else logging.INFO,
+        "%s: its rows of classes are taken by name: for %d of %d classes (%s)%s",
+        weights, len(matched.taken), len(ours), _some(matched.taken),
+        f"; {len(matched.new)} start anew ({_some(matched.new)})" if matched.new else "",
+    )  # fmt: skip
+    return {**state, **matched.state}
+
+
+def _report_unnamed_rows(state: State, own: State, weights: str, ours: tuple[str, ...]) -> None:
+    """Without names, rows are taken in their order where they are as many."""
+    if any(
+        name in own and own[name].shape == state[name].shape
+        for name in state
+        if name.startswith(CLASS_LAYERS)
+    ):
+        _log.warning(
+            "%s does not say which classes it was trained on: its %d rows of classes are taken in their "
+            "order, as %s. If they are others, they start as those all the same.",
+            weights, len(ours), _some(ours),
+        )  # fmt: skip
+
+
 def _with_rows_of_coco(state: State, own: State, weights: str) -> State:
     found = {name: _of_80_coco_classes(name, value, own.get(name)) for name, value in state.items()}
     if any(found[name] is not state[name] for name in state):
@@ -174,7 +225,7 @@ def _with_rows_of_coco(state: State, own: State, weights: str) -> State:
 
 def _of_80_coco_classes(name: str, value: Tensor, own: Tensor | None) -> Tensor:
     """Rows for COCO's 80 classes of a layer with a row for every id, where ours has 80 classes."""
-    if own is None or own.shape == value.shape or not name.startswith(_CLASS_LAYERS):
+    if own is None or own.shape == value.shape or not name.startswith(CLASS_LAYERS):
         return value
     ids = torch.tensor(_COCO_IDS if name.startswith(_FCOS_CLASSES) else [0, *_COCO_IDS])
     rows = (4 * ids[:, None] + torch.arange(4)).flatten() if name.startswith(_RCNN_BOXES) else ids
@@ -199,6 +250,8 @@ def _report(
         (unused, "of the file are not used"),
     ):
         if names:
-            _log.warning(
-                "%d entries %s: %s", len(names), what, ", ".join(names[:3]) + ", ..." * (len(names) > 3)
-            )
+            _log.warning("%d entries %s: %s", len(names), what, _some(names))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)

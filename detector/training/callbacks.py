@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import time
 from collections import deque
 from pathlib import Path
@@ -13,12 +14,21 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from detector.environment import peak_memory_mb
+from detector.errors import RunError
 from detector.evaluation import write_metrics, write_predictions
 from detector.files import copy_atomically, write_atomically
 from detector.structures import Batch
 from detector.training.displays import Display, EpochReport, StepReport
 from detector.training.module import DetectionModule
 from detector.training.offsets import OffsetLog
+from detector.weights import told, unusable
+
+_log = logging.getLogger(__name__)
+
+_LOWER_RATE = (
+    "Most often the learning rate is too high: lower optimizer.lr, lengthen schedule.warmup_steps or set "
+    "training.gradient_clip_norm=10."
+)
 
 
 class Checkpoints(Callback):
@@ -27,6 +37,9 @@ class Checkpoints(Callback):
 
     With the best one go its `predictions.json` and `metrics.json`: exactly what its validation saw, so
     nothing has to be evaluated again, and an interrupted run has them too.
+
+    Nothing replaces good weights by broken ones: an epoch that ends with weights or a state of the optimizer
+    that are not finite ends the run, and one whose validation had a loss that is not finite is not kept.
     """
 
     def __init__(self, output_dir: Path) -> None:
@@ -38,12 +51,49 @@ class Checkpoints(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, DetectionModule)
+        self._require_finite(trainer, pl_module)
+        if not self._is_worth_keeping(trainer, pl_module):
+            return
         is_best = self._take_best(pl_module)
         # The best first: a run killed in between goes on from the older last one, and finds the best again.
         trainer.save_checkpoint(self.best if is_best else self.last, weights_only=False)
         if is_best and trainer.is_global_zero:
             self._write_results(pl_module)
             copy_atomically(self.best, self.last)
+
+    def _require_finite(self, trainer: Trainer, module: DetectionModule) -> None:
+        """Raise RunError on all devices where the last steps broke the weights on one of them."""
+        problems = not_finite(trainer, module)
+        if trainer.strategy.reduce_boolean_decision(not problems):
+            return
+        where = f": {told(problems)}" if problems else " on another device"
+        raise RunError(
+            f"Training stopped after epoch {module.current_epoch + 1}: its last steps broke the model{where}."
+            f" {self._what_is_left()} {_LOWER_RATE}"
+        )
+
+    def _is_worth_keeping(self, trainer: Trainer, module: DetectionModule) -> bool:
+        """Whether the validation of this epoch, if there was one, had finite losses on all devices."""
+        broken = module.validated_epoch == module.current_epoch and not module.validation_is_finite
+        if trainer.strategy.reduce_boolean_decision(not broken):
+            return True
+        if trainer.is_global_zero:
+            _log.warning(
+                "Nothing of epoch %d is kept, as a loss of its validation is not finite. %s",
+                module.current_epoch + 1,
+                self._what_is_left(),
+            )
+        return False
+
+    def _what_is_left(self) -> str:
+        return f"Kept as it was: {self.last}." if self.last.is_file() else "No checkpoint is there yet."
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.best.is_file():
+            raise RunError(
+                "There is no best checkpoint: in every validation a loss was not finite. "
+                f"{self._what_is_left()} {_LOWER_RATE}"
+            )
 
     def _take_best(self, module: DetectionModule) -> bool:
         if module.metrics is None or module.validated_epoch != module.current_epoch:
@@ -62,8 +112,21 @@ class Checkpoints(Callback):
         return {"best_ap": self.best_ap, "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if not {"best_ap", "best_epoch"} <= state.keys():
+            raise ValueError(f"its callbacks.Checkpoints has {', '.join(state)}, not best_ap and best_epoch")
         if self.best.is_file():  # Resumed into another folder: the best of the old one is not here.
             self.best_ap, self.best_epoch = state["best_ap"], state["best_epoch"]
+
+
+def not_finite(trainer: Trainer, module: DetectionModule) -> dict[str, str]:
+    """What is wrong with weights, batch statistics and states of optimizers, by name."""
+    model = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
+    problems = unusable(model)
+    for optimizer in trainer.optimizers:
+        for state in optimizer.state.values():
+            tensors = {f"optimizer's {name}": v for name, v in state.items() if isinstance(v, Tensor)}
+            problems |= unusable(tensors)
+    return problems
 
 
 class RunLog(Callback):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from copy import deepcopy
@@ -20,6 +21,9 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor
 
 from detector.files import write_atomically
+from detector.training.checkpoint_entries import entry_problems, listed, shown
+from detector.training.resumable import require_entries
+from detector.weights import damage_of, is_whole_archive
 
 _FORMAT = 2
 
@@ -70,7 +74,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a checkpoint of `detector train` onto the CPU.
 
     Raises:
-        ValueError: no such file, a folder, a cut-off file, a file that is no checkpoint of this program.
+        ValueError: no such file, a folder, a cut-off or damaged file, a file that is no checkpoint of this
+            program, or one with weights that are not finite. Names what is whole beside it.
     """
     path = Path(path)
     content = _read(path)
@@ -78,13 +83,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if not isinstance(entry, dict) or "state_dict" not in content:
         raise ValueError(
             f"{path}: a torch file, but no checkpoint of `detector train`: it lacks class names and config. "
-            "Weights of a backbone go to model.backbone.weights=."
+            "Weights of a detector go to model.weights=, those of a backbone to model.backbone.weights=."
         )
-    if entry["format"] not in (1, _FORMAT):
-        raise ValueError(
-            f"{path}: written in checkpoint format {entry['format']}, this version reads 1 to {_FORMAT}. "
-            "Use the version of detector that wrote it (environment.json of its run names it)."
-        )
+    _require_known_format(path, entry.get("format"))
+    if problems := entry_problems(content):
+        raise ValueError(f"{path}: of no use as a checkpoint: {listed(problems)}. {_way_on(path)}")
     prefix = entry["weights"]
     return Checkpoint(
         path=path,
@@ -105,16 +108,35 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 def _of_this_format(config: dict[str, Any], format: int) -> dict[str, Any]:
     """Format 1 had the modulation of deformable necks and heads among their own options."""
     config = deepcopy(config)
-    model = config.get("model", {})
-    head = model.get("head") or {}
-    parts = (model.get("neck") or {}, head, head.get("roi") or {})
-    for part in parts if format == 1 else ():
+    model = _part(config, "model")
+    head = _part(model, "head")
+    for part in (_part(model, "neck"), head, _part(head, "roi")) if format == 1 else ():
         if "modulation" in part and str(part.get("_target_")).startswith(
             ("detector.necks.", "detector.heads.")
         ):
             deform = {"_target_": "detector.layers.DeformConv2d", "_partial_": True}
             part["deform"] = {**deform, "modulation": part.pop("modulation")}
     return config
+
+
+def _part(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """The part of a configuration; empty where it has none."""
+    part = config.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _require_known_format(path: Path, format: object) -> None:
+    if type(format) is int and 1 <= format <= _FORMAT:
+        return
+    if type(format) is int and format > _FORMAT:
+        raise ValueError(
+            f"{path}: written in checkpoint format {shown(format)}, this version reads 1 to {_FORMAT}. "
+            "Use the version of detector that wrote it (environment.json of its run names it)."
+        )
+    raise ValueError(
+        f"{path}: of no use as a checkpoint: detector.format is {shown(format)}, expected 1 to {_FORMAT}. "
+        f"{_way_on(path)}"
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -131,37 +153,53 @@ def _read(path: Path) -> dict[str, Any]:
         )
     _check_archive(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError) as error:
-        raise ValueError(f"{path}: damaged ({_first_line(error)}). Copy it again, or use another.") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the pickle's protocol
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path}: holds Python objects besides tensors and plain containers, and is not read because "
-            f"that could run code ({_first_line(error)}). Use a checkpoint of `detector train`."
+            f"{path}: holds Python objects besides tensors and plain containers{_names_in(path)}, and is not "
+            "read because that could run code. Use a checkpoint of `detector train`."
         ) from error
-    if not isinstance(content, dict):
+    except Exception as error:  # entries that do not fit each other raise anything
+        raise ValueError(f"{path}: damaged, torch cannot read it. {_way_on(path)}") from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ValueError(
             f"{path}: a torch file with a {type(content).__name__}, no checkpoint of `detector train`."
         )
     return content
 
 
+def _names_in(path: Path) -> str:
+    """What is named inside and not loaded, where torch can tell."""
+    try:
+        names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # a pickle of another protocol, or a damaged one: the message does without
+        return ""
+    return f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""
+
+
+def _way_on(path: Path) -> str:
+    """What to use instead: the other checkpoint of the run, where that is whole."""
+    others = [path.with_name(f"{name}.ckpt") for name in ("best", "last")]
+    whole = [other for other in others if other != path and is_whole_archive(other)]
+    return f"Use {whole[0]}, which is whole." if whole else "Copy it again, or use another."
+
+
 def _check_archive(path: Path) -> None:
-    """Tell a cut-off file (starts as a zip, has no end) from one that was never a checkpoint."""
+    """Tell a damaged or cut-off file (starts as a zip, has no end) from one that was never a checkpoint."""
     with path.open("rb") as file:
         start = file.read(4)
     if zipfile.is_zipfile(path):
+        if damage := damage_of(path):
+            raise ValueError(f"{path}: damaged: {damage}. {_way_on(path)}")
         return
     if start.startswith(b"PK") or not start:
         raise ValueError(
             f"{path}: cut off ({path.stat().st_size} bytes, its end is missing), as an interrupted copy "
-            "leaves it. Copy it again, or use another."
+            f"leaves it. {_way_on(path)}"
         )
     raise ValueError(f"{path}: no checkpoint: it is not a torch file. Pass <run>/checkpoints/best.ckpt.")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def save_atomically(content: dict[str, Any], path: str | os.PathLike[str]) -> None:
@@ -184,4 +222,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        return _read(Path(path))
+        content = _read(Path(path))
+        require_entries(content, source=f"training.resume={path}")
+        return content

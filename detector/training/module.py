@@ -22,6 +22,7 @@ from detector.structures import Batch, Fraction, NonNegativeInt, PositiveInt
 from detector.training.averaging import WeightAverage
 from detector.training.checkpoint import ModelRecord, describe_checkpoint
 from detector.training.optimization import Optimization
+from detector.training.resumable import require_fitting
 from detector.training.schedules import Schedule
 
 _log = logging.getLogger(__name__)
@@ -128,6 +129,7 @@ class DetectionModule(LightningModule):
         self.results: list[dict[str, Any]] = []
         self.metrics: CocoMetrics | None = None
         self.validated_epoch = -1
+        self.validation_is_finite = True
         self._averaged_step = 0
 
     @property
@@ -178,6 +180,7 @@ class DetectionModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.validation.collector.clear()
+        self.validation_is_finite = True
         torch.manual_seed(self.seed)  # losses over random samples are then those of the same ones each time
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -185,7 +188,8 @@ class DetectionModule(LightningModule):
         total = torch.stack([*losses.values()]).sum()
         if not math.isfinite(total.item()):
             ids = [self.validation.image_id(index) for index in batch.indices.tolist()]
-            # The next training step stops the run if it is the weights; young batch norms may recover.
+            # `Checkpoints` stops the run if it is the weights; young batch norms may recover.
+            self.validation_is_finite = False
             _log.warning("%s", self._non_finite("A loss of the validation is not finite", losses, ids))
         self._log_losses("val", total, losses, batch)
         self.validation.collector.add(batch, detections)
@@ -244,6 +248,14 @@ class DetectionModule(LightningModule):
             progress["completed"] = progress["processed"]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        optimization: Any = self.configure_optimizers()
+        require_fitting(
+            checkpoint,
+            module=self,
+            optimizer=optimization["optimizer"],
+            scheduler=optimization["lr_scheduler"]["scheduler"].state_dict(),
+            loops={"fit_loop": self.trainer.fit_loop.state_dict()},
+        )
         self._averaged_step = checkpoint["global_step"]
 
     def validation_metrics(self) -> dict[str, float]:

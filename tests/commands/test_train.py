@@ -14,6 +14,7 @@ from lightning import seed_everything
 
 from detector.commands.inference import evaluate_checkpoint
 from detector.commands.parts import build_model, require_hardware
+from detector.errors import RunError
 from detector.evaluation import CocoEvaluator
 from detector.inference import restore_model
 from detector.models import Detector
@@ -305,7 +306,9 @@ def test_non_finite_loss_of_the_validation_is_told_with_its_images(
         return {**losses, "loss_cls": torch.tensor(float("inf"))}, detections
 
     monkeypatch.setattr(Detector, "loss_and_predict", broken)
-    run_training(dataset, tmp_path / "run", "training.max_epochs=1")
+    with pytest.raises(RunError, match="no best checkpoint: in every validation a loss was not finite"):
+        run_training(dataset, tmp_path / "run", "training.max_epochs=1")
+    assert not (tmp_path / "run" / "checkpoints").exists()
     assert "loss of the validation is not finite" in caplog.text
     assert "loss_cls is inf, for the images with the ids [200, 201" in caplog.text
     assert "loss_box" not in caplog.text

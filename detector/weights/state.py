@@ -1,0 +1,136 @@
+"""The state dict inside of what a file holds: under a key, of a whole model, behind a prefix."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detector.weights.restricted import Placeholder
+
+# Keys under which programs keep a state dict, the one to take first.
+_WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "module",
+    "ema_state_dict",
+    "state_dict_ema",
+    "model_ema",
+    "ema",
+    "teacher",
+    "student",
+    "net",
+    "network",
+    "weights",
+    "params",
+)
+_OF_OPTIMIZERS = ("optimizer", "optim", "lr_scheduler", "scheduler", "scaler", "callbacks", "loops")
+_AVERAGES = ("teacher", "ema", "average")  # of two copies of a model, the one to take
+_MAX_DEPTH = 4
+
+
+@dataclass(frozen=True)
+class Found:
+    """A state dict, the keys that lead to it, and the keys of others beside it."""
+
+    state: dict[str, Tensor]
+    keys: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+def find_state(content: object, *, depth: int = 0) -> Found | None:
+    """The first state dict that `content` is or holds; None where there is none. Arrays become tensors."""
+    if isinstance(content, Placeholder) and "_modules" in content:
+        return _found(dict(_of_module(content)))
+    if not isinstance(content, Mapping) or depth > _MAX_DEPTH:
+        return None
+    inside = {
+        key: found
+        for key in _WRAPPERS
+        if (found := find_state(content.get(key), depth=depth + 1)) is not None
+    }
+    if inside:
+        first, *others = inside
+        return Found(inside[first].state, (first, *inside[first].keys), tuple(others))
+    own = {k: t for k, v in content.items() if isinstance(k, str) and (t := _tensor(v)) is not None}
+    return _found(own) or _largest(content, depth)
+
+
+def _largest(content: Mapping[Any, Any], depth: int) -> Found | None:
+    """The state dict with the most entries under any key but an optimizer's."""
+    inside = {
+        key: found
+        for key, value in content.items()
+        if isinstance(key, str)
+        and not key.startswith(_OF_OPTIMIZERS)
+        and (found := find_state(value, depth=depth + 1)) is not None
+    }
+    if not inside:
+        return None
+    key = max(inside, key=lambda k: len(inside[k].state))
+    return Found(inside[key].state, (key, *inside[key].keys), tuple(k for k in inside if k != key))
+
+
+def without_prefix(
+    state: Mapping[str, Tensor], is_name: Callable[[str], bool]
+) -> tuple[dict[str, Tensor], str]:
+    """The entries that share a prefix, without it, and that prefix: of all, the one before most known names.
+
+    Wrappers of models put one before every name (`module.`, `model.`), and those that keep an average have
+    two copies: the average is taken.
+    """
+    counts = Counter(prefix for name in state if (prefix := _prefix(name, is_name)) is not None)
+    if not counts:
+        return dict(state), ""
+    prefix = max(counts, key=lambda p: (counts[p], any(word in p for word in _AVERAGES), -len(p)))
+    kept = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    return kept, prefix
+
+
+def _prefix(name: str, is_name: Callable[[str], bool]) -> str | None:
+    """What stands before the longest end of `name` that is known."""
+    start = 0
+    while True:
+        if is_name(name[start:]):
+            return name[:start]
+        dot = name.find(".", start)
+        if dot < 0:
+            return None
+        start = dot + 1
+
+
+def _found(state: dict[str, Tensor]) -> Found | None:
+    return Found(state) if state else None
+
+
+def _tensor(value: object) -> Tensor | None:
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
+        value = value[1]  # Paddle's tensors in other containers: a name and an array
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+        return torch.from_numpy(np.array(value, order="C", dtype=value.dtype.newbyteorder("=")))
+    return value if isinstance(value, Tensor) else None
+
+
+def _of_module(module: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers of a saved torch.nn.Module, as its state dict names them."""
+    left_out = module.get("_non_persistent_buffers_set")
+    for group in ("_parameters", "_buffers"):
+        for name, value in _items(module.get(group)):
+            tensor = _tensor(value)
+            if tensor is not None and name not in (left_out if isinstance(left_out, set) else ()):
+                yield f"{prefix}{name}", tensor.detach()
+    for name, child in _items(module.get("_modules")):
+        if isinstance(child, Placeholder):
+            yield from _of_module(child, f"{prefix}{name}.")
+
+
+def _items(value: object) -> list[tuple[str, Any]]:
+    pairs = value.items() if isinstance(value, Mapping) else ()
+    return [(key, item) for key, item in pairs if isinstance(key, str)]
