@@ -44,7 +44,10 @@ def write_atomically(
         cause = storage_error(error)
         if cause is None:
             raise
-        raise not_written(path, cause, needed_bytes=max(needed_bytes, _size(temporary))) from error
+        needed_bytes = max(needed_bytes, _size(temporary))
+        with suppress(OSError):  # as below
+            temporary.unlink(missing_ok=True)  # what it took is free again
+        raise not_written(path, cause, needed_bytes=needed_bytes) from error
     finally:
         with suppress(OSError):  # the folder may have gone, or become read-only: that was told above
             temporary.unlink(missing_ok=True)
