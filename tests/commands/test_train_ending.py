@@ -36,7 +36,7 @@ class _Killed(BaseException):
     pass
 
 
-def _kill(*args: object) -> None:
+def _kill(*args: object, **kwargs: object) -> None:
     raise _Killed
 
 
