@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
@@ -146,8 +147,9 @@ def _write(format: str, detector: Detector, file: Path) -> Run:
 
 
 def _save_graph(graph: ExportedProgram, file: Path, *, extra_files: dict[str, str]) -> None:
-    with file.open("wb") as opened:  # by its name, torch says of a full disk that a position is wrong
-        torch.export.save(graph, opened, extra_files=extra_files)
+    content = BytesIO()  # torch's own writer aborts the process where the disk is full
+    torch.export.save(graph, content, extra_files=extra_files)
+    file.write_bytes(content.getbuffer())
 
 
 def _opened(file: Path) -> Run:
