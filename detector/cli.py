@@ -17,10 +17,12 @@ from types import FrameType
 from typing import NoReturn
 
 from detector import __version__
-from detector.errors import Terminated
+from detector.errors import Terminated, exit_code, interrupted
+from detector.streams import keep_writing
 
-WRONG_USE, INTERRUPTED, TERMINATED = 2, 130, 143
+WRONG_USE, SIGNALLED = 2, 128  # and the number of the signal
 _ECHO_S = 1.0
+_ENDING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,9 @@ VERBS = {
 
 def command() -> NoReturn:
     """The process `detector`: `main`, and its exit code."""
+    keep_writing()
     code = main()
-    if code in (INTERRUPTED, TERMINATED):  # at once: libraries would wait for their threads, and log
+    if code > SIGNALLED:  # at once: libraries would wait for their threads, and log
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -59,7 +62,7 @@ def command() -> NoReturn:
 
 def main() -> int:
     """Run what `sys.argv` says. Returns the exit code: 0, 1 (failed), 2 (wrong use), 130 (Ctrl-C), 143
-    (SIGTERM)."""
+    (SIGTERM), 128 and the number of another signal."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
@@ -77,15 +80,18 @@ def main() -> int:
             verb = VERBS[arguments[0]]
             return run_verb(verb.name, verb.module, arguments[1:])
         except KeyboardInterrupt as interrupt:
-            print("\nInterrupted.", file=sys.stderr)
-            return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
+            print(f"\n{interrupted(interrupt)}.", file=sys.stderr)
+            return exit_code(interrupt)
 
 
 @contextmanager
 def _signals_raised() -> Iterator[None]:
-    """Inside, SIGTERM raises Terminated as SIGINT raises KeyboardInterrupt.
+    """Inside, signals that would end the process without a word raise Terminated, as SIGINT raises
+    KeyboardInterrupt.
 
     A signal within a second of another is its echo: timeout(1) and schedulers signal a process and its group.
+    Those that are ignored stay so: nohup(1) ignores SIGHUP, and shells SIGINT for what they put in the
+    background.
     """
     last = -_ECHO_S
 
@@ -93,9 +99,11 @@ def _signals_raised() -> Iterator[None]:
         nonlocal last
         before, last = last, time.monotonic()
         if last - before >= _ECHO_S:
-            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
-    handlers = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]  # Windows lacks some
+    heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    handlers = {number: signal.signal(number, interrupt) for number in heard}
     try:
         yield
     finally:

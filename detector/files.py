@@ -2,35 +2,183 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
+
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
+_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_STORAGE = (*_SPACE, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG, errno.ESTALE)
 
 
-def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
+class NotWrittenError(OSError):
+    """A file that the system does not let us write. The message names it, what was needed and free, and what
+    is kept."""
+
+
+def write_atomically(
+    path: str | os.PathLike[str], write: Callable[[Path], object], *, needed_bytes: int = 0
+) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it: a reader never sees half a file.
 
     In the same folder, because a rename from another filesystem would be a copy. The folder is made if need
-    be.
+    be. `needed_bytes` is the size where it is known, for the message.
+
+    Raises:
+        NotWrittenError: a full disk, a quota, a limit, a missing right. `path` is as it was.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_of(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except Exception as error:  # torch's is a RuntimeError about the places of bytes
+        cause = storage_error(error)
+        if cause is None:
+            raise
+        needed_bytes = max(needed_bytes, _size(temporary))
+        with suppress(OSError):  # as below
+            temporary.unlink(missing_ok=True)  # what it took is free again
+        raise not_written(path, cause, needed_bytes=needed_bytes) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder may have gone, or become read-only: that was told above
+            temporary.unlink(missing_ok=True)
+
+
+def temporary_of(path: Path) -> Path:
+    """The file beside `path` that this process writes first. A name may be 255 bytes long."""
+    name = os.fsencode(path.name)[:200].decode("utf-8", errors="ignore")
+    return path.with_name(f".{name}.{os.getpid()}.tmp")
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed processes left half written in `folder`. No process may be writing into it."""
+    for file in folder.glob(".*.tmp"):
+        if _TEMPORARY.fullmatch(file.name):
+            with suppress(OSError):  # a leftover that stays does no harm
+                file.unlink()
 
 
 def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:
     """Write `text` as UTF-8."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    content = text.encode("utf-8")
+    write_atomically(path, lambda temporary: temporary.write_bytes(content), needed_bytes=len(content))
 
 
 def copy_atomically(source: Path, target: Path) -> None:
     """Copy a file such that `target` is complete or as before."""
-    write_atomically(target, lambda temporary: shutil.copyfile(source, temporary))
+    write_atomically(target, lambda temporary: shutil.copyfile(source, temporary), needed_bytes=_size(source))
+
+
+def write_whole(file: BinaryIO, content: bytes, *, kept_bytes: int = 0) -> None:
+    """Write `content` to an unbuffered file. After an error the file ends `kept_bytes` behind where it would
+    have begun."""
+    start, rest = file.tell(), memoryview(content)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except BaseException:  # a full disk, an interrupt
+        file.truncate(start + kept_bytes)
+        file.seek(start)
+        raise
+
+
+class GrowingFile:
+    """A file that is written piece by piece under a temporary name, and is complete after each piece.
+
+    After a piece that could not be written it is as it was after the one before it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._temporary = temporary_of(path)
+        try:
+            self._file = self._temporary.open("wb", buffering=0)
+        except OSError as error:
+            raise not_written(path, error) from error
+        self._size = 0  # without the end
+        self._end = b""
+
+    def append(self, text: str, *, end: str = "") -> None:
+        """Write `text` in the place of the file's end, and then `end`, which the next piece replaces.
+
+        Raises:
+            NotWrittenError: a full disk, say. All before this piece is kept.
+        """
+        content, after = text.encode("utf-8"), end.encode("utf-8")
+        self._file.seek(self._size)
+        try:
+            write_whole(self._file, content + after, kept_bytes=len(self._end))
+        except BaseException as error:
+            self._file.write(self._end)  # where it was, which takes no space
+            if not isinstance(error, OSError):
+                raise
+            needed_bytes = self._size + len(content) + len(after)
+            kept = "What came before is kept."
+            raise not_written(self._path, error, needed_bytes=needed_bytes, kept=kept) from error
+        self._size, self._end = self._size + len(content), after
+
+    def close(self) -> None:
+        """Give the file its name."""
+        try:
+            os.fsync(self._file.fileno())
+            self._file.close()
+            os.replace(self._temporary, self._path)
+        except OSError as error:
+            raise not_written(self._path, error, needed_bytes=self._size) from error
+        finally:
+            self._file.close()
+            with suppress(OSError):
+                self._temporary.unlink(missing_ok=True)
+
+
+def storage_error(error: BaseException) -> OSError | None:
+    """The refusal of the storage that `error` is, or was raised because of; None for another error."""
+    for reason in _reasons(error):
+        if isinstance(reason, NotWrittenError):
+            return None  # it is told already
+        if isinstance(reason, OSError) and reason.errno in _STORAGE:
+            return reason
+    return None
+
+
+def _reasons(error: BaseException) -> Iterator[BaseException]:
+    reason: BaseException | None = error
+    while reason is not None:
+        yield reason
+        reason = reason.__cause__ or reason.__context__
+
+
+def not_written(
+    path: Path, error: OSError, *, needed_bytes: int = 0, kept: str | None = None
+) -> NotWrittenError:
+    """What a user is told where `error` kept a file from being written."""
+    if kept is None:
+        kept = "The file of before is kept." if path.exists() else "No part of it is left behind."
+    return NotWrittenError(f"{path} cannot be written: {_why(path, error, needed_bytes)}. {kept}")
+
+
+def _why(path: Path, error: OSError, needed_bytes: int) -> str:
+    why = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno not in _SPACE:
+        return why
+    needed = f"{_megabytes(needed_bytes)} needed, " if needed_bytes else ""
+    with suppress(OSError):  # the folder may be gone
+        return f"{why} ({needed}{_megabytes(shutil.disk_usage(path.parent).free)} free)"
+    return why
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 50_000 else f"{count / 1e3:.1f} kB"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -147,7 +147,14 @@ class _Job:
             if not self.check_only:
                 sys.argv = self._argv_of_ranks(cfg)
                 keep_freed_memory()
-                command.run(cfg)
+                with self._folder(cfg):
+                    command.run(cfg)
+
+    def _folder(self, cfg: DictConfig) -> AbstractContextManager[None]:
+        """Sole use of the output_dir, where the verb has one."""
+        from detector.commands.folder import sole_use  # heavy, and loaded by now
+
+        return sole_use(Path(cfg.output_dir), command=self.name) if "output_dir" in cfg else nullcontext()
 
     def _argv_of_ranks(self, cfg: DictConfig) -> list[str]:
         """The command line as typed, verb and all: Lightning starts the other ranks of a run with it.

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from detector import __version__, cli
+from detector.commands.folder import sole_use
 from tests import echo_command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -293,6 +294,34 @@ def test_signal_before_there_is_anything_to_keep_ends_with_its_exit_code(
     process.send_signal(number)
     os.killpg(process.pid, number)
     assert (*process.communicate(timeout=600), process.returncode) == ("", "\nInterrupted.\n", code)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"])
+def test_signal_ends_with_its_exit_code_and_a_word(detector, monkeypatch, name: str) -> None:
+    number = signal.Signals[name]
+    monkeypatch.setattr(echo_command, "run", lambda cfg: os.kill(os.getpid(), number))
+    code, _, err = detector("train")
+    assert code == 128 + number
+    assert err == ("\nInterrupted.\n" if name == "SIGTERM" else f"\nInterrupted by {name}.\n")
+
+
+def test_signal_that_is_ignored_stays_so(detector, monkeypatch) -> None:
+    """nohup(1) ignores SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr(echo_command, "run", lambda cfg: os.kill(os.getpid(), signal.SIGHUP))
+        assert detector("train")[0] == 0
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_second_command_in_a_folder_is_refused(detector) -> None:
+    with sole_use(Path("run"), command="predict"):
+        code, _, err = detector("train", "output_dir=run")
+    assert (code, echo_command.runs) == (2, [])
+    assert f"output_dir=run is in use by process {os.getpid()}" in err
+    assert "detector predict" in err
 
 
 @pytest.mark.parametrize("seed", [901, 902])

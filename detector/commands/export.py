@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
+from torch.export import ExportedProgram
 from torch.nn import functional as F
 
 from detector import __version__
@@ -24,6 +26,7 @@ from detector.commands.record import require_no_training_run, require_writable, 
 from detector.config import resolved
 from detector.data import ImageFileError
 from detector.errors import RunError
+from detector.files import write_atomically
 from detector.inference import Detector, load_picture
 from detector.layers import DeformConv2d
 from detector.models.exporting import MULTIPLE_PX, ExportDifference, detections, difference, recorded
@@ -130,17 +133,24 @@ def _write(format: str, detector: Detector, file: Path) -> Run:
     try:
         graph = recorded(detector.model)
         if format == "onnx":
-            write_onnx(graph, file, metadata=metadata)
+            write_atomically(file, lambda temporary: write_onnx(graph, temporary, metadata=metadata))
     except RuntimeError as error:
         raise ValueError(f"This model cannot be exported as {format}: {error}") from error
     if format == "onnx":
         return _opened(file)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No complete tensor found")  # of weights on other devices
-        torch.export.save(graph, file, extra_files={f"{name}.json": text for name, text in metadata.items()})
+        extra = {f"{name}.json": text for name, text in metadata.items()}
+        write_atomically(file, lambda temporary: _save_graph(graph, temporary, extra_files=extra))
     graph = torch.export.load(file)
     # Its guards refuse images whose coarsest level has one cell, which the graph takes
     return graph.module(check_guards=False)
+
+
+def _save_graph(graph: ExportedProgram, file: Path, *, extra_files: dict[str, str]) -> None:
+    content = BytesIO()  # torch's own writer aborts the process where the disk is full
+    torch.export.save(graph, content, extra_files=extra_files)
+    file.write_bytes(content.getbuffer())
 
 
 def _opened(file: Path) -> Run:

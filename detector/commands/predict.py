@@ -7,12 +7,12 @@ import glob
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 import numpy as np
 from omegaconf import DictConfig
@@ -26,6 +26,7 @@ from detector.commands.record import require_no_training_run, require_writable, 
 from detector.config import resolved
 from detector.data import ImageFileError
 from detector.evaluation import detections_to_results
+from detector.files import GrowingFile, write_atomically
 from detector.inference import Detector, load_picture
 from detector.reports.drawings import draw_detections
 from detector.structures import Detections, Fraction, PositiveInt
@@ -98,8 +99,8 @@ def _ids(annotations: str | None, files: Sequence[Path], detector: Detector) -> 
 def _draw(picture: np.ndarray, found: Detections, target: Path, class_names: Sequence[str]) -> None:
     """A drawing that cannot be kept (a name that is too long) is told: the detections are written."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draw_detections(picture, found, class_names=class_names).save(target, quality=92)
+        drawing = draw_detections(picture, found, class_names=class_names)
+        write_atomically(target, lambda temporary: drawing.save(temporary, format="JPEG", quality=92))
     except OSError as error:
         print(f"not drawn: {error}", file=sys.stderr)
 
@@ -176,29 +177,37 @@ class ResultFiles:
         self.count = 0
         self._class_names, self._ids = class_names, ids
         self._folder = folder
-        self._stack = ExitStack()
 
     def __enter__(self) -> ResultFiles:
-        self._json = self._open("predictions.json")
-        self._csv = csv.writer(self._open("predictions.csv"))
-        self._csv.writerow(["file", "image_id", "category_id", "class", "score", "x", "y", "width", "height"])
+        self._json = GrowingFile(self._folder / "predictions.json")
+        self._json.append("", end="[]\n")
+        self._csv = GrowingFile(self._folder / "predictions.csv")
+        header = ["file", "image_id", "category_id", "class", "score", "x", "y", "width", "height"]
+        self._csv.append(_csv_lines([header]))
         return self
 
-    def _open(self, name: str) -> TextIO:
-        return self._stack.enter_context((self._folder / name).open("w", encoding="utf-8", newline=""))
-
     def __exit__(self, *exception: object) -> None:
-        self._json.write("\n]\n" if self.count else "[]\n")
-        self._stack.close()
+        try:
+            self._json.close()
+        finally:
+            self._csv.close()
 
     def add(self, number: int, file: Path, found: Detections) -> None:
         """Write the detections of the file whose place among the files is `number`, from 1."""
         image_id = self._ids.image_ids[number - 1]
         results = detections_to_results(found, image_id=image_id, category_ids=self._ids.category_ids)
+        objects, rows = [], []
         for result, label in zip(results, found.labels.tolist(), strict=True):
-            self._json.write(",\n" if self.count else "[\n")
-            self._json.write(json.dumps({**result, "file_name": str(file)}, ensure_ascii=False))
+            objects.append(json.dumps({**result, "file_name": str(file)}, ensure_ascii=False))
             name = self._class_names[label]
-            row = [str(file), image_id, result["category_id"], name, result["score"], *result["bbox"]]
-            self._csv.writerow(map(harmless, row))
-            self.count += 1
+            rows.append([str(file), image_id, result["category_id"], name, result["score"], *result["bbox"]])
+        if objects:
+            self._json.append((",\n" if self.count else "[\n") + ",\n".join(objects), end="\n]\n")
+            self.count += len(objects)
+            self._csv.append(_csv_lines(rows))
+
+
+def _csv_lines(rows: Iterable[Sequence[Any]]) -> str:
+    text = StringIO(newline="")
+    csv.writer(text).writerows(map(harmless, row) for row in rows)
+    return text.getvalue()

@@ -11,19 +11,56 @@ from detector.config import with_defaults
 from detector.training import Checkpoint, Checkpoints, load_checkpoint
 
 
-def require_free(output_dir: Path, *, resume: str | None) -> None:
-    """Raise ValueError where a run would overwrite another one, unless it goes on with it."""
-    present = [
-        name for name in ("checkpoints", "metrics.json", "metrics.csv") if (output_dir / name).exists()
-    ]
-    continues = resume is not None and output_dir.resolve() in Path(resume).resolve().parents
-    if present and not continues:
-        last = output_dir / "checkpoints" / "last.ckpt"
-        go_on = f" To go on with it: training.resume={last}." if last.is_file() else ""
-        raise ValueError(
-            f"output_dir={output_dir} already holds a run ({', '.join(present)}). Choose another output_dir "
-            f"or remove it.{go_on}"
+def require_free(output_dir: Path, *, resume: str | None) -> str:
+    """Raise ValueError where a run would overwrite another one, unless it goes on with it.
+
+    One that was killed before its first checkpoint leaves nothing to go on with, and may be started anew:
+    then this says so, and else nothing.
+    """
+    if resume is not None and output_dir.resolve() in Path(resume).resolve().parents:
+        return ""
+    present = _kept_files(output_dir)
+    if not present:
+        begun = (output_dir / "overrides.txt").is_file()
+        return (
+            f"{output_dir} holds a run that ended before its first checkpoint: started anew" if begun else ""
         )
+    kept = [c for c in _checkpoints_of(output_dir) if c.is_file()]
+    go_on = f" To go on with it: training.resume={kept[0]}." if kept else ""
+    raise ValueError(
+        f"output_dir={output_dir} already holds a run ({', '.join(present)}). Choose another output_dir "
+        f"or remove it.{go_on}"
+    )
+
+
+def _checkpoints_of(output_dir: Path) -> list[Path]:
+    """To go on from, the first choice first: the best one alone is left by a kill in the first epoch."""
+    return [output_dir / "checkpoints" / name for name in ("last.ckpt", "best.ckpt")]
+
+
+def _kept_files(output_dir: Path) -> list[str]:
+    """What a run or an evaluation has kept in the folder; the metrics of a first epoch whose checkpoint was
+    not written any more are none of it."""
+    checkpoints = output_dir / "checkpoints"
+    files = checkpoints.iterdir() if checkpoints.is_dir() else ()
+    present = ["checkpoints"] if any(file.suffix != ".tmp" for file in files) else []
+    present += [name for name in ("metrics.csv", "report.html") if (output_dir / name).exists()]
+    if (output_dir / "metrics.json").exists() and (present or not (output_dir / "overrides.txt").is_file()):
+        present.append("metrics.json")
+    return present
+
+
+def lacks_report(resumed: Checkpoint, output_dir: Path, *, max_epochs: int) -> bool:
+    """Whether the run in `output_dir` was trained to its end, and ended before its report was written."""
+    last = output_dir / "checkpoints" / "last.ckpt"
+    if resumed.path.resolve() != last.resolve():
+        return False
+    is_trained = resumed.epoch == max_epochs or _is_newer(output_dir / "stopped.txt", last)
+    return is_trained and not _is_newer(output_dir / "report.html", last)
+
+
+def _is_newer(file: Path, than: Path) -> bool:
+    return file.is_file() and file.stat().st_mtime_ns >= than.stat().st_mtime_ns
 
 
 def require_same_model(checkpoint: Checkpoint, config: dict[str, Any], *, max_epochs: int) -> list[str]:
@@ -56,13 +93,14 @@ def require_same_model(checkpoint: Checkpoint, config: dict[str, Any], *, max_ep
 
 def what_is_kept(checkpoints: Checkpoints) -> str:
     """What an interrupted run leaves behind, and how to go on from it."""
-    if not checkpoints.last.is_file():
+    kept = next((path for path in _checkpoints_of(checkpoints.output_dir) if path.is_file()), None)
+    if kept is None:
         return "No epoch was finished, no checkpoint is kept."
-    epoch = load_checkpoint(checkpoints.last).epoch
+    epoch = load_checkpoint(kept).epoch
     overrides = [o for o in task_overrides() if not o.startswith(("training.resume=", "output_dir="))]
-    here = [f"output_dir={checkpoints.output_dir}", f"training.resume={checkpoints.last}"]
+    here = [f"output_dir={checkpoints.output_dir}", f"training.resume={kept}"]
     command = shlex.join(["detector", "train", *overrides, *here])
-    return f"Kept: {checkpoints.last}, after epoch {epoch}. To go on from it: {command}"
+    return f"Kept: {kept}, after epoch {epoch}. To go on from it: {command}"
 
 
 def flattened(config: Any, path: str = "") -> dict[str, Any]:

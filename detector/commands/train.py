@@ -22,28 +22,32 @@ from detector.commands.parts import (
     require_buildable,
     require_hardware,
     require_same_classes,
+    validated_truth,
 )
 from detector.commands.record import require_writable, write_record
 from detector.commands.report import Evaluated, write_run_report
 from detector.commands.resume import (
+    lacks_report,
     require_free,
     require_same_model,
     what_is_kept,
 )
 from detector.config import build, resolved, without_environment
 from detector.data import CocoDataset, DetectionDataModule
-from detector.evaluation import CocoEvaluator, CocoMetrics, read_results
-from detector.files import write_text_atomically
+from detector.errors import RunError, Terminated, exit_code, interrupted
+from detector.evaluation import CocoEvaluator, CocoMetrics, Interval, read_results
+from detector.files import NotWrittenError, write_text_atomically
 from detector.models import Detector
-from detector.reports.gallery import ReadPicture
 from detector.reports.tables import print_coco_metrics
 from detector.structures import NonNegativeInt
 from detector.training import (
     SGD,
     AdamW,
+    Checkpoint,
     Checkpoints,
     Cosine,
     DetectionModule,
+    EpochLog,
     LineDisplay,
     ModelRecord,
     MultiStep,
@@ -56,8 +60,10 @@ from detector.training import (
     build_trainer,
     load_checkpoint,
     scaled_lr,
+    write_rows,
 )
 from detector.training.displays import Display
+from detector.training.steady import Steady
 
 
 @dataclass(frozen=True)
@@ -87,9 +93,13 @@ def run(cfg: DictConfig) -> None:
     require_buildable(cfg)
     output_dir = Path(cfg.output_dir)
     require_writable(output_dir)
+    restarted = ""
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:  # other devices' processes start when files are there
-        require_free(output_dir, resume=options.resume)
+        restarted = require_free(output_dir, resume=options.resume)
     resumed = None if options.resume is None else load_checkpoint(options.resume)
+    if resumed is not None and lacks_report(resumed, output_dir, max_epochs=options.max_epochs):
+        finish_report(cfg, resumed, output_dir=output_dir, options=options)
+        return
     changes = (
         []
         if resumed is None
@@ -105,8 +115,10 @@ def run(cfg: DictConfig) -> None:
     record = ModelRecord(class_names=data.class_names, category_ids=data.category_ids, config=kept)
     checkpoints = Checkpoints(output_dir)
     offsets = OffsetLog(every_n_steps=options.log_offsets_every_n_steps)
-    log = RunLog(display=choose_display(options), checkpoints=checkpoints, offsets=offsets)
-    trainer = build_trainer(options, output_dir=output_dir, callbacks=[checkpoints, offsets, log])
+    display = choose_display(options)
+    log = RunLog(display=display, checkpoints=checkpoints, offsets=offsets)
+    told = EpochLog(log, display=display, checkpoints=checkpoints)
+    trainer = build_trainer(options, output_dir=output_dir, callbacks=[offsets, log, checkpoints, told])
     seed_everything(cfg.seed, workers=True, verbose=False)  # here: generating data must not change the model
     module = build_module(cfg, options=options, data=data, trainer=trainer, record=record)
 
@@ -115,18 +127,32 @@ def run(cfg: DictConfig) -> None:
         print_plan(module, options=options, data=data, output_dir=output_dir)
         for change in changes:
             say(f"changed since {options.resume}: {change}")
+        if restarted:
+            say(f"note: {restarted}")
     fit(trainer, module, data=data, checkpoints=checkpoints, resume=options.resume)
     if trainer.is_global_zero:
         note = why_it_ended_early(options, epochs=trainer.current_epoch)
-        keep_note(note, output_dir)
-        subject = validated_images(options, of=len(data.val_set), evaluator=module.validation.evaluator)
-        report(
-            checkpoints,
-            evaluator=module.validation.evaluator,
-            picture=data.val_set.picture,
-            subject=subject,
-            notes=[note] if note else [],
-        )
+        Steady("stopped.txt")(lambda: keep_note(note, output_dir))
+        evaluator = module.validation.evaluator
+        report(checkpoints, evaluator=evaluator, data=data, options=options, note=note)
+
+
+def finish_report(
+    cfg: DictConfig, resumed: Checkpoint, *, output_dir: Path, options: TrainingOptions
+) -> None:
+    """Write what a run that was trained to its end still lacks: nothing is trained."""
+    say(f"{resumed.path} has all its epochs: its report is written")
+    data = build_data(cfg)
+    data.prepare_data()
+    data.setup("fit")
+    require_same_classes(resumed, data.class_names, where=str(data.val_set.annotations.path))
+    if resumed.epoch_rows:
+        write_rows(output_dir / "metrics.csv", resumed.epoch_rows)
+    checkpoints = Checkpoints(output_dir)
+    checkpoints.best_epoch = load_checkpoint(checkpoints.best).epoch
+    evaluator = build(cfg.evaluation)(validated_truth(data.val_set, resolved(cfg)))
+    note = why_it_ended_early(options, epochs=resumed.epoch)
+    report(checkpoints, evaluator=evaluator, data=data, options=options, note=note)
 
 
 def build_module(
@@ -261,10 +287,16 @@ def fit(
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    except SystemExit:  # Lightning's answer to Ctrl-C (exit code 1) and SIGTERM (exit code 0)
+    except (SystemExit, KeyboardInterrupt) as end:  # SystemExit: Lightning's answer to Ctrl-C and SIGTERM
+        interrupt = end.__context__ if isinstance(end, SystemExit) else end
+        if trainer.received_sigterm:
+            interrupt = Terminated()
         if trainer.is_global_zero:
-            say(f"Interrupted in epoch {trainer.current_epoch + 1}. {what_is_kept(checkpoints)}", error=True)
-        sys.exit(143 if trainer.received_sigterm else 130)
+            when = f"{interrupted(interrupt)} in epoch {trainer.current_epoch + 1}"
+            say(f"{when}. {what_is_kept(checkpoints)}", error=True)
+        sys.exit(exit_code(interrupt))
+    except NotWrittenError as error:
+        raise RunError(f"{error} {what_is_kept(checkpoints)}") from error
     finally:
         signal.signal(signal.SIGINT, on_interrupt)
 
@@ -273,29 +305,29 @@ def report(
     checkpoints: Checkpoints,
     *,
     evaluator: CocoEvaluator,
-    picture: ReadPicture,
-    subject: str,
-    notes: Sequence[str],
+    data: DetectionDataModule,
+    options: TrainingOptions,
+    note: str,
 ) -> None:
-    """Print the metrics of the best checkpoint on `subject`, as its validation computed and stored them, and
-    write report.html."""
-    folder = checkpoints.output_dir
-    metrics = CocoMetrics(**json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
-    title = f"{checkpoints.best} (epoch {checkpoints.best_epoch}) on {subject}"
-    found = Evaluated(read_results(folder / "predictions.json"), metrics, title, evaluator, picture)
-    interval = write_run_report(
-        folder,
-        found,
-        notes=notes,
-        curve=read_curve(folder),
-        losses=read_losses(folder),
-        offsets=read_offsets(folder),
-    )
-    for note in notes:
-        say(f"note: {note}")
-    say()
-    complete_in = str(folder / "metrics.json")
-    print_coco_metrics(metrics, title=title, interval=interval, trained=True, complete_in=complete_in)
+    """Print the metrics of the best checkpoint, as its validation computed and stored them, and write
+    report.html. An interrupt ends the process, after saying how to finish."""
+    try:
+        folder = checkpoints.output_dir
+        metrics = CocoMetrics(**json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
+        subject = validated_images(options, of=len(data.val_set), evaluator=evaluator)
+        title = f"{checkpoints.best} (epoch {checkpoints.best_epoch}) on {subject}"
+        results = read_results(folder / "predictions.json")
+        found = Evaluated(results, metrics, title, evaluator, data.val_set.picture)
+        interval = _write_report(checkpoints, found, notes=[note] if note else [])
+        if note:
+            say(f"note: {note}")
+        say()
+        complete_in = str(folder / "metrics.json")
+        print_coco_metrics(metrics, title=title, interval=interval, trained=True, complete_in=complete_in)
+    except KeyboardInterrupt as interrupt:
+        when = f"{interrupted(interrupt)} while the report was written"
+        say(f"{when}. {what_is_kept(checkpoints)}", error=True)
+        sys.exit(exit_code(interrupt))
     for what, name in (
         ("report", "report.html"),
         ("best checkpoint", "checkpoints/best.ckpt"),
@@ -305,7 +337,25 @@ def report(
         ("losses and metrics of each epoch", "metrics.csv"),
         ("curves (tensorboard --logdir)", "tensorboard"),
     ):
-        say(f"{what}: {folder / name}")
+        if (folder / name).exists():
+            say(f"{what}: {folder / name}")
+
+
+def _write_report(checkpoints: Checkpoints, found: Evaluated, *, notes: Sequence[str]) -> Interval | None:
+    """The interval of AP. A report that cannot be written is no failure of the training."""
+    folder = checkpoints.output_dir
+    try:
+        return write_run_report(
+            folder,
+            found,
+            notes=notes,
+            curve=read_curve(folder),
+            losses=read_losses(folder),
+            offsets=read_offsets(folder),
+        )
+    except OSError as error:
+        say(f"warning: the report is not complete. {error} {what_is_kept(checkpoints)}", error=True)
+        return None
 
 
 def say(text: str = "", *, error: bool = False) -> None:

@@ -30,6 +30,7 @@ from .reader import OnBadBox, OnBadImage, read_coco
 from .samplers import EvaluationBatchSampler, TrainBatchSampler
 from .shared_images import note_shared_images
 from .transforms import Augmentation, ImageSize
+from .workers import leave_signals_to_parent
 
 _log = logging.getLogger(__name__)
 
@@ -263,6 +264,7 @@ def _start_method() -> Literal["fork"] | None:
 
 def _quiet_worker(worker: int) -> None:
     """One thread a worker: parallelism comes from their number."""
+    leave_signals_to_parent()
     gc.freeze()  # a full collection would write to, and so copy, every inherited page
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

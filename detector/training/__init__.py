@@ -1,7 +1,7 @@
 """Training: optimisation, schedules, the Lightning module, its callbacks and checkpoints."""
 
 from detector.training.averaging import WeightAverage
-from detector.training.callbacks import Checkpoints, RunLog
+from detector.training.callbacks import Checkpoints, EpochLog, RunLog, write_rows
 from detector.training.checkpoint import AtomicCheckpointIO, Checkpoint, ModelRecord, load_checkpoint
 from detector.training.displays import LineDisplay, TerminalDisplay
 from detector.training.module import DetectionModule, NonFiniteLossError, RunLength, Validation
@@ -18,6 +18,7 @@ __all__ = [
     "Checkpoints",
     "Cosine",
     "DetectionModule",
+    "EpochLog",
     "LineDisplay",
     "ModelRecord",
     "MultiStep",
@@ -32,4 +33,5 @@ __all__ = [
     "build_trainer",
     "load_checkpoint",
     "scaled_lr",
+    "write_rows",
 ]

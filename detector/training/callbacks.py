@@ -6,6 +6,9 @@ import csv
 import logging
 import time
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,13 @@ from torch import Tensor
 from detector.environment import peak_memory_mb
 from detector.errors import RunError
 from detector.evaluation import write_metrics, write_predictions
-from detector.files import copy_atomically, write_atomically
+from detector.files import copy_atomically, write_text_atomically
 from detector.structures import Batch
+from detector.training.checkpoint import EPOCH_ROWS, Row
 from detector.training.displays import Display, EpochReport, StepReport
 from detector.training.module import DetectionModule
 from detector.training.offsets import OffsetLog
+from detector.training.steady import Steady
 from detector.weights import told, unusable
 
 _log = logging.getLogger(__name__)
@@ -56,9 +61,11 @@ class Checkpoints(Callback):
             return
         is_best = self._take_best(pl_module)
         # The best first: a run killed in between goes on from the older last one, and finds the best again.
-        trainer.save_checkpoint(self.best if is_best else self.last, weights_only=False)
+        # Its results before it: a first epoch that has a checkpoint has them too.
         if is_best and trainer.is_global_zero:
             self._write_results(pl_module)
+        trainer.save_checkpoint(self.best if is_best else self.last, weights_only=False)
+        if is_best and trainer.is_global_zero:
             copy_atomically(self.best, self.last)
 
     def _require_finite(self, trainer: Trainer, module: DetectionModule) -> None:
@@ -130,10 +137,10 @@ def not_finite(trainer: Trainer, module: DetectionModule) -> dict[str, str]:
 
 
 class RunLog(Callback):
-    """Measures a run, shows it, and writes `metrics.csv`: one row an epoch with all losses and metrics, and
-    what `OffsetLog` measured last.
+    """Measures a run, shows its steps, and keeps a row an epoch with all losses and metrics, and what
+    `OffsetLog` measured last: in the checkpoints, so that a killed run loses none. `EpochLog` writes them.
 
-    Put it after `Checkpoints`, which knows whether the epoch was the best, and `OffsetLog`. Training losses
+    Put it after `OffsetLog` and before `Checkpoints`. Training losses
     are means over the epoch's batches of the first device. `images_seen` are of all epochs and devices so
     far, `peak_memory_mb` is the most that torch has held on the first GPU so far, and without one that the
     process has.
@@ -143,8 +150,10 @@ class RunLog(Callback):
         self._display = display
         self._checkpoints = checkpoints
         self._offsets = offsets
-        self._path = checkpoints.output_dir / "metrics.csv"
-        self._rows: list[dict[str, int | float]] = []
+        self.path = checkpoints.output_dir / "metrics.csv"
+        self.rows: list[Row] = []
+        self.epoch: EpochReport | None = None
+        self.steady = Steady("what a run shows")
         self._pace = Pace()
         self._sums: dict[str, Tensor] = {}
         self._batches = 0
@@ -153,8 +162,15 @@ class RunLog(Callback):
         self._epoch_start = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        if trainer.current_epoch > 0 and self._path.is_file():
-            self._rows = _read_rows(self._path, epochs=trainer.current_epoch)
+        if trainer.current_epoch > 0 and not self.rows and self.path.is_file():  # of an older version
+            self.rows = _read_rows(self.path, epochs=trainer.current_epoch)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint[EPOCH_ROWS] = [dict(row) for row in self.rows]
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        if self._checkpoints.last.is_file() or self._checkpoints.best.is_file():  # else of another folder
+            self.rows = [dict(row) for row in checkpoint.get(EPOCH_ROWS, [])]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         self._sums, self._batches, self._images = {}, 0, 0
@@ -177,7 +193,9 @@ class RunLog(Callback):
         self._pace.batch(images=images)
         if trainer.is_global_zero:
             number, steps = batch_idx + 1, int(trainer.num_training_batches)
-            self._display.step(number, steps, lambda: self._step_report(trainer, losses, number))
+            self.steady(
+                lambda: self._display.step(number, steps, lambda: self._step_report(trainer, losses, number))
+            )
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
         self._pace.start()
@@ -192,7 +210,8 @@ class RunLog(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         if trainer.is_global_zero:
-            self._display.validating(batch_idx + 1, int(trainer.num_val_batches[0]))
+            batches = int(trainer.num_val_batches[0])
+            self.steady(lambda: self._display.validating(batch_idx + 1, batches))
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         self._pace.validation()
@@ -200,15 +219,14 @@ class RunLog(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, DetectionModule)
         means = {f"train/{name}": value.item() / self._batches for name, value in self._sums.items()}
-        report = EpochReport(
+        self.epoch = report = EpochReport(
             epoch=trainer.current_epoch + 1,
             epochs=_max_epochs(trainer),
             values={**means, **pl_module.validation_metrics()},
             seconds=time.perf_counter() - self._epoch_start,
             eta_seconds=self._eta(trainer, batches_done=int(trainer.num_training_batches)),
-            is_best=self._checkpoints.best_epoch == trainer.current_epoch + 1,
         )
-        self._rows.append(
+        self.rows.append(
             {
                 "epoch": report.epoch,
                 "step": trainer.global_step,
@@ -221,20 +239,17 @@ class RunLog(Callback):
                 **self._offsets.latest,
             }
         )
-        if trainer.is_global_zero:
-            write_atomically(self._path, lambda temporary: _write_rows(temporary, self._rows))
-            self._display.epoch(report)
 
     def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        self._display.close()
+        self.steady(self._display.close)
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
-        self._display.close()
+        self.steady(self._display.close)
 
     def _images_seen(self, trainer: Trainer) -> int:
-        if not self._rows or "images_seen" not in self._rows[-1]:  # resumed in another folder, say
+        if not self.rows or "images_seen" not in self.rows[-1]:  # resumed in another folder, say
             return (trainer.current_epoch + 1) * self._images
-        return int(self._rows[-1]["images_seen"]) + self._images
+        return int(self.rows[-1]["images_seen"]) + self._images
 
     def _step_report(self, trainer: Trainer, losses: dict[str, Tensor], step: int) -> StepReport:
         return StepReport(
@@ -254,6 +269,26 @@ class RunLog(Callback):
         validations = epochs_left / (trainer.check_val_every_n_epoch or 1) + (batches_done < steps)
         batches = epochs_left * steps + steps - batches_done
         return batches * self._pace.seconds_per_batch + validations * self._pace.seconds_per_validation
+
+
+class EpochLog(Callback):
+    """Writes `metrics.csv` and shows the epoch that ended. Put it after `Checkpoints`: an epoch is told when
+    its checkpoint is kept."""
+
+    def __init__(self, log: RunLog, *, display: Display, checkpoints: Checkpoints) -> None:
+        self._log = log
+        self._display = display
+        self._checkpoints = checkpoints
+        self._steady_csv = Steady(str(log.path))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if not trainer.is_global_zero:
+            return
+        report = self._log.epoch
+        assert report is not None
+        is_best = self._checkpoints.best_epoch == report.epoch
+        self._steady_csv(lambda: write_rows(self._log.path, self._log.rows))
+        self._log.steady(lambda: self._display.epoch(replace(report, is_best=is_best)))
 
 
 class Pace:
@@ -299,15 +334,17 @@ def _max_epochs(trainer: Trainer) -> int:
     return trainer.max_epochs
 
 
-def _write_rows(path: Path, rows: list[dict[str, int | float]]) -> None:
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write metrics.csv whole."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+    text = StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text_atomically(path, text.getvalue())
 
 
-def _read_rows(path: Path, *, epochs: int) -> list[dict[str, int | float]]:
+def _read_rows(path: Path, *, epochs: int) -> list[Row]:
     """The rows of the first epochs, empty cells left out."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]

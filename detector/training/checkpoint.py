@@ -26,6 +26,9 @@ from detector.training.resumable import require_entries
 from detector.weights import damage_of, is_whole_archive
 
 _FORMAT = 2
+EPOCH_ROWS = "epoch_rows"  # of a file: the rows of metrics.csv until then
+
+Row = dict[str, int | float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,7 @@ class Checkpoint(ModelRecord):
 
     `state_dict` holds the weights that were evaluated (averaged ones where the run kept an average), under
     the names of `Detector`. `epoch` counts finished epochs. `metrics` are those of the validation at its end,
-    empty without one.
+    empty without one. `epoch_rows` are those of metrics.csv until then, none in files of older versions.
     """
 
     path: Path
@@ -51,6 +54,7 @@ class Checkpoint(ModelRecord):
     metrics: dict[str, float]
     epoch: int
     step: int
+    epoch_rows: list[Row] = field(default_factory=list)
 
 
 def describe_checkpoint(
@@ -102,6 +106,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         metrics=entry["metrics"],
         epoch=entry["epoch"],
         step=entry["step"],
+        epoch_rows=content.get(EPOCH_ROWS, []),
     )
 
 
@@ -204,7 +209,22 @@ def _check_archive(path: Path) -> None:
 
 def save_atomically(content: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """torch.save such that `path` holds either its old content or all of the new, also after a power cut."""
-    write_atomically(path, lambda temporary: torch.save(content, temporary))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # by its name, torch says of a full disk that a position is wrong
+            torch.save(content, file)
+
+    write_atomically(path, write, needed_bytes=_tensor_bytes(content))
+
+
+def _tensor_bytes(content: Any) -> int:
+    if isinstance(content, Tensor):
+        return content.nbytes
+    if isinstance(content, Mapping):
+        content = content.values()
+    elif not isinstance(content, list | tuple):
+        return 0
+    return sum(map(_tensor_bytes, content))
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

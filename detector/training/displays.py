@@ -37,7 +37,7 @@ class EpochReport:
     values: Mapping[str, float]
     seconds: float
     eta_seconds: float
-    is_best: bool
+    is_best: bool = False
 
 
 class Display(ABC):

@@ -11,10 +11,10 @@ from typing import Literal
 
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from detector.structures import Fraction, PositiveFloat, PositiveInt
 from detector.training.checkpoint import AtomicCheckpointIO
+from detector.training.event_log import TensorBoard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def build_trainer(options: TrainingOptions, *, output_dir: Path, callbacks: Sequ
         deterministic=options.deterministic,
         callbacks=[ValidateLastEpoch(options.validate_every_n_epochs), *callbacks, *_early_stopping(options)],
         plugins=[AtomicCheckpointIO()],
-        logger=TensorBoard(save_dir=output_dir, name="tensorboard", version="", default_hp_metric=False),
+        logger=TensorBoard(output_dir / "tensorboard"),
         default_root_dir=output_dir,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # our batch sampler knows ranks, and does not pad them
@@ -84,14 +84,6 @@ class ValidateLastEpoch(Callback):
         assert trainer.max_epochs is not None
         is_last = trainer.current_epoch + 1 == trainer.max_epochs
         trainer.check_val_every_n_epoch = 1 if is_last else self._every
-
-
-class TensorBoard(TensorBoardLogger):
-    """Without the empty hparams.yaml that Lightning writes beside the events."""
-
-    def save(self) -> None:
-        if self._experiment is not None:
-            self.experiment.flush()
 
 
 def quiet_lightning() -> None:

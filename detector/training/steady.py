@@ -1,0 +1,25 @@
+"""What only watches a training ends none."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+
+
+class Steady:
+    """Calls what writes a log. After a failure of the system (a full disk, a closed pipe) it warns once and
+    calls on: the next write may succeed."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._has_warned = False
+
+    def __call__(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except OSError as error:
+            if not self._has_warned:
+                self._has_warned = True
+                _log.warning("%s is not complete: %s. Training goes on.", self._what, error)
