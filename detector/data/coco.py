@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .categories import Category
+from .image_values import ValueRange
 from .strings import StringTable
 
 
@@ -21,7 +22,7 @@ class CocoAnnotations:
     The annotations of image i are rows `first[i]` to `first[i + 1]` of the annotation columns. Boxes are xywh
     in pixels as the file has them (float64, not clipped), w > 0 and h > 0, and overlap their image. `labels`
     are positions in `categories`, which are sorted by id. Crowds are included. Sizes are (height, width) as
-    annotated.
+    annotated. `deep_values` are those of images of more than 8 bits, of a sample of them in large splits.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class CocoAnnotations:
     boxes_xywh: np.ndarray  # (M, 4) float64
     areas: np.ndarray  # (M,) float64
     crowd: np.ndarray  # (M,) bool
+    deep_values: tuple[ValueRange, ...] = ()
 
     def __len__(self) -> int:
         return len(self.sizes)

@@ -14,8 +14,10 @@ from .annotation_checks import check_annotations, lookup
 from .categories import read_categories
 from .coco import CocoAnnotations
 from .columns import RawCoco, id_array, read_columns
+from .file_names import FileNames
 from .findings import Findings, settle
-from .image_checks import CheckImages, check_images
+from .image_checks import CheckImages, ImageChecks, check_images
+from .images import ReadOptions
 from .strings import StringTable
 
 _log = logging.getLogger(__name__)
@@ -31,18 +33,29 @@ def read_coco(
     on_bad_box: OnBadBox = "error",
     on_bad_image: OnBadImage = "error",
     check: CheckImages = "headers",
+    reading: ReadOptions = ReadOptions(),  # noqa: B008 (frozen)
+    file_names: FileNames = "paths",
+    folder_option: str = "images_dir",
 ) -> CocoAnnotations:
     """Read and check `path`, whose file names are relative to `images_dir`.
 
     Every problem is found before one ValueError lists them with id and fix. `on_bad_box="drop"` leaves out
     bad annotations, `on_bad_image="skip"` bad images with their annotations; what is left out is logged with
-    its count. For `check` see `check_images`. Sizes that the file lacks are those of the image files.
+    its count. For `check` and `folder_option` see `ImageChecks`, for `file_names`
+    `locate_files`. Sizes that the file lacks are those of the image files.
     """
     raw = read_columns(path)
     fatal, image_findings, box_findings = Findings(), Findings(), Findings()
     categories = read_categories(raw.categories, fatal)
     ids = _image_ids(raw, fatal)
-    images = check_images(raw, ids, folder=images_dir, found=image_findings, how=check)
+    images = check_images(
+        raw,
+        ids,
+        folder=images_dir,
+        found=image_findings,
+        checks=ImageChecks(check, reading, file_names, folder_option),
+        near=(path.parent, path.parent.parent),
+    )
     image_of = lookup(raw.annotation_image_ids, ids)
     labels = lookup(raw.annotation_category_ids, np.array([c.id for c in categories], dtype=np.int64))
     skip = on_bad_image == "skip"
@@ -72,7 +85,7 @@ def read_coco(
         images_dir=images_dir,
         categories=categories,
         image_ids=ids if ids.dtype.kind == "i" else StringTable.from_strings(ids.tolist()),
-        file_names=StringTable.from_strings(n if isinstance(n, str) else "" for n in raw.file_names),
+        file_names=StringTable.from_strings(n if isinstance(n, str) else "" for n in images.names),
         sizes=images.sizes,
         first=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         annotation_ids=_annotation_ids(raw)[rows],
@@ -80,6 +93,7 @@ def read_coco(
         boxes_xywh=raw.boxes_xywh[rows],
         areas=_filled_areas(raw)[rows],
         crowd=raw.crowd[rows],
+        deep_values=images.values,
     )
     kept = np.flatnonzero(~images.bad)
     if not len(kept):
