@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detector import __version__
+from detector.commands.image_files import find_images
 from detector.commands.inference import data_config
 from detector.commands.onnx_graph import open_onnx, require_onnx, write_onnx
 from detector.commands.parts import build_data
-from detector.commands.predict import find_pictures
 from detector.commands.record import require_no_training_run, require_writable, write_record
 from detector.config import resolved
-from detector.data import ImageFileError
+from detector.data import ImageFileError, ReadOptions
 from detector.errors import RunError
 from detector.inference import Detector, load_picture
 from detector.layers import DeformConv2d
@@ -72,7 +72,7 @@ def run(cfg: DictConfig) -> None:
     for layer in detector.model.modules():
         if isinstance(layer, DeformConv2d):
             layer.backend = "auto"  # the operator that graphs have, whatever it was trained with
-    pictures = _pictures(options.source, checkpoint)
+    pictures = _pictures(options.source, checkpoint, detector.reading)
     output_dir.mkdir(parents=True, exist_ok=True)
     ending = _ENDINGS[options.format]
     unchecked, file = (output_dir / f"{options.name}{end}" for end in (f".refused{ending}", ending))
@@ -107,11 +107,11 @@ def _require_file_name(name: str) -> None:
         )
 
 
-def _pictures(source: str | None, checkpoint: Checkpoint) -> list[np.ndarray]:
+def _pictures(source: str | None, checkpoint: Checkpoint, reading: ReadOptions) -> list[np.ndarray]:
     """Some of the source, or of the images that the training was validated on."""
     try:
         if source is not None:
-            return [load_picture(file) for file in find_pictures(source)[:_CHECKED_PICTURES]]
+            return [load_picture(file, reading) for file in find_images(source).files[:_CHECKED_PICTURES]]
         data = build_data({"data": data_config(checkpoint.config["data"], {})})
         data.prepare_data()
         data.know_classes(checkpoint.class_names)
@@ -155,6 +155,7 @@ def _metadata(detector: Detector) -> dict[str, str]:
         "class_names": json.dumps(detector.class_names, ensure_ascii=False),
         "category_ids": json.dumps(detector.category_ids),
         "image_size": json.dumps({"shorter": size.choices[-1], "longer": size.longer}),
+        "image_range": json.dumps(detector.reading.image_range),
         "made_by": f"detector {__version__}",
     }
 

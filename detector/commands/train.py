@@ -31,7 +31,7 @@ from detector.commands.resume import (
     what_is_kept,
 )
 from detector.config import build, resolved
-from detector.data import DetectionDataModule
+from detector.data import DetectionDataModule, ImageRange
 from detector.evaluation import CocoEvaluator, CocoMetrics, read_results
 from detector.files import write_text_atomically
 from detector.models import Detector
@@ -95,6 +95,7 @@ def run(cfg: DictConfig) -> None:
     data = build_data(cfg)
     data.prepare_data()
     data.setup("fit")
+    config["data"]["image_range"] = plain_range(data.image_range)  # that of auto, for those who go by it
     if resumed is not None:
         require_same_classes(resumed, data.class_names, where=str(data.train_set.annotations.path))
     record = ModelRecord(class_names=data.class_names, category_ids=data.category_ids, config=config)
@@ -122,6 +123,11 @@ def run(cfg: DictConfig) -> None:
             subject=subject,
             notes=[note] if note else [],
         )
+
+
+def plain_range(image_range: ImageRange) -> str | list[float]:
+    """As a configuration holds it."""
+    return image_range if isinstance(image_range, str) else [*image_range]
 
 
 def build_module(

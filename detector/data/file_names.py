@@ -264,6 +264,10 @@ def _remedies(
     sure = {i: match for i, match in matches.items() if match is not None and len(match.files) == 1}
     for difference, count in Counter(match.difference for match in sure.values()).most_common():
         i = next(i for i, match in sure.items() if match.difference == difference)
+        start = _common_start({names[j]: m.files[0] for j, m in sure.items() if m.difference == difference})
+        if start is not None:
+            yield f"{count} of {total} files are in {folder / start}: pass {option}={_quoted(folder / start)}"
+            continue
         by = f"by {difference} only" if difference else "by nothing but the way they are written"
         yield (
             f'{count} of {total} file names differ {by} from files in {folder}, as "{names[i]}" from '
@@ -281,6 +285,14 @@ def _remedies(
             "their names as file_name (Label Studio: COCO with images; label-studio-converter), or download "
             f"them into a folder and pass {option}=FOLDER data.file_names=base."
         )
+
+
+def _common_start(files: Mapping[str, str]) -> str | None:
+    """The folder below which all files are by their names, whole; None without one."""
+    starts = {
+        file.removesuffix(f"/{name}") if file.endswith(f"/{name}") else None for name, file in files.items()
+    }
+    return starts.pop() if len(starts) == 1 else None
 
 
 def _found_elsewhere(

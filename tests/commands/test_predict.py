@@ -13,7 +13,8 @@ import torch
 
 from detector import Detector
 from detector.cli import main
-from detector.commands.predict import drawn_names, find_pictures
+from detector.commands.image_files import find_images
+from detector.commands.predict import drawn_names
 from detector.evaluation import CocoEvaluator
 from tests.training.tiny import run_training, write_dataset
 
@@ -54,7 +55,8 @@ def test_folder_of_pictures(
     said = capsys.readouterr()
     assert "cut.jpg" in said.err
     assert "annotations" not in said.err  # there are none to correct
-    assert "in 3 pictures, 1 files left out" in said.out
+    assert "in 3 pictures, 2 files left out" in said.out
+    assert "1 .md (notes.md)" in said.err
     drawn = {str(p.relative_to(out / "pictures")) for p in (out / "pictures").rglob("*.jpg")}
     assert drawn == {"a.png.jpg", "sub/b.jpg", "sub/ü c.jpg"}
     results = json.loads((out / "predictions.json").read_text(encoding="utf-8"))
@@ -112,12 +114,12 @@ def test_array_that_is_no_picture(checkpoint: Path, shape: tuple[int, ...]) -> N
 
 
 def test_sources(pictures: Path, tmp_path: Path) -> None:
-    assert find_pictures(str(pictures / "a.png")) == [pictures / "a.png"]
-    assert [p.name for p in find_pictures(f"{pictures}/**/*.jpg")] == ["cut.jpg", "b.jpg", "ü c.jpg"]
+    assert find_images(str(pictures / "a.png")).files == [pictures / "a.png"]
+    assert [p.name for p in find_images(f"{pictures}/**/*.jpg").files] == ["cut.jpg", "b.jpg", "ü c.jpg"]
     (tmp_path / "list.txt").write_text("pictures/a.png\n\npictures/sub/b.jpg\n")
-    assert [p.name for p in find_pictures(str(tmp_path / "list.txt"))] == ["a.png", "b.jpg"]
+    assert [p.name for p in find_images(str(tmp_path / "list.txt")).files] == ["a.png", "b.jpg"]
     with pytest.raises(ValueError, match=r"source=.*nowhere.* found no file"):
-        find_pictures(str(tmp_path / "nowhere"))
+        find_images(str(tmp_path / "nowhere"))
 
 
 def test_drawings_of_equal_names_do_not_collide(tmp_path: Path) -> None:
