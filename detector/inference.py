@@ -127,7 +127,7 @@ def _reading(data: Mapping[str, Any]) -> ReadOptions:
     default = ReadOptions()
     image_range = data.get("image_range", "full")
     return ReadOptions(
-        (image_range[0], image_range[1]) if not isinstance(image_range, str) else "full",
+        (float(image_range[0]), float(image_range[1])) if not isinstance(image_range, str) else "full",
         data.get("max_image_pixels", default.max_pixels),
     )
 

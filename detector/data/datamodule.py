@@ -215,11 +215,12 @@ class DetectionDataModule(LightningDataModule):
         if self._given_range == "auto":
             self._image_range = find_range(splits[0].deep_values)
         for split in splits:
+            is_found = self._given_range == "auto" and split is splits[0]
             if note := range_note(
                 split.deep_values,
                 image_range=self._image_range,
                 option="data.image_range",
-                is_found=self._given_range == "auto",
+                is_found=is_found,
             ):
                 _log.warning("%s: %s", split.path, note)
 

@@ -20,6 +20,7 @@ FileNames = Literal["paths", "base"]
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://|(data):")
 _DRIVE = re.compile(r"[A-Za-z]:[/\\]")
 _LABEL_STUDIO = "/data/local-files/"
+_FOLDER = "the folder"
 _MAX_INDEXED = 1_000_000
 _MAX_SEARCHED = 50_000  # files of a folder beside the one that was given
 
@@ -67,7 +68,7 @@ def other_reading(name: str, folder: Path) -> str | None:
     `folder` itself, as of tools that count from a folder above.
     """
     plain = name.replace("\\", "/")
-    for candidate in dict.fromkeys((plain, *_without_folder(plain, folder))):
+    for candidate in dict.fromkeys((plain, os.path.normpath(plain), *_without_folder(plain, folder))):
         if candidate != name and os.path.isfile(folder / candidate):
             return candidate
     return None
@@ -132,7 +133,7 @@ class FolderIndex:
         for by_base, key in ((False, path), (True, base_name(name))):
             for level, (difference, simplify) in enumerate(_NEARLY):
                 if key and (files := self._lookup(level, by_base).get(simplify(key))):
-                    place = "the folder" if by_base and files[0] != key else ""
+                    place = _FOLDER if by_base and files[0] != key else ""
                     return Match(tuple(files), " and ".join(filter(None, (place, difference))))
         return None
 
@@ -185,8 +186,7 @@ def locate_files(names: list[Any], *, folder: Path, indices: np.ndarray, how: Fi
                 lost[i] = inside is None
                 continue
             inside = match.files[0]
-            if match.difference:
-                differences.append(match.difference)
+            differences.append(match.difference or _FOLDER)
         if inside is None:
             lost[i] = True
         else:
@@ -268,11 +268,17 @@ def _remedies(
         if start is not None:
             yield f"{count} of {total} files are in {folder / start}: pass {option}={_quoted(folder / start)}"
             continue
-        by = f"by {difference} only" if difference else "by nothing but the way they are written"
-        yield (
-            f'{count} of {total} file names differ {by} from files in {folder}, as "{names[i]}" from '
-            f'"{sure[i].files[0]}". Correct the file names, or take such files with data.file_names=base.'
-        )
+        example = f'as "{sure[i].files[0]}" for "{names[i]}"'
+        if difference in ("", _FOLDER):
+            yield (
+                f"{count} of {total} files are in {folder} by their base names, {example}: take them with "
+                "data.file_names=base, or correct the file names."
+            )
+        else:
+            yield (
+                f"{count} of {total} file names differ by {difference} only from files in {folder}, "
+                f"{example}: correct the file names, or take such files with data.file_names=base."
+            )
     lost = {i: name for i, name in names.items() if matches.get(i) is None}
     if elsewhere := _found_elsewhere(list(lost.values()), folder=folder, near=near):
         place, count, needs_base = elsewhere
@@ -315,7 +321,7 @@ def _found_elsewhere(
         if place == place.parent:
             continue
         index = FolderIndex(place, max_files=_MAX_SEARCHED)
-        files = [m.files[0] for n in names if (m := index.find(n)) and m.difference in ("", "the folder")]
+        files = [m.files[0] for n in names if (m := index.find(n)) and m.difference in ("", _FOLDER)]
         if files:
             inner = os.path.commonpath([os.path.dirname(file) or "." for file in files])
             return place / inner, len(files), True

@@ -152,7 +152,12 @@ def _log_notes(
     differences: Sequence[str],
 ) -> None:
     for difference, count in Counter(differences).items():
-        _log.warning("%s: %d files are taken for names that differ by %s.", folder, count, difference)
+        _log.warning(
+            "%s: %d files are taken for names that differ by %s (data.file_names=base).",
+            folder,
+            count,
+            difference,
+        )
     other = [i for i, name in enumerate(names) if name != written[i]]
     if other and not differences:
         first = f'"{written[other[0]]}" is "{names[other[0]]}"'

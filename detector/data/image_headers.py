@@ -20,7 +20,7 @@ from .image_errors import DamagedImageError, ImageError, MissingImageError
 # Decoders that may see a file. Others of Pillow run programs (EPS), or hold no photographs.
 # TGA is last: it has no mark of its own.
 _FORMATS = (
-    "JPEG", "MPO", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "AVIF", "PPM", "QOI", "TGA",
+    "JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "AVIF", "PPM", "QOI", "TGA",
 )  # fmt: skip
 MAX_IMAGE_PIXELS = 250_000_000
 
@@ -199,7 +199,8 @@ def _formats() -> tuple[str, ...]:
 @cache
 def readable_endings() -> frozenset[str]:
     """Endings of file names (.jpg, lower case) of the formats that are read."""
-    return frozenset(end for end, name in Image.registered_extensions().items() if name in _formats())
+    names = {*_formats(), "MPO"}  # which is opened as a JPEG
+    return frozenset(end for end, name in Image.registered_extensions().items() if name in names)
 
 
 def is_surely_image(path: Path) -> bool:
@@ -236,11 +237,11 @@ def _without_pillows_limit() -> Iterator[None]:
 def _explained(error: Exception, content: bytes) -> ImageError:
     if isinstance(error, MemoryError):
         return ImageError("cannot be decoded: it does not fit into memory.")
-    if isinstance(error, UnidentifiedImageError):  # its message names the buffer
-        return _unknown_format(content)
     frame = jpeg_frame(content) if content.startswith(JPEG) else None
     if frame is not None and frame[2] != 8:
         return ImageError(f"is a JPEG of {frame[2]} bits a sample, which is not read. Convert it to a PNG.")
+    if isinstance(error, UnidentifiedImageError):  # its message names the buffer
+        return _unknown_format(content)
     return DamagedImageError(f"cannot be decoded ({error}). The file is truncated or damaged.")
 
 

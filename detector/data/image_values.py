@@ -81,7 +81,8 @@ def find_range(ranges: Sequence[ValueRange]) -> ImageRange:
     """The range that `image_range=auto` stands for: one for all images of a dataset.
 
     Of 16-bit images 0 to the largest value of 8, 9, ... 15 bits that holds all values, and `full` where that
-    takes 16; of floats, signed and 32-bit integers the lowest and highest value.
+    takes 16. The lowest and highest value where they span less than a quarter of that, and of floats, signed
+    and 32-bit integers.
     """
     if not ranges:
         return "full"
@@ -89,7 +90,9 @@ def find_range(ranges: Sequence[ValueRange]) -> ImageRange:
     if any(r.white is None for r in ranges):
         return (low, high if high > low else low + 1)
     largest = max((1 << max(8, int(high).bit_length())) - 1, 255)
-    return "full" if largest >= max(r.white or 0 for r in ranges) else (0, largest)
+    if largest > 255 and 0 < high - low < largest / 4:
+        return (low, high)
+    return "full" if largest >= max(r.white or 0 for r in ranges) else (0.0, float(largest))
 
 
 def shown_range(image_range: ImageRange) -> str:
@@ -133,7 +136,7 @@ def range_note(
     if not small:
         return None
     proposed = find_range(small)
-    if proposed == "full":
+    if proposed == "full":  # small ones at both ends
         proposed = min(r.low for r in small), max(r.high for r in small)
     clips = "" if len(small) == len(ranges) else " (and clips the values of the others)"
     return (
