@@ -26,6 +26,7 @@ from detector.commands.parts import (
 from detector.commands.record import require_writable, write_record
 from detector.commands.report import Evaluated, write_run_report
 from detector.commands.resume import (
+    keep_image_range,
     require_free,
     require_same_model,
     what_is_kept,
@@ -90,6 +91,8 @@ def run(cfg: DictConfig) -> None:
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:  # other devices' processes start when files are there
         require_free(output_dir, resume=options.resume)
     resumed = None if options.resume is None else load_checkpoint(options.resume)
+    if resumed is not None:
+        keep_image_range(resumed, cfg, config)
     changes = [] if resumed is None else require_same_model(resumed, config, max_epochs=options.max_epochs)
 
     data = build_data(cfg)
