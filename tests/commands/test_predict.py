@@ -10,12 +10,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from detector import Detector
 from detector.cli import main
 from detector.commands.image_files import find_images
 from detector.commands.predict import drawn_names
+from detector.data import ImageFileError, ReadOptions
 from detector.evaluation import CocoEvaluator
+from detector.inference import _reading
 from tests.training.tiny import run_training, write_dataset
 
 
@@ -94,6 +97,38 @@ def test_python_gives_the_same_whatever_the_batch(checkpoint: Path, pictures: Pa
     torch.testing.assert_close(alone.scores, together[1].scores, rtol=1e-3, atol=1e-4)
     assert not torch.equal(together[0].scores, together[1].scores)
     assert len(model.predict(file, score_threshold=1.0)) == 0
+
+
+def test_what_is_read_in_part_is_said(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "deep.PNG"), np.full((40, 40), 4000, np.uint16) - np.arange(40, dtype=np.uint16))
+    frames = [Image.new("RGB", (40, 40), color) for color in ("red", "blue")]
+    frames[0].save(folder / "two.gif", save_all=True, append_images=frames[1:])
+    cv2.imwrite(str(folder / "large.bmp"), np.zeros((50, 50, 3), np.uint8))
+    words = (f"checkpoint={checkpoint}", f"source={folder}", "draw=false", "accelerator=cpu")
+    assert detector(*words, "max_image_pixels=1600", f"output_dir={tmp_path}/out") == 0
+    said = capsys.readouterr()
+    assert "in 2 pictures, 1 files left out" in said.out
+    assert "max_image_pixels=1600" in said.err
+    assert "1 files have several frames or pages" in said.err
+    assert "1 of 1 images of more than 8 bits use less than a quarter" in said.err
+    assert " image_range=[3961,4000]" in said.err
+
+
+def test_files_are_read_as_in_training(checkpoint: Path, tmp_path: Path) -> None:
+    assert _reading({"image_range": [0, 255], "max_image_pixels": 7}) == ReadOptions((0.0, 255.0), 7)
+    assert _reading({}) == ReadOptions()  # a checkpoint of before these options
+    model = Detector.from_checkpoint(checkpoint)
+    assert model.reading == ReadOptions("full", 250_000_000)
+    file = tmp_path / "float.tif"
+    Image.fromarray(np.linspace(0, 1, 1600, dtype=np.float32).reshape(40, 40)).save(file)
+    with pytest.raises(ImageFileError, match=r"image_range=\[0,1\]"):
+        model.predict(file)
+    model.reading = ReadOptions(image_range=(0.0, 1.0))
+    model.predict(file)
 
 
 def test_no_picture_gives_nothing(checkpoint: Path) -> None:

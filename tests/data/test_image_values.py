@@ -211,6 +211,19 @@ def test_a_range_that_is_none(tmp_path: Path, image_range: tuple[float, float]) 
         data_of(tmp_path, image_range=image_range)
 
 
+def test_options_reach_the_reader(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path)
+    with pytest.raises(ValueError, match="max_image_pixels=2399"):
+        data_of(root, max_image_pixels=2399).setup("fit")
+    data_of(root, max_image_pixels=64 * 48).setup("fit")
+    (root / "images/a.jpg").rename(root / "images/A.JPG")
+    with pytest.raises(ValueError, match=r"1 of 3 file names differ by letter case only.*file_names=base"):
+        data_of(root).setup("fit")
+    data = data_of(root, file_names="base")
+    data.setup("fit")
+    assert data.train_set[0, 0].image.shape[0] == 3
+
+
 def test_colors_whose_low_bits_no_decoder_gives_are_refused_with_a_range() -> None:
     """An animated PNG goes to PIL, which reads 16-bit colors by their high bytes."""
     content = shared_path("fixtures/images/mode_16bit.png").read_bytes()
