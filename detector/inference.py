@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from detector import models
 from detector.config import ConfigError, build, check
-from detector.data import DetectionDataModule, ImageSize, Sample, collate, read_image, resize
+from detector.data import DetectionDataModule, ImageSize, ReadOptions, Sample, collate, read_image, resize
 from detector.layers import replace_backends
 from detector.structures import Batch, Detections
 from detector.training import Checkpoint, load_checkpoint
@@ -39,6 +39,7 @@ class Detector:
         self.class_names = checkpoint.class_names
         self.category_ids = checkpoint.category_ids
         self.image_size = cast(ImageSize, build(checkpoint.config["data"]["image_size"]))
+        self.reading = _reading(checkpoint.config["data"])  # of files; another may be set
         self.device = torch.device(device)
         training = checkpoint.config.get("training", {})
         self._layout = torch.channels_last if training.get("channels_last", True) else torch.contiguous_format
@@ -63,7 +64,7 @@ class Detector:
             ValueError: another array; a file that is missing, cut off or no picture; a threshold that is no
             score.
         """
-        (found,) = self.predict_batch([load_picture(picture)], score_threshold=score_threshold)
+        (found,) = self.predict_batch([load_picture(picture, self.reading)], score_threshold=score_threshold)
         return found
 
     def predict_batch(
@@ -146,16 +147,26 @@ def check_stored(config: Mapping[str, Any], *, source: str) -> None:
         ) from error
 
 
-def load_picture(picture: Picture) -> np.ndarray:
+def load_picture(picture: Picture, reading: ReadOptions = ReadOptions()) -> np.ndarray:  # noqa: B008 (frozen)
     """uint8 RGB (height, width, 3) from such an array or a file; ValueError for anything else."""
     if not isinstance(picture, np.ndarray):
-        return read_image(Path(picture), declared_size=None)
+        return read_image(Path(picture), declared_size=None, options=reading)
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
         raise ValueError(
             f"expected a picture as uint8 RGB of shape (height, width, 3), got {picture.dtype} of shape "
             f"{picture.shape}."
         )
     return picture
+
+
+def _reading(data: Mapping[str, Any]) -> ReadOptions:
+    """As the images of the training were read; checkpoints of before these options have the defaults."""
+    default = ReadOptions()
+    image_range = data.get("image_range", "full")
+    return ReadOptions(
+        (float(image_range[0]), float(image_range[1])) if not isinstance(image_range, str) else "full",
+        data.get("max_image_pixels", default.max_pixels),
+    )
 
 
 def restore_model(checkpoint: Checkpoint, *, device: torch.device) -> models.Detector:

@@ -44,6 +44,9 @@ class DataOverrides:
     on_bad_box: Literal["error", "drop"] | None = None
     on_bad_image: Literal["error", "skip"] | None = None
     check_images: Literal["headers", "decode"] | None = None
+    image_range: Literal["auto", "full"] | tuple[float, float] | None = None
+    max_image_pixels: PositiveInt | None = None
+    file_names: Literal["paths", "base"] | None = None
 
 
 @dataclass(frozen=True)

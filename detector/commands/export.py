@@ -18,13 +18,13 @@ from torch.export import ExportedProgram
 from torch.nn import functional as F
 
 from detector import __version__
+from detector.commands.image_files import find_images
 from detector.commands.inference import stored_data
 from detector.commands.onnx_graph import open_onnx, require_onnx, write_onnx
 from detector.commands.parts import build_data
-from detector.commands.predict import find_pictures
 from detector.commands.record import require_no_training_run, require_writable, write_record
 from detector.config import resolved
-from detector.data import ImageFileError
+from detector.data import ImageFileError, ReadOptions
 from detector.errors import RunError
 from detector.files import write_atomically
 from detector.inference import Detector, load_picture
@@ -75,7 +75,9 @@ def run(cfg: DictConfig) -> None:
     for layer in detector.model.modules():
         if isinstance(layer, DeformConv2d):
             layer.backend = "auto"  # the operator that graphs have, whatever it was trained with
-    pictures = _pictures(options.source, checkpoint, generate_into=output_dir / "data")
+    pictures = _pictures(
+        options.source, checkpoint, generate_into=output_dir / "data", reading=detector.reading
+    )
     output_dir.mkdir(parents=True, exist_ok=True)
     ending = _ENDINGS[options.format]
     unchecked, file = (output_dir / f"{options.name}{end}" for end in (f".refused{ending}", ending))
@@ -110,11 +112,13 @@ def _require_file_name(name: str) -> None:
         )
 
 
-def _pictures(source: str | None, checkpoint: Checkpoint, *, generate_into: Path) -> list[np.ndarray]:
+def _pictures(
+    source: str | None, checkpoint: Checkpoint, *, generate_into: Path, reading: ReadOptions
+) -> list[np.ndarray]:
     """Some of the source, or of the images that the training was validated on."""
     try:
         if source is not None:
-            return [load_picture(file) for file in find_pictures(source)[:_CHECKED_PICTURES]]
+            return [load_picture(file, reading) for file in find_images(source).files[:_CHECKED_PICTURES]]
         stored = stored_data(checkpoint.config["data"], {}, generate_into=generate_into)
         data = build_data({"data": stored})
         data.prepare_data()
@@ -166,6 +170,7 @@ def _metadata(detector: Detector) -> dict[str, str]:
         "class_names": json.dumps(detector.class_names, ensure_ascii=False),
         "category_ids": json.dumps(detector.category_ids),
         "image_size": json.dumps({"shorter": size.choices[-1], "longer": size.longer}),
+        "image_range": json.dumps(detector.reading.image_range),
         "made_by": f"detector {__version__}",
     }
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import glob
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from itertools import islice
@@ -20,18 +19,24 @@ from rich.console import Console
 from rich.progress import track
 
 from detector.commands.csv_cells import harmless
+from detector.commands.image_files import find_images
 from detector.commands.parts import find_accelerator
 from detector.commands.predicted_ids import PredictedIds, counted_ids, ids_of_annotations
 from detector.commands.record import require_no_training_run, require_writable, write_record
 from detector.config import resolved
-from detector.data import ImageFileError
+from detector.data import (
+    ImageFileError,
+    ImageNotes,
+    ReadOptions,
+    range_note,
+    read_image_with_notes,
+    require_ascending,
+)
 from detector.evaluation import detections_to_results
 from detector.files import GrowingFile, write_atomically
-from detector.inference import Detector, load_picture
+from detector.inference import Detector
 from detector.reports.drawings import draw_detections
 from detector.structures import Detections, Fraction, PositiveInt
-
-ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,15 @@ class Options:
     score_threshold: Fraction = 0.3
     batch_size: PositiveInt = 4
     draw: bool = True
+    image_range: Literal["full"] | tuple[float, float] | None = None
+    max_image_pixels: PositiveInt | None = None
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
 
 
 def run(cfg: DictConfig) -> None:
     """Write predictions.json (COCO results), predictions.csv and drawn pictures to `output_dir`.
 
-    A file that is no picture is told and left out.
+    Files that are no images, or cannot be read, are counted, named and left out.
 
     Raises:
         ValueError: nothing to predict with or on, or nothing of it is a picture.
@@ -64,16 +71,21 @@ def run(cfg: DictConfig) -> None:
     require_writable(output_dir)
     require_no_training_run(output_dir)
     device = find_accelerator(options.accelerator)
-    files = find_pictures(options.source)
+    source = find_images(options.source)
+    files = source.files
     names = drawn_names(files)
     if options.draw:
         _require_originals_kept(files, [output_dir / "pictures" / name for name in names])
     detector = Detector.from_checkpoint(options.checkpoint, device=device)
+    detector.reading = _reading(options, detector.reading)
     ids = _ids(options.annotations, files, detector)
     write_record(output_dir, config=resolved(cfg))
+    if source.left_out:
+        print(f"left out, no images by their names: {source.note()}", file=sys.stderr)
     skipped = 0
+    notes: dict[Path, ImageNotes] = {}
     with ResultFiles(output_dir, detector.class_names, ids) as results:
-        for number, file, picture, found in _detected(detector, files, options):
+        for number, file, picture, found in _detected(detector, files, options, notes):
             if isinstance(picture, ImageFileError):
                 skipped += 1
                 print(f"left out: {picture}", file=sys.stderr)
@@ -85,7 +97,9 @@ def run(cfg: DictConfig) -> None:
         raise ValueError(f"source={options.source}: none of {len(files)} files is a picture.")
     if ids.note:
         print(f"note: {ids.note}")
-    left_out = f", {skipped} files left out" if skipped else ""
+    _print_notes(notes, detector.reading)
+    count = skipped + source.left_out
+    left_out = f", {count} files left out" if count else ""
     print(f"{results.count} boxes in {len(files) - skipped} pictures{left_out}. Written to {output_dir}")
 
 
@@ -96,6 +110,31 @@ def _ids(annotations: str | None, files: Sequence[Path], detector: Detector) -> 
     return ids_of_annotations(annotations, files, class_names=names, category_ids=ids)
 
 
+def _reading(options: Options, trained: ReadOptions) -> ReadOptions:
+    """As in training, unless the options say otherwise."""
+    if options.image_range is not None:
+        require_ascending(options.image_range)
+    return ReadOptions(
+        trained.image_range if options.image_range is None else options.image_range,
+        options.max_image_pixels or trained.max_pixels,
+    )
+
+
+def _print_notes(notes: Mapping[Path, ImageNotes], reading: ReadOptions) -> None:
+    """Say what was read in part: the first of several frames, a small part of a large range of values."""
+    frames = [file.name for file, note in notes.items() if note.has_frames]
+    if frames:
+        names = ", ".join(frames[:5]) + (", ..." if len(frames) > 5 else "")
+        print(
+            f"{len(frames)} files have several frames or pages: the first of each is read ({names})",
+            file=sys.stderr,
+        )
+    values = [note.values for note in notes.values() if note.values is not None]
+    assert reading.image_range is not None
+    if note := range_note(values, image_range=reading.image_range, option="image_range"):
+        print(f"warning: {note}", file=sys.stderr)
+
+
 def _draw(picture: np.ndarray, found: Detections, target: Path, class_names: Sequence[str]) -> None:
     """A drawing that cannot be kept (a name that is too long) is told: the detections are written."""
     try:
@@ -103,29 +142,6 @@ def _draw(picture: np.ndarray, found: Detections, target: Path, class_names: Seq
         write_atomically(target, lambda temporary: drawing.save(temporary, format="JPEG", quality=92))
     except OSError as error:
         print(f"not drawn: {error}", file=sys.stderr)
-
-
-def find_pictures(source: str) -> list[Path]:
-    """The files that `source` names: itself, those in the folder, of the glob or in the text file.
-
-    Raises:
-        ValueError: there are none.
-    """
-    path = Path(source)
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
-        expected = f"a folder with pictures ({', '.join(sorted(ENDINGS))})"
-    elif path.suffix.lower() == ".txt" and path.is_file():
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-        files = [path.parent / line.strip() for line in lines if line.strip()]
-        expected = "a text file with a path a line"
-    else:
-        files = [path] if path.is_file() else [Path(p) for p in sorted(glob.glob(source, recursive=True))]
-        files = [p for p in files if p.is_file()]
-        expected = "a picture, a folder, a glob or a text file with paths"
-    if not files:
-        raise ValueError(f"source={source}: found no file. Expected {expected}.")
-    return files
 
 
 def drawn_names(files: Sequence[Path]) -> list[str]:
@@ -148,25 +164,31 @@ def _require_originals_kept(files: Sequence[Path], drawings: Sequence[Path]) -> 
 
 
 def _detected(
-    detector: Detector, files: Sequence[Path], options: Options
+    detector: Detector, files: Sequence[Path], options: Options, notes: dict[Path, ImageNotes]
 ) -> Iterator[tuple[int, Path, Any, Any]]:
-    """Number (from 1), file, picture or the error that stands for it, detections; a batch at a time."""
+    """Number (from 1), file, picture or the error that stands for it, detections; a batch at a time.
+
+    What is worth knowing of the files that were read is added to `notes`.
+    """
     console = Console(stderr=True)
     shown = track(files, "Predicting", console=console, disable=not console.is_terminal)
     numbered = enumerate(shown, start=1)
     while batch := list(islice(numbered, options.batch_size)):
-        pictures = [_load(file) for _, file in batch]
+        pictures = [_load(file, detector.reading, notes) for _, file in batch]
         good = [picture for picture in pictures if isinstance(picture, np.ndarray)]
         found = iter(detector.predict_batch(good, score_threshold=options.score_threshold) if good else ())
         for (number, file), picture in zip(batch, pictures, strict=True):
             yield number, file, picture, next(found) if isinstance(picture, np.ndarray) else None
 
 
-def _load(file: Path) -> np.ndarray | ImageFileError:
+def _load(file: Path, reading: ReadOptions, notes: dict[Path, ImageNotes]) -> np.ndarray | ImageFileError:
     try:
-        return load_picture(file)
+        picture, note = read_image_with_notes(file, declared_size=None, options=reading)
     except ImageFileError as error:
         return error
+    if note.has_frames or note.values is not None:
+        notes[file] = note
+    return picture
 
 
 class ResultFiles:

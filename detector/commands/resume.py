@@ -6,6 +6,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
 from detector.commands.record import task_overrides
 from detector.config import with_defaults
 from detector.training import Checkpoint, Checkpoints, load_checkpoint
@@ -89,6 +91,13 @@ def require_same_model(checkpoint: Checkpoint, config: dict[str, Any], *, max_ep
             "Repeat its overrides (overrides.txt beside its checkpoints), or start a new run."
         )
     return list(texts.values())
+
+
+def keep_image_range(checkpoint: Checkpoint, cfg: DictConfig, config: dict[str, Any]) -> None:
+    """Go on with the image_range of the checkpoint in both forms of a configuration that says auto."""
+    if config["data"].get("image_range") == "auto":
+        trained = checkpoint.config["data"].get("image_range", "full")
+        cfg.data.image_range = config["data"]["image_range"] = trained
 
 
 def what_is_kept(checkpoints: Checkpoints) -> str:

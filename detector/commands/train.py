@@ -27,13 +27,14 @@ from detector.commands.parts import (
 from detector.commands.record import require_writable, write_record
 from detector.commands.report import Evaluated, write_run_report
 from detector.commands.resume import (
+    keep_image_range,
     lacks_report,
     require_free,
     require_same_model,
     what_is_kept,
 )
 from detector.config import build, resolved, without_environment
-from detector.data import CocoDataset, DetectionDataModule
+from detector.data import CocoDataset, DetectionDataModule, ImageRange
 from detector.errors import RunError, Terminated, exit_code, interrupted
 from detector.evaluation import CocoEvaluator, CocoMetrics, Interval, read_results
 from detector.files import NotWrittenError, write_text_atomically
@@ -97,9 +98,11 @@ def run(cfg: DictConfig) -> None:
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:  # other devices' processes start when files are there
         restarted = require_free(output_dir, resume=options.resume)
     resumed = None if options.resume is None else load_checkpoint(options.resume)
-    if resumed is not None and lacks_report(resumed, output_dir, max_epochs=options.max_epochs):
-        finish_report(cfg, resumed, output_dir=output_dir, options=options)
-        return
+    if resumed is not None:
+        keep_image_range(resumed, cfg, config)
+        if lacks_report(resumed, output_dir, max_epochs=options.max_epochs):
+            finish_report(cfg, resumed, output_dir=output_dir, options=options)
+            return
     changes = (
         []
         if resumed is None
@@ -109,9 +112,11 @@ def run(cfg: DictConfig) -> None:
     data = build_data(cfg)
     data.prepare_data()
     data.setup("fit")
+    kept = without_environment(cfg)
+    for known in (config, kept):  # the range that auto stands for, for those who go by it
+        known["data"]["image_range"] = plain_range(data.image_range)
     if resumed is not None:
         require_same_classes(resumed, data.class_names, where=str(data.train_set.annotations.path))
-    kept = without_environment(cfg)
     record = ModelRecord(class_names=data.class_names, category_ids=data.category_ids, config=kept)
     checkpoints = Checkpoints(output_dir)
     offsets = OffsetLog(every_n_steps=options.log_offsets_every_n_steps)
@@ -153,6 +158,11 @@ def finish_report(
     evaluator = build(cfg.evaluation)(validated_truth(data.val_set, resolved(cfg)))
     note = why_it_ended_early(options, epochs=resumed.epoch)
     report(checkpoints, evaluator=evaluator, data=data, options=options, note=note)
+
+
+def plain_range(image_range: ImageRange) -> str | list[float]:
+    """As a configuration holds it."""
+    return image_range if isinstance(image_range, str) else [*image_range]
 
 
 def build_module(

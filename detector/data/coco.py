@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .categories import Category
+from .image_values import ValueRange
 from .strings import StringTable
 
 
@@ -22,6 +23,7 @@ class CocoAnnotations:
     in pixels as the file has them (float64, not clipped), w > 0 and h > 0, and overlap their image. `labels`
     are positions in `categories`, which are sorted by id. Crowds are included. Sizes are (height, width) as
     annotated. `listed_count` annotations stand in the file, `bad_count` of them were left out as bad.
+    `deep_values` are those of images of more than 8 bits, of a sample of them in large splits.
     """
 
     path: Path
@@ -38,6 +40,7 @@ class CocoAnnotations:
     crowd: np.ndarray  # (M,) bool
     listed_count: int = 0
     bad_count: int = 0
+    deep_values: tuple[ValueRange, ...] = ()
 
     def __len__(self) -> int:
         return len(self.sizes)

@@ -23,7 +23,11 @@ from .categories import drop_root_category, require_same_categories, require_uni
 from .coco import CocoAnnotations
 from .collate import collate
 from .dataset import CocoDataset
+from .file_names import FileNames
 from .image_checks import CheckImages
+from .image_headers import MAX_IMAGE_PIXELS
+from .image_values import ImageRange, find_range, range_note, require_ascending
+from .images import ReadOptions
 from .layouts import SplitFiles, SplitName, SplitPaths, find_split
 from .objects import note_classes_without_objects, require_objects
 from .reader import OnBadBox, OnBadImage, read_coco
@@ -71,8 +75,12 @@ class DetectionDataModule(LightningDataModule):
         drop_images_without_boxes: bool = False,
         group_by_aspect_ratio: bool = True,
         source: Source | None = None,
+        image_range: Literal["auto", "full"] | tuple[float, float] = "full",
+        max_image_pixels: PositiveInt = MAX_IMAGE_PIXELS,
+        file_names: FileNames = "paths",
     ) -> None:
         super().__init__()
+        require_ascending(image_range)
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer validation images than devices
         self.root = root
         self.image_size = image_size
@@ -88,6 +96,10 @@ class DetectionDataModule(LightningDataModule):
         self._drop_images_without_boxes = drop_images_without_boxes
         self._group_by_aspect_ratio = group_by_aspect_ratio
         self._source = source
+        self._given_range = image_range
+        self._max_image_pixels = max_image_pixels
+        self._file_names = file_names
+        self._image_range: ImageRange = "full" if image_range == "auto" else image_range
         self._known_classes: tuple[str, ...] = ()
         self._train_set: CocoDataset | None = None
         self._val_set: CocoDataset | None = None
@@ -108,11 +120,13 @@ class DetectionDataModule(LightningDataModule):
             _of_both(lambda name: require_objects(splits[name], split=name, size=self.image_size))
             note_classes_without_objects(train, val)
             note_shared_images(train, val)
+            self._settle_range(train, val)
             self._train_set = self._make_train_set(train)
             self._val_set = self._make_val_set(val)
         elif self._val_set is None:
             (val,) = drop_root_category([self._read("val")], known=self._known_classes)
             require_unique_names(val)
+            self._settle_range(val)
             self._val_set = self._make_val_set(val)
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -165,6 +179,11 @@ class DetectionDataModule(LightningDataModule):
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    @property
+    def image_range(self) -> ImageRange:
+        """The values of images of more than 8 bits that are black and white; after `setup` that of auto."""
+        return self._image_range
+
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the annotation files in use: same fingerprint, same images, boxes and classes."""
@@ -193,7 +212,29 @@ class DetectionDataModule(LightningDataModule):
             on_bad_box=self._on_bad_box,
             on_bad_image=self._on_bad_image,
             check=self._check_images,
+            reading=ReadOptions(
+                None if self._given_range == "auto" else self._image_range, self._max_image_pixels
+            ),
+            file_names=self._file_names,
+            folder_option=f"data.{split}.images",
         )
+
+    def _settle_range(self, *splits: CocoAnnotations) -> None:
+        """Find the range of auto in the first split, and tell what it is or how little of it is used."""
+        if self._given_range == "auto":
+            self._image_range = find_range(splits[0].deep_values)
+        for split in splits:
+            is_found = self._given_range == "auto" and split is splits[0]
+            if note := range_note(
+                split.deep_values,
+                image_range=self._image_range,
+                option="data.image_range",
+                is_found=is_found,
+            ):
+                _log.warning("%s: %s", split.path, note)
+
+    def _reading(self) -> ReadOptions:
+        return ReadOptions(self._image_range, self._max_image_pixels)
 
     def _make_train_set(self, annotations: CocoAnnotations) -> CocoDataset:
         if self._drop_images_without_boxes:
@@ -204,10 +245,11 @@ class DetectionDataModule(LightningDataModule):
             augmentation=self._augmentation,
             training=True,
             seed=self.seed,
+            reading=self._reading(),
         )
 
     def _make_val_set(self, annotations: CocoAnnotations) -> CocoDataset:
-        return CocoDataset(annotations, image_size=self.image_size)
+        return CocoDataset(annotations, image_size=self.image_size, reading=self._reading())
 
     def _rank_and_world_size(self) -> tuple[int, int]:
         if self.trainer is None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .coco import CocoAnnotations
-from .images import ImageFileError, read_image
+from .images import ImageFileError, ReadOptions, read_image
 from .transforms import Augmentation, ImageSize, drop_thin_boxes, resize, sample_seed
 
 # H, W size of the resized picture, G boxes
@@ -43,12 +43,14 @@ class CocoDataset(Dataset[Sample]):
         augmentation: Augmentation | None = None,
         training: bool = False,
         seed: int = 0,
+        reading: ReadOptions = ReadOptions(),  # noqa: B008 (frozen)
     ) -> None:
         self.annotations = annotations
         self.image_size = image_size
         self._augmentation = augmentation
         self._training = training
         self._seed = seed
+        self._reading = reading
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -88,7 +90,7 @@ class CocoDataset(Dataset[Sample]):
 
     def _read(self, index: int, size: tuple[int, int]) -> np.ndarray:
         try:
-            return read_image(self.annotations.image_path(index), declared_size=size)
+            return read_image(self.annotations.image_path(index), declared_size=size, options=self._reading)
         except ImageFileError as error:
             raise ImageFileError(
                 f"{error} Restore the file, or train without such images: data.check_images=decode "

@@ -21,6 +21,7 @@ class Findings:
 
     count: int = 0
     lines: list[str] = field(default_factory=list)
+    remedies: list[str] = field(default_factory=list)  # of several problems at once
 
     def add(self, indices: np.ndarray | Iterable[int], describe: Callable[[int], str]) -> None:
         indices = list(indices)
@@ -34,7 +35,8 @@ class Findings:
 
     def text(self) -> str:
         rest = self.count - len(self.lines)
-        return "\n".join([f"  {line}" for line in self.lines] + ([f"  ... and {rest} more"] if rest else []))
+        more = [f"  ... and {rest} more"] if rest else []
+        return "\n".join([*(f"  {line}" for line in self.lines), *more, *self.remedies])
 
 
 def settle(

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +20,35 @@ from rich.progress import track
 
 from ..annotation_rules import is_encodable, shown
 from .columns import RawCoco
+from .file_names import FileNames, explain_lost, locate_files, other_reading
 from .findings import Findings
-from .images import DamagedImageError, ImageError, Inspection, MissingImageError, inspect_image
+from .image_errors import DamagedImageError, ImageError, MissingImageError
+from .image_values import OpenRangeError, ValueRange, find_range, shown_range
+from .images import ImageNotes, Inspection, ReadOptions, inspect_image
+
+_log = logging.getLogger(__name__)
 
 CheckImages = Literal["headers", "decode"]
 
 _CHUNK = 256
+_MEASURED = 1_000  # images whose values are looked at, spread over the split
 _SHOW_PROGRESS_FROM = 5_000  # images; fewer are done in a moment
+
+
+@dataclass(frozen=True)
+class ImageChecks:
+    """How the images of a split are checked and read.
+
+    `how`: "headers" compares each file's size with the declared one and looks for its end, which finds
+    missing, truncated, swapped and non-image files in some 30 microseconds each; "decode" decodes it, which
+    also finds damage inside a PNG and the like (a JPEG decoder papers over most of it). `folder_option` is
+    the override that names the image folder, for messages.
+    """
+
+    how: CheckImages = "headers"
+    reading: ReadOptions = ReadOptions()  # noqa: RUF009 (frozen)
+    file_names: FileNames = "paths"
+    folder_option: str = "images_dir"
 
 
 @dataclass(frozen=True)
@@ -32,23 +56,25 @@ class CheckedImages:
     """Which images cannot be used, and the (height, width) that their annotations refer to.
 
     `turned` counts images whose EXIF orientation is applied though the declared size does not decide on it.
+    `names` are the files' paths relative to the folder, where the annotation file writes them otherwise.
+    `values` are those of usable images of more than 8 bits; of some `_MEASURED` where there are more.
     """
 
     bad: np.ndarray  # (N,) bool
     sizes: np.ndarray  # (N, 2) int64; 0 for bad images
     turned: int
+    names: list[Any]
+    values: tuple[ValueRange, ...]
 
 
 def check_images(
-    raw: RawCoco, ids: np.ndarray, *, folder: Path, found: Findings, how: CheckImages
+    raw: RawCoco, ids: np.ndarray, *, folder: Path, found: Findings, checks: ImageChecks, near: Sequence[Path]
 ) -> CheckedImages:
-    """Check entries and files; problems go to `found`.
+    """Check entries and files; problems go to `found`. Every file is opened.
 
-    Every file is opened: "headers" compares its size with the declared one and looks for its end, which
-    finds missing, truncated, swapped and non-image files in some 30 microseconds each; "decode" decodes it,
-    which also finds damage inside a PNG and the like (a JPEG decoder papers over most of it).
+    `near` are folders beside `folder` in which missing files are looked for.
     """
-    names = raw.file_names
+    names = list(raw.file_names)
     bad = np.zeros(len(names), dtype=bool)
     sizes = np.array([_clean_size(*s) for s in raw.sizes], dtype=np.int64).reshape(-1, 2)
 
@@ -70,26 +96,41 @@ def check_images(
         mask(isinstance(n, str) and not is_encodable(n) for n in names),
         lambda i: "its file_name holds half of a surrogate pair, which is no text. Correct it.",
     )
-    report(
-        mask(isinstance(n, str) and leaves_folder(n) for n in names),
-        lambda i: f"its file_name leaves the image folder {folder}. Use a path relative to that folder.",
-    )
     declared = mask(h is not None or w is not None for h, w in raw.sizes)
     report(
         declared & (sizes[:, 0] == 0),
         lambda i: "height {}, width {}. Write pixels, or leave both out.".format(*map(shown, raw.sizes[i])),
     )
-    failures: dict[int, str] = {}
-    turned = 0
-    for i, result in _inspect(folder, names, sizes, indices=np.flatnonzero(~bad), how=how):
-        if isinstance(result, str):
+    located = locate_files(names, folder=folder, indices=np.flatnonzero(~bad), how=checks.file_names)
+    lost = dict(located.lost)
+    failures: dict[int, ImageError] = {}
+    inspections: dict[int, Inspection] = {}
+    open_files = np.array([i for i in np.flatnonzero(~bad) if i not in lost], dtype=np.int64)
+    for i, result in _inspect(folder, names, sizes, indices=open_files, checks=checks):
+        if isinstance(result, MissingImageError):
+            lost[i] = False
+        elif isinstance(result, ImageError):
             failures[i] = result
         else:
+            inspections[i] = result
             sizes[i] = result.size
-            turned += result.is_guess
-    report(mask(i in failures for i in range(len(names))), lambda i: failures[i])
+    explained = explain_lost(
+        {i: raw.file_names[i] for i in sorted(lost)},
+        leaving={i for i, leaves in lost.items() if leaves},
+        total=len(names),
+        index=located.index,
+        option=checks.folder_option,
+        near=near,
+    )
+    report(mask(i in lost for i in range(len(names))), lambda i: explained.texts[i])
+    report(mask(i in failures for i in range(len(names))), lambda i: _failure_text(failures[i]))
+    found.remedies += explained.remedies
+    found.remedies += _range_remedies([e for e in failures.values() if isinstance(e, OpenRangeError)])
+    notes = [inspection.notes for inspection in inspections.values()]
+    _log_notes(folder, raw.file_names, names, notes, located.differences)
     sizes[bad] = 0
-    return CheckedImages(bad, sizes, turned)
+    turned = sum(inspection.is_guess for inspection in inspections.values())
+    return CheckedImages(bad, sizes, turned, names, tuple(n.values for n in notes if n.values is not None))
 
 
 def describe_image(raw: RawCoco, index: int) -> str:
@@ -98,13 +139,40 @@ def describe_image(raw: RawCoco, index: int) -> str:
     return f'image {shown(raw.image_ids[index])} ("{name if isinstance(name, str) else shown(name)}")'
 
 
-def _missing(folder: Path, name: str) -> str:
-    """Where it should be; and where it is, if file names count from the folder above."""
-    above = os.path.exists(folder.parent / name) if "\0" not in name else False
-    if above:
-        return f"no such file in {folder}, but in {folder.parent}: give that as data.train.images (or val)."
-    hint = " Folders are separated by / in file names." if "\\" in name else ""
-    return f"no such file in {folder}. Add it, or correct data.root or the file_name.{hint}"
+def _failure_text(error: ImageError) -> str:
+    remove = " Restore it, or remove the image from the annotations."
+    return f"{error}{remove if isinstance(error, DamagedImageError) else ''}"
+
+
+def _range_remedies(errors: Sequence[OpenRangeError]) -> Iterator[str]:
+    if errors:
+        shown = shown_range(find_range([error.values for error in errors]))
+        yield (
+            f"{len(errors)} images have values without a black and white of their own. Say them for all: "
+            f"data.image_range={shown}, or data.image_range=auto."
+        )
+
+
+def _log_notes(
+    folder: Path,
+    written: Sequence[Any],
+    names: Sequence[Any],
+    notes: Sequence[ImageNotes],
+    differences: Sequence[str],
+) -> None:
+    for difference, count in Counter(differences).items():
+        _log.warning(
+            "%s: %d files are taken for names that differ by %s (data.file_names=base).",
+            folder,
+            count,
+            difference,
+        )
+    other = [i for i, name in enumerate(names) if name != written[i]]
+    if other and not differences:
+        first = f'"{written[other[0]]}" is "{names[other[0]]}"'
+        _log.info("%s: %d file names are written otherwise, as %s.", folder, len(other), first)
+    if frames := sum(n.has_frames for n in notes):
+        _log.warning("%s: %d images have several frames or pages: the first of each is read.", folder, frames)
 
 
 def _clean_size(height: Any, width: Any) -> tuple[int, int]:
@@ -126,33 +194,39 @@ def _duplicated(ids: np.ndarray) -> np.ndarray:
     return counts[inverse] > 1
 
 
-def leaves_folder(name: str) -> bool:
-    """Whether a file name is absolute (on any system) or climbs out of the folder it is relative to."""
-    if ".." not in name and ":" not in name and name[:1] not in ("/", "\\"):
-        return False
-    path = os.path.normpath(name.replace("\\", "/"))
-    has_drive = len(name) > 2 and name[1] == ":" and name[2] in "/\\"
-    return has_drive or path == ".." or path.startswith(("../", "/"))
-
-
 def _inspect(
-    folder: Path, names: list[Any], sizes: np.ndarray, *, indices: np.ndarray, how: CheckImages
-) -> Iterator[tuple[int, Inspection | str]]:
-    """What each file is, or why it cannot be used. Threads hide the latency of a slow disk."""
+    folder: Path, names: list[Any], sizes: np.ndarray, *, indices: np.ndarray, checks: ImageChecks
+) -> Iterator[tuple[int, Inspection | ImageError]]:
+    """What each file is, or why it cannot be used. Threads hide the latency of a slow disk.
 
-    def one(i: int) -> Inspection | str:
-        declared = (int(sizes[i, 0]), int(sizes[i, 1])) if sizes[i, 0] else None
+    A name that means another file than it says is replaced in `names`.
+    """
+    measured = set(np.linspace(0, len(names) - 1, min(len(names), _MEASURED)).astype(int).tolist())
+
+    def one(i: int) -> Inspection:
+        return inspect_image(
+            f"{folder}/{names[i]}",
+            declared_size=(int(sizes[i, 0]), int(sizes[i, 1])) if sizes[i, 0] else None,
+            decode=checks.how == "decode",
+            options=checks.reading,
+            measure_values=i in measured,
+        )
+
+    def result(i: int) -> Inspection | ImageError:
         try:
-            return inspect_image(f"{folder}/{names[i]}", declared_size=declared, decode=how == "decode")
-        except MissingImageError:
-            return _missing(folder, names[i])
-        except DamagedImageError as error:
-            return f"{error} Restore it, or remove the image from the annotations."
+            try:
+                return one(i)
+            except MissingImageError:
+                other = other_reading(names[i], folder)
+                if other is None:
+                    raise
+                names[i] = other
+                return one(i)
         except ImageError as error:
-            return str(error)
+            return error
 
-    def chunk(start: int) -> list[tuple[int, Inspection | str]]:
-        return [(int(i), one(int(i))) for i in indices[start : start + _CHUNK]]
+    def chunk(start: int) -> list[tuple[int, Inspection | ImageError]]:
+        return [(int(i), result(int(i))) for i in indices[start : start + _CHUNK]]
 
     console = Console(stderr=True)
     quiet = len(indices) < _SHOW_PROGRESS_FROM or not console.is_terminal

@@ -32,8 +32,10 @@ from .annotation_checks import (
 from .categories import read_categories
 from .coco import CocoAnnotations
 from .columns import RawCoco, id_array, read_columns
+from .file_names import FileNames
 from .findings import Findings, settle
-from .image_checks import CheckedImages, CheckImages, check_images
+from .image_checks import CheckedImages, CheckImages, ImageChecks, check_images
+from .images import ReadOptions
 from .strings import StringTable
 
 _log = logging.getLogger(__name__)
@@ -49,18 +51,29 @@ def read_coco(
     on_bad_box: OnBadBox = "error",
     on_bad_image: OnBadImage = "error",
     check: CheckImages = "headers",
+    reading: ReadOptions = ReadOptions(),  # noqa: B008 (frozen)
+    file_names: FileNames = "paths",
+    folder_option: str = "images_dir",
 ) -> CocoAnnotations:
     """Read and check `path`, whose file names are relative to `images_dir`.
 
     Every problem is found before one ValueError lists them with id and fix. `on_bad_box="drop"` leaves out
     bad annotations, `on_bad_image="skip"` bad images with their annotations; what is left out is logged with
-    its count. For `check` see `check_images`. Sizes that the file lacks are those of the image files.
+    its count. For `check` and `folder_option` see `ImageChecks`, for `file_names`
+    `locate_files`. Sizes that the file lacks are those of the image files.
     """
     raw = read_columns(path)
     fatal, image_findings, box_findings = Findings(), Findings(), Findings()
     categories = read_categories(raw.categories, fatal)
     ids = _image_ids(raw, fatal)
-    images = check_images(raw, ids, folder=images_dir, found=image_findings, how=check)
+    images = check_images(
+        raw,
+        ids,
+        folder=images_dir,
+        found=image_findings,
+        checks=ImageChecks(check, reading, file_names, folder_option),
+        near=(path.parent, path.parent.parent),
+    )
     image_of = lookup(raw.annotation_image_ids, ids)
     labels = lookup(raw.annotation_category_ids, np.array([c.id for c in categories], dtype=np.int64))
     skip, drop = on_bad_image == "skip", on_bad_box == "drop"
@@ -91,7 +104,7 @@ def read_coco(
         images_dir=images_dir,
         categories=categories,
         image_ids=ids if ids.dtype.kind == "i" else StringTable.from_strings(ids.tolist()),
-        file_names=StringTable.from_strings(n if isinstance(n, str) else "" for n in raw.file_names),
+        file_names=StringTable.from_strings(n if isinstance(n, str) else "" for n in images.names),
         sizes=images.sizes,
         first=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         annotation_ids=annotation_ids[rows],
@@ -101,6 +114,7 @@ def read_coco(
         crowd=raw.crowd[rows],
         listed_count=len(raw.crowd),
         bad_count=box_findings.count,
+        deep_values=images.values,
     )
     kept = np.flatnonzero(~images.bad)
     if not len(kept):

@@ -17,7 +17,7 @@ import torch
 from detector import Detector
 from detector.cli import main
 from detector.commands import export
-from detector.data import ImageSize
+from detector.data import ImageSize, ReadOptions
 from detector.layers import DeformRoIPool
 from detector.models.exporting import ExportableDetector, detections, difference, recorded
 from detector.structures import Detections
@@ -254,6 +254,13 @@ def test_the_size_in_the_metadata_is_the_one_of_evaluation(checkpoint: Path) -> 
     model = Detector.from_checkpoint(checkpoint)
     model.image_size = ImageSize(shorter=(32, 48), longer=64)
     assert json.loads(export._metadata(model)["image_size"]) == {"shorter": 48, "longer": 64}
+
+
+def test_the_range_of_values_is_in_the_metadata(checkpoint: Path) -> None:
+    model = Detector.from_checkpoint(checkpoint)
+    assert json.loads(export._metadata(model)["image_range"]) == "full"
+    model.reading = ReadOptions(image_range=(0.0, 4095.0))
+    assert json.loads(export._metadata(model)["image_range"]) == [0, 4095]
 
 
 def test_the_missing_extra_is_named(

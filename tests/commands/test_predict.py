@@ -10,12 +10,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from detector import Detector
 from detector.cli import main
-from detector.commands.predict import ResultFiles, drawn_names, find_pictures
+from detector.commands.image_files import find_images
+from detector.commands.predict import ResultFiles, drawn_names
 from detector.commands.predicted_ids import PredictedIds
+from detector.data import ImageFileError, ReadOptions
 from detector.evaluation import CocoEvaluator
+from detector.inference import _reading
 from detector.structures import Detections
 from tests.training.tiny import run_training, write_dataset
 
@@ -56,7 +60,8 @@ def test_folder_of_pictures(
     said = capsys.readouterr()
     assert "cut.jpg" in said.err
     assert "annotations" not in said.err  # there are none to correct
-    assert "in 3 pictures, 1 files left out" in said.out
+    assert "in 3 pictures, 2 files left out" in said.out
+    assert "1 .md (notes.md)" in said.err
     drawn = {str(p.relative_to(out / "pictures")) for p in (out / "pictures").rglob("*.jpg")}
     assert drawn == {"a.png.jpg", "sub/b.jpg", "sub/ü c.jpg"}
     results = json.loads((out / "predictions.json").read_text(encoding="utf-8"))
@@ -138,6 +143,38 @@ def test_python_gives_the_same_whatever_the_batch(checkpoint: Path, pictures: Pa
     assert len(model.predict(file, score_threshold=1.0)) == 0
 
 
+def test_what_is_read_in_part_is_said(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "deep.PNG"), np.full((40, 40), 4000, np.uint16) - np.arange(40, dtype=np.uint16))
+    frames = [Image.new("RGB", (40, 40), color) for color in ("red", "blue")]
+    frames[0].save(folder / "two.gif", save_all=True, append_images=frames[1:])
+    cv2.imwrite(str(folder / "large.bmp"), np.zeros((50, 50, 3), np.uint8))
+    words = (f"checkpoint={checkpoint}", f"source={folder}", "draw=false", "accelerator=cpu")
+    assert detector(*words, "max_image_pixels=1600", f"output_dir={tmp_path}/out") == 0
+    said = capsys.readouterr()
+    assert "in 2 pictures, 1 files left out" in said.out
+    assert "max_image_pixels=1600" in said.err
+    assert "1 files have several frames or pages" in said.err
+    assert "1 of 1 images of more than 8 bits use less than a quarter" in said.err
+    assert " image_range=[3961,4000]" in said.err
+
+
+def test_files_are_read_as_in_training(checkpoint: Path, tmp_path: Path) -> None:
+    assert _reading({"image_range": [0, 255], "max_image_pixels": 7}) == ReadOptions((0.0, 255.0), 7)
+    assert _reading({}) == ReadOptions()  # a checkpoint of before these options
+    model = Detector.from_checkpoint(checkpoint)
+    assert model.reading == ReadOptions("full", 250_000_000)
+    file = tmp_path / "float.tif"
+    Image.fromarray(np.linspace(0, 1, 1600, dtype=np.float32).reshape(40, 40)).save(file)
+    with pytest.raises(ImageFileError, match=r"image_range=\[0,1\]"):
+        model.predict(file)
+    model.reading = ReadOptions(image_range=(0.0, 1.0))
+    model.predict(file)
+
+
 def test_no_picture_gives_nothing(checkpoint: Path) -> None:
     assert Detector.from_checkpoint(checkpoint).predict_batch([]) == []
 
@@ -156,12 +193,12 @@ def test_array_that_is_no_picture(checkpoint: Path, shape: tuple[int, ...]) -> N
 
 
 def test_sources(pictures: Path, tmp_path: Path) -> None:
-    assert find_pictures(str(pictures / "a.png")) == [pictures / "a.png"]
-    assert [p.name for p in find_pictures(f"{pictures}/**/*.jpg")] == ["cut.jpg", "b.jpg", "ü c.jpg"]
+    assert find_images(str(pictures / "a.png")).files == [pictures / "a.png"]
+    assert [p.name for p in find_images(f"{pictures}/**/*.jpg").files] == ["cut.jpg", "b.jpg", "ü c.jpg"]
     (tmp_path / "list.txt").write_text("pictures/a.png\n\npictures/sub/b.jpg\n")
-    assert [p.name for p in find_pictures(str(tmp_path / "list.txt"))] == ["a.png", "b.jpg"]
+    assert [p.name for p in find_images(str(tmp_path / "list.txt")).files] == ["a.png", "b.jpg"]
     with pytest.raises(ValueError, match=r"source=.*nowhere.* found no file"):
-        find_pictures(str(tmp_path / "nowhere"))
+        find_images(str(tmp_path / "nowhere"))
 
 
 def test_drawings_of_equal_names_do_not_collide(tmp_path: Path) -> None:

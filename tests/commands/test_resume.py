@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from detector.commands.resume import require_same_model
+from detector.commands.resume import keep_image_range, require_same_model
 from detector.training import Checkpoint
 
 STAGES = {"_target_": "detector.layers.DeformableStages", "stages": [3]}
@@ -53,3 +54,19 @@ def test_another_bound_is_another_model() -> None:
     now = {"model": {"backbone": {"deform": {"max_offset_px": 4.0}}}}
     with pytest.raises(ValueError, match=r"max_offset_px: None -> 4\.0"):
         require_same_model(checkpoint(), now, max_epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("trained", "now", "expected"),
+    [([0.0, 255.0], "auto", [0.0, 255.0]), (None, "auto", "full"), ([0.0, 255.0], "full", "full")],
+)
+def test_a_run_that_goes_on_keeps_the_range_that_auto_stood_for(
+    trained: object, now: str, expected: object
+) -> None:
+    before = checkpoint()
+    before.config["data"] = {} if trained is None else {"image_range": trained}
+    config = {"data": {"image_range": now}}
+    cfg = OmegaConf.create(config)
+    keep_image_range(before, cfg, config)
+    assert config["data"]["image_range"] == expected
+    assert cfg.data.image_range == expected

@@ -138,9 +138,13 @@ def test_cmyk_jpeg_becomes_rgb():
     assert np.abs(shown.astype(int) - picture()).mean() < 6
 
 
-def test_pixels_out_of_16_bit_are_refused():
-    with pytest.raises(ImageError, match="outside 0 to 65535"):
-        decode_image(encode(np.full((4, 4), 0.5, np.float32), "TIFF"), declared_size=None)
+@pytest.mark.parametrize(
+    "values", [np.linspace(-1, 2.5, 16, dtype=np.float32), np.arange(-8, 8, dtype=np.int32)]
+)
+def test_values_without_a_white_of_their_own_need_a_range(values):
+    with pytest.raises(ImageError, match=r"data\.image_range=\[-[18],[72]") as error:
+        decode_image(encode(values.reshape(4, 4), "TIFF"), declared_size=None)
+    assert "damaged" not in str(error.value)
 
 
 # --- files nobody here wrote

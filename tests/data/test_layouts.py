@@ -1,5 +1,6 @@
 """Finding the splits of a dataset from its root folder."""
 
+import os
 import shutil
 
 import pytest
@@ -87,6 +88,53 @@ def test_a_missing_image_folder_is_named(tmp_path):
         find_split("train", root=str(root), paths=NOTHING_SAID)
 
 
-def test_images_without_annotations_are_refused():
-    with pytest.raises(ValueError, match="without annotations"):
-        SplitPaths(images="photos")
+def test_images_alone_are_those_of_the_annotations_that_are_found(tmp_path):
+    root = write_dataset(tmp_path)
+    (root / "photos").mkdir()
+    found = find_split("val", root=str(root), paths=SplitPaths(images="photos"))
+    assert (found.annotations, found.images) == (root / "val.json", root / "photos")
+
+
+OTHER_TOOLS = {
+    "datumaro": ("annotations/instances_{}.json", "images/{}", "val"),
+    "cvat": ("annotations/instances_{}.json", "{}", "val"),
+    "one folder": ("annotations/instances_{}.json", "images", "validation"),
+    "fiftyone": ("{}/labels.json", "{}/data", "validation"),
+    "label studio": ("{}/result.json", "{}/images", "val"),
+    "plain": ("{}.json", "images", "valid"),
+}
+
+
+@pytest.mark.parametrize(("file", "folder", "val"), OTHER_TOOLS.values(), ids=OTHER_TOOLS.keys())
+def test_finds_the_layouts_of_other_tools(tmp_path, file, folder, val):
+    plain = write_dataset(tmp_path / "plain")
+    root = tmp_path / "other"
+    for name in ("train", val):
+        shutil.copytree(plain / "images", root / folder.format(name), dirs_exist_ok=True)
+        (root / file.format(name)).parent.mkdir(exist_ok=True)
+        shutil.copy(plain / "train.json", root / file.format(name))
+    for split, name in (("train", "train"), ("val", val)):
+        expected = root / file.format(name), root / folder.format(name)
+        found = find_split(split, root=str(root), paths=NOTHING_SAID)
+        assert (found.annotations, found.images) == expected
+        explicit = find_split(split, root=None, paths=SplitPaths(str(expected[0])))
+        assert explicit.images == expected[1] or name not in str(expected[0].name)
+
+
+@pytest.mark.parametrize(("file", "folder"), [("result.json", "images"), ("labels.json", "data")])
+def test_one_file_without_splits_is_named_with_its_images(tmp_path, file, folder):
+    plain = write_dataset(tmp_path / "plain")
+    root = tmp_path / "other"
+    shutil.copytree(plain / "images", root / folder)
+    shutil.copy(plain / "train.json", root / file)
+    with pytest.raises(ValueError, match="no val split found") as error:
+        find_split("val", root=str(root), paths=NOTHING_SAID)
+    assert f"data.val.annotations={root / file} data.val.images={root / folder}" in str(error.value)
+    assert find_split("val", root=None, paths=SplitPaths(str(root / file))).images == root / folder
+
+
+def test_a_pipe_in_place_of_annotations_is_refused(tmp_path):
+    root = write_dataset(tmp_path)
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(ValueError, match="no regular file"):
+        find_split("train", root=str(root), paths=SplitPaths("pipe.json"))

@@ -1,0 +1,91 @@
+"""The image files that a source names: a file, a folder, a glob or a text file with paths."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from detector.data import is_surely_image, readable_endings
+
+_NAMED = 5  # files of a kind in a message
+
+
+@dataclass(frozen=True)
+class FoundFiles:
+    """The files to read, sorted, and those of a folder that are left out: hidden ones and other formats."""
+
+    files: list[Path]
+    hidden: tuple[Path, ...] = ()
+    others: tuple[Path, ...] = ()
+
+    @property
+    def left_out(self) -> int:
+        return len(self.hidden) + len(self.others)
+
+    def note(self) -> str:
+        """The files that are left out, counted by their endings, the first of each named."""
+        kinds: dict[str, list[str]] = defaultdict(list)
+        for file in self.others:
+            kinds[file.suffix.lower() or "without an ending"].append(file.name)
+        if self.hidden:
+            kinds["hidden"] = [file.name for file in self.hidden]
+        return "; ".join(f"{len(names)} {kind} ({_listed(names)})" for kind, names in sorted(kinds.items()))
+
+
+def find_images(source: str) -> FoundFiles:
+    """The files that `source` names. Of a folder, and the folders in it, those whose ending is that of a
+    format that is read, in any case, or whose first bytes are an image's.
+
+    Raises:
+        ValueError: there are none.
+    """
+    path = Path(source)
+    if path.is_dir():
+        found = _of_folder(path)
+        expected = f"a folder with images ({', '.join(sorted(readable_endings()))})"
+    elif path.suffix.lower() == ".txt" and path.is_file():
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        found = FoundFiles([path.parent / line.strip() for line in lines if line.strip()])
+        expected = "a text file with a path a line"
+    elif path.exists() and not path.is_file():
+        raise ValueError(f"source={source}: is a pipe, socket or device. Expected an image file or a folder.")
+    else:
+        files = [path] if path.is_file() else [Path(p) for p in sorted(glob.glob(source, recursive=True))]
+        found = FoundFiles([p for p in files if p.is_file()])
+        expected = "an image, a folder, a glob or a text file with paths"
+    if not found.files:
+        others = f" that is read; there are {found.note()}" if found.left_out else ""
+        raise ValueError(f"source={source}: found no file{others}. Expected {expected}.")
+    return found
+
+
+def _of_folder(folder: Path) -> FoundFiles:
+    files, hidden, others = [], [], []
+    for path in sorted(_walk(folder)):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            hidden.append(path)
+        elif path.suffix.lower() in readable_endings() or is_surely_image(path):
+            files.append(path)
+        else:
+            others.append(path)
+    return FoundFiles(files, tuple(hidden), tuple(others))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """All files below a folder; links to folders are followed, each folder once."""
+    seen: set[tuple[int, int]] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(parent)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        yield from (Path(parent, name) for name in names)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
