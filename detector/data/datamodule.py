@@ -68,7 +68,6 @@ class DetectionDataModule(LightningDataModule):
         source: Source | None = None,
     ) -> None:
         super().__init__()
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer validation images than devices
         self.root = root
         self.image_size = image_size
         self.batch_size = batch_size

@@ -71,7 +71,7 @@ class RunLog(Callback):
     what `OffsetLog` measured last.
 
     Put it after `Checkpoints`, which knows whether the epoch was the best, and `OffsetLog`. Training losses
-    are means over the epoch's batches of the first device. `images_seen` are of all epochs and devices so
+    are means over the epoch's batches, of all devices. `images_seen` are of all epochs and devices so
     far, `peak_memory_mb` is the most that torch has held on the first GPU so far, and without one that the
     process has.
     """
