@@ -32,6 +32,7 @@ from detector.commands.resume import (
 )
 from detector.config import build, resolved
 from detector.data import DetectionDataModule
+from detector.errors import Terminated
 from detector.evaluation import CocoEvaluator, CocoMetrics, read_results
 from detector.files import write_text_atomically
 from detector.models import Detector
@@ -54,6 +55,7 @@ from detector.training import (
     TrainingOptions,
     Validation,
     build_trainer,
+    ending_together,
     load_checkpoint,
     scaled_lr,
 )
@@ -246,11 +248,13 @@ def fit(
     """Train. An interrupt ends the process, after saying what is kept."""
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    except SystemExit:  # Lightning's answer to Ctrl-C (exit code 1) and SIGTERM (exit code 0)
+        with ending_together(trainer, kept=lambda: what_is_kept(checkpoints)):
+            trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    except SystemExit as end:  # Lightning's answer to Ctrl-C (exit code 1) and SIGTERM (exit code 0)
         if trainer.is_global_zero:
             say(f"Interrupted in epoch {trainer.current_epoch + 1}. {what_is_kept(checkpoints)}", error=True)
-        sys.exit(143 if trainer.received_sigterm else 130)
+        terminated = trainer.received_sigterm or isinstance(end.__context__, Terminated)
+        sys.exit(143 if terminated else 130)
     finally:
         signal.signal(signal.SIGINT, on_interrupt)
 
