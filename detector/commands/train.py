@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from detector.commands.curves import read_curve, read_losses, read_offsets
+from detector.commands.failures import explained
 from detector.commands.parts import (
     build_data,
     build_model,
@@ -60,6 +61,8 @@ from detector.training import (
     scaled_lr,
 )
 from detector.training.displays import Display
+
+_SAVE_MEMORY = ("data.val_batch_size (in a validation)", "data.num_workers")
 
 
 @dataclass(frozen=True)
@@ -248,7 +251,10 @@ def fit(
     """Train. An interrupt ends the process, after saying what is kept."""
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
-        with ending_together(trainer, kept=lambda: what_is_kept(checkpoints)):
+        with (
+            ending_together(trainer, kept=lambda: what_is_kept(checkpoints)),
+            explained(data, batch_option="batch_size", lower=_SAVE_MEMORY),
+        ):
             trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except SystemExit as end:  # Lightning's answer to Ctrl-C (exit code 1) and SIGTERM (exit code 0)
         if trainer.is_global_zero:

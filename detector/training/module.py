@@ -21,6 +21,7 @@ from detector.models import Detector
 from detector.ops.ranks import all_gathered, mean_over_ranks, num_ranks
 from detector.structures import Batch, Fraction, NonNegativeInt, PositiveInt
 from detector.training.averaging import WeightAverage
+from detector.training.batch_norms import batch_norms_explained
 from detector.training.checkpoint import ModelRecord, describe_checkpoint
 from detector.training.loss_sums import LossSums
 from detector.training.optimization import Optimization
@@ -151,7 +152,8 @@ class DetectionModule(LightningModule):
             torch.manual_seed(hash((self.seed, self.current_epoch, self.global_rank)))
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        losses = self.model.loss(batch)
+        with batch_norms_explained(self.model, batch):
+            losses = self.model.loss(batch)
         total = torch.stack([*losses.values()]).sum()
         named = {"loss": total, **losses}  # Lightning divides its "loss" by the number of accumulated batches
         means = mean_over_ranks(torch.stack([*named.values()]).detach())  # with `normalizer`: of all images
