@@ -46,8 +46,8 @@ def _of_workers(text: str, data: DetectionDataModule) -> str | None:
     if "DataLoader timed out" in text:
         return (
             f"The loader's {data.num_workers} processes gave no batch for data.worker_timeout_s="
-            f"{data.worker_timeout_s} seconds. Raise it where reading is that slow; data.num_workers=0 loads in "
-            "the main process and shows what hangs."
+            f"{data.worker_timeout_s} seconds. Raise it where reading is that slow; data.num_workers=0 "
+            "loads in the main process and shows what hangs."
         )
     if "DataLoader worker" in text and ("killed by signal" in text or "exited unexpectedly" in text):
         return _of_dead_worker(text, data)
@@ -60,8 +60,9 @@ def _of_workers(text: str, data: DetectionDataModule) -> str | None:
 
 
 def _of_dead_worker(text: str, data: DetectionDataModule) -> str:
-    process_ids = [int(number) for number in re.findall(r"\d+", text.partition("pid")[2].partition(")")[0])]
-    images = [image for number in process_ids for image in data.images_of_worker(number)]
+    named = re.search(r"pid(?:\(s\))? ([\d, ]+)", text)
+    process_ids = re.findall(r"\d+", named[1]) if named else []
+    images = [image for number in process_ids for image in data.images_of_worker(int(number))]
     more = f" and {len(images) - _SHOWN_IMAGES} more" if len(images) > _SHOWN_IMAGES else ""
     at = f" It read the images {', '.join(images[:_SHOWN_IMAGES])}{more}." if images else ""
     signal = text.partition("killed by signal: ")[2].partition(".")[0].strip()

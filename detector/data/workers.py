@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 _SHARED_MEMORY = Path("/dev/shm")
 _PREFETCHED = 2  # batches that torch keeps ready for each worker
 _TENSORS = 7  # of a batch; each in shared memory holds a file open
-_HANDLES_OF_WORKER = 8  # of its pipes, in the process that it works for
+_HANDLES_OF_WORKER = 8  # its pipes, in the process that it works for
 _SPARE_HANDLES = 48  # images, checkpoints, logs
 _LOADERS = 2  # of training and of validation, whose workers stay
 _PAGE = 4096
@@ -85,7 +85,7 @@ def plan_loading(
     why = f"data.num_workers={num_workers}: {', and '.join(lacks)}"
     if shared < locks or free_handles < pipes:
         return Loading(0, note=f"{why}. The main process loads instead, as data.num_workers=0 does.")
-    instead = "Batches go through pipes instead, which is slower; so does none with data.num_workers=0."
+    instead = "Batches go through pipes instead, which is slower; data.num_workers=0 needs neither."
     return Loading(num_workers, "pipe", f"{why}. {instead}")
 
 

@@ -18,7 +18,7 @@ Losses = dict[str, Tensor]
 
 
 class Ranks:
-    """Two ranks whose sums do not depend on earlier sums: a first pass of each finds what it gives to them."""
+    """Ranks whose sums do not depend on earlier sums: a first pass of each finds what it gives to them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._patch = monkeypatch
