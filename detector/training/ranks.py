@@ -21,6 +21,7 @@ from lightning import Callback, Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from detector.errors import RunError, Terminated
+from detector.training.module import NonFiniteLossError
 
 _MAIN_PROCESS = "DETECTOR_MAIN_PROCESS"  # rank 0's process id, for those it starts
 _LAUNCHED_WITH = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -168,8 +169,10 @@ def _other_rank(trainer: Trainer, *, main: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
-            time.sleep(_GRACE_S)  # another has ended, and says why: rank 0 then ends, and this with it
+        # Another has ended and says why, or all have this error: rank 0 then ends, and this process with it.
+        is_of_others = isinstance(error, torch.distributed.DistError | NonFiniteLossError)
+        if is_of_others or "gloo" in str(error):
+            time.sleep(_GRACE_S)
             os._exit(1)
         _end_within(_GRACE_S, code=1)
         raise
