@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 
@@ -27,3 +28,30 @@ def interrupted(interrupt: BaseException | None) -> str:
 
 class RunError(RuntimeError):
     """A run that was asked for correctly and cannot go on. The message says why, and what to do."""
+
+
+def asked_for_memory(error: BaseException) -> str | None:
+    """Who ran out of memory, and how much was asked for; None for other errors. torch, numpy, OpenCV and
+    Python each word it in their own way."""
+    text = str(error)
+    is_gpu = type(error).__name__ == "OutOfMemoryError" or "out of memory" in text
+    is_cpu = isinstance(error, MemoryError) or any(words in text for words in _CPU_IS_FULL)
+    if not (is_gpu or is_cpu):
+        return None
+    asked = re.search(r"(?:allocate|alloc(?:ated?)?:?) (\d[\d.]*) ?([KMGT]i?B|bytes)?", text)
+    amount = "" if asked is None else f": {_shown(asked[1], asked[2])} more were asked for"
+    return f"The memory of the {'GPU' if is_gpu else 'machine'} is not enough{amount}"
+
+
+_CPU_IS_FULL = (
+    "can't allocate memory",  # torch's DefaultCPUAllocator, on Linux
+    "not enough memory: you tried to allocate",  # on Windows
+    "Insufficient memory",  # OpenCV
+    "std::bad_alloc",
+)
+
+
+def _shown(number: str, unit: str | None) -> str:
+    if unit not in (None, "bytes"):
+        return f"{number} {unit}"
+    return f"{float(number) / 1e9:.3g} GB"

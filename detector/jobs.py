@@ -22,7 +22,7 @@ from detector import __version__
 from detector.allocator import keep_freed_memory
 from detector.config import ConfigError, allowing, check, config_dir
 from detector.config.overrides import COMPOSITION_ERRORS, Arguments, explain, parse_arguments
-from detector.errors import RunError
+from detector.errors import RunError, asked_for_memory
 
 FAILED, WRONG_USE = 1, 2
 
@@ -198,6 +198,10 @@ def report(error: Exception, *, job: int | None = None) -> int:
         return WRONG_USE
     if isinstance(error, RunError | OSError):
         print(f"{where} failed: {error}", file=sys.stderr)
+        return FAILED
+    if asked := asked_for_memory(error):
+        hint = "Lower the sizes of batches and images, or free memory."
+        print(f"{where} failed: {asked}. {hint}", file=sys.stderr)
         return FAILED
     print(f"{where} failed unexpectedly:", file=sys.stderr)
     traceback.print_exception(error)

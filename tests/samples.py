@@ -16,12 +16,14 @@ from detector.necks import FPN
 from detector.structures import Batch, Targets
 
 
-def small_fcos(*, stages: tuple[int, ...] = (), num_classes: int = 3, channels: int = 32) -> Detector:
+def small_fcos(
+    *, stages: tuple[int, ...] = (), num_classes: int = 3, channels: int = 32, **head: Any
+) -> Detector:
     """FCOS on a ResNet-18, thin from the neck on."""
     return assemble(
         backbone=ResNet(18, norm="batch", deform=DeformableStages(stages=stages)),
         neck=partial(FPN, out_channels=channels),
-        head=partial(FCOSHead, num_convs=1),
+        head=partial(FCOSHead, num_convs=1, **head),
         num_classes=num_classes,
     )
 

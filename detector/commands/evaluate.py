@@ -41,6 +41,7 @@ class DataOverrides:
     val: Split = field(default_factory=Split)
     val_batch_size: PositiveInt | None = None
     num_workers: NonNegativeInt | None = None
+    worker_timeout_s: PositiveInt | None = None
     on_bad_box: Literal["error", "drop"] | None = None
     on_bad_image: Literal["error", "skip"] | None = None
     check_images: Literal["headers", "decode"] | None = None

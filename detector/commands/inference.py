@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
+from detector.commands.failures import explained
 from detector.commands.parts import (
     build_data,
     find_accelerator,
@@ -123,6 +124,7 @@ def predict(
     say = f"Predicting {len(data.val_set)} images on {detector.device}"
     if not console.is_terminal:
         print(say, flush=True)
-    for batch in track(batches, description=say, console=console, disable=not console.is_terminal):
-        batch = detector.prepared(batch)
-        collector.add(batch, detector.detect(batch))
+    with explained(data, batch_option="val_batch_size", lower=("data.num_workers",)):
+        for batch in track(batches, description=say, console=console, disable=not console.is_terminal):
+            batch = detector.prepared(batch)
+            collector.add(batch, detector.detect(batch))

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from detector.commands.curves import read_curve, read_losses, read_offsets
+from detector.commands.failures import explained
 from detector.commands.parts import (
     build_data,
     build_model,
@@ -59,12 +60,15 @@ from detector.training import (
     TrainingOptions,
     Validation,
     build_trainer,
+    ending_together,
     load_checkpoint,
     scaled_lr,
     write_rows,
 )
 from detector.training.displays import Display
 from detector.training.steady import Steady
+
+_SAVE_MEMORY = ("data.val_batch_size (in a validation)", "data.num_workers")
 
 
 @dataclass(frozen=True)
@@ -296,7 +300,11 @@ def fit(
     """Train. An interrupt ends the process, after saying what is kept."""
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        with (
+            ending_together(trainer, kept=lambda: what_is_kept(checkpoints)),
+            explained(data, batch_option="batch_size", lower=_SAVE_MEMORY),
+        ):
+            trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except (SystemExit, KeyboardInterrupt) as end:  # SystemExit: Lightning's answer to Ctrl-C and SIGTERM
         interrupt = end.__context__ if isinstance(end, SystemExit) else end
         if trainer.received_sigterm:

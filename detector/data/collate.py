@@ -16,8 +16,10 @@ SIZE_DIVISOR = 32
 def collate(samples: Sequence[Sample]) -> Batch:
     """Images padded with zeros at the right and bottom to the largest, rounded up to `SIZE_DIVISOR`.
 
-    Boxes are padded to the image with the most.
+    Boxes are padded to the image with the most. A batch may be empty: see `EvaluationBatchSampler`.
     """
+    if not samples:
+        return _empty()
     sizes = [(s.image.shape[1], s.image.shape[2]) for s in samples]
     height, width = (-(-max(side) // SIZE_DIVISOR) * SIZE_DIVISOR for side in zip(*sizes, strict=True))
     images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)
@@ -29,6 +31,17 @@ def collate(samples: Sequence[Sample]) -> Batch:
         original_sizes=torch.tensor([s.original_size for s in samples]),
         indices=torch.tensor([s.index for s in samples]),
         targets=_pad_targets(samples),
+    )
+
+
+def _empty() -> Batch:
+    none = torch.zeros(0, 0)
+    return Batch(
+        images=torch.zeros(0, 3, SIZE_DIVISOR, SIZE_DIVISOR, dtype=torch.uint8),
+        image_sizes=torch.zeros(0, 2, dtype=torch.int64),
+        original_sizes=torch.zeros(0, 2, dtype=torch.int64),
+        indices=torch.zeros(0, dtype=torch.int64),
+        targets=Targets(boxes=torch.zeros(0, 0, 4), labels=none.long(), valid=none.bool()),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import logging
+import math
 import multiprocessing
 import sys
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from torch.utils.data import DataLoader
 from ..structures import Batch, NonNegativeInt, PositiveInt
 from .categories import drop_root_category, require_same_categories, require_unique_names
 from .coco import CocoAnnotations
-from .collate import collate
+from .collate import SIZE_DIVISOR, collate
 from .dataset import CocoDataset
 from .file_names import FileNames
 from .image_checks import CheckImages
@@ -34,7 +35,16 @@ from .reader import OnBadBox, OnBadImage, read_coco
 from .samplers import EvaluationBatchSampler, TrainBatchSampler
 from .shared_images import note_shared_images
 from .transforms import Augmentation, ImageSize
-from .workers import leave_signals_to_parent
+from .worker_signals import leave_signals_to_parent
+from .workers import (
+    Ledger,
+    Limits,
+    Loading,
+    WatchedDataset,
+    collate_to_memory,
+    collate_to_pipe,
+    plan_loading,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -78,10 +88,10 @@ class DetectionDataModule(LightningDataModule):
         image_range: Literal["auto", "full"] | tuple[float, float] = "full",
         max_image_pixels: PositiveInt = MAX_IMAGE_PIXELS,
         file_names: FileNames = "paths",
+        worker_timeout_s: PositiveInt = 300,
     ) -> None:
         super().__init__()
         require_ascending(image_range)
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer validation images than devices
         self.root = root
         self.image_size = image_size
         self.batch_size = batch_size
@@ -100,6 +110,8 @@ class DetectionDataModule(LightningDataModule):
         self._max_image_pixels = max_image_pixels
         self._file_names = file_names
         self._image_range: ImageRange = "full" if image_range == "auto" else image_range
+        self.worker_timeout_s = worker_timeout_s
+        self._ledgers: list[tuple[CocoDataset, Ledger]] = []
         self._known_classes: tuple[str, ...] = ()
         self._train_set: CocoDataset | None = None
         self._val_set: CocoDataset | None = None
@@ -142,14 +154,14 @@ class DetectionDataModule(LightningDataModule):
         )
         # Lightning fills the workers' queues before it announces the epoch of a resumed run.
         sampler.set_epoch(self.trainer.current_epoch if self.trainer is not None else 0)
-        return self._loader(self.train_set, sampler)
+        return self._loader(self.train_set, sampler, batch_size=self.batch_size)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         rank, world_size = self._rank_and_world_size()
         sampler = EvaluationBatchSampler(
             len(self.val_set), batch_size=self.val_batch_size, rank=rank, world_size=world_size
         )
-        return self._loader(self.val_set, sampler)
+        return self._loader(self.val_set, sampler, batch_size=self.val_batch_size)
 
     # --- what the rest of a run asks for
 
@@ -193,6 +205,14 @@ class DetectionDataModule(LightningDataModule):
                 with dataset.annotations.path.open("rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
+
+    def images_of_worker(self, process_id: int) -> list[str]:
+        """The images that a loader process read last, by id and file; empty where it is unknown."""
+        return [
+            f"{dataset.image_id(index)} ({dataset.annotations.image_path(index)})"
+            for dataset, ledger in self._ledgers
+            for index in ledger.images_of(process_id)
+        ]
 
     # --- parts
 
@@ -257,19 +277,53 @@ class DetectionDataModule(LightningDataModule):
         return self.trainer.global_rank, self.trainer.world_size
 
     def _loader(
-        self, dataset: CocoDataset, sampler: TrainBatchSampler | EvaluationBatchSampler
+        self, dataset: CocoDataset, sampler: TrainBatchSampler | EvaluationBatchSampler, *, batch_size: int
     ) -> DataLoader[Batch]:
-        if self.num_workers:
-            cv2.setNumThreads(0)  # before the fork: a child cannot stop the threads of its parent
+        loading = self._loading
+        if loading.num_workers == 0:
+            return DataLoader[Any](
+                dataset, batch_sampler=sampler, collate_fn=collate, pin_memory=torch.cuda.is_available()
+            )
+        cv2.setNumThreads(0)  # before the fork: a child cannot stop the threads of its parent
+        ledger = Ledger(num_workers=loading.num_workers, batch_size=batch_size)
+        self._ledgers.append((dataset, ledger))
         return DataLoader[Any](
-            dataset,
+            WatchedDataset(dataset, ledger),
             batch_sampler=sampler,
-            collate_fn=collate,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+            collate_fn=collate_to_memory if loading.travel == "memory" else collate_to_pipe,
+            num_workers=loading.num_workers,
+            persistent_workers=True,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_quiet_worker,
-            multiprocessing_context=_start_method() if self.num_workers else None,
+            multiprocessing_context=_start_method(),
+            timeout=self.worker_timeout_s,
+        )
+
+    @cached_property
+    def _loading(self) -> Loading:
+        """How batches are loaded on this machine; says so where it is not as asked."""
+        rank, world_size = self._rank_and_world_size()
+        largest = max(
+            self._most_pixels(dataset) * batch_size
+            for dataset, batch_size in (
+                (self._train_set, self.batch_size),
+                (self._val_set, self.val_batch_size),
+            )
+            if dataset is not None
+        )
+        limits = Limits.of_this_machine()
+        loading = plan_loading(self.num_workers, batch_bytes=3 * largest, ranks=world_size, limits=limits)
+        if loading.note and rank == 0:
+            _log.warning("%s", loading.note)
+        return loading
+
+    def _most_pixels(self, dataset: CocoDataset) -> int:
+        """Pixels of an image in the largest batch, padding counted."""
+        sizes = {(int(height), int(width)) for height, width in np.unique(dataset.annotations.sizes, axis=0)}
+        shorter = max(self.image_size.choices)
+        return math.prod(
+            -(-max(side) // SIZE_DIVISOR) * SIZE_DIVISOR
+            for side in zip(*(self.image_size.fit(size, shorter=shorter) for size in sizes), strict=True)
         )
 
 

@@ -78,16 +78,23 @@ def _group_together(order: np.ndarray, groups: np.ndarray, *, size: int) -> np.n
 
 
 class EvaluationBatchSampler(Sampler[list[Key]]):
-    """Every image once over all ranks, in order: rank r takes the r-th of `world_size` contiguous parts."""
+    """Every image once over all ranks: the batches of one process, dealt out in turn.
+
+    Losses are normalized by batch, so the same batches give the same losses on any number of ranks. All ranks
+    have the same number of batches, for each of them takes part in what all do together: one whose turn finds
+    no image left gets an empty batch.
+    """
 
     def __init__(self, num_images: int, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        self._first = num_images * rank // world_size
-        self._last = num_images * (rank + 1) // world_size
+        self._num_images = num_images
         self._batch_size = batch_size
+        self._rank = rank
+        self._world_size = world_size
 
     def __len__(self) -> int:
-        return -(-(self._last - self._first) // self._batch_size)
+        return -(-self._num_images // (self._batch_size * self._world_size))
 
     def __iter__(self) -> Iterator[list[Key]]:
-        for start in range(self._first, self._last, self._batch_size):
-            yield [(0, i) for i in range(start, min(start + self._batch_size, self._last))]
+        for turn in range(len(self)):
+            start = (turn * self._world_size + self._rank) * self._batch_size
+            yield [(0, i) for i in range(start, min(start + self._batch_size, self._num_images))]

@@ -1,32 +1,191 @@
-"""How the processes of a loader end."""
+"""Loader processes: how their batches travel, and what each of them reads."""
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
 import os
-import signal
-import threading
-from collections.abc import Callable
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
-_OF_A_GROUP = ("SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, get_worker_info
+
+from ..structures import Batch, NonNegativeInt, PositiveInt, Targets
+from .collate import collate
+from .dataset import CocoDataset, Sample
+
+_log = logging.getLogger(__name__)
+
+_SHARED_MEMORY = Path("/dev/shm")
+_PREFETCHED = 2  # batches that torch keeps ready for each worker
+_TENSORS = 7  # of a batch; each in shared memory holds a file open
+_HANDLES_OF_WORKER = 8  # its pipes, in the process that it works for
+_SPARE_HANDLES = 48  # images, checkpoints, logs
+_LOADERS = 2  # of training and of validation, whose workers stay
+_PAGE = 4096
+
+Travel = Literal["memory", "pipe"]
 
 
-def leave_signals_to_parent() -> None:
-    """In a worker: what timeout(1), a terminal or a scheduler sends to all processes of a job is for the main
-    one, which ends its workers. The parent's own SIGTERM, and one after its end, still ends the worker.
+@dataclass(frozen=True)
+class Limits:
+    """What this machine leaves to loader processes; None: no limit that the system tells."""
 
-    A worker that died of the signal of a job would be an error of the run there, told before its own end.
+    shared_bytes: int | None
+    handles: int | None
+
+    @classmethod
+    def of_this_machine(cls) -> Limits:
+        """Raises the limit of open files as far as this user may."""
+        shared = shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else None
+        return cls(shared_bytes=shared, handles=_free_handles())
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How many workers load, how their batches travel to the process that trains, and why not as asked."""
+
+    num_workers: NonNegativeInt
+    travel: Travel = "memory"
+    note: str = ""
+
+
+def plan_loading(
+    num_workers: NonNegativeInt, *, batch_bytes: int, ranks: PositiveInt, limits: Limits
+) -> Loading:
+    """Batches go through shared memory where there is room for those on their way, else through pipes.
+
+    Without room for even the workers' locks and pipes, the main process loads. Samples are the same each way.
     """
-    if not hasattr(signal, "sigwaitinfo"):  # it tells who sent the signal; macOS and Windows lack it
-        return
-    for name in _OF_A_GROUP:
-        signal.signal(getattr(signal, name), signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    arguments = (os.getppid(), lambda: os._exit(0))
-    threading.Thread(target=end_with_parent, args=arguments, daemon=True).start()
+    if num_workers == 0:
+        return Loading(0)
+    on_the_way = num_workers * (_PREFETCHED + 1) + 2
+    locks = _LOADERS * (3 * num_workers + 8) * _PAGE * ranks
+    pipes = _LOADERS * _HANDLES_OF_WORKER * num_workers + _SPARE_HANDLES
+    memory, handles = locks + on_the_way * batch_bytes * ranks, pipes + on_the_way * _TENSORS
+    shared = sys.maxsize if limits.shared_bytes is None else limits.shared_bytes
+    free_handles = sys.maxsize if limits.handles is None else limits.handles
+    lacks = []
+    if shared < memory:
+        lacks.append(
+            f"{_SHARED_MEMORY} has {shared / 1e6:.1f} MB free and up to {memory / 1e6:.1f} MB are needed "
+            "(in a container: --shm-size=2g)"
+        )
+    if free_handles < handles:
+        lacks.append(f"{free_handles} more files can be open and up to {handles} are needed (ulimit -n 4096)")
+    if not lacks:
+        return Loading(num_workers)
+    why = f"data.num_workers={num_workers}: {', and '.join(lacks)}"
+    if shared < locks or free_handles < pipes:
+        return Loading(0, note=f"{why}. The main process loads instead, as data.num_workers=0 does.")
+    instead = "Batches go through pipes instead, which is slower; data.num_workers=0 needs neither."
+    return Loading(num_workers, "pipe", f"{why}. {instead}")
 
 
-def end_with_parent(parent: int, end: Callable[[], object]) -> None:
-    """Wait for a SIGTERM, blocked in all threads, that `parent` sent or that came after its end."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent and os.getppid() == parent:
-        pass
-    end()
+def _free_handles() -> int | None:
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4096 if hard == resource.RLIM_INFINITY else min(hard, 4096)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return None if soft == resource.RLIM_INFINITY else soft - _open_handles()
+
+
+def _open_handles() -> int:
+    listed = Path("/proc/self/fd")
+    return len(os.listdir(listed)) if listed.is_dir() else 0
+
+
+# How a batch travels
+
+
+def collate_to_memory(samples: Sequence[Sample]) -> Batch | ByPipe:
+    """A batch in shared memory; by pipe where that is full by now.
+
+    torch would put it there after this call, in a thread whose errors nobody hears.
+    """
+    batch = collate(samples)
+    try:
+        for tensor in _tensors(batch):
+            if tensor.numel() > 0:
+                tensor.share_memory_()
+    except (RuntimeError, OSError):  # no room, or too many open files
+        return ByPipe(batch)
+    return batch
+
+
+def collate_to_pipe(samples: Sequence[Sample]) -> ByPipe:
+    return ByPipe(collate(samples))
+
+
+class ByPipe:
+    """A batch that is pickled by value, and is a `Batch` at the other end."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._arrays = [tensor.numpy() for tensor in _tensors(batch)]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _batch_of, (self._arrays,)
+
+
+def _tensors(batch: Batch) -> list[Tensor]:
+    targets = batch.targets
+    sizes = (batch.image_sizes, batch.original_sizes, batch.indices)
+    return [batch.images, *sizes, targets.boxes, targets.labels, targets.valid]
+
+
+def _batch_of(arrays: Sequence[np.ndarray]) -> Batch:
+    images, image_sizes, original_sizes, indices, *targets = (torch.from_numpy(array) for array in arrays)
+    return Batch(images, image_sizes, original_sizes, indices, Targets(*targets))
+
+
+# What each worker reads
+
+
+class Ledger:
+    """The images that each worker of a loader reads, in memory that it shares with the main process: what is
+    known of a worker that was killed."""
+
+    def __init__(self, *, num_workers: int, batch_size: int) -> None:
+        self._columns = batch_size + 2  # process id, number of images, their indices
+        self._numbers = multiprocessing.RawArray("q", max(1, num_workers) * self._columns)
+
+    def begin(self, worker: int, indices: Sequence[int]) -> None:
+        start = worker * self._columns
+        self._numbers[start : start + 2 + len(indices)] = [os.getpid(), len(indices), *indices]
+
+    def images_of(self, process_id: int) -> list[int]:
+        """Indices of the batch that this process read last; empty where it is none of the workers."""
+        rows = [self._numbers[i : i + self._columns] for i in range(0, len(self._numbers), self._columns)]
+        return next((row[2 : 2 + row[1]] for row in rows if row[0] == process_id), [])
+
+
+class WatchedDataset(Dataset[Sample]):
+    """Gives whole batches of `dataset`, and notes in `ledger` which worker reads which."""
+
+    def __init__(self, dataset: CocoDataset, ledger: Ledger) -> None:
+        self.dataset = dataset
+        self.ledger = ledger
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        return self.dataset[key]
+
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[Sample]:
+        worker = get_worker_info()
+        if worker is not None:
+            self.ledger.begin(worker.id, [index for _, index in keys])
+        return [self.dataset[key] for key in keys]

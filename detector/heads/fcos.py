@@ -33,6 +33,7 @@ from detector.layers import (
 from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxes
 from detector.ops.losses import focal_loss_sum, giou_loss
 from detector.ops.nms import Candidates
+from detector.ops.ranks import normalizer
 from detector.ops.recording import top
 from detector.structures import (
     FeatureSpec,
@@ -135,15 +136,17 @@ class FCOSHead(Head[FCOSOutputs]):
         points = outputs.points
         matched = assign_points(points, targets, center_radius=self.center_sampling_radius)
         foreground = matched >= 0
-        count = foreground.sum().clamp(min=1)
         labels, boxes = _gather_targets(targets, matched)
         distances = boxes_to_distances(points.xy, boxes) / points.strides[:, None]
         centerness = _centerness(distances).masked_fill(~foreground, 0)
+        # In training all ranks have a batch; in validation each has its own number of them.
+        count = normalizer(foreground.sum(), at_least=1.0, all_ranks=self.training)
 
         predicted = distances_to_boxes(points.xy, outputs.distances * points.strides[:, None])
         box_losses = giou_loss(predicted, boxes).masked_fill(~foreground, 0)
         if self.centerness_weighted_boxes:
-            loss_box = (box_losses * centerness).sum() / centerness.sum().clamp(min=1e-6)
+            weight = normalizer(centerness.sum(), at_least=1e-6, all_ranks=self.training)
+            loss_box = (box_losses * centerness).sum() / weight
         else:
             loss_box = box_losses.sum() / count
         centerness_losses = F.binary_cross_entropy_with_logits(

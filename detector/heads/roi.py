@@ -30,6 +30,7 @@ from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes, encode_bo
 from detector.ops.losses import DeltaLoss, delta_loss, giou_loss
 from detector.ops.nms import Candidates
 from detector.ops.products import linear
+from detector.ops.ranks import normalizer
 from detector.ops.recording import is_recorded
 from detector.structures import FeatureSpec, Fraction, NonNegativeInt, PositiveInt, Targets
 
@@ -124,7 +125,8 @@ class RoIHead(nn.Module):
     ) -> dict[str, Float[Tensor, ""]]:
         regions = self._sample(proposals, targets)
         logits, deltas = self(features, regions.boxes, regions.image)
-        count = max(1, len(regions.labels))
+        sampled = logits.new_tensor(len(regions.labels), dtype=torch.float32)
+        count = normalizer(sampled, at_least=1.0, all_ranks=self.training)
         return {
             "loss_cls": F.cross_entropy(logits, regions.labels + 1, reduction="sum") / count,
             "loss_box": self._box_losses(deltas, regions).sum() / count,

@@ -23,6 +23,7 @@ from detector.layers import Conv3x3
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes, encode_boxes
 from detector.ops.losses import DeltaLoss, delta_loss
 from detector.ops.nms import Candidates, batch_class_nms, padded_class_nms
+from detector.ops.ranks import normalizer
 from detector.ops.recording import is_recorded, top
 from detector.structures import FeatureSpec, Fraction, PositiveInt, Targets
 
@@ -116,7 +117,7 @@ class RPN(nn.Module):
             keep_best=True,
         )
         sample = self.sampler(matched >= 0, matched == BACKGROUND)
-        count = sample.valid.sum().clamp(min=1)
+        count = normalizer(sample.valid.sum(), at_least=1.0, all_ranks=self.training)
         objectness = F.binary_cross_entropy_with_logits(
             outputs.objectness.gather(1, sample.index), sample.positive.float(), reduction="none"
         )

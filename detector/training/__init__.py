@@ -7,6 +7,7 @@ from detector.training.displays import LineDisplay, TerminalDisplay
 from detector.training.module import DetectionModule, NonFiniteLossError, RunLength, Validation
 from detector.training.offsets import OffsetLog
 from detector.training.optimization import SGD, AdamW, scaled_lr
+from detector.training.ranks import RankEndedError, ending_together
 from detector.training.schedules import Cosine, MultiStep
 from detector.training.trainer import TrainingOptions, build_trainer
 
@@ -24,6 +25,7 @@ __all__ = [
     "MultiStep",
     "NonFiniteLossError",
     "OffsetLog",
+    "RankEndedError",
     "RunLength",
     "RunLog",
     "TerminalDisplay",
@@ -31,6 +33,7 @@ __all__ = [
     "Validation",
     "WeightAverage",
     "build_trainer",
+    "ending_together",
     "load_checkpoint",
     "scaled_lr",
     "write_rows",

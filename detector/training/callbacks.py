@@ -141,7 +141,7 @@ class RunLog(Callback):
     `OffsetLog` measured last: in the checkpoints, so that a killed run loses none. `EpochLog` writes them.
 
     Put it after `OffsetLog` and before `Checkpoints`. Training losses
-    are means over the epoch's batches of the first device. `images_seen` are of all epochs and devices so
+    are means over the epoch's batches, of all devices. `images_seen` are of all epochs and devices so
     far, `peak_memory_mb` is the most that torch has held on the first GPU so far, and without one that the
     process has.
     """

@@ -18,9 +18,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from detector.errors import RunError
 from detector.evaluation import METRIC_NAMES, CocoEvaluator, CocoMetrics, ResultCollector, of_images
 from detector.models import Detector
+from detector.ops.ranks import all_gathered, mean_over_ranks, num_ranks
 from detector.structures import Batch, Fraction, NonNegativeInt, PositiveInt
 from detector.training.averaging import WeightAverage
+from detector.training.batch_norms import batch_norms_explained
 from detector.training.checkpoint import ModelRecord, describe_checkpoint
+from detector.training.loss_sums import LossSums
 from detector.training.optimization import Optimization
 from detector.training.resumable import require_fitting
 from detector.training.schedules import Schedule
@@ -131,6 +134,7 @@ class DetectionModule(LightningModule):
         self.validated_epoch = -1
         self.validation_is_finite = True
         self._averaged_step = 0
+        self._val_losses = LossSums()
 
     @property
     def evaluated(self) -> Detector:
@@ -150,21 +154,32 @@ class DetectionModule(LightningModule):
             torch.manual_seed(hash((self.seed, self.current_epoch, self.global_rank)))
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        losses = self.model.loss(batch)
+        with batch_norms_explained(self.model, batch):
+            losses = self.model.loss(batch)
         total = torch.stack([*losses.values()]).sum()
-        if not math.isfinite(total.item()):
-            ids = [self.train_image_id(index) for index in batch.indices.tolist()]
-            raise self._non_finite("Training stopped", losses, ids)
-        self._log_losses("train", total, losses, batch)
+        named = {"loss": total, **losses}  # Lightning divides its "loss" by the number of accumulated batches
+        means = mean_over_ranks(torch.stack([*named.values()]).detach())  # with `normalizer`: of all images
+        if not math.isfinite(means[0].item()):
+            raise self._non_finite_somewhere(losses, batch, is_own=not math.isfinite(total.item()))
+        logged = dict(zip(named, means.unbind(), strict=True))
+        self.log_dict({f"train/{name}": v for name, v in logged.items()}, batch_size=len(batch.indices))
         lr = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         self.log("train/lr", lr, batch_size=len(batch.indices))
-        named = {"loss": total, **losses}  # Lightning divides its "loss" by the number of accumulated batches
-        return {"loss": total, "losses": {name: value.detach() for name, value in named.items()}, "lr": lr}
+        return {"loss": total, "losses": logged, "lr": lr}
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         if self.averaged is not None and self.global_step > self._averaged_step:
             self.averaged.update(self.model)
             self._averaged_step = self.global_step
+
+    def _non_finite_somewhere(
+        self, losses: dict[str, Tensor], batch: Batch, *, is_own: bool
+    ) -> NonFiniteLossError:
+        """The error of the first rank whose own losses are not finite, raised by every rank at once."""
+        ids = [self.train_image_id(index) for index in batch.indices.tolist()]
+        error = self._non_finite("Training stopped", losses, ids)
+        texts = all_gathered(str(error) if is_own else None)
+        return NonFiniteLossError(next((text for text in texts if text is not None), str(error)))
 
     def _non_finite(self, where: str, losses: dict[str, Tensor], ids: list[Any]) -> NonFiniteLossError:
         terms = [f"{name} is {value.item()}" for name, value in losses.items() if not value.isfinite()]
@@ -181,9 +196,13 @@ class DetectionModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.validation.collector.clear()
         self.validation_is_finite = True
-        torch.manual_seed(self.seed)  # losses over random samples are then those of the same ones each time
+        self._val_losses.clear()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        if len(batch.indices) == 0:  # see EvaluationBatchSampler
+            return
+        # Losses over random samples are then those of the same ones each time, and on any number of ranks.
+        torch.manual_seed(hash((self.seed, int(batch.indices[0]))))
         losses, detections = self.evaluated.loss_and_predict(batch)
         total = torch.stack([*losses.values()]).sum()
         if not math.isfinite(total.item()):
@@ -191,33 +210,24 @@ class DetectionModule(LightningModule):
             # `Checkpoints` stops the run if it is the weights; young batch norms may recover.
             self.validation_is_finite = False
             _log.warning("%s", self._non_finite("A loss of the validation is not finite", losses, ids))
-        self._log_losses("val", total, losses, batch)
+        self._val_losses.add({"loss": total, **losses}, images=len(batch.indices))
         self.validation.collector.add(batch, detections)
 
     def on_validation_epoch_end(self) -> None:
-        self._gather_results()
+        self._gather()
+        self.log_dict({f"val/{name}": value for name, value in self._val_losses.means().items()})
         self.results, self.metrics = self.validation.score()
         self.validated_epoch = self.current_epoch
         self.log_dict({f"val/{name}": getattr(self.metrics, name) for name in METRIC_NAMES})
 
-    def _gather_results(self) -> None:
-        """Let every rank hold the results of all."""
-        if self.trainer.world_size == 1:
+    def _gather(self) -> None:
+        """Let every rank hold the results and the losses of all."""
+        if num_ranks() == 1:
             return
-        states: list[Any] = [None] * self.trainer.world_size
-        torch.distributed.all_gather_object(states, self.validation.collector.state())
-        for state in states:
-            self.validation.collector.merge(state)
-
-    def _log_losses(self, stage: str, total: Tensor, losses: dict[str, Tensor], batch: Batch) -> None:
-        named = {"loss": total.detach(), **{name: value.detach() for name, value in losses.items()}}
-        self.log_dict(
-            {f"{stage}/{name}": value for name, value in named.items()},
-            on_step=stage == "train",
-            on_epoch=stage == "val",
-            sync_dist=stage == "val",
-            batch_size=len(batch.indices),
-        )
+        states = all_gathered((self.validation.collector.state(), self._val_losses))
+        self._val_losses = LossSums.of_all(losses for _, losses in states)
+        for results, _ in states:
+            self.validation.collector.merge(results)
 
     # Optimisation
 

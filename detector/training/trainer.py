@@ -21,7 +21,10 @@ from detector.training.event_log import TensorBoard
 class TrainingOptions:
     """How long, on what, and how carefully to train.
 
-    `devices` are of this machine. `accumulate_batches` batches make one optimiser step. `gradient_clip_norm`
+    `devices` are of this machine: losses and gradients are those of one device with all their images (but
+    for batch norms, which see their own; `sync_batch` sees all). `accumulate_batches` batches make one
+    optimiser step with the mean of their gradients, each batch normalized by its own boxes, so that it is
+    close to one of so many images but not equal. `gradient_clip_norm`
     bounds the 2-norm of all gradients. `compile` makes kernels of backbone, neck and dense head
     (torch.compile). `ema_decay` validates and keeps the moving average of the weights. The last epoch is
     always validated. `early_stopping_patience` counts validations without a better AP.

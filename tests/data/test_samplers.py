@@ -84,12 +84,16 @@ def test_fewer_images_than_a_batch_says_what_to_lower():
         make(7, world_size=2)
 
 
-@pytest.mark.parametrize(("num_images", "world_size"), [(10, 1), (10, 3), (2, 4), (12, 4)])
-def test_evaluation_sees_every_image_once_in_order(num_images, world_size):
-    seen = []
-    for rank in range(world_size):
-        sampler = EvaluationBatchSampler(num_images, batch_size=3, rank=rank, world_size=world_size)
-        batches = list(sampler)
-        assert len(batches) == len(sampler)
-        seen += [i for batch in batches for _, i in batch]
-    assert seen == list(range(num_images))
+@pytest.mark.parametrize(("num_images", "world_size"), [(10, 1), (10, 3), (2, 4), (12, 4), (17, 2)])
+def test_evaluation_deals_out_the_batches_of_one_process(num_images, world_size):
+    """Each image once; all ranks have as many batches, some of which may be empty."""
+    alone = list(EvaluationBatchSampler(num_images, batch_size=3))
+    assert [i for batch in alone for _, i in batch] == list(range(num_images))
+    samplers = [
+        EvaluationBatchSampler(num_images, batch_size=3, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    parts = [list(sampler) for sampler in samplers]
+    assert [len(part) for part in parts] == [len(sampler) for sampler in samplers]
+    turns = [batch for turn in zip(*parts, strict=True) for batch in turn]
+    assert [batch for batch in turns if batch] == alone

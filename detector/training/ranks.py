@@ -1,0 +1,221 @@
+"""The processes of a run on several devices end together.
+
+Rank 0 starts the others and waits for them in every collective, as they wait for it: without a watch, one
+that ends leaves the others waiting for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+
+from detector.errors import RunError, Terminated
+from detector.training.module import NonFiniteLossError
+
+_MAIN_PROCESS = "DETECTOR_MAIN_PROCESS"  # rank 0's process id, for those it starts
+_LAUNCHED_WITH = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_POLL_S = 0.3
+_GRACE_S = 20.0  # to end by an error of its own, before a process is ended
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class RankEndedError(RunError):
+    """Another process of the run ended, and this one with it."""
+
+
+@contextmanager
+def ending_together(trainer: Trainer, *, kept: Callable[[], str]) -> Iterator[None]:
+    """Train inside. A process that ends by an error, a signal or a kill ends the others within a minute.
+
+    The first error is the one that is shown. SIGINT and SIGTERM to any process are rank 0's, which ends the
+    others. `kept` says what the run leaves behind.
+
+    Raises:
+        RankEndedError: in rank 0, where another process ended first.
+    """
+    if trainer.world_size == 1:
+        yield
+    elif os.environ.get(_MAIN_PROCESS) is None:
+        with _main_rank(trainer, kept):
+            yield
+    else:
+        with _other_rank(trainer, main=int(os.environ[_MAIN_PROCESS])):
+            yield
+
+
+# Rank 0
+
+
+@contextmanager
+def _main_rank(trainer: Trainer, kept: Callable[[], str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in (*_LAUNCHED_WITH, _MAIN_PROCESS)}
+    os.environ[_MAIN_PROCESS] = str(os.getpid())
+    others = _OtherRanks(trainer, kept)
+    _answer_signals(trainer, others.interrupt)
+    threading.Thread(target=others.watch, daemon=True).start()
+    try:
+        yield
+        others.join()
+    except Exception as error:
+        # A broken connection has many faces. What our own code raises is no such.
+        if not isinstance(error, RunError | ValueError | OSError) and (first := others.first_to_end()):
+            raise RankEndedError(first) from None
+        raise
+    finally:
+        others.kill()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        for name, value in before.items():  # else Lightning starts no processes for the next job of a sweep
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+class _OtherRanks:
+    """The processes that rank 0 started."""
+
+    def __init__(self, trainer: Trainer, kept: Callable[[], str]) -> None:
+        self._trainer = trainer
+        self._kept = kept
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._left = threading.Event()
+        self._interrupted = False
+        self._first: str | None = None
+
+    def watch(self) -> None:
+        """End this process some time after another has, unless it does by itself."""
+        while not self._left.wait(_POLL_S):
+            if self._look() is None:
+                continue
+            if not self._left.wait(_GRACE_S):
+                print(f"detector failed: {self._first}", file=sys.stderr, flush=True)
+                self.kill()
+                os._exit(1)
+            return
+
+    def first_to_end(self) -> str | None:
+        """What is known of the process that ended first; None where none does soon."""
+        deadline = time.monotonic() + 5
+        while self._look() is None and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        return self._first
+
+    def interrupt(self, number: int) -> None:
+        """Answer a signal once: the others end at once, they have nothing to keep."""
+        if not self._interrupted:
+            self._interrupted = True
+            self._left.set()
+            self.kill()
+            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    def join(self) -> None:
+        """Wait for the others, who have finished their training too."""
+        self._left.set()
+        for process in self._taken_over():
+            try:
+                process.wait(timeout=_GRACE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+    def kill(self) -> None:
+        self._left.set()
+        for process in self._taken_over():
+            process.kill()
+
+    def _look(self) -> str | None:
+        for number, process in enumerate(self._taken_over(), start=1):
+            if self._first is None and process.poll():
+                self._first = (
+                    f"the process of device {number} ended first, {_how(process.returncode)}. {self._kept()}"
+                )
+        return self._first
+
+    def _taken_over(self) -> list[subprocess.Popen[bytes]]:
+        """The processes; Lightning's own watch, which would kill this one too, is left none of them."""
+        launcher = self._trainer.strategy.launcher
+        assert isinstance(launcher, _SubprocessScriptLauncher)
+        while launcher.procs:
+            self._processes.append(launcher.procs.pop(0))
+        return self._processes
+
+
+def _how(code: int) -> str:
+    """How a process ended, of its exit code: negative for a signal."""
+    if code == -signal.SIGKILL:
+        return "killed (SIGKILL), most often because memory ran out: lower data.batch_size"
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"with exit code {code}: its message is above"
+
+
+# The others
+
+
+@contextmanager
+def _other_rank(trainer: Trainer, *, main: int) -> Iterator[None]:
+    threading.Thread(target=_end_with, args=(main,), daemon=True).start()
+    _answer_signals(trainer, lambda number: _pass_on(number, main))
+    try:
+        yield
+    except RuntimeError as error:
+        # Another has ended and says why, or all have this error: rank 0 then ends, and this process with it.
+        is_of_others = isinstance(error, torch.distributed.DistError | NonFiniteLossError)
+        if is_of_others or "gloo" in str(error):
+            time.sleep(_GRACE_S)
+            os._exit(1)
+        _end_within(_GRACE_S, code=1)
+        raise
+    except BaseException:
+        _end_within(_GRACE_S, code=1)  # no library keeps an ending process waiting
+        raise
+
+
+def _end_with(main: int) -> None:
+    while os.getppid() == main:
+        time.sleep(_POLL_S)
+    os._exit(1)
+
+
+def _pass_on(number: int, main: int) -> None:
+    """A signal is for the run: rank 0 says what is kept, and ends this process."""
+    os.kill(main, number)
+    _end_within(_GRACE_S, code=128 + number)
+
+
+def _end_within(seconds: float, *, code: int) -> None:
+    timer = threading.Timer(seconds, os._exit, [code])
+    timer.daemon = True
+    timer.start()
+
+
+def _answer_signals(trainer: Trainer, answer: Callable[[int], None]) -> None:
+    trainer.callbacks.append(_RankSignals(answer))  # type: ignore[attr-defined]  # a connector sets it
+
+
+class _RankSignals(Callback):
+    """Answers SIGINT and SIGTERM while training.
+
+    Lightning's own handler starts a collective of its own in whichever process is signaled, and waits in it
+    for ever. It is in place until training begins, and gives back what was before when it ends.
+    """
+
+    def __init__(self, answer: Callable[[int], None]) -> None:
+        self._answer = answer
+
+    def on_train_start(self, trainer: Trainer, pl_module: object) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._answer(number)

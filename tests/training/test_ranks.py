@@ -1,0 +1,78 @@
+"""Processes of one run end together; the processes here are small ones that stand for ranks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from unittest.mock import Mock
+
+import pytest
+from lightning import Trainer
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+
+from detector.errors import RunError
+from detector.training import RankEndedError, ending_together
+
+SLEEP = "import time; time.sleep(60)"
+
+
+def trainer(*programs: str) -> Trainer:
+    """A trainer that has started other ranks, which run these programs."""
+    launcher = _SubprocessScriptLauncher(LightningEnvironment(), num_processes=len(programs) + 1, num_nodes=1)
+    launcher.procs = [subprocess.Popen([sys.executable, "-c", program]) for program in programs]
+    mock = Mock(spec=Trainer)
+    mock.world_size, mock.callbacks, mock.strategy.launcher = len(programs) + 1, [], launcher
+    return mock
+
+
+def is_there(process: subprocess.Popen[bytes]) -> bool:
+    try:
+        process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("program", "how"),
+    [
+        ("raise SystemExit(3)", "with exit code 3: its message is above. Kept: it"),
+        ("import os; os.kill(os.getpid(), 9)", r"killed \(SIGKILL\), .*memory.* data\.batch_size\. Kept: it"),
+        ("import os; os.kill(os.getpid(), 11)", "killed by SIGSEGV"),
+    ],
+)
+def test_a_broken_connection_is_told_by_who_ended_first(program: str, how: str) -> None:
+    run = trainer(SLEEP, program)
+    sleeping = run.strategy.launcher.procs[0]
+    with (
+        pytest.raises(RankEndedError, match=f"the process of device 2 ended first, {how}"),
+        ending_together(run, kept=lambda: "Kept: it."),
+    ):
+        raise RuntimeError("Connection closed by peer")
+    assert not is_there(sleeping)
+
+
+def test_an_error_of_rank_0_stays_and_ends_the_others() -> None:
+    run = trainer(SLEEP)
+    (sleeping,) = run.strategy.launcher.procs
+    with pytest.raises(RunError, match="disk"), ending_together(run, kept=str):
+        raise RunError("disk is full")
+    assert not is_there(sleeping)
+
+
+def test_after_a_run_the_next_job_of_a_sweep_starts_ranks_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning takes a process that has LOCAL_RANK for one that was started for it."""
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    run = trainer("")
+    with ending_together(run, kept=str):
+        os.environ["LOCAL_RANK"] = "0"  # as Lightning does
+    assert "LOCAL_RANK" not in os.environ
+    assert not run.strategy.launcher.procs, "Lightning's own watch, which kills, has none to look at"
+
+
+def test_a_single_process_is_left_alone() -> None:
+    with pytest.raises(KeyError), ending_together(trainer(), kept=str):
+        raise KeyError
