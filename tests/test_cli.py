@@ -266,7 +266,7 @@ def test_typo_in_every_key_of_the_command_line_gets_the_right_suggestion() -> No
 
     keys = [path for path in leaves(plain("train")) if "." not in path[-1]]
     words = [f"{'.'.join((*path[:-1], misspelt(path[-1])))}=1" for path in keys]
-    problems = explain("train", parse_arguments("train", words), ValueError())
+    problems = explain(parse_arguments("train", words), ValueError())
     for path, word in zip(keys, words, strict=True):
         assert problems[word].endswith(f"Did you mean {'.'.join(path)}?")
 

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "detector"
 
 # A layer may import those before it, not its siblings on the same line nor those after.
 LAYERS = [
-    {"structures", "errors", "files", "environment", "weights", "allocator"},
+    {"structures", "errors", "files", "environment", "weights", "allocator", "quoting"},
     {"ops"},
     {"layers"},
     {"backbones", "necks", "heads", "data", "evaluation"},

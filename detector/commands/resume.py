@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
-from detector.commands.record import task_overrides
+from detector.commands.record import config_dir_flags, task_overrides
 from detector.config import with_defaults
+from detector.quoting import advised, override, shell_command
 from detector.training import Checkpoint, Checkpoints, load_checkpoint
 
 
@@ -19,7 +19,7 @@ def require_free(output_dir: Path, *, resume: str | None) -> None:
     continues = resume is not None and output_dir.resolve() in Path(resume).resolve().parents
     if present and not continues:
         last = output_dir / "checkpoints" / "last.ckpt"
-        go_on = f" To go on with it: training.resume={last}." if last.is_file() else ""
+        go_on = f" To go on with it: {advised('training.resume', last)}" if last.is_file() else ""
         raise ValueError(
             f"output_dir={output_dir} already holds a run ({', '.join(present)}). Choose another output_dir "
             f"or remove it.{go_on}"
@@ -60,8 +60,8 @@ def what_is_kept(checkpoints: Checkpoints) -> str:
         return "No epoch was finished, no checkpoint is kept."
     epoch = load_checkpoint(checkpoints.last).epoch
     overrides = [o for o in task_overrides() if not o.startswith(("training.resume=", "output_dir="))]
-    here = [f"output_dir={checkpoints.output_dir}", f"training.resume={checkpoints.last}"]
-    command = shlex.join(["detector", "train", *overrides, *here])
+    here = [override("output_dir", checkpoints.output_dir), override("training.resume", checkpoints.last)]
+    command = shell_command("train", [*config_dir_flags(), *overrides, *here])
     return f"Kept: {checkpoints.last}, after epoch {epoch}. To go on from it: {command}"
 
 

@@ -82,8 +82,13 @@ def _listed(name: str) -> bool:
     return name.startswith((*_OURS, *_CLASSES)) or _added_by_user(name)
 
 
+def is_among(name: str, allowed: Iterable[str]) -> bool:
+    """Whether `allowed` has the dotted name, or one above it that ends in a dot."""
+    return any(name == added or (added.endswith(".") and name.startswith(added)) for added in allowed)
+
+
 def _added_by_user(name: str) -> bool:
-    return any(name == added or (added.endswith(".") and name.startswith(added)) for added in _added.get())
+    return is_among(name, _added.get())
 
 
 def _defined_where_allowed(name: str, target: Any) -> bool:

@@ -20,6 +20,7 @@ from detector.data import CocoDataset
 from detector.errors import RunError
 from detector.evaluation import CocoEvaluator, read_ground_truth, read_results
 from detector.models.latency import Latency
+from detector.quoting import advised
 from detector.reports.comparison import Curve, ModelSize
 from detector.reports.gallery import ReadPicture
 
@@ -159,7 +160,7 @@ def _config_of(folder: Path) -> dict[str, Any]:
         last = folder / "checkpoints" / "last.ckpt"
         raise ValueError(
             f"runs=: {folder} ended in epoch {epochs[-1]} of {planned}. "
-            f"Go on with it by training.resume={last}."
+            f"Go on with it by {advised('training.resume', last)}"
         )
     return config
 
