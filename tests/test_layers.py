@@ -25,7 +25,7 @@ LAYERS = [
     {"config"},
     {"inference"},
     {"commands"},
-    {"jobs"},
+    {"jobs", "completion"},
     {"cli"},
     {"__main__"},
 ]

@@ -68,7 +68,9 @@ def test_quoted_text_is_read_back(text: str) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text(alphabet=st.one_of(st.sampled_from("\\'\"${}a=,[] "), st.characters(codec="utf-8")), max_size=12))
+@given(
+    st.text(alphabet=st.one_of(st.sampled_from("\\'\"${}a=,[] "), st.characters(codec="utf-8")), max_size=12)
+)
 def test_any_text_is_read_back(text: str) -> None:
     assert read_back(f"x={quoted(text)}") == text
     assert read_back(override("x", text)) == text

@@ -96,7 +96,9 @@ def _binding_problems(
     missing = set(schema.required) - set(given) - of_the_run if not partial or of_the_run else set()
     for key, value, inner in _items(given, path):
         if key in of_the_run:
-            source = "the number of classes comes from the data" if key == "num_classes" else "the run gives it"
+            source = (
+                "the number of classes comes from the data" if key == "num_classes" else "the run gives it"
+            )
             problems.append(f"{inner}: {source}, not the configuration. Leave it out.")
         elif key in schema.annotations:
             problems += _value_problems(value, schema.annotations[str(key)], inner, built=owner is not None)

@@ -1,8 +1,8 @@
 """What Hydra itself makes of a configuration, before a command sees it: shipped parts only.
 
-Callbacks, launchers, sweepers and logging are made by Hydra, of what any file of a configuration names, before our
-own check of `_target_` (see `targets`) can run. So every configuration is looked at when it is composed: what is
-not shipped is refused, unless the user's own command line allows it.
+Hydra makes callbacks, launchers, sweepers and logging of what any file of a configuration names, before our
+own check of `_target_` (see `targets`) can run. So every configuration is looked at when it is composed: what
+is not shipped is refused, unless the user's own command line allows it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def guarded(typed: Sequence[str], allowed: Sequence[str]) -> Iterator[None]:
 
 
 def _import_plugins() -> None:
-    """Have Hydra find the plugins that are installed, not a folder hydra_plugins where the user happens to be.
+    """Have Hydra find the plugins that are installed, not a folder hydra_plugins where the user is.
 
     `python -m detector` puts that folder first on the path.
     """
@@ -114,7 +114,7 @@ class _GuardedLoader(ConfigLoaderImpl):
             scheme, separator, _ = str(path).partition("://")
             if separator and scheme != "file":
                 raise ConfigError(
-                    [f"hydra.searchpath: {path}: expected a folder, file://FOLDER; a package would be imported"]
+                    [f"hydra.searchpath: {path}: expected file://FOLDER; a package would be imported"]
                 )
         super()._process_config_searchpath(config_name, parsed_overrides, repo)
 
@@ -157,9 +157,9 @@ def _command_problems(hydra: DictConfig, typed: Sequence[str]) -> Iterator[str]:
     for path, value, _ in _leaves(hydra, "launcher", "hydra"):
         key = re.split(r"[.\[]", path)[2]
         lines = isinstance(value, str) and "\n" in value  # of a script that sbatch gets
-        if value is not None and (key in _RUN_BY_A_SHELL or lines):
-            if not _is_typed(f"hydra.launcher.{key}", typed):
-                yield _only_typed(path, value)
+        is_run = value is not None and (key in _RUN_BY_A_SHELL or lines)
+        if is_run and not _is_typed(f"hydra.launcher.{key}", typed):
+            yield _only_typed(path, value)
 
 
 def _is_typed(path: str, typed: Sequence[str]) -> bool:
@@ -194,8 +194,8 @@ _UNKNOWN: Any = object()
 def _leaves(container: DictConfig | ListConfig, key: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
     """Dotted path, value and value before interpolation of all below `key` that is no mapping and no list.
 
-    _UNKNOWN stands for an interpolation that only resolves later, and could then be anything; with text around
-    it, it will be a text.
+    _UNKNOWN stands for an interpolation that only resolves later, and could then be anything; with text
+    around it, it will be a text.
     """
     inner = f"{path}[{key}]" if isinstance(container, ListConfig) else f"{path}.{key}"
     node = container._get_node(key)  # resolves nothing

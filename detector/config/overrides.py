@@ -61,7 +61,7 @@ def parse_arguments(verb: str, words: Sequence[str]) -> Arguments:
     for override in parsed.overrides:
         flags.remove(override)
     overrides = tuple(repaired(word, verb=verb, multirun=parsed.multirun) for word in parsed.overrides)
-    shows = parsed.cfg or parsed.info or parsed.help or parsed.hydra_help or parsed.shell_completion
+    shows = parsed.cfg or parsed.info or parsed.help or parsed.hydra_help
     if shows and parsed.multirun:
         raise ConfigError([f"{' '.join(flags)}: give one of them: -m runs, the other only shows something"])
     return Arguments(
@@ -119,18 +119,24 @@ def _require_harmless(parsed: argparse.Namespace) -> None:
     if parsed.experimental_rerun is not None:
         raise ConfigError(
             [
-                f"--experimental-rerun {parsed.experimental_rerun}: refused: it would run any code that the file "
-                "holds. Repeat the overrides of the run instead: overrides.txt in its folder"
+                f"--experimental-rerun {parsed.experimental_rerun}: refused: it would run any code that the "
+                "file holds. Repeat the overrides of the run instead: overrides.txt in its folder"
             ]
         )
+    if parsed.shell_completion:
+        raise ConfigError(["--shell-completion: detector completion bash (or zsh, fish) prints the script"])
     for flag, folder in (("--config-dir", parsed.config_dir), ("--config-path", parsed.config_path)):
         if folder is not None and not Path(folder).is_dir():
-            raise ConfigError([f"{flag} {folder}: there is no such folder (looked for {Path(folder).absolute()})"])
+            raise ConfigError(
+                [f"{flag} {folder}: there is no such folder (looked for {Path(folder).absolute()})"]
+            )
 
 
 def _allowed_targets(overrides: Sequence[str]) -> tuple[str, ...]:
     """The list of the override allow_targets; empty where there is none, or no list."""
-    parsed, _ = _parse_overrides([word for word in overrides if word.lstrip("+").startswith("allow_targets=")])
+    parsed, _ = _parse_overrides(
+        [word for word in overrides if word.lstrip("+").startswith("allow_targets=")]
+    )
     values = [override.value() for override in parsed]
     return tuple(str(name) for value in values[-1:] if isinstance(value, list) for name in value)
 

@@ -102,7 +102,7 @@ def _sweep(value: str, element: Any) -> str:
 
 
 def _split(text: str) -> Iterator[str]:
-    """The parts between commas that are in no brackets and in no quotes. A quote inside a word is a letter."""
+    """The parts between commas that are in no brackets and in no quotes. One inside a word is a letter."""
     part, depth, quote = "", 0, ""
     for character in text:
         if quote:

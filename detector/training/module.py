@@ -174,7 +174,8 @@ class DetectionModule(LightningModule):
             f"{where} at epoch {self.current_epoch + 1}, step {self.global_step + 1}: "
             f"{', '.join(terms) or 'the sum of the losses is not finite'}, for the images with the ids {ids}."
             " Most often the learning rate is too high: lower optimizer.lr, lengthen "
-            f"schedule.warmup_steps or {bound}. If the same images come up again, look at them and their boxes."
+            f"schedule.warmup_steps or {bound}. If the same images come up again, look at them and their "
+            "boxes."
         )
 
     # Validation

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from detector.layers import DeformConv2d, Deformable
+from detector.layers import Deformable, DeformConv2d
 
 _log = logging.getLogger(__name__)
 
