@@ -72,3 +72,11 @@ def test_classes_without_objects_are_named_below() -> None:
     rows, notes = class_rows(metrics({"seen": 0.5, "unseen": -1.0}).per_class, complete_in="m.json")
     assert [row[0] for row in rows] == ["seen"]
     assert notes == ["1 class without an object in the ground truth: unseen"]
+
+
+def test_path_in_a_title_is_one_line_on_a_narrow_terminal() -> None:
+    out = io.StringIO()
+    title = f"/a/rather/long/path/{'x' * 60}/best.ckpt (epoch 3) on the validation images"
+    console = Console(file=out, force_terminal=True, color_system=None, width=40)
+    print_coco_metrics(metrics({}), title=title, console=console)
+    assert title in out.getvalue().splitlines()
