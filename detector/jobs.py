@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import sys
 import tempfile
 import traceback
@@ -180,7 +181,7 @@ def _require_typed(cfg: DictConfig, allowed: tuple[str, ...]) -> None:
             [
                 f"{ALLOW_TARGETS}: stands in a file of the configuration, which may not allow itself to name "
                 f"anything. Remove it there; what you trust, give on the command line: "
-                f"'+{ALLOW_TARGETS}=[{','.join(map(str, found))}]'"
+                + shlex.quote(f"+{ALLOW_TARGETS}=[{','.join(map(str, found))}]")
             ]
         )
 

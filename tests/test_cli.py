@@ -239,6 +239,7 @@ def test_failing_job_does_not_stop_the_sweep(detector) -> None:
         (["+model.num_classes=3"], "model.num_classes: the number of classes comes from the data"),
         (["+model.head.num_classes=3"], "model.head.num_classes: the number of classes comes from the data"),
         (["+model.neck.features=3"], "model.neck.features: the run gives it"),
+        (["-m", "model=glob(f*)", "sed=1"], "Did you mean seed?"),
         (["+sed=3"], "Did you mean seed"),
         (["--shell-completion"], "detector completion bash"),
         (["--config-name", "nothing"], "nothing"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from detector.commands.record import config_dir_flags, task_overrides
+from detector.commands.record import config_dir_flags, overridden_key, task_overrides
 from detector.config import with_defaults
 from detector.quoting import advised, override, shell_command
 from detector.training import Checkpoint, Checkpoints, load_checkpoint
@@ -59,7 +59,7 @@ def what_is_kept(checkpoints: Checkpoints) -> str:
     if not checkpoints.last.is_file():
         return "No epoch was finished, no checkpoint is kept."
     epoch = load_checkpoint(checkpoints.last).epoch
-    overrides = [o for o in task_overrides() if not o.startswith(("training.resume=", "output_dir="))]
+    overrides = [o for o in task_overrides() if overridden_key(o) not in ("training.resume", "output_dir")]
     here = [override("output_dir", checkpoints.output_dir), override("training.resume", checkpoints.last)]
     command = shell_command("train", [*config_dir_flags(), *overrides, *here])
     return f"Kept: {checkpoints.last}, after epoch {epoch}. To go on from it: {command}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -180,7 +181,7 @@ def _refused(path: str, value: Any) -> str:
         return _unclear(path)
     return (
         f"{path} = {value}: not allowed: Hydra would call it before anything is checked; allow it with "
-        f"'+allow_targets=[{value}]'"
+        f"{shlex.quote(f'+allow_targets=[{value}]')}"
     )
 
 

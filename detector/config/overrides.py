@@ -17,7 +17,7 @@ from hydra._internal.utils import get_args_parser  # Hydra has no public one; hy
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -268,7 +268,7 @@ def _group_problem(override: Override, groups: dict[str, list[str]]) -> str | No
 
 
 def _choices(override: Override) -> list[str | None]:
-    if override.is_delete():
+    if override.is_delete() or isinstance(override.value(), Glob):  # which matches what there is
         return []
     if override.is_sweep_override():
         return [text if text != "null" else None for text in override.sweep_string_iterator()]

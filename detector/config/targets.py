@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -68,7 +69,7 @@ def locate(node: dict[str, Any]) -> tuple[Any, str | None]:
         return None, (
             f"_target_ = {name}: not allowed. A configuration may name classes of "
             f"{', '.join(prefix + '*' for prefix in (*_OURS, *_CLASSES))}; allow more with "
-            f"'+allow_targets=[{name}]'"
+            f"{shlex.quote(f'+allow_targets=[{name}]')}"
         )
     target, problem = _import(name)
     if problem:
