@@ -70,6 +70,8 @@ def main() -> int:
     if "--version" in arguments:
         print(f"detector {__version__}")
         return 0
+    if arguments[0] == "completion":
+        return completion(arguments[1:])
     if arguments[0] not in VERBS:
         print(f"detector: {unknown_verb(arguments[0])}", file=sys.stderr)
         return WRONG_USE
@@ -82,6 +84,23 @@ def main() -> int:
         except KeyboardInterrupt as interrupt:
             print(f"\n{interrupted(interrupt)}.", file=sys.stderr)
             return exit_code(interrupt)
+
+
+def completion(words: list[str]) -> int:
+    """`completion SHELL` prints a script, whose `completion --query LINE` prints how the line may go on."""
+    from detector.completion import SCRIPTS, candidates
+    from detector.config.paths import config_dir
+
+    if len(words) == 2 and words[0] == "--query":
+        print("\n".join(candidates(words[1], verbs=[*VERBS], folder=config_dir())))
+        return 0
+    if len(words) == 1 and words[0] in SCRIPTS:
+        print(SCRIPTS[words[0]], end="")
+        return 0
+    print(
+        f"detector completion: expected one of {', '.join(SCRIPTS)}, got {' '.join(words)!r}", file=sys.stderr
+    )
+    return WRONG_USE
 
 
 @contextmanager
@@ -118,6 +137,7 @@ def usage() -> str:
 usage: detector VERB [key=value ...]
 
 {verbs}
+  completion tab completion for bash, zsh or fish: eval "$(detector completion bash)"
 
 detector VERB --help lists the options of a verb, detector VERB --cfg job prints its configuration.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import sys
 import tempfile
 import traceback
@@ -21,8 +22,11 @@ from omegaconf import DictConfig, ListConfig
 from detector import __version__
 from detector.allocator import keep_freed_memory
 from detector.config import ConfigError, allowing, check, config_dir
+from detector.config.check import ALLOW_TARGETS
+from detector.config.guard import guarded
 from detector.config.overrides import COMPOSITION_ERRORS, Arguments, explain, parse_arguments
 from detector.errors import RunError, asked_for_memory
+from detector.quoting import quoted
 
 FAILED, WRONG_USE = 1, 2
 
@@ -34,13 +38,17 @@ def run_verb(name: str, module: str, words: Sequence[str]) -> int:
     """
     try:
         arguments = parse_arguments(name, words)
+        with guarded(arguments.overrides, arguments.allow_targets):
+            return _run(_Job(name, module, arguments.flags, arguments.allow_targets), arguments)
     except ConfigError as error:
         return report(error)
-    job = _Job(name, module, arguments.flags)
+
+
+def _run(job: _Job, arguments: Arguments) -> int:
     try:
         return _sweep(job, arguments) if arguments.multirun else _once(job, arguments)
     except COMPOSITION_ERRORS as error:
-        problems = explain(name, arguments, error)
+        problems = explain(arguments, error)
         others = _other_problems(job, arguments, problems) if arguments.runs else []
         return report(ConfigError([*problems.values(), *others]))
 
@@ -56,7 +64,7 @@ def _sweep(job: _Job, arguments: Arguments) -> int:
         return max(report(error, job=number) for number, error in checked.errors)
     overrides = list(arguments.overrides)
     if checked.output_dirs:
-        folder = _quoted(checked.output_dirs[0])
+        folder = quoted(checked.output_dirs[0])
         overrides.append(f"hydra.sweep.dir={folder}")
         if not any(override.startswith("output_dir=") for override in overrides):
             overrides.append(
@@ -78,7 +86,7 @@ def _check_only(job: _Job, overrides: Sequence[str]) -> _Job:
     """The job after all its configurations were checked, none run and no file left."""
     check = replace(job, check_only=True)
     with tempfile.TemporaryDirectory() as folder:
-        unseen = [f"hydra.sweep.dir={_quoted(folder)}", "hydra/hydra_logging=none", "hydra/job_logging=none"]
+        unseen = [f"hydra.sweep.dir={quoted(folder)}", "hydra/hydra_logging=none", "hydra/job_logging=none"]
         _compose_and_call(check, [*overrides, *unseen])
     return check
 
@@ -88,6 +96,8 @@ def _other_problems(job: _Job, arguments: Arguments, wrong: Collection[str]) -> 
     right = [override for override in arguments.overrides if override not in wrong]
     try:
         errors = [error for _, error in _check_only(job, right).errors]
+    except ConfigError as error:
+        errors = [error]
     except COMPOSITION_ERRORS:
         return []
     problems = dict.fromkeys(p for error in errors if isinstance(error, ConfigError) for p in error.problems)
@@ -114,6 +124,7 @@ class _Job:
     name: str
     module: str
     flags: tuple[str, ...]
+    allow_targets: tuple[str, ...]
     check_only: bool = False
 
     def __post_init__(self) -> None:
@@ -133,8 +144,8 @@ class _Job:
                     self.exit_code = max(self.exit_code, report(error, job=_sweep_job()))
 
     def _run(self, cfg: DictConfig) -> None:
-        added = cfg.get("allow_targets")
-        with allowing(added if isinstance(added, ListConfig) else ()):
+        _require_typed(cfg, self.allow_targets)
+        with allowing(self.allow_targets):
             if self.module not in sys.modules and "LOCAL_RANK" not in os.environ:  # it takes seconds
                 print(f"Loading detector {__version__} ...", file=sys.stderr, flush=True)
             command = importlib.import_module(self.module)
@@ -166,7 +177,20 @@ class _Job:
         if _sweep_job() is not None:
             flags = [flag for flag in self.flags if flag not in ("-m", "--multirun")]
             argv = [argv[0], self.name, *flags, *HydraConfig.get().overrides.task]
-        return [*argv, f"output_dir={_quoted(cfg.output_dir)}"] if "output_dir" in cfg else argv
+        return [*argv, f"output_dir={quoted(cfg.output_dir)}"] if "output_dir" in cfg else argv
+
+
+def _require_typed(cfg: DictConfig, allowed: tuple[str, ...]) -> None:
+    """Raise ConfigError for targets that a file allows: it would allow itself."""
+    found = cfg.get(ALLOW_TARGETS)
+    if isinstance(found, ListConfig) and tuple(found) != allowed:
+        raise ConfigError(
+            [
+                f"{ALLOW_TARGETS}: stands in a file of the configuration, which may not allow itself to name "
+                f"anything. Remove it there; what you trust, give on the command line: "
+                + shlex.quote(f"+{ALLOW_TARGETS}=[{','.join(map(str, found))}]")
+            ]
+        )
 
 
 def _number_output_dir(cfg: DictConfig) -> None:
@@ -180,11 +204,6 @@ def _sweep_job() -> int | None:
     """The number of this job in its sweep, from 0; None outside of one."""
     hydra_cfg = HydraConfig.get()
     return hydra_cfg.job.num if hydra_cfg.mode == RunMode.MULTIRUN else None
-
-
-def _quoted(text: str) -> str:
-    """`text` as a value in Hydra's grammar."""
-    return "'" + text.replace("'", "\\'") + "'"
 
 
 def report(error: Exception, *, job: int | None = None) -> int:

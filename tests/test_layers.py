@@ -16,7 +16,17 @@ PACKAGE = ROOT / "detector"
 
 # A layer may import those before it, not its siblings on the same line nor those after.
 LAYERS = [
-    {"structures", "errors", "files", "streams", "environment", "weights", "allocator", "box_format"},
+    {
+        "structures",
+        "errors",
+        "files",
+        "streams",
+        "environment",
+        "weights",
+        "allocator",
+        "box_format",
+        "quoting",
+    },
     {"annotation_rules"},
     {"ops"},
     {"layers"},
@@ -26,7 +36,7 @@ LAYERS = [
     {"config"},
     {"inference"},
     {"commands"},
-    {"jobs"},
+    {"jobs", "completion"},
     {"cli"},
     {"__main__"},
 ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from detector.commands.record import task_overrides
+from detector.commands.record import config_dir_flags, overridden_key, task_overrides
 from detector.config import with_defaults
+from detector.quoting import advised, override, shell_command
 from detector.training import Checkpoint, Checkpoints, load_checkpoint
 
 
@@ -28,7 +28,7 @@ def require_free(output_dir: Path, *, resume: str | None) -> str:
             f"{output_dir} holds a run that ended before its first checkpoint: started anew" if begun else ""
         )
     kept = [c for c in _checkpoints_of(output_dir) if c.is_file()]
-    go_on = f" To go on with it: training.resume={kept[0]}." if kept else ""
+    go_on = f" To go on with it: {advised('training.resume', kept[0])}" if kept else ""
     raise ValueError(
         f"output_dir={output_dir} already holds a run ({', '.join(present)}). Choose another output_dir "
         f"or remove it.{go_on}"
@@ -106,9 +106,9 @@ def what_is_kept(checkpoints: Checkpoints) -> str:
     if kept is None:
         return "No epoch was finished, no checkpoint is kept."
     epoch = load_checkpoint(kept).epoch
-    overrides = [o for o in task_overrides() if not o.startswith(("training.resume=", "output_dir="))]
-    here = [f"output_dir={checkpoints.output_dir}", f"training.resume={kept}"]
-    command = shlex.join(["detector", "train", *overrides, *here])
+    overrides = [o for o in task_overrides() if overridden_key(o) not in ("training.resume", "output_dir")]
+    here = [override("output_dir", checkpoints.output_dir), override("training.resume", kept)]
+    command = shell_command("train", [*config_dir_flags(), *overrides, *here])
     return f"Kept: {kept}, after epoch {epoch}. To go on from it: {command}"
 
 

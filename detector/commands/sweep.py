@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from detector.commands.record import overridden_key
+from detector.quoting import quoted, shell_command
 from detector.reports.tables import print_table
 
 
@@ -34,7 +34,7 @@ def print_sweep(jobs: Sequence[SweepJob]) -> None:
     ]
     print_table("Sweep", ("job", "overrides", "AP", "AP50", "folder"), rows, console=Console())
     if runs := _comparable(jobs, shared):
-        print(f"To compare them: detector compare {shlex.quote(f'runs={runs}')}")
+        print(f"To compare them: {shell_command('compare', [f'runs={runs}'])}")
 
 
 def _own(job: SweepJob, shared: set[str]) -> list[str]:
@@ -56,7 +56,7 @@ def _comparable(jobs: Sequence[SweepJob], shared: set[str]) -> str:
     for job in jobs:
         if (job.folder / "metrics.json").is_file() and (job.folder / "checkpoints").is_dir():
             arm = tuple(override for override in _own(job, shared) if overridden_key(override) != "seed")
-            arms.setdefault(arm, []).append("'" + str(job.folder).replace("'", "\\'") + "'")
+            arms.setdefault(arm, []).append(quoted(str(job.folder)))
     counts = {len(folders) for folders in arms.values()}
     if len(arms) < 2 or len(counts) > 1:
         return ""

@@ -92,9 +92,15 @@ def _binding_problems(
 ) -> list[str]:
     """Keys and values against parameters. `owner` is the target they are for; None: a command's options."""
     problems = []
-    missing = set() if partial else set(schema.required) - set(given)
+    of_the_run = _of_the_run(schema, owner) if partial else set()
+    missing = set(schema.required) - set(given) - of_the_run if not partial or of_the_run else set()
     for key, value, inner in _items(given, path):
-        if key in schema.annotations:
+        if key in of_the_run:
+            source = (
+                "the number of classes comes from the data" if key == "num_classes" else "the run gives it"
+            )
+            problems.append(f"{inner}: {source}, not the configuration. Leave it out.")
+        elif key in schema.annotations:
             problems += _value_problems(value, schema.annotations[str(key)], inner, built=owner is not None)
         elif not schema.open:
             unused = [name for name in schema.annotations if name not in given]
@@ -104,6 +110,14 @@ def _binding_problems(
     for where in (f"{path}.{name}" if path else name for name in schema.annotations if name in missing):
         problems.append(f"{where}: {owner or 'this command'} needs it and it is not given. Add +{where}=...")
     return problems
+
+
+def _of_the_run(schema: Schema, owner: str | None) -> set[str]:
+    """What a part of ours that waits for more (`_partial_`) is given by the run: what it is made for comes
+    first, without a name, and the classes come from the data."""
+    if owner is None or not owner.startswith("detector."):
+        return set()
+    return (set(schema.required) & schema.positional) | ({"num_classes"} & set(schema.required))
 
 
 def _value_problems(value: Any, annotation: Any, path: str, *, built: bool = True) -> list[str]:

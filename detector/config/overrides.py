@@ -6,21 +6,25 @@ import argparse
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser  # Hydra has no public one; hydra-core is pinned below 1.4
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from detector.config.errors import ConfigError, closest
 from detector.config.paths import config_dir
+from detector.config.words import repaired
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
 _OF_SLURM = ("submitit_local", "submitit_slurm")  # launchers that the extra brings
@@ -33,8 +37,10 @@ class Arguments:
     flags: tuple[str, ...]
     overrides: tuple[str, ...]
     config_dir: str | None
+    primary: str  # the name of the configuration: the verb, unless a flag names another
     multirun: bool
     runs: bool  # no flag that only shows something
+    allow_targets: tuple[str, ...]  # what the user lets a configuration name: from here, never from a file
 
 
 def parse_arguments(verb: str, words: Sequence[str]) -> Arguments:
@@ -46,35 +52,46 @@ def parse_arguments(verb: str, words: Sequence[str]) -> Arguments:
     parser.__class__ = _Parser
     parsed, unknown = parser.parse_known_intermixed_args(list(words))
     if unknown:
-        with _loaded(parsed.config_dir):
+        with _loaded(None):
             known = _known_keys(_compose(verb, []))
         raise ConfigError([_explain_dashes(option, words, known) for option in unknown])
     _require_pairs(parsed.overrides)
+    _require_harmless(parsed)
     flags = list(words)
     for override in parsed.overrides:
         flags.remove(override)
-    shows = parsed.cfg or parsed.info or parsed.help or parsed.hydra_help or parsed.shell_completion
+    overrides = tuple(repaired(word, verb=verb, multirun=parsed.multirun) for word in parsed.overrides)
+    shows = parsed.cfg or parsed.info or parsed.help or parsed.hydra_help
     if shows and parsed.multirun:
         raise ConfigError([f"{' '.join(flags)}: give one of them: -m runs, the other only shows something"])
-    return Arguments(tuple(flags), tuple(parsed.overrides), parsed.config_dir, parsed.multirun, not shows)
+    return Arguments(
+        flags=tuple(flags),
+        overrides=overrides,
+        config_dir=parsed.config_dir,
+        primary=parsed.config_name or verb,
+        multirun=parsed.multirun,
+        runs=not shows,
+        allow_targets=_allowed_targets(overrides),
+    )
 
 
-def explain(verb: str, arguments: Arguments, error: Exception) -> dict[str, str]:
+def explain(arguments: Arguments, error: Exception) -> dict[str, str]:
     """Why Hydra could not compose: a problem for each wrong override, by that override.
 
     When none is wrong, the only problem is Hydra's own message, by "".
     """
     with _loaded(arguments.config_dir):
         try:
-            return _override_problems(verb, arguments.overrides) or {"": _cleaned(error)}
+            return _override_problems(arguments.primary, arguments.overrides) or {"": _cleaned(error)}
         except COMPOSITION_ERRORS:  # no override is wrong, but the files are
             return {"": _cleaned(error)}
 
 
-def composed(verb: str, overrides: Sequence[str]) -> DictConfig:
-    """configs/<verb>.yaml with `overrides`, in a command that Hydra runs. ConfigError says what is wrong."""
+def composed(verb: str, words: Sequence[str]) -> DictConfig:
+    """configs/<verb>.yaml with overrides, in a command that Hydra runs. ConfigError says what is wrong."""
+    overrides = [repaired(word, verb=verb, multirun=False) for word in words]
     try:
-        return compose(verb, overrides=list(overrides))
+        return compose(verb, overrides=overrides)
     except COMPOSITION_ERRORS as error:
         problems = _override_problems(verb, overrides) or {"": _cleaned(error)}
         raise ConfigError([*problems.values()]) from error
@@ -97,6 +114,33 @@ def _word(override: Override) -> str:
     return str(override.input_line)
 
 
+def _require_harmless(parsed: argparse.Namespace) -> None:
+    """Raise ConfigError for flags that would run code, or name what is not there."""
+    if parsed.experimental_rerun is not None:
+        raise ConfigError(
+            [
+                f"--experimental-rerun {parsed.experimental_rerun}: refused: it would run any code that the "
+                "file holds. Repeat the overrides of the run instead: overrides.txt in its folder"
+            ]
+        )
+    if parsed.shell_completion:
+        raise ConfigError(["--shell-completion: detector completion bash (or zsh, fish) prints the script"])
+    for flag, folder in (("--config-dir", parsed.config_dir), ("--config-path", parsed.config_path)):
+        if folder is not None and not Path(folder).is_dir():
+            raise ConfigError(
+                [f"{flag} {folder}: there is no such folder (looked for {Path(folder).absolute()})"]
+            )
+
+
+def _allowed_targets(overrides: Sequence[str]) -> tuple[str, ...]:
+    """The list of the override allow_targets; empty where there is none, or no list."""
+    parsed, _ = _parse_overrides(
+        [word for word in overrides if word.lstrip("+").startswith("allow_targets=")]
+    )
+    values = [override.value() for override in parsed]
+    return tuple(str(name) for value in values[-1:] if isinstance(value, list) for name in value)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError([message])
@@ -104,10 +148,13 @@ class _Parser(argparse.ArgumentParser):
 
 @contextmanager
 def _loaded(folder: str | None) -> Iterator[None]:
+    """Hydra ready to compose, with a folder of the user's first, as its own command line has it."""
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         if folder:
-            path = GlobalHydra.instance().config_loader().get_search_path()
-            path.prepend(provider="command-line", path=f"file://{Path(folder).absolute()}")
+            path = deepcopy(GlobalHydra.instance().config_loader().get_search_path())
+            path.prepend("command-line", f"file://{Path(folder).absolute()}", SearchPathQuery("schema", None))
+            GlobalHydra.instance().clear()
+            Hydra.create_main_hydra2("detector", path)  # what was created before does not follow its path
         yield
 
 
@@ -173,7 +220,7 @@ def _require_pairs(overrides: Sequence[str]) -> None:
 
 def _parse_overrides(overrides: Sequence[str]) -> tuple[list[Override], list[str | None]]:
     """The overrides that can be parsed, and for each word the reason why it cannot, or None."""
-    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    parser = OverridesParser.create()
     parsed: list[Override] = []
     problems: list[str | None] = []
     for word in overrides:
@@ -221,7 +268,7 @@ def _group_problem(override: Override, groups: dict[str, list[str]]) -> str | No
 
 
 def _choices(override: Override) -> list[str | None]:
-    if override.is_delete():
+    if override.is_delete() or isinstance(override.value(), Glob):  # which matches what there is
         return []
     if override.is_sweep_override():
         return [text if text != "null" else None for text in override.sweep_string_iterator()]

@@ -16,6 +16,7 @@ class Schema:
     annotations: dict[str, Any]
     defaults: dict[str, Any]
     open: bool
+    positional: frozenset[str] = frozenset()  # what can also be given without its name
 
     @property
     def required(self) -> frozenset[str]:
@@ -31,6 +32,7 @@ def schema_of(target: Callable[..., Any]) -> Schema:
         annotations={p.name: _evaluated(p.annotation, namespaces) for p in named},
         defaults={p.name: p.default for p in named if p.default is not p.empty},
         open=any(p.kind is p.VAR_KEYWORD for p in parameters),
+        positional=frozenset(p.name for p in named if p.kind is p.POSITIONAL_OR_KEYWORD),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -68,7 +69,7 @@ def locate(node: dict[str, Any]) -> tuple[Any, str | None]:
         return None, (
             f"_target_ = {name}: not allowed. A configuration may name classes of "
             f"{', '.join(prefix + '*' for prefix in (*_OURS, *_CLASSES))}; allow more with "
-            f"'+allow_targets=[{name}]'"
+            f"{shlex.quote(f'+allow_targets=[{name}]')}"
         )
     target, problem = _import(name)
     if problem:
@@ -82,8 +83,13 @@ def _listed(name: str) -> bool:
     return name.startswith((*_OURS, *_CLASSES)) or _added_by_user(name)
 
 
+def is_among(name: str, allowed: Iterable[str]) -> bool:
+    """Whether `allowed` has the dotted name, or one above it that ends in a dot."""
+    return any(name == added or (added.endswith(".") and name.startswith(added)) for added in allowed)
+
+
 def _added_by_user(name: str) -> bool:
-    return any(name == added or (added.endswith(".") and name.startswith(added)) for added in _added.get())
+    return is_among(name, _added.get())
 
 
 def _defined_where_allowed(name: str, target: Any) -> bool:

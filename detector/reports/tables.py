@@ -74,7 +74,8 @@ def summary_rows(metrics: CocoMetrics) -> list[Row]:
 def print_table(title: str, header: Row, rows: Sequence[Row], *, console: Console) -> None:
     """Print rows of text, all columns but the first at the right. Elsewhere than on a terminal: plain."""
     if console.is_terminal:
-        console.print(_rich_table(title, header, rows, width=console.width))
+        console.print(Text(title, style="bold"), soft_wrap=True)  # a path in it is copied as one line
+        console.print(_rich_table(header, rows, width=console.width))
     else:
         console.print(_plain_table(title, header, rows), markup=False, highlight=False, soft_wrap=True)
 
@@ -118,7 +119,7 @@ def _shown(value: float) -> str:
     return "-" if value < 0 else f"{value:.4f}"
 
 
-def _rich_table(title: str, header: Row, rows: Sequence[Row], *, width: int) -> Table:
+def _rich_table(header: Row, rows: Sequence[Row], *, width: int) -> Table:
     """A table at most `width` wide: long names are folded, and the last columns left out, never a digit."""
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     name_width = min(widths[0], _NAME_WIDTH)
@@ -126,7 +127,7 @@ def _rich_table(title: str, header: Row, rows: Sequence[Row], *, width: int) -> 
         c for c in range(1, len(header)) if name_width + sum(w + _GAP for w in widths[1 : c + 1]) < width
     ]
     columns = [0, *fitting]
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         name, fixed = header[column], column > 0
         table.add_column(

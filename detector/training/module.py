@@ -182,13 +182,17 @@ class DetectionModule(LightningModule):
         return NonFiniteLossError(next((text for text in texts if text is not None), str(error)))
 
     def _non_finite(self, where: str, losses: dict[str, Tensor], ids: list[Any]) -> NonFiniteLossError:
+        clip = self.trainer.gradient_clip_val
+        bound = "set training.gradient_clip_norm=10"
+        if clip is not None and clip <= 10:  # it is advised where it would change something
+            bound = f"lower training.gradient_clip_norm (it is {clip:g})"
         terms = [f"{name} is {value.item()}" for name, value in losses.items() if not value.isfinite()]
         return NonFiniteLossError(
             f"{where} at epoch {self.current_epoch + 1}, step {self.global_step + 1}: "
             f"{', '.join(terms) or 'the sum of the losses is not finite'}, for the images with the ids {ids}."
             " Most often the learning rate is too high: lower optimizer.lr, lengthen "
-            "schedule.warmup_steps or set training.gradient_clip_norm=10. If the same images come up again, "
-            "look at them and their boxes."
+            f"schedule.warmup_steps or {bound}. If the same images come up again, look at them and their "
+            "boxes."
         )
 
     # Validation

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from detector.layers import Deformable
+from detector.layers import Deformable, DeformConv2d
 
 _log = logging.getLogger(__name__)
 
@@ -56,12 +56,7 @@ class OffsetWatch:
             _log.warning("Offsets %s at step %d: %s. %s", cause.what, step, ", ".join(layers), cause.advice)
 
     def _blown_up(self, name: str, values: Mapping[str, float]) -> tuple[_Cause, str] | None:
-        slower = self._lr_multiplier / 10
-        advice = (
-            "Samples outside of the feature map are 0 and teach their offsets nothing. Start again with "
-            f"optimizer.offset_lr_multiplier={slower:g} (it was {self._lr_multiplier:g}), or bound those of "
-            "v1 and v2 convolutions: deform.max_offset_px of the backbone, neck or head."
-        )
+        advice = self._slower_or_bounded(self._layers[name])
         mean_px, reach_px = values["mean_px"], self._layers[name].reach_px
         if not math.isfinite(mean_px):
             return _Cause("are not finite", advice), f"{mean_px} px on average"
@@ -71,6 +66,21 @@ class OffsetWatch:
             value = f"{mean_px:.1f} px on average, and plain it reaches {reach_px:g}"
             return _Cause("blow up", advice), value
         return None
+
+    def _slower_or_bounded(self, layer: Deformable) -> str:
+        """What helps against offsets that grow, and is not set already."""
+        slower = (
+            f"optimizer.offset_lr_multiplier={self._lr_multiplier / 10:g} (it was {self._lr_multiplier:g})"
+            if self._lr_multiplier > 0
+            else "a lower optimizer.lr"
+        )
+        bound = "bound those of v1 and v2 convolutions: deform.max_offset_px of the backbone, neck or head"
+        if isinstance(layer, DeformConv2d) and layer.max_offset_px is not None:
+            bound = f"lower deform.max_offset_px (it is {layer.max_offset_px:g})"
+        return (
+            "Samples outside of the feature map are 0 and teach their offsets nothing. Start again with "
+            f"{slower}, or {bound}."
+        )
 
     def _still(self, name: str, values: Mapping[str, float], step: int) -> tuple[_Cause, str] | None:
         if step < self._still_after:

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from detector import cli
 from detector.commands.sweep import SweepJob, print_sweep
@@ -36,6 +37,15 @@ def test_seeds_of_an_arm_are_compared_together(tmp_path: Path, capsys: pytest.Ca
     folders = [f"'{tmp_path / name}'" for name in ("10", "11", "20", "21")]
     expected = f"runs=[[{folders[0]},{folders[1]}],[{folders[2]},{folders[3]}]]"
     assert shlex.split(command) == ["detector", "compare", expected]
+
+
+def test_folders_of_any_name_are_compared_by_the_pasted_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [tmp_path / name for name in ("it's ü", "a=b,[c];$d")]
+    print_sweep([job(folder, f"lr={number}") for number, folder in enumerate(folders)])
+    *_, word = shlex.split(capsys.readouterr().out.splitlines()[-1].partition(": ")[2])
+    assert OverridesParser.create().parse_override(word).value() == [str(folder) for folder in folders]
 
 
 def test_jobs_without_metrics_have_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -328,6 +328,7 @@ def test_non_finite_loss_names_term_step_and_images(
     text = str(caught.value)
     assert "epoch 1, step 1: loss_box is nan" in text
     assert "loss_cls" not in text
+    assert "training.gradient_clip_norm=10" not in text, "it is set"
     assert all(str(image_id) in text for image_id in range(100, 108))
 
 

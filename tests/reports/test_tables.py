@@ -92,3 +92,11 @@ def test_another_seed_is_told_of_a_training_alone() -> None:
 
 def test_notes_on_the_metrics_are_told() -> None:
     assert "note: capped" in printed(replace(metrics({}), notes=("capped",)))
+
+
+def test_path_in_a_title_is_one_line_on_a_narrow_terminal() -> None:
+    out = io.StringIO()
+    title = f"/a/rather/long/path/{'x' * 60}/best.ckpt (epoch 3) on the validation images"
+    console = Console(file=out, force_terminal=True, color_system=None, width=40)
+    print_coco_metrics(metrics({}), title=title, console=console)
+    assert title in out.getvalue().splitlines()

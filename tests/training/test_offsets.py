@@ -190,6 +190,15 @@ def test_offsets_that_blow_up_are_told_with_the_remedy(
     assert "max_offset_px" in caplog.text
 
 
+def test_remedy_that_is_set_already_is_not_advised(caplog: pytest.LogCaptureFixture) -> None:
+    bounded = DeformConv2d(2, 2, 3, max_offset_px=8.0)
+    OffsetWatch({"a": bounded}, total_steps=2000, lr_multiplier=0.0).check(
+        {"a": {**FINE, "outside": 0.6}}, step=50
+    )
+    assert "offset_lr_multiplier=" not in caplog.text
+    assert "lower deform.max_offset_px (it is 8)" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("lr_multiplier", "frozen", "told"),
     [

@@ -78,6 +78,7 @@ def plan_runs(cfg: DictConfig, *, own_keys: Sequence[str], here: bool = True) ->
     _require_arms(plan["arms"], seeds)
     given = _of_runs(task_overrides(), own_keys)
     _require_effect(given, plan["arms"])
+    _require_own_options(plan)
     configs = _checked(
         {
             (point, arm): (*plan.get("base", ()), *given, *changes, *overrides)
@@ -121,6 +122,18 @@ def _require_effect(given: Sequence[str], arms: Mapping[str, Sequence[str]]) -> 
                 f"{override}: has no effect, every arm sets {overridden_key(override)} itself. Change the "
                 f"arms: compare.arms.{list(arms)[-1]}=[...], compare.stages=[...] or a file of your own."
             )
+
+
+def _require_own_options(plan: Mapping[str, Any]) -> None:
+    """Raise ValueError for overrides of a file that would become words of a command line, and be trusted."""
+    named = {"base": plan.get("base", ()), **(plan.get("points") or {}), **plan["arms"]}
+    for name, words in named.items():
+        for word in words:
+            if overridden_key(word.strip()).partition(".")[0] in ("allow_targets", "hydra"):
+                raise ValueError(
+                    f"compare, {name}: {word}: arms may differ in options of a training only. Give it on the "
+                    "command line, for all runs."
+                )
 
 
 def _of_runs(overrides: Sequence[str], own_keys: Sequence[str]) -> list[str]:

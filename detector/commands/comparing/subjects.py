@@ -27,6 +27,7 @@ from detector.evaluation import (
     require_objects,
 )
 from detector.models.latency import Latency
+from detector.quoting import advised
 from detector.reports.comparison import Curve, ModelSize
 from detector.reports.gallery import ReadPicture
 
@@ -191,7 +192,7 @@ def _config_of(folder: Path) -> dict[str, Any]:
         last = folder / "checkpoints" / "last.ckpt"
         raise ValueError(
             f"runs=: {folder} ended in epoch {epochs[-1]} of {planned}. "
-            f"Go on with it by training.resume={last}."
+            f"Go on with it by {advised('training.resume', last)}"
         )
     return config
 

@@ -25,6 +25,7 @@ from detector.commands.comparing.progress import FINISHED, Board, epochs_of, is_
 from detector.commands.record import config_dir_flags
 from detector.errors import Terminated
 from detector.files import write_text_atomically
+from detector.quoting import override
 from detector.training import load_checkpoint
 
 POLL_S = 1.0
@@ -146,9 +147,9 @@ def _train_locked(
     last = run.folder / "checkpoints" / "last.ckpt"
     if run.folder.exists() and not last.is_file():
         _set_aside(run.folder)  # it ended before its first epoch did
-    words = [*run.overrides, f"seed={run.seed}", "name=compared", f"output_dir='{run.folder}'"]
+    words = [*run.overrides, f"seed={run.seed}", "name=compared", override("output_dir", run.folder)]
     if last.is_file():
-        words.append(f"training.resume='{last}'")
+        words.append(override("training.resume", last))
     command = [sys.executable, "-m", "detector", "train", *flags, *words]
     with log_of(run).open("a", encoding="utf-8") as log:
         log.write(f"$ {shlex.join(command)}\n")
