@@ -26,7 +26,14 @@ from detector.data import ImageFileError
 from detector.errors import RunError
 from detector.inference import Detector, load_picture
 from detector.layers import DeformConv2d
-from detector.models.exporting import MULTIPLE_PX, ExportDifference, detections, difference, recorded
+from detector.models.exporting import (
+    MULTIPLE_PX,
+    ExportDifference,
+    by_torchvision,
+    detections,
+    difference,
+    recorded,
+)
 from detector.structures import Batch, PositiveFloat
 from detector.training import Checkpoint, load_checkpoint
 
@@ -134,6 +141,7 @@ def _write(format: str, detector: Detector, file: Path) -> Run:
         raise ValueError(f"This model cannot be exported as {format}: {error}") from error
     if format == "onnx":
         return _opened(file)
+    graph = by_torchvision(graph)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No complete tensor found")  # of weights on other devices
         torch.export.save(graph, file, extra_files={f"{name}.json": text for name, text in metadata.items()})
