@@ -29,7 +29,14 @@ from detector.errors import RunError
 from detector.files import write_atomically
 from detector.inference import Detector, load_picture
 from detector.layers import DeformConv2d
-from detector.models.exporting import MULTIPLE_PX, ExportDifference, detections, difference, recorded
+from detector.models.exporting import (
+    MULTIPLE_PX,
+    ExportDifference,
+    by_torchvision,
+    detections,
+    difference,
+    recorded,
+)
 from detector.structures import Batch, PositiveFloat
 from detector.training import Checkpoint, load_checkpoint
 
@@ -142,6 +149,7 @@ def _write(format: str, detector: Detector, file: Path) -> Run:
         raise ValueError(f"This model cannot be exported as {format}: {error}") from error
     if format == "onnx":
         return _opened(file)
+    graph = by_torchvision(graph)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No complete tensor found")  # of weights on other devices
         extra = {f"{name}.json": text for name, text in metadata.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,8 +15,14 @@ from torch.export import ExportedProgram
 
 from detector.models.exporting import INPUTS, OUTPUTS
 
+# Else onnxruntime asks for the name of a telemetry host once a model has run for some seconds; its own switch
+# after the import comes too late (1.32).
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 OPSET = 20  # DeformConv is in it since 19; 20 has all else that the graphs use
-_LOWEST = -3e38
+_NONE = (
+    0.0  # the score of boxes that do not take part: below theirs, and near, so that int8 has steps for all
+)
 
 
 def require_onnx() -> None:
@@ -45,8 +52,25 @@ def write_onnx(graph: ExportedProgram, file: Path, *, metadata: Mapping[str, str
         verbose=False,
     )
     assert program is not None
+    _forget_origin(program.model)
     program.model.metadata_props.update(metadata)
     program.save(file, external_data=False)
+
+
+def _forget_origin(model: Any) -> None:
+    """Clear the notes of nodes and values: stack traces, and paths of the machine that they come from."""
+    for graph in (model.graph, *model.functions.values()):
+        graph.metadata_props.clear()
+        graph.doc_string = None
+        for value in (*graph.inputs, *graph.outputs, *getattr(graph, "initializers", {}).values()):
+            value.metadata_props.clear()
+            value.doc_string = None
+        for node in graph.all_nodes():
+            node.metadata_props.clear()
+            node.doc_string = None
+            for value in node.outputs:
+                value.metadata_props.clear()
+                value.doc_string = None
 
 
 def open_onnx(file: Path) -> Callable[[Tensor, Tensor], list[Tensor]]:
@@ -72,11 +96,11 @@ def _suppression() -> Callable[..., Any]:
         return op.Constant(value_ints=values)
 
     def mixed(nms: Callable[..., Any], boxes: Any, scores: Any, labels: Any, num_labels: int) -> Any:
-        """Image and place of the kept, of a row of scores for each label, the lowest for boxes of others."""
+        """Image and place of the kept, of a row of scores for each label, none for boxes of others."""
         every_label = op.Reshape(ints(*range(num_labels)), ints(1, -1, 1))
         is_label = op.Equal(op.Unsqueeze(labels, ints(1)), every_label)
-        lowest = op.Constant(value_float=_LOWEST)
-        kept = nms(boxes, op.Where(is_label, op.Unsqueeze(scores, ints(1)), lowest))
+        none = op.Constant(value_float=_NONE)
+        kept = nms(boxes, op.Where(is_label, op.Unsqueeze(scores, ints(1)), none))
         return op.Gather(kept, ints(0, 2), axis=1)
 
     def alternating(nms: Callable[..., Any], boxes: Any, scores: Any, num_labels: int) -> Any:
@@ -102,23 +126,27 @@ def _suppression() -> Callable[..., Any]:
         num_labels: int,
         iou_threshold: float,
         limit: int,
-        labels_alternate: bool = False,
+        labels_alternate: bool,
+        are_logits: bool,
     ) -> Any:
-        lowest = op.Constant(value_float=_LOWEST)
-        threshold = op.Constant(value_floats=[_LOWEST / 2])
+        none = op.Constant(value_float=_NONE)
+        threshold = op.Constant(value_floats=[_NONE])
+        if are_logits:  # from 1 on; by subtractions, which quantization leaves alone
+            lowest = op.ReduceMin(scores, keepdims=0)
+            scores = op.Sub(scores, op.Sub(lowest, op.Constant(value_float=1.0)))
 
         def nms(boxes: Any, scores: Any) -> Any:
             most, iou = ints(limit), op.Constant(value_floats=[iou_threshold])
             return op.NonMaxSuppression(boxes, scores, most, iou, threshold)
 
-        among = op.Where(allowed, scores, lowest)
+        among = op.Where(allowed, scores, none)
         if labels_alternate:
             places = alternating(nms, boxes, among, num_labels)
         else:
             places = mixed(nms, boxes, among, labels, num_labels)
         # Of the boxes kept for any label, the best of each image
-        only_kept = op.ScatterND(op.Expand(lowest, op.Shape(scores)), places, op.GatherND(scores, places))
-        padding = op.Expand(lowest, op.Concat(op.Shape(scores, start=0, end=1), ints(limit), axis=0))
+        only_kept = op.ScatterND(op.Expand(none, op.Shape(scores)), places, op.GatherND(scores, places))
+        padding = op.Expand(none, op.Concat(op.Shape(scores, start=0, end=1), ints(limit), axis=0))
         best, index = op.TopK(op.Concat(only_kept, padding, axis=1), ints(limit))
         return op.Where(op.Greater(best, threshold), index, op.Constant(value_int=-1))
 

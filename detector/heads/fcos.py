@@ -181,7 +181,7 @@ class FCOSHead(Head[FCOSOutputs]):
         """The best of each level: scores, point indices and labels."""
         parts, start = [], 0
         for level in scores.split(points_per_level, dim=1):
-            best, index = top(level.flatten(1), self.candidates_per_level)
+            best, index, _ = top(level.flatten(1), self.candidates_per_level, are_logits=False)
             parts.append((best, index + start * self.num_classes))
             start += level.shape[1]
         index = torch.cat([i for _, i in parts], dim=1)

@@ -150,7 +150,7 @@ class RPN(nn.Module):
             if training
             else (limits.before_nms, limits.after_nms)
         )
-        scores, best, level = self._best_of_levels(outputs, before)
+        scores, best, level, valid = self._best_of_levels(outputs, before)
         boxes = decode_boxes(taken(outputs.deltas, best), outputs.anchors[best], weights=_WEIGHTS)
         boxes = clip_boxes(boxes, image_sizes)
         large = ((boxes[..., 2:] - boxes[..., :2]) >= _SMALLEST_PX).all(dim=-1)
@@ -158,10 +158,11 @@ class RPN(nn.Module):
             boxes,
             scores,
             level.expand_as(best),
-            allowed=large & (scores > -torch.inf),
+            allowed=large & valid,
             num_labels=len(self.strides_px),
             iou_threshold=self.nms_iou_threshold,
             limit=after,
+            are_logits=True,
         )
         if is_recorded():
             index = padded_class_nms(found)
@@ -173,16 +174,17 @@ class RPN(nn.Module):
 
     def _best_of_levels(
         self, outputs: RPNOutputs, count: int
-    ) -> tuple[Float[Tensor, "B K"], Int64[Tensor, "B K"], Int64[Tensor, "K"]]:
-        """The highest objectness of each level, of which anchors it is, and their levels."""
-        scores, parts, levels, start = [], [], [], 0
+    ) -> tuple[Float[Tensor, "B K"], Int64[Tensor, "B K"], Int64[Tensor, "K"], Bool[Tensor, "B K"]]:
+        """The highest objectness of each level, of which anchors it is, their levels, and which are there."""
+        scores, parts, levels, valid, start = [], [], [], [], 0
         for number, objectness in enumerate(outputs.objectness.split(outputs.anchors_per_level, dim=1)):
-            best, index = top(objectness, count)
+            best, index, there = top(objectness, count, are_logits=True)
             scores.append(best)
+            valid.append(there)
             parts.append(index + start)
             levels.append(index.new_full((index.shape[1],), number))
             start += objectness.shape[1]
-        return torch.cat(scores, dim=1), torch.cat(parts, dim=1), torch.cat(levels)
+        return torch.cat(scores, dim=1), torch.cat(parts, dim=1), torch.cat(levels), torch.cat(valid, dim=1)
 
 
 class _RPNHead(nn.Module):

@@ -11,15 +11,17 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
 
 from detector.layers import DeformRoIPool
 from detector.models.detector import Detector
-from detector.ops.nms import padded_class_nms
+from detector.ops.nms import padded_class_nms, torchvision_class_nms
 from detector.structures import Detections
 
 INPUTS, OUTPUTS = ("images", "image_sizes"), ("boxes", "scores", "labels")
 MULTIPLE_PX = 32  # of the sides of a batch
 _SAME_PX = 8.0  # detections farther apart are different ones
+_NOTES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node", "custom")
 _FAINT = 0.05  # a score threshold may be as high
 
 
@@ -74,7 +76,24 @@ def recorded(model: Detector) -> ExportedProgram:
     }
     module = ExportableDetector(model.eval()).requires_grad_(False)
     with torch.no_grad():
-        return torch.export.export(module, example, dynamic_shapes=shapes)
+        return _without_origin(torch.export.export(module, example, dynamic_shapes=shapes))
+
+
+def by_torchvision(graph: ExportedProgram) -> ExportedProgram:
+    """The same graph with torchvision's suppression: it runs, and compiles, without this package."""
+    suppression = {torch.ops.detector.padded_class_nms.default: torchvision_class_nms}
+    with torch.no_grad():
+        return _without_origin(graph.run_decompositions(suppression))
+
+
+def _without_origin(graph: ExportedProgram) -> ExportedProgram:
+    """The graph without stack traces, which hold paths of the machine that recorded it."""
+    for module in graph.graph_module.modules():
+        if isinstance(module, GraphModule):
+            for node in module.graph.nodes:
+                for note in _NOTES:
+                    node.meta.pop(note, None)
+    return graph
 
 
 def detections(boxes: Tensor, scores: Tensor, labels: Tensor) -> list[Detections]:

@@ -18,7 +18,8 @@ class Candidates:
 
     Of one label, none that is kept overlaps a better one by more than `iou_threshold`; at most `limit` of an
     image are kept. Labels are in [0, num_labels); where they alternate, candidate n has label n % num_labels,
-    which spares a recorded graph to compare each candidate with each label.
+    which spares a recorded graph to compare each candidate with each label. Scores of allowed boxes are above
+    0, or any number where they `are_logits`.
     """
 
     boxes: Float[Tensor, "B N 4"]
@@ -29,6 +30,7 @@ class Candidates:
     iou_threshold: float
     limit: int
     labels_alternate: bool = False
+    are_logits: bool = False
 
 
 def class_nms(
@@ -70,6 +72,7 @@ def padded_class_nms(found: Candidates) -> Int64[Tensor, "B limit"]:
         found.iou_threshold,
         found.limit,
         found.labels_alternate,
+        found.are_logits,
     )
 
 
@@ -77,7 +80,7 @@ def padded_class_nms(found: Candidates) -> Int64[Tensor, "B limit"]:
     "detector::padded_class_nms",
     mutates_args=(),
     schema="(Tensor boxes, Tensor scores, Tensor labels, Tensor allowed, int num_labels, "
-    "float iou_threshold, int limit, bool labels_alternate=False) -> Tensor",
+    "float iou_threshold, int limit, bool labels_alternate, bool are_logits) -> Tensor",
 )
 def _padded_class_nms(
     boxes: Tensor,
@@ -87,9 +90,12 @@ def _padded_class_nms(
     num_labels: int,
     iou_threshold: float,
     limit: int,
-    labels_alternate: bool = False,
+    labels_alternate: bool,
+    are_logits: bool,
 ) -> Tensor:
-    found = Candidates(boxes, scores, labels, allowed, num_labels, iou_threshold, limit, labels_alternate)
+    found = Candidates(
+        boxes, scores, labels, allowed, num_labels, iou_threshold, limit, labels_alternate, are_logits
+    )
     padded = labels.new_full((len(boxes), limit), -1)
     for row, kept in zip(padded, batch_class_nms(found), strict=True):
         row[: len(kept)] = kept
@@ -105,6 +111,39 @@ def _(
     num_labels: int,
     iou_threshold: float,
     limit: int,
-    labels_alternate: bool = False,
+    labels_alternate: bool,
+    are_logits: bool,
 ) -> Tensor:
     return labels.new_empty((boxes.shape[0], limit))
+
+
+def torchvision_class_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    allowed: Tensor,
+    num_labels: int,
+    iou_threshold: float,
+    limit: int,
+    labels_alternate: bool,
+    are_logits: bool,
+) -> Tensor:
+    """Compute `padded_class_nms` by operators of torchvision and torch alone: for graphs that leave here.
+
+    All images go through one suppression, those of other images and labels shifted where they do not overlap:
+    in float64, which keeps their coordinates.
+    """
+    places = boxes.shape[1]
+    among = allowed.flatten().nonzero()[:, 0]
+    image, place = among // places, among % places
+    group = image * num_labels + labels.flatten()[among]
+    chosen = boxes.flatten(0, 1)[among].double()
+    extent = (boxes.amax() - boxes.amin()).double() + 1
+    kept = torch.ops.torchvision.nms(
+        chosen + (group * extent)[:, None], scores.flatten()[among].double(), iou_threshold
+    )
+    image, place = image[kept], place[kept]
+    is_image = image[:, None] == torch.arange(boxes.shape[0], device=boxes.device)
+    rank = is_image.cumsum(0).gather(1, image[:, None])[:, 0] - 1
+    padded = labels.new_full((boxes.shape[0], limit + 1), -1)  # the last column takes those that are too many
+    return padded.index_put((image, rank.clamp(max=limit)), place)[:, :limit]

@@ -7,9 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-from torch.nn import functional as F
 
 
 def is_recorded() -> bool:
@@ -24,12 +23,18 @@ def integers(values: Sequence[int], *, device: torch.device) -> Int64[Tensor, " 
     return torch.stack([torch.scalar_tensor(value, dtype=torch.int64, device=device) for value in values])
 
 
-def top(scores: Float[Tensor, "B N"], count: int) -> tuple[Float[Tensor, "B _K"], Int64[Tensor, "B _K"]]:
-    """The highest of each row and their places; at most `count`.
+def top(
+    scores: Float[Tensor, "B N"], count: int, *, are_logits: bool
+) -> tuple[Float[Tensor, "B _K"], Int64[Tensor, "B _K"], Bool[Tensor, "B _K"]]:
+    """Find the highest of each row: values, places, and which of them are there; at most `count`.
 
-    While recording they are `count`: where there are less, the lowest is there more than once, as -inf.
+    While recording they are `count`. What is missing comes last: as 0, or where scores are logits, as less
+    than the lowest of the row; an infinity would leave quantization no scale for the others.
     """
     if not is_recorded():
-        return scores.topk(min(count, scores.shape[1]), dim=1)
-    values, index = F.pad(scores, (0, count), value=-torch.inf).topk(count, dim=1)
-    return values, index.minimum(torch.full_like(index, scores.shape[1] - 1))
+        values, index = scores.topk(min(count, scores.shape[1]), dim=1)
+        return values, index, torch.ones_like(index, dtype=torch.bool)
+    padding = scores.amin(dim=1, keepdim=True) - 1 if are_logits else torch.zeros_like(scores[:, :1])
+    values, index = torch.cat([scores, padding.expand(-1, count)], dim=1).topk(count, dim=1)
+    last = torch.full_like(index, scores.shape[1] - 1)
+    return values, index.minimum(last), index <= last

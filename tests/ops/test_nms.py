@@ -6,7 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detector.ops.nms import Candidates, batch_class_nms, class_nms, padded_class_nms
+from detector.ops.nms import (
+    Candidates,
+    batch_class_nms,
+    class_nms,
+    padded_class_nms,
+    torchvision_class_nms,
+)
 
 
 def problem(seed: int, count: int = 30) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -64,3 +70,14 @@ def test_nothing_to_keep() -> None:
         boxes[None], scores[None], labels[None], none, num_labels=3, iou_threshold=0.5, limit=4
     )
     assert [len(index) for index in batch_class_nms(found)] == [0]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([-1.0, 0.3, 0.9, 2.0]), st.sampled_from([1, 4, 30]))
+def test_torchvisions_operator_alone_keeps_the_same(seed: int, threshold: float, limit: int) -> None:
+    problems = [problem(seed + image) for image in range(3)]
+    boxes, scores, labels = (torch.stack(parts) for parts in zip(*problems, strict=True))
+    boxes[1] -= 1000  # images do not meet, wherever their boxes are
+    found = Candidates(boxes, scores, labels, scores > threshold, 3, 0.5, limit)
+    kept = torchvision_class_nms(boxes, scores, labels, found.allowed, 3, 0.5, limit, False, False)
+    assert torch.equal(kept, padded_class_nms(found))

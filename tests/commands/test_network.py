@@ -1,0 +1,82 @@
+"""No verb asks the network, nor does a library or a process that it starts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).with_name("no_network.c")
+COMPILER = shutil.which("cc") or shutil.which("gcc")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        COMPILER is None or sys.platform != "linux", reason="needs a C compiler and Linux's LD_PRELOAD"
+    ),
+]
+
+
+@pytest.fixture
+def offline(tmp_path: Path) -> dict[str, str]:
+    """The environment of processes whose look-ups and connections are logged to `attempts`, and fail."""
+    library = tmp_path / "no_network.so"
+    assert COMPILER is not None
+    subprocess.run([COMPILER, "-shared", "-fPIC", "-o", library, SOURCE, "-ldl"], check=True)
+    known = {key: value for key, value in os.environ.items() if "TELEMETRY" not in key}
+    return {**known, "LD_PRELOAD": str(library), "NETWORK_LOG": str(tmp_path / "attempts")}
+
+
+def test_the_library_sees_children_and_compiled_code(offline: dict[str, str], tmp_path: Path) -> None:
+    """By a name that is reserved to exist nowhere, and an address that is reserved for documentation."""
+    asks = (
+        "import ctypes; found = ctypes.byref(ctypes.c_void_p()); "
+        "ctypes.CDLL(None).getaddrinfo(b'nowhere.invalid', b'80', None, found)"
+    )
+    connects = "import socket; socket.socket().connect_ex(('192.0.2.1', 80))"
+    for code in (asks, connects):
+        child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}], check=True)"
+        subprocess.run([sys.executable, "-c", child], env=offline, check=True)
+    told = (tmp_path / "attempts").read_text()
+    assert told == "look-up of nowhere.invalid\nconnection to 192.0.2.1\n"
+
+
+def test_no_verb_asks_the_network(offline: dict[str, str], tmp_path: Path) -> None:
+    """From drawing the data to the exported file."""
+    small = [
+        f"data.root={tmp_path}/shapes",
+        "data.source.num_train=16",
+        "data.source.num_val=8",
+        "training.max_epochs=1",
+        "data.num_workers=2",
+        "model.head.score_threshold=0.0001",
+    ]
+    checkpoint = "checkpoint=run/checkpoints/best.ckpt"
+    for words in (
+        ["train", "output_dir=run", *small],
+        ["train", "output_dir=two", "training.devices=2", "training.accelerator=cpu", *small],
+        ["evaluate", checkpoint, "output_dir=evaluation"],
+        ["info"],
+        ["predict", checkpoint, f"source={tmp_path}/shapes", "output_dir=predicted"],
+        ["export", checkpoint, "output_dir=onnx"],
+        ["export", checkpoint, "output_dir=pt2", "format=torch_export"],
+        ["compare", "runs=[run,two]", "output_dir=compared", "latency=false"],
+    ):
+        command = [sys.executable, "-m", "detector", *words]
+        done = subprocess.run(command, env=offline, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+    attempts = tmp_path / "attempts"
+    assert not attempts.exists(), attempts.read_text()
+
+
+def test_onnxruntime_is_told_before_its_import() -> None:
+    code = (
+        "import os, sys; os.environ.pop('ORT_DISABLE_TELEMETRY', None); import detector.commands.onnx_graph; "
+        "assert 'onnxruntime' not in sys.modules; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
