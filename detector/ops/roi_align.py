@@ -61,7 +61,8 @@ def pyramid_level(
 ) -> Int64[Tensor, "R"]:
     """Position of the level for each box: P4 for 224 x 224 pixels, one finer for half the side (Lin et al.
     2017, eq. 1)."""
-    side = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt()
+    # Smaller ones are on the finest level anyway, and the logarithm of an empty one would be infinite.
+    side = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt().clamp(min=1)
     finest = finest_stride_px.bit_length() - 1  # P2 has a stride of 4
     level = torch.floor(4 + torch.log2(side / 224) + 1e-6) - finest
     return level.clamp(min=0, max=num_levels - 1).long()
