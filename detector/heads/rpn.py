@@ -150,7 +150,7 @@ class RPN(nn.Module):
             if training
             else (limits.before_nms, limits.after_nms)
         )
-        scores, best, level, valid = self._best_of_levels(outputs, before)
+        scores, best, level, there = self._best_of_levels(outputs, before)
         boxes = decode_boxes(taken(outputs.deltas, best), outputs.anchors[best], weights=_WEIGHTS)
         boxes = clip_boxes(boxes, image_sizes)
         large = ((boxes[..., 2:] - boxes[..., :2]) >= _SMALLEST_PX).all(dim=-1)
@@ -158,7 +158,7 @@ class RPN(nn.Module):
             boxes,
             scores,
             level.expand_as(best),
-            allowed=large & valid,
+            allowed=large & there,
             num_labels=len(self.strides_px),
             iou_threshold=self.nms_iou_threshold,
             limit=after,
