@@ -123,7 +123,9 @@ class Call:
         return self.call
 
 
-@pytest.mark.parametrize("function", [os.mkdir, builtins.eval, builtins.exec, pathlib.os.makedirs], ids=str)
+@pytest.mark.parametrize(
+    "function", [os.mkdir, builtins.eval, builtins.exec, os.makedirs], ids=lambda f: f.__name__
+)
 @pytest.mark.parametrize("ending", [".pth", ".pkl"])
 def test_code_is_refused_by_name_and_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: Any, ending: str
