@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import DictConfig
 
 from detector.commands.record import require_no_training_run, require_writable, write_record
-from detector.commands.report import Evaluated, write_run_report
+from detector.commands.report import Evaluated, announce, write_run_report
 from detector.config import build, resolved
 from detector.evaluation import (
     CocoEvaluator,
@@ -134,8 +134,8 @@ def _evaluate_file(plain: dict[str, Any]) -> Evaluated:
     truth = read_ground_truth(annotations)
     evaluator = make_evaluator(truth, source=str(annotations))
     require_objects(evaluator.truth, truth, source=str(annotations))
-    results = read_results(predictions)
-    metrics = evaluator.evaluate(results, source=str(predictions))
-    notes = check_boxes(evaluator.rows(results), evaluator.truth, source=str(predictions))
-    metrics = replace(metrics, notes=(*metrics.notes, *notes))
-    return Evaluated(results, metrics, f"{predictions} against {annotations}", evaluator)
+    announce(f"Reading {predictions} ...")
+    rows, notes = evaluator.read(read_results(predictions), source=str(predictions))
+    notes += check_boxes(rows, evaluator.truth, source=str(predictions))
+    metrics = evaluator.score(rows, notes)
+    return Evaluated(rows, metrics, f"{predictions} against {annotations}", evaluator)

@@ -63,7 +63,8 @@ def evaluate_checkpoint(
     predict(checkpoint, data, validation.collector, kind)
     results, metrics = validation.score()
     title = f"{path} (epoch {checkpoint.epoch}) on {source}"
-    return Evaluated(results, metrics, title, validation.evaluator, data.val_set.picture)
+    scorer = validation.evaluator
+    return Evaluated(scorer.rows(results), metrics, title, scorer, data.val_set.picture, results)
 
 
 def data_config(trained: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

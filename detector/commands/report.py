@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,13 +31,15 @@ _PICTURED = 6
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What a model found; `title` says which one on what, `picture` reads an image by its id."""
+    """What a model found; `title` says which one on what, `picture` reads an image by its id. `results` are
+    those that a checkpoint gave, to be written."""
 
-    results: list[Any]
+    rows: Rows
     metrics: CocoMetrics
     title: str
     evaluator: CocoEvaluator
     picture: ReadPicture | None = None
+    results: Sequence[dict[str, Any]] = ()
 
 
 def analysed(
@@ -45,6 +48,11 @@ def analysed(
     """The errors of detections, and what of them is shown."""
     errors = analyse_errors(rows, matches, evaluator.truth)
     return errors, Found(rows, errors.best_score, image_f1(matches, score=errors.best_score))
+
+
+def announce(text: str) -> None:
+    """Say on stderr what begins now and may take a while."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def write_run_report(
@@ -62,10 +70,11 @@ def write_run_report(
     `curve`, `losses` and `offsets` by layer are of the model's training.
     """
     evaluator = found.evaluator
-    rows = evaluator.rows(found.results)
-    matches = [*match(rows, evaluator.truth)]
-    errors, model = analysed(rows, matches, evaluator)
+    announce(f"Analyzing {len(found.rows.scores):,} detections of {len(evaluator.class_names):,} classes ...")
+    matches = [*match(found.rows, evaluator.truth)]
+    errors, model = analysed(found.rows, matches, evaluator)
     write_metrics(output_dir / "errors.json", asdict(errors))
+    announce("Drawing the images again and again for the interval of AP ...")
     interval = ap_interval(matches)
     write_metrics(output_dir / "interval.json", {"AP": None if interval is None else asdict(interval)})
     shown: Sequence[Example] = ()

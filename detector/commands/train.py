@@ -334,8 +334,8 @@ def report(
         metrics = CocoMetrics(**json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
         subject = validated_images(options, of=len(data.val_set), evaluator=evaluator)
         title = f"{checkpoints.best} (epoch {checkpoints.best_epoch}) on {subject}"
-        results = read_results(folder / "predictions.json")
-        found = Evaluated(results, metrics, title, evaluator, data.val_set.picture)
+        rows = evaluator.rows(read_results(folder / "predictions.json"))
+        found = Evaluated(rows, metrics, title, evaluator, data.val_set.picture)
         interval = _write_report(checkpoints, found, notes=[note] if note else [])
         if note:
             say(f"note: {note}")

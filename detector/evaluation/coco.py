@@ -93,7 +93,10 @@ class CocoEvaluator:
         Raises:
             ValueError: results that cannot be evaluated, counted, with an example and a hint, after `source`.
         """
-        rows, notes = self.read(results, source=source)
+        return self.score(*self.read(results, source=source))
+
+    def score(self, rows: Rows, notes: Sequence[str] = ()) -> CocoMetrics:
+        """The metrics of the rows that `read` gives, with its notes."""
         precision, recall = curves(self._backend, rows, self.truth)
         every = slice(None)
         return CocoMetrics(
@@ -102,7 +105,7 @@ class CocoEvaluator:
                 name: _summary(precision, recall, classes=slice(k, k + 1))
                 for k, name in enumerate(self.truth.class_names)
             },
-            notes=notes,
+            notes=(*notes,),
         )
 
     def matches(self, results: Sequence[Any], *, source: str = "results") -> Iterator[ClassMatches]:
@@ -117,7 +120,11 @@ class CocoEvaluator:
         """The `rows` of results, and what to know of them and of the ground truth; raises as `evaluate`."""
         resolved = check_results(results, truth=self.truth, source=source)
         notes = [f"{source}: {note}" for note in resolved.notes]
-        return Rows.of(resolved.results, self.truth), (*self.notes, *notes)
+        columns = resolved.columns
+        rows = (
+            Rows.of(resolved.results, self.truth) if columns is None else Rows.of_columns(columns, self.truth)
+        )
+        return rows, (*self.notes, *notes)
 
 
 def _summary(precision: np.ndarray, recall: np.ndarray, *, classes: slice) -> dict[str, float]:

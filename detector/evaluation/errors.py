@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import hotcoco
 import numpy as np
 
 from detector.evaluation.backends import hotcoco_curves, hotcoco_run
@@ -70,19 +69,17 @@ class ErrorAnalysis:
 
 def analyse_errors(rows: Rows, matches: Sequence[ClassMatches], truth: GroundTruth) -> ErrorAnalysis:
     """Of detections `rows`, and what each of them found."""
-    run = hotcoco_run(rows, truth)
-    tide = _tide(run)
+    tide, precision = _tide(rows, truth), _precision(rows, truth)
     lowest, highest = (rows.scores.min(), rows.scores.max()) if len(rows.scores) else (0.0, 1.0)
     scores = np.linspace(min(0.0, lowest), max(1.0, highest), 101)
     f1 = _f1_by_score(matches, scores)
     best = float(scores[int(f1.argmax())])
-    at_best = _tide(hotcoco_run(rows.selected(rows.scores >= best), truth))
-    precision, _ = hotcoco_curves(run)
+    at_best = _tide(rows.selected(rows.scores >= best), truth)
     return ErrorAnalysis(
         lost={kind: float(tide["delta_ap"][key]) for kind, key in KINDS.items()},
         counts={kind: int(tide["counts"][key]) for kind, key in KINDS.items()},
         counts_at_best={kind: int(at_best["counts"][key]) for kind, key in KINDS.items()},
-        precision={name: _mean_precision(precision[ious]) for name, ious in _PRECISIONS.items()},
+        precision=precision,
         scores=tuple(scores.tolist()),
         f1=tuple(f1.tolist()),
         best_score=best,
@@ -91,9 +88,15 @@ def analyse_errors(rows: Rows, matches: Sequence[ClassMatches], truth: GroundTru
     )
 
 
-def _tide(run: hotcoco.COCOeval) -> dict[str, Any]:
-    tide: dict[str, Any] = run.tide_errors(pos_thr=0.5, bg_thr=0.1)
+def _tide(rows: Rows, truth: GroundTruth) -> dict[str, Any]:
+    """Of a run of its own: one that is kept for more holds gigabytes of many classes."""
+    tide: dict[str, Any] = hotcoco_run(rows, truth).tide_errors(pos_thr=0.5, bg_thr=0.1)
     return tide
+
+
+def _precision(rows: Rows, truth: GroundTruth) -> dict[str, tuple[float, ...]]:
+    precision, _ = hotcoco_curves(hotcoco_run(rows, truth))
+    return {name: _mean_precision(precision[ious]) for name, ious in _PRECISIONS.items()}
 
 
 def image_f1(matches: Sequence[ClassMatches], *, score: float) -> np.ndarray:

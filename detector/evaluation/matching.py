@@ -17,6 +17,7 @@ from pycocotools import mask
 
 from detector.evaluation.ground_truth import GroundTruth
 from detector.evaluation.ids import id_key
+from detector.evaluation.result_columns import ResultColumns, numbered_by
 
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 IOUS = np.linspace(0.5, 0.95, 10)
@@ -44,8 +45,17 @@ class Rows:
         category = np.fromiter((categories[id_key(r["category_id"])] for r in results), np.int64, count)
         score = np.fromiter((r["score"] for r in results), np.float64, count)
         box = np.fromiter((v for r in results for v in r["bbox"]), np.float64, 4 * count).reshape(-1, 4)
-        order = np.lexsort((-score, image))
-        return cls(image[order], category[order], box[order], score[order])
+        return cls(image, category, box, score)._sorted()
+
+    @classmethod
+    def of_columns(cls, columns: ResultColumns, truth: GroundTruth) -> Rows:
+        """Those of the columns of checked results."""
+        image = numbered_by(columns.image_ids, truth.image_numbers)
+        category = numbered_by(columns.category_ids, truth.category_numbers)
+        return cls(image, category, columns.boxes_xywh, columns.scores)._sorted()
+
+    def _sorted(self) -> Rows:
+        return self.selected(np.lexsort((-self.scores, self.images)))
 
     def selected(self, chosen: np.ndarray) -> Rows:
         columns = (self.images, self.categories, self.boxes_xywh, self.scores)

@@ -14,6 +14,7 @@ from typing import Any
 from detector.evaluation.ground_truth import GroundTruth
 from detector.evaluation.ids import Key, id_key, is_id, other_kind, shown
 from detector.evaluation.image_names import ImageNames, same_file
+from detector.evaluation.result_columns import ResultColumns
 
 _LISTED = 5
 
@@ -23,11 +24,12 @@ _Pair = tuple[Key | None, str | None]  # an id and a name; None: the result has 
 @dataclass(frozen=True)
 class Resolved:
     """Results with the ids of the ground truth; `problems` name what has none or two, `notes` what was
-    matched by name."""
+    matched by name, `columns` are those of results that were checked and are all well-formed."""
 
     results: Sequence[Any]
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    columns: ResultColumns | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ def resolve(results: Sequence[Any], truth: GroundTruth) -> Resolved:
 
 
 def _pairs(results: Sequence[Any], id_name: str, name: str) -> Counter[_Pair]:
+    if {*map(type, results)} <= {dict}:
+        ids, names = ([result.get(key) for result in results] for key in (id_name, name))
+        if {*map(type, ids)} <= {int, str} and {*map(type, names)} <= {str, type(None)}:
+            counted = Counter(zip(ids, names, strict=True))
+            return Counter({(id_key(value), text or None): n for (value, text), n in counted.items()})
     return Counter(_pair(r, id_name, name) for r in results if isinstance(r, dict))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 
 from detector.evaluation.ground_truth import GroundTruth, is_box, is_finite_number
 from detector.evaluation.ids import Key, id_key, is_id, mismatch_hint, shift_hint, shown
+from detector.evaluation.result_columns import count_keys, result_columns
 from detector.evaluation.result_ids import Resolved, has_text, resolve
 from detector.files import write_text_atomically
 from detector.structures import Batch, Detections
@@ -95,10 +97,13 @@ def check_results(results: Sequence[Any], *, truth: GroundTruth, source: str) ->
     """
     resolved = resolve(results, truth)
     results = resolved.results
+    if (columns := result_columns(results)) is not None and not resolved.problems:
+        images, categories = count_keys(columns.image_ids), count_keys(columns.category_ids)
+        _require_none([*_unknown_images(images, truth), *_unknown_categories(categories, truth)], source)
+        return replace(resolved, columns=columns)
     faults: Counter[str] = Counter()
     first: dict[str, int] = {}
-    images: Counter[Key] = Counter()
-    categories: Counter[Key] = Counter()
+    images, categories = Counter[Key](), Counter[Key]()
     for position, result in enumerate(results):
         fault = _result_fault(result)
         if fault:
@@ -115,9 +120,13 @@ def check_results(results: Sequence[Any], *, truth: GroundTruth, source: str) ->
         for fault, n in faults.items()
     ]
     problems += [*resolved.problems, *_unknown_images(images, truth), *_unknown_categories(categories, truth)]
+    _require_none(problems, source)
+    return resolved
+
+
+def _require_none(problems: Sequence[str], source: str) -> None:
     if problems:
         raise ValueError("\n".join(f"{source}: {problem}" for problem in problems))
-    return resolved
 
 
 def write_predictions(path: Path, results: Iterable[dict[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ class EpochReport:
     is_best: bool = False
 
 
+_SILENCE_S = 30.0  # of a run in a log file, before it says where it is
+
+
 class Display(ABC):
     """Shows a run."""
 
@@ -62,21 +66,34 @@ class Display(ABC):
 
 class LineDisplay(Display):
     """One line every n batches and one an epoch, each `key value key value ...`, for log files and
-    programs."""
+    programs; in a long validation one every half a minute."""
 
-    def __init__(self, *, every_n_steps: PositiveInt, write: Callable[[str], object] = print) -> None:
+    def __init__(
+        self,
+        *,
+        every_n_steps: PositiveInt,
+        write: Callable[[str], object] = print,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._every = every_n_steps
-        self._write = write
+        self._write_line = write
+        self._clock = clock
+        self._written = clock()
 
     def step(self, number: int, steps: int, report: Callable[[], StepReport]) -> None:
         if number % self._every == 0:
             self._write(step_line(report()))
 
     def validating(self, number: int, batches: int) -> None:
-        pass  # A log file wants results only.
+        if self._clock() - self._written >= _SILENCE_S:
+            self._write(f"validation {number}/{batches}")
 
     def epoch(self, report: EpochReport) -> None:
         self._write(epoch_line(report))
+
+    def _write(self, line: str) -> None:
+        self._write_line(line)
+        self._written = self._clock()
 
     def close(self) -> None:
         pass

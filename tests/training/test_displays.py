@@ -105,3 +105,13 @@ def test_terminal_row_of_an_epoch_without_validation_has_dashes() -> None:
         "s",
         "0:00:02",
     ]
+
+
+def test_a_long_validation_says_in_a_log_file_where_it_is() -> None:
+    lines: list[str] = []
+    now = 0.0
+    display = LineDisplay(every_n_steps=10, write=lines.append, clock=lambda: now)
+    for number in range(1, 101):  # of a second each
+        now = float(number)
+        display.validating(number, 100)
+    assert lines == ["validation 30/100", "validation 60/100", "validation 90/100"]

@@ -1,0 +1,69 @@
+"""Well-formed results as columns: what a million of them is checked by in a second, not a minute."""
+
+# D results
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from detector.evaluation.ids import Key, id_key
+
+
+@dataclass(frozen=True)
+class ResultColumns:
+    """Results in their order: ids (D) as they are written, whole numbers or texts; `boxes_xywh` (D, 4) finite
+    float64 with sides of 0 or more; `scores` (D) finite float64."""
+
+    image_ids: list[Any]
+    category_ids: list[Any]
+    boxes_xywh: np.ndarray
+    scores: np.ndarray
+
+
+def result_columns(results: Sequence[Any]) -> ResultColumns | None:
+    """The columns of results, None where any of them is not as it should be, or has an id of another kind."""
+    try:
+        image_ids, category_ids, boxes, scores = (
+            [*map(itemgetter(key), results)] for key in ("image_id", "category_id", "bbox", "score")
+        )
+        numbers = [*chain.from_iterable(boxes)]
+    except (KeyError, TypeError, IndexError):  # entries that are no objects, lack a key, or have no box
+        return None
+    if not (
+        _are(image_ids, int, str)
+        and _are(category_ids, int, str)
+        and _are(boxes, list, tuple)
+        and set(map(len, boxes)) <= {4}
+        and _are(numbers, int, float)
+        and _are(scores, int, float)
+    ):
+        return None
+    try:
+        xywh, score = np.array(numbers, np.float64).reshape(-1, 4), np.array(scores, np.float64)
+    except OverflowError:  # integers that no float64 holds
+        return None
+    if not (np.isfinite(xywh).all() and np.isfinite(score).all() and (xywh[:, 2:] >= 0).all()):
+        return None
+    return ResultColumns(image_ids, category_ids, xywh, score)
+
+
+def count_keys(ids: Sequence[Any]) -> Counter[Key]:
+    """How often each id is used, of whole numbers and texts."""
+    return Counter({id_key(value): count for value, count in Counter(ids).items()})
+
+
+def numbered_by(ids: Sequence[Any], numbers: dict[Key, int]) -> np.ndarray:
+    """The number of each id (D), int64."""
+    known = {value: numbers[id_key(value)] for value in set(ids)}
+    return np.fromiter(map(known.__getitem__, ids), np.int64, len(ids))
+
+
+def _are(values: Sequence[Any], *types: type) -> bool:
+    return {*map(type, values)} <= {*types}
