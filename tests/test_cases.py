@@ -1,9 +1,14 @@
-"""Small files that once trained on nothing, on wrong boxes, or were refused though right."""
+"""The small inputs of `../shared/cases`, which once gave a silent wrong result or were refused though right.
 
+What each proves is tested on generated files as well, where the code lies that it is about.
+"""
+
+import json
 import logging
 
 import pytest
 
+from detector.cli import main
 from detector.data import DetectionDataModule, ImageSize, SplitPaths
 from tests.shared import shared_path
 
@@ -80,3 +85,33 @@ def test_told(case, caplog):
 @pytest.mark.parametrize("case", ["thin_border_right", "thin_click_1e-6"])
 def test_thin_boxes_can_be_dropped(case):
     assert set_up(case, on_bad_box="drop").train_set.annotations.object_count == 15
+
+
+SCORED = {  # predictions, annotations: AP, or the words of a refusal
+    ("areaneg_perfect.json", "area_neg/val.json"): 1.0,
+    ("areaneg_perfect.json", "crowd_all/val.json"): "all 8 annotations are crowds",
+    ("areaneg_perfect.json", "xyxy/val.json"): "6 of 8 boxes reach beyond their image",
+    ("predict_like.json", "ids_other_order/val.json"): "8 results name one image by image_id and another",
+    ("predict_like.json", "base/val.json"): "4 results are of images that the ground truth does not have",
+    ("predict_right.json", "ids_other_order/val.json"): 1.0,
+    ("stems.json", "base/val.json"): 1.0,
+    ("wrapped.json", "base/val.json"): 1.0,
+    ("xyxy_dt.json", "base/val.json"): "6 of 8 boxes reach beyond their image; read as x1, y1, x2, y2",
+    ("dense_dt.json", "dense_gt.json"): 67 / 101,
+    ("base/val.json", "base/val.json"): "pass it as annotations=",
+    ("wrapped.json", "predict_right.json"): "pass it as predictions=",
+}
+
+
+@pytest.mark.parametrize(("predictions", "annotations"), SCORED)
+def test_scored(predictions, annotations, tmp_path, capsys, monkeypatch):
+    cases, expected = shared_path("cases"), SCORED[predictions, annotations]
+    words = [f"predictions={cases / predictions}", f"annotations={cases / annotations}"]
+    monkeypatch.setattr("sys.argv", ["detector", "evaluate", *words, f"output_dir={tmp_path}"])
+    code = main()
+    if isinstance(expected, str):
+        assert code == 2
+        assert expected in capsys.readouterr().err
+    else:
+        assert code == 0
+        assert json.loads((tmp_path / "metrics.json").read_text())["AP"] == pytest.approx(expected)
