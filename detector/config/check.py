@@ -93,7 +93,8 @@ def _binding_problems(
     """Keys and values against parameters. `owner` is the target they are for; None: a command's options."""
     problems = []
     of_the_run = _of_the_run(schema, owner) if partial else set()
-    missing = set(schema.required) - set(given) - of_the_run if not partial or of_the_run else set()
+    is_whole = not partial or "num_classes" in of_the_run  # of other parts the caller may give more
+    missing = set(schema.required) - set(given) - of_the_run if is_whole else set()
     for key, value, inner in _items(given, path):
         if key in of_the_run:
             source = (
