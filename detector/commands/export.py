@@ -32,10 +32,10 @@ from detector.layers import DeformConv2d
 from detector.models.exporting import (
     MULTIPLE_PX,
     ExportDifference,
-    by_torchvision,
     detections,
     difference,
     recorded,
+    recorded_by_torchvision,
 )
 from detector.structures import Batch, PositiveFloat
 from detector.training import Checkpoint, load_checkpoint
@@ -142,14 +142,14 @@ def _write(format: str, detector: Detector, file: Path) -> Run:
     """Write the file, and give what runs it."""
     metadata = _metadata(detector)
     try:
-        graph = recorded(detector.model)
+        record = recorded if format == "onnx" else recorded_by_torchvision
+        graph = record(detector.model)
         if format == "onnx":
             write_atomically(file, lambda temporary: write_onnx(graph, temporary, metadata=metadata))
     except RuntimeError as error:
         raise ValueError(f"This model cannot be exported as {format}: {error}") from error
     if format == "onnx":
         return _opened(file)
-    graph = by_torchvision(graph)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No complete tensor found")  # of weights on other devices
         extra = {f"{name}.json": text for name, text in metadata.items()}

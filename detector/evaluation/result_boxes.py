@@ -54,7 +54,7 @@ def _far_beyond(rows: Rows, sizes: np.ndarray, truth: GroundTruth, *, source: st
 def _outside(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     limits = np.where(sizes > 0, sizes, np.inf)[:, ::-1]
     return np.asarray(
-        ((boxes[:, :2] >= limits) | ((boxes[:, :2] + boxes[:, 2:] < 0) & np.isfinite(limits))).any(axis=1)
+        ((boxes[:, :2] > limits) | ((boxes[:, :2] + boxes[:, 2:] < 0) & np.isfinite(limits))).any(axis=1)
     )
 
 

@@ -15,7 +15,7 @@ from torch.fx import GraphModule
 
 from detector.layers import DeformRoIPool
 from detector.models.detector import Detector
-from detector.ops.nms import padded_class_nms, torchvision_class_nms
+from detector.ops.nms import padded_class_nms, recording_torchvision_nms
 from detector.structures import Detections
 
 INPUTS, OUTPUTS = ("images", "image_sizes"), ("boxes", "scores", "labels")
@@ -79,11 +79,10 @@ def recorded(model: Detector) -> ExportedProgram:
         return _without_origin(torch.export.export(module, example, dynamic_shapes=shapes))
 
 
-def by_torchvision(graph: ExportedProgram) -> ExportedProgram:
+def recorded_by_torchvision(model: Detector) -> ExportedProgram:
     """The same graph with torchvision's suppression: it runs, and compiles, without this package."""
-    suppression = {torch.ops.detector.padded_class_nms.default: torchvision_class_nms}
-    with torch.no_grad():
-        return _without_origin(graph.run_decompositions(suppression))
+    with recording_torchvision_nms():
+        return recorded(model)
 
 
 def _without_origin(graph: ExportedProgram) -> ExportedProgram:

@@ -4,12 +4,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, nms
+
+_by_torchvision = ContextVar("_by_torchvision", default=False)
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,21 @@ def batch_class_nms(found: Candidates) -> list[Int64[Tensor, "_K"]]:
     return kept
 
 
+@contextmanager
+def recording_torchvision_nms() -> Iterator[None]:
+    """Inside, `padded_class_nms` consists of operators of torch and torchvision alone: a graph recorded here
+    runs, and compiles, without this package."""
+    token = _by_torchvision.set(True)
+    try:
+        yield
+    finally:
+        _by_torchvision.reset(token)
+
+
 def padded_class_nms(found: Candidates) -> Int64[Tensor, "B limit"]:
     """`batch_class_nms` as one tensor, -1 where no more are kept: a node of a graph that is recorded."""
+    if _by_torchvision.get():
+        return torchvision_class_nms(found)
     return torch.ops.detector.padded_class_nms(
         found.boxes,
         found.scores,
@@ -117,33 +135,22 @@ def _(
     return labels.new_empty((boxes.shape[0], limit))
 
 
-def torchvision_class_nms(
-    boxes: Tensor,
-    scores: Tensor,
-    labels: Tensor,
-    allowed: Tensor,
-    num_labels: int,
-    iou_threshold: float,
-    limit: int,
-    labels_alternate: bool,
-    are_logits: bool,
-) -> Tensor:
-    """Compute `padded_class_nms` by operators of torchvision and torch alone: for graphs that leave here.
+def torchvision_class_nms(found: Candidates) -> Int64[Tensor, "B limit"]:
+    """Compute `padded_class_nms` by operators of torchvision and torch.
 
     All images go through one suppression, those of other images and labels shifted where they do not overlap:
     in float64, which keeps their coordinates.
     """
-    places = boxes.shape[1]
-    among = allowed.flatten().nonzero()[:, 0]
-    image, place = among // places, among % places
-    group = image * num_labels + labels.flatten()[among]
-    chosen = boxes.flatten(0, 1)[among].double()
-    extent = (boxes.amax() - boxes.amin()).double() + 1
-    kept = torch.ops.torchvision.nms(
-        chosen + (group * extent)[:, None], scores.flatten()[among].double(), iou_threshold
-    )
-    image, place = image[kept], place[kept]
-    is_image = image[:, None] == torch.arange(boxes.shape[0], device=boxes.device)
-    rank = is_image.cumsum(0).gather(1, image[:, None])[:, 0] - 1
-    padded = labels.new_full((boxes.shape[0], limit + 1), -1)  # the last column takes those that are too many
-    return padded.index_put((image, rank.clamp(max=limit)), place)[:, :limit]
+    batch, places = found.scores.shape
+    image = torch.arange(batch, device=found.boxes.device)[:, None]
+    boxes = found.boxes.double()
+    extent = boxes.amax() - boxes.amin() + 1
+    apart = boxes + ((image * found.num_labels + found.labels) * extent)[..., None]
+    among = found.allowed.flatten().nonzero().squeeze(1)
+    scores = found.scores.flatten()
+    kept = among[nms(apart.flatten(0, 1)[among], scores[among].double(), found.iou_threshold)]
+    chosen = torch.zeros_like(scores, dtype=torch.bool).index_fill(0, kept, True).view(batch, places)
+    lowest = found.scores.amin() - 1  # below the scores of all that are kept
+    ranked = torch.where(chosen, found.scores, lowest)
+    best, index = torch.cat([ranked, lowest.expand(batch, found.limit)], dim=1).topk(found.limit, dim=1)
+    return torch.where(best > lowest, index, -1)

@@ -112,7 +112,7 @@ def test_what_a_cluster_leaves_no_room_for_is_refused(
         ),
         (
             ["hydra.launcher._target_=hydra_plugins.other.Launcher"],
-            "hydra/launcher=basic: a comparison is trained by basic, submitit_local or submitit_slurm",
+            "hydra.launcher._target_ = hydra_plugins.other.Launcher: not allowed",
         ),
     ):
         assert arms(dataset, tmp_path, *words) == 2
