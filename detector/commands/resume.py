@@ -105,11 +105,14 @@ def what_is_kept(checkpoints: Checkpoints) -> str:
     kept = next((path for path in _checkpoints_of(checkpoints.output_dir) if path.is_file()), None)
     if kept is None:
         return "No epoch was finished, no checkpoint is kept."
-    epoch = load_checkpoint(kept).epoch
+    try:
+        after = f", after epoch {load_checkpoint(kept).epoch}"
+    except (ValueError, OSError) as error:
+        return f"Left: {kept}, which cannot be read: {error}"
     overrides = [o for o in task_overrides() if overridden_key(o) not in ("training.resume", "output_dir")]
     here = [override("output_dir", checkpoints.output_dir), override("training.resume", kept)]
     command = shell_command("train", [*config_dir_flags(), *overrides, *here])
-    return f"Kept: {kept}, after epoch {epoch}. To go on from it: {command}"
+    return f"Kept: {kept}{after}. To go on from it: {command}"
 
 
 def flattened(config: Any, path: str = "") -> dict[str, Any]:

@@ -14,20 +14,19 @@ from omegaconf.resolvers import oc
 
 from detector.config.plain import resolved
 
+_FREE_TEXTS = {"root", "annotations", "images", "weights", "output_dir", "name", "resume"}
 _READ = re.compile(r"\$\{oc\.env:([^,{}]+)(?:,([^{}]*))?\}")
 
 
 def without_environment(cfg: DictConfig) -> dict[str, Any]:
     """`resolved`, but text that comes from the environment stays as it was written: "${oc.env:DATA}/images".
 
-    A checkpoint is given away, and what somebody's environment holds is not for everybody. Options of the
-    model keep their values, without which it could not be built, but for the files that it starts from.
+    A checkpoint is given away, and what somebody's environment holds is not for everybody. That is so of
+    paths and names; other options keep their values, without which nothing could be built.
     """
     with _environment_by_name():
         named = _leniently(cfg)
-    return {
-        key: _merged(value, named.get(key), is_model=key == "model") for key, value in resolved(cfg).items()
-    }
+    return {key: _merged(value, named.get(key), key) for key, value in resolved(cfg).items()}
 
 
 def with_environment(path: str, *, option: str) -> str:
@@ -77,13 +76,12 @@ def _item(container: DictConfig, key: Any) -> Any:
         return None
 
 
-def _merged(value: Any, named: Any, *, is_model: bool) -> Any:
-    """`value`, or `named` where it is text that differs."""
+def _merged(value: Any, named: Any, key: str) -> Any:
+    """`value` of an option, or `named` where that is a path or a name, and differs."""
     if isinstance(value, dict):
         inside = named if isinstance(named, dict) else {}
-        return {k: _merged(v, inside.get(k), is_model=is_model and k != "weights") for k, v in value.items()}
+        return {k: _merged(v, inside.get(k), k) for k, v in value.items()}
     if isinstance(value, list):
         others = named if isinstance(named, list) and len(named) == len(value) else [None] * len(value)
-        return [_merged(v, n, is_model=is_model) for v, n in zip(value, others, strict=True)]
-    is_text = isinstance(value, str) and isinstance(named, str)
-    return named if is_text and named != value and not is_model else value
+        return [_merged(v, n, key) for v, n in zip(value, others, strict=True)]
+    return named if key in _FREE_TEXTS and isinstance(value, str) and isinstance(named, str) else value

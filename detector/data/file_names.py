@@ -15,6 +15,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
+from ..quoting import advised
+
 FileNames = Literal["paths", "base"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://|(data):")
@@ -266,7 +268,7 @@ def _remedies(
         i = next(i for i, match in sure.items() if match.difference == difference)
         start = _common_start({names[j]: m.files[0] for j, m in sure.items() if m.difference == difference})
         if start is not None:
-            yield f"{count} of {total} files are in {folder / start}: pass {option}={_quoted(folder / start)}"
+            yield f"{count} of {total} files are in {folder / start}: pass {advised(option, folder / start)}"
             continue
         example = f'as "{sure[i].files[0]}" for "{names[i]}"'
         if difference in ("", _FOLDER):
@@ -283,7 +285,7 @@ def _remedies(
     if elsewhere := _found_elsewhere(list(lost.values()), folder=folder, near=near):
         place, count, needs_base = elsewhere
         base = " data.file_names=base" if needs_base else ""
-        yield f"{count} of {total} files are below {place}: pass {option}={_quoted(place)}{base}"
+        yield f"{count} of {total} files are below {place}: pass {advised(option, place)}{base}"
     kinds = Counter(kind for name in names.values() if (kind := address_kind(name)))
     for kind, count in kinds.items():
         yield (
@@ -334,9 +336,3 @@ def _is_below(name: str) -> bool:
 
 def _is_file(name: str) -> bool:
     return "\0" not in name and os.path.isfile(name)
-
-
-def _quoted(path: Path) -> str:
-    """As a shell and Hydra take it."""
-    text = str(path)
-    return text if re.fullmatch(r"[\w/.+@:-]+", text, re.ASCII) else "'\"" + text.replace('"', '\\"') + "\"'"

@@ -322,7 +322,7 @@ def _decode_strictly(content: bytes, options: ReadOptions) -> _Decoded:
         image.load()
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):
             pixels = np.asarray(image).astype(np.asarray(image).dtype.newbyteorder("="))
-            white = _white(pixels, bits)
+            white = _white(pixels, bits if image.format == "TIFF" else 16)  # others are stretched to 16 bits
         else:
             pixels, white = np.array(image.convert("RGB")), None
     if orientation in _UPRIGHT:  # PIL turns a TIFF by itself

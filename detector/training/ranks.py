@@ -44,9 +44,11 @@ def ending_together(trainer: Trainer, *, kept: Callable[[], str]) -> Iterator[No
     Raises:
         RankEndedError: in rank 0, where another process ended first.
     """
-    if trainer.world_size == 1:
+    is_main = os.environ.get(_MAIN_PROCESS) is None
+    started_here = isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher)
+    if trainer.world_size == 1 or (is_main and not started_here):  # torchrun and srun watch their own
         yield
-    elif os.environ.get(_MAIN_PROCESS) is None:
+    elif is_main:
         with _main_rank(trainer, kept):
             yield
     else:
@@ -136,10 +138,15 @@ class _OtherRanks:
     def _look(self) -> str | None:
         for number, process in enumerate(self._taken_over(), start=1):
             if self._first is None and process.poll():
-                self._first = (
-                    f"the process of device {number} ended first, {_how(process.returncode)}. {self._kept()}"
-                )
+                how = _how(process.returncode)
+                self._first = f"the process of device {number} ended first, {how}. {self._what_is_kept()}"
         return self._first
+
+    def _what_is_kept(self) -> str:
+        try:
+            return self._kept()
+        except (ValueError, OSError) as error:  # an unreadable checkpoint must not end the watch
+            return str(error)
 
     def _taken_over(self) -> list[subprocess.Popen[bytes]]:
         """The processes; Lightning's own watch, which would kill this one too, is left none of them."""

@@ -89,6 +89,7 @@ def test_what_a_model_needs_is_kept_and_what_it_starts_from_is_not(
         "model.backbone.norm=${oc.env:TEST_NORM}",
         "model.backbone.weights=${oc.env:TEST_NORM}/r18.pth",
         "name=${oc.env:TEST_NOT_SET,other}",
+        "data.check_images=${oc.env:TEST_NOT_SET,headers}",
         "output_dir=runs/${name}/x",
     )
     cfg.training.max_epochs = "${oc.decode:${oc.env:TEST_COUNT}}"  # overrides cannot nest these
@@ -96,6 +97,7 @@ def test_what_a_model_needs_is_kept_and_what_it_starts_from_is_not(
     assert kept["model"]["backbone"]["norm"] == "group"
     assert kept["model"]["backbone"]["weights"] == "${oc.env:TEST_NORM}/r18.pth"
     assert kept["training"]["max_epochs"] == 3
+    assert kept["data"]["check_images"] == "headers"
     assert kept["output_dir"] == "runs/${oc.env:TEST_NOT_SET,other}/x"
     assert cfg.model.backbone.norm == "group"  # OmegaConf's own resolver is back
     assert with_environment(kept["output_dir"], option="x") == "runs/other/x"
