@@ -80,7 +80,7 @@ def recorded(model: Detector) -> ExportedProgram:
 
 
 def recorded_by_torchvision(model: Detector) -> ExportedProgram:
-    """The same graph with torchvision's suppression: it runs, and compiles, without this package."""
+    """The same graph with torchvision's suppression: it runs without this package."""
     with recording_torchvision_nms():
         return recorded(model)
 

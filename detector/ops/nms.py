@@ -69,7 +69,7 @@ def batch_class_nms(found: Candidates) -> list[Int64[Tensor, "_K"]]:
 @contextmanager
 def recording_torchvision_nms() -> Iterator[None]:
     """Inside, `padded_class_nms` consists of operators of torch and torchvision alone: a graph recorded here
-    runs, and compiles, without this package."""
+    runs without this package."""
     token = _by_torchvision.set(True)
     try:
         yield

@@ -18,12 +18,6 @@ from tests.training.tiny import tiny_overrides, write_dataset
 
 pytestmark = pytest.mark.slow
 
-EVERYTHING_TRAINS = (
-    "model.head.rpn.sampled=5000",
-    "model.head.roi.sampled=5000",
-)  # nothing is drawn at random
-MODELS = {"fcos": (), "faster_rcnn_small": ("model=faster_rcnn_small", *EVERYTHING_TRAINS)}
-
 
 @contextmanager
 def training(root: Path, output_dir: Path, *overrides: str) -> Iterator[subprocess.Popen[str]]:
@@ -53,11 +47,10 @@ def trained(root: Path, output_dir: Path, *overrides: str) -> list[dict[str, str
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_two_devices_give_the_losses_of_one_with_the_same_batches(tmp_path: Path, model: str) -> None:
+def test_two_devices_give_the_losses_of_one_with_the_same_batches(tmp_path: Path) -> None:
     """Seventeen images: the last batch has one, and the second device an empty one."""
     root = write_dataset(tmp_path / "data", val_images=17)
-    same = (*MODELS[model], "model.backbone.norm=group", "data.val_batch_size=4", "data/augmentation=none")
+    same = ("model.backbone.norm=group", "data.val_batch_size=4", "data/augmentation=none")
     alone = trained(root, tmp_path / "one", *same, "data.batch_size=4")
     shared = trained(root, tmp_path / "two", *same, "data.batch_size=2", "training.devices=2")
     columns = [name for name in alone[0] if "loss" in name]

@@ -38,14 +38,6 @@ outputs = torch.export.load(sys.argv[1]).module(check_guards=False)(*example())
 assert not any(output.requires_grad for output in outputs)
 torch.save(outputs, sys.argv[2])
 """
-COMPILE = """
-import sys, torch, torchvision
-sys.modules["detector"] = None
-from example import example
-graph = torch.export.load(sys.argv[1])
-package = torch._inductor.aoti_compile_and_package(graph, package_path=f"{sys.argv[2]}.package.pt2")
-torch.save(torch._inductor.aoti_load_package(package)(*example()), sys.argv[2])
-"""
 
 
 def run(script: str, *words: object, folder: Path) -> None:
@@ -83,15 +75,6 @@ def test_a_pt2_gives_the_same_detections_without_this_package(folder: Path) -> N
     assert torch.equal(labels, expected[2])
     torch.testing.assert_close(boxes, expected[0], atol=1e-3, rtol=0)
     torch.testing.assert_close(scores, expected[1], atol=1e-5, rtol=0)
-
-
-@pytest.mark.slow  # a minute of a C++ compiler
-def test_a_pt2_compiles_ahead_of_time(folder: Path) -> None:
-    run(COMPILE, folder / "graph.pt2", folder / "compiled", folder=folder)
-    run(LOAD, folder / "graph.pt2", folder / "outputs", folder=folder)
-    compiled, expected = (torch.load(folder / name, weights_only=True) for name in ("compiled", "outputs"))
-    assert torch.equal(compiled[2], expected[2])
-    torch.testing.assert_close(compiled[0], expected[0], atol=1e-3, rtol=0)
 
 
 def test_files_do_not_tell_where_they_were_made(folder: Path) -> None:
