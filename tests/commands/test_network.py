@@ -45,31 +45,6 @@ def test_the_library_sees_children_and_compiled_code(offline: dict[str, str], tm
     assert told == "look-up of nowhere.invalid\nconnection to 192.0.2.1\n"
 
 
-def test_no_command_asks_the_network(offline: dict[str, str], tmp_path: Path) -> None:
-    """From drawing the data to the exported file."""
-    small = [
-        f"data.root={tmp_path}/shapes",
-        "data.source.num_train=16",
-        "data.source.num_val=8",
-        "training.max_epochs=1",
-        "data.num_workers=2",
-        "model.head.score_threshold=0.0001",
-    ]
-    checkpoint = "checkpoint=run/checkpoints/best.ckpt"
-    for words in (
-        ["train", "output_dir=run", *small],
-        ["evaluate", checkpoint, "output_dir=evaluation"],
-        ["info"],
-        ["export", checkpoint, "output_dir=onnx"],
-        ["export", checkpoint, "output_dir=pt2", "format=torch_export"],
-    ):
-        command = [sys.executable, "-m", "detector", *words]
-        done = subprocess.run(command, env=offline, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, f"{words}: {done.stderr}"
-    attempts = tmp_path / "attempts"
-    assert not attempts.exists(), attempts.read_text()
-
-
 def test_onnxruntime_is_told_before_its_import() -> None:
     code = (
         "import os, sys; os.environ.pop('ORT_DISABLE_TELEMETRY', None); import detector.commands.onnx_graph; "

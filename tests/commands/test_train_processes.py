@@ -20,6 +20,23 @@ from tests.training.tiny import tiny_overrides, write_dataset
 pytestmark = pytest.mark.slow
 
 
+# Python imports a module of this name at its start, in the workers of a loader too.
+SITECUSTOMIZE = """
+import os, socket
+def refuse(target, *args, **kwargs):
+    with open(os.environ["NETWORK_LOG"], "a") as log:
+        log.write(f"{target} {args}\\n")
+    raise OSError("no network")
+def guarded(method):
+    def call(self, *args):  # processes of a machine talk through sockets of the family AF_UNIX
+        return method(self, *args) if self.family == socket.AF_UNIX else refuse(self, *args)
+    return call
+for name in ("connect", "connect_ex", "sendto"):
+    setattr(socket.socket, name, guarded(getattr(socket.socket, name)))
+socket.getaddrinfo = socket.gethostbyname = refuse
+"""
+
+
 def start(root: Path, output_dir: Path, *overrides: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "detector", "train", *tiny_overrides(root, output_dir), *overrides],
@@ -62,6 +79,31 @@ def test_sigterm_keeps_the_last_epoch_and_is_no_success(tmp_path: Path) -> None:
     assert process.returncode == 128 + signal.SIGTERM, said
     assert f"Kept: {last}" in said
     assert load_checkpoint(last).epoch >= 1
+
+
+def test_no_network_is_touched(tmp_path: Path) -> None:
+    """From the drawing of the data to the evaluation of the checkpoint, in processes that cannot connect."""
+    (tmp_path / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    log = tmp_path / "attempts"
+    env = {**os.environ, "PYTHONPATH": str(tmp_path), "NETWORK_LOG": str(log)}
+    try_it = "import urllib.request; urllib.request.urlopen('http://localhost:9')"
+    assert subprocess.run([sys.executable, "-c", try_it], env=env, capture_output=True).returncode == 1
+    assert "localhost" in log.read_text()
+    log.unlink()
+    small = [
+        "data.source.num_train=16",
+        "data.source.num_val=8",
+        "training.max_epochs=1",
+        "data.num_workers=2",
+    ]
+    for words in (
+        ["train", "output_dir=run", f"data.root={tmp_path}/shapes", *small],
+        ["evaluate", "checkpoint=run/checkpoints/best.ckpt", "output_dir=evaluation"],
+    ):
+        command = [sys.executable, "-m", "detector", *words]
+        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert not log.exists()
 
 
 def test_the_command_of_the_readme_learns(tmp_path: Path) -> None:
