@@ -8,6 +8,7 @@ import shlex
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -158,7 +159,7 @@ class _Job:
             if not self.check_only:
                 sys.argv = self._argv_of_ranks(cfg)
                 keep_freed_memory()
-                with self._folder(cfg):
+                with self._folder(cfg), plain_warnings():
                     command.run(cfg)
 
     def _folder(self, cfg: DictConfig) -> AbstractContextManager[None]:
@@ -233,6 +234,26 @@ def _is_users(error: Exception) -> bool:
         return False
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     return not frames or str(frames[-1].f_globals.get("__name__", "")).startswith("detector.")
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Inside, a UserWarning of this package is printed as one line, `warning: <text>`, without its source."""
+    others = warnings.formatwarning  # Lightning has put its own there
+    ours = str(Path(__file__).parent) + os.sep
+
+    def one_line(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        if category is UserWarning and filename.startswith(ours):
+            return f"warning: {' '.join(str(message).split())}\n"
+        return others(message, category, filename, lineno, line)
+
+    warnings.formatwarning = one_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = others
 
 
 @contextmanager

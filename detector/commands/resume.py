@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,12 @@ def require_free(output_dir: Path, *, resume: str | None) -> str:
         f"output_dir={output_dir} already holds a run ({', '.join(present)}). Choose another output_dir "
         f"or remove it.{go_on}"
     )
+
+
+def remove_curves(output_dir: Path) -> None:
+    """Remove those of the run that `require_free` says is started anew: TensorBoard shows all as one."""
+    if (folder := output_dir / "tensorboard").is_dir():
+        shutil.rmtree(folder)
 
 
 def _checkpoints_of(output_dir: Path) -> list[Path]:

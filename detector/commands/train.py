@@ -30,6 +30,7 @@ from detector.commands.report import Evaluated, write_run_report
 from detector.commands.resume import (
     keep_image_range,
     lacks_report,
+    remove_curves,
     require_free,
     require_same_model,
     what_is_kept,
@@ -138,10 +139,11 @@ def run(cfg: DictConfig) -> None:
             say(f"changed since {options.resume}: {change}")
         if restarted:
             say(f"note: {restarted}")
+            remove_curves(output_dir)
     fit(trainer, module, data=data, checkpoints=checkpoints, resume=options.resume)
     if trainer.is_global_zero:
         note = why_it_ended_early(options, epochs=trainer.current_epoch)
-        Steady("stopped.txt")(lambda: keep_note(note, output_dir))
+        Steady("stopped.txt", then="The training is complete.")(lambda: keep_note(note, output_dir))
         evaluator = module.validation.evaluator
         report(checkpoints, evaluator=evaluator, data=data, options=options, note=note)
 

@@ -22,11 +22,15 @@ def without_environment(cfg: DictConfig) -> dict[str, Any]:
     """`resolved`, but text that comes from the environment stays as it was written: "${oc.env:DATA}/images".
 
     A checkpoint is given away, and what somebody's environment holds is not for everybody. That is so of
-    paths and names; other options keep their values, without which nothing could be built.
+    paths and names; other options keep their values, without which nothing could be built. In the model only
+    the files that it starts from are such paths.
     """
     with _environment_by_name():
         named = _leniently(cfg)
-    return {key: _merged(value, named.get(key), key) for key, value in resolved(cfg).items()}
+    return {
+        key: _merged(value, named.get(key), key, is_model=key == "model")
+        for key, value in resolved(cfg).items()
+    }
 
 
 def with_environment(path: str, *, option: str) -> str:
@@ -76,12 +80,13 @@ def _item(container: DictConfig, key: Any) -> Any:
         return None
 
 
-def _merged(value: Any, named: Any, key: str) -> Any:
+def _merged(value: Any, named: Any, key: str, *, is_model: bool) -> Any:
     """`value` of an option, or `named` where that is a path or a name, and differs."""
     if isinstance(value, dict):
         inside = named if isinstance(named, dict) else {}
-        return {k: _merged(v, inside.get(k), k) for k, v in value.items()}
+        return {k: _merged(v, inside.get(k), k, is_model=is_model) for k, v in value.items()}
     if isinstance(value, list):
         others = named if isinstance(named, list) and len(named) == len(value) else [None] * len(value)
-        return [_merged(v, n, key) for v, n in zip(value, others, strict=True)]
-    return named if key in _FREE_TEXTS and isinstance(value, str) and isinstance(named, str) else value
+        return [_merged(v, n, key, is_model=is_model) for v, n in zip(value, others, strict=True)]
+    is_free = key == "weights" or (key in _FREE_TEXTS and not is_model)
+    return named if is_free and isinstance(value, str) and isinstance(named, str) else value

@@ -10,10 +10,10 @@ _log = logging.getLogger(__name__)
 
 class Steady:
     """Calls what writes a log. After a failure of the system (a full disk, a closed pipe) it warns once and
-    calls on: the next write may succeed."""
+    calls on: the next write may succeed. `then` ends the warning."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, what: str, *, then: str = "Training goes on.") -> None:
+        self._what, self._then = what, then
         self._has_warned = False
 
     def __call__(self, write: Callable[[], object]) -> None:
@@ -22,4 +22,4 @@ class Steady:
         except OSError as error:
             if not self._has_warned:
                 self._has_warned = True
-                _log.warning("%s is not complete: %s. Training goes on.", self._what, error)
+                _log.warning("%s is not complete: %s. %s", self._what, error, self._then)

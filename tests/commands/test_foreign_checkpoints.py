@@ -11,9 +11,11 @@ import torch
 
 from detector.cli import main
 from detector.commands.inference import stored_data
+from detector.commands.resume import require_same_model
 from detector.config import with_environment, without_environment
 from detector.data import WarpedShapes
-from detector.training import load_checkpoint
+from detector.inference import check_stored
+from detector.training import Checkpoint, load_checkpoint
 from tests.training.tiny import run_training, tiny_config, write_dataset
 
 SECRET = "hush-4711"
@@ -101,6 +103,49 @@ def test_what_a_model_needs_is_kept_and_what_it_starts_from_is_not(
     assert kept["output_dir"] == "runs/${oc.env:TEST_NOT_SET,other}/x"
     assert cfg.model.backbone.norm == "group"  # OmegaConf's own resolver is back
     assert with_environment(kept["output_dir"], option="x") == "runs/other/x"
+
+
+def test_options_chosen_from_few_are_kept_so_that_the_checkpoint_is_of_use(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_PRECISION", "bf16-mixed")
+    monkeypatch.setenv("TEST_DATA", str(dataset))
+    chosen = (
+        "training.precision=${oc.env:TEST_PRECISION}",
+        "data.check_images=${oc.env:TEST_NOT_SET,headers}",
+    )
+    kept = without_environment(tiny_config(dataset, tmp_path, *chosen, "data.root=${oc.env:TEST_DATA}"))
+    check_stored(kept, source="best.ckpt")
+    assert (kept["training"]["precision"], kept["data"]["check_images"]) == ("bf16-mixed", "headers")
+    assert kept["data"]["root"] == "${oc.env:TEST_DATA}"
+
+
+def test_a_name_inside_a_model_is_kept(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_NAME", "resnet18")
+    kept = without_environment(tiny_config(dataset, tmp_path, "+model.backbone.name=${oc.env:TEST_NAME}"))
+    assert kept["model"]["backbone"]["name"] == "resnet18"
+
+
+def test_a_variable_that_changed_what_must_not_change_is_noticed_where_a_run_goes_on(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = tiny_config(dataset, tmp_path, "+optimizer.kind=${oc.env:TEST_KIND}")
+    monkeypatch.setenv("TEST_KIND", "one")
+    trained = Checkpoint(
+        class_names=("x",),
+        category_ids=(1,),
+        config=without_environment(cfg),
+        path=Path("last.ckpt"),
+        state_dict={},
+        metrics={},
+        epoch=1,
+        step=1,
+    )
+    monkeypatch.setenv("TEST_KIND", "other")
+    with pytest.raises(ValueError, match=r"optimizer\.kind: one -> other"):
+        require_same_model(trained, without_environment(cfg), max_epochs=2)
 
 
 def foreign(run: Path, path: Path, **data: Any) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from detector.commands import train
-from detector.commands.resume import lacks_report, require_free
+from detector.commands.resume import lacks_report, remove_curves, require_free, what_is_kept
 from detector.errors import RunError, Terminated
 from detector.training import Checkpoints, DetectionModule, callbacks, load_checkpoint
 from tests.training.tiny import run_training, write_dataset
@@ -82,6 +82,35 @@ def test_an_interrupted_report_is_finished_by_the_printed_command(
     assert not lacks_report(load_checkpoint(last), run, max_epochs=2)
 
 
+def event_files(run: Path) -> list[Path]:
+    return list((run / "tensorboard").iterdir())
+
+
+def test_where_nothing_was_drawn_there_are_no_curves_to_remove(tmp_path: Path) -> None:
+    remove_curves(tmp_path)
+    (tmp_path / "tensorboard").mkdir()
+    (tmp_path / "config.yaml").touch()
+    remove_curves(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.parametrize("error", [ValueError("damaged"), OSError(errno.EIO, "Input/output error")])
+def test_a_checkpoint_that_cannot_be_read_is_named_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(path: Path) -> None:
+        raise error
+
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    last.parent.mkdir()
+    last.touch()
+    monkeypatch.setattr("detector.commands.resume.load_checkpoint", fail)
+    said = what_is_kept(Checkpoints(tmp_path))
+    assert str(last) in said
+    assert str(error) in said
+    assert "after epoch" not in said
+
+
 def test_a_run_killed_in_its_first_checkpoint_starts_anew(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,7 +120,9 @@ def test_a_run_killed_in_its_first_checkpoint_starts_anew(
         with pytest.raises(_Killed):
             run_training(dataset, run)
     assert (run / "metrics.json").is_file()
+    assert len(event_files(run)) == 1
     run_training(dataset, run, "training.max_epochs=1")
+    assert len(event_files(run)) == 1, "no curves of the killed run"
     assert "ended before its first checkpoint" in capsys.readouterr().out
     assert load_checkpoint(run / "checkpoints" / "last.ckpt").epoch == 1
 

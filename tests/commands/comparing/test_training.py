@@ -111,9 +111,9 @@ def test_signal_to_the_comparison_alone_ends_its_trainings_with_it(
         stderr=subprocess.PIPE,
         text=True,
     )
-    _wait_for(lambda: len(list(runs.glob("*/began"))) == parallel)
+    _wait_for(lambda: len(list(runs.glob("*/began"))) == parallel, during=process)
     process.send_signal(number)
-    _, said = process.communicate(timeout=600)
+    _, said = process.communicate(timeout=60)
     _wait_for(lambda: len(list(runs.glob("*/ended"))) == parallel)
     assert len(list(runs.glob("*/began"))) == parallel, "no other run was begun"
     if number == signal.SIGTERM:
@@ -121,8 +121,16 @@ def test_signal_to_the_comparison_alone_ends_its_trainings_with_it(
         assert "Interrupted. The same command goes on from here." in said
 
 
-def _wait_for(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 100
+def test_waiting_ends_with_the_process() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    with pytest.raises(AssertionError, match="ended with 3"):
+        _wait_for(lambda: False, during=ended)
+
+
+def _wait_for(happened: Callable[[], bool], *, during: subprocess.Popen[str] | None = None) -> None:
+    """Until the end of the process at most, and for a minute."""
+    deadline = time.monotonic() + 60
     while not happened():
+        assert during is None or during.poll() is None, f"it ended with {during.returncode}"
         assert time.monotonic() < deadline
         time.sleep(0.1)
