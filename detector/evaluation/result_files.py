@@ -8,7 +8,7 @@ from typing import Any
 
 from detector.evaluation.ground_truth import load_json
 from detector.evaluation.ids import Key, id_key, is_id
-from detector.evaluation.result_ids import has_text
+from detector.evaluation.result_ids import NamedResults, has_text
 from detector.evaluation.results import RESULT_KEYS
 
 _WRAPPERS = ("annotations", "predictions", "results", "detections")
@@ -18,7 +18,7 @@ def read_results(path: Path) -> list[Any]:
     """The results in a file. The evaluator looks at its entries.
 
     A COCO object with scores in its annotations is read as well. Where it has tables of images and
-    categories, its ids are places in these, so its results have the names in place of the ids.
+    categories, its ids are places in these: the result is a `NamedResults`, whose names decide.
 
     Raises:
         ValueError: a file that holds no results, with what it looks like instead.
@@ -41,7 +41,9 @@ def read_results(path: Path) -> list[Any]:
             f"pass it as annotations={path}. Results have a score each."
         )
     images, categories = _names(data.get("images"), "file_name"), _names(data.get("categories"), "name")
-    return [_by_name(row, images, categories) for row in rows]
+    return (
+        NamedResults(_with_names(row, images, categories) for row in rows) if images or categories else rows
+    )
 
 
 def _names(table: Any, name: str) -> dict[Key, str]:
@@ -55,13 +57,12 @@ def _names(table: Any, name: str) -> dict[Key, str]:
     }
 
 
-def _by_name(row: Any, images: Mapping[Key, str], categories: Mapping[Key, str]) -> Any:
-    """A row whose ids are replaced by the names that the tables of its file give them."""
+def _with_names(row: Any, images: Mapping[Key, str], categories: Mapping[Key, str]) -> Any:
+    """A copy of a row with the names that the tables of its file give its ids."""
     if not isinstance(row, dict):
         return row
     row = dict(row)
     for table, key, name in ((images, "image_id", "file_name"), (categories, "category_id", "category_name")):
-        if key in row and is_id(row[key]) and (found := table.get(id_key(row[key]))) is not None:
-            del row[key]
-            row[name] = found
+        if key in row and is_id(row[key]) and (named := table.get(id_key(row[key]))) is not None:
+            row[name] = named
     return row

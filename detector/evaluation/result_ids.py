@@ -21,6 +21,13 @@ _LISTED = 5
 _Pair = tuple[Key | None, str | None]  # an id and a name; None: the result has none
 
 
+class NamedResults(list[Any]):
+    """Results whose ids are of another file than the ground truth, as far as a row has names.
+
+    The names decide. The ids count where the ground truth names nothing that could contradict them.
+    """
+
+
 @dataclass(frozen=True)
 class Resolved:
     """Results with the ids of the ground truth; `problems` name what has none or two, `notes` what was
@@ -49,10 +56,14 @@ def resolve(results: Sequence[Any], truth: GroundTruth) -> Resolved:
     images = _pairs(results, "image_id", "file_name")
     categories = _pairs(results, "category_id", "category_name")
     names = ImageNames(dict(zip(truth.image_numbers, truth.file_names, strict=True)))
-    named = _images_by_name(images, truth, names) if names or _are_missing(images) else _Answer({})
+    names_decide = isinstance(results, NamedResults)
+    if names or _are_missing(images):
+        named = _images_by_name(images, truth, names, names_decide=names_decide)
+    else:
+        named = _Answer({})
     if not named.ids and not named.problems:
         named = _images_called_by_id(images, truth, names) or named
-    called = _categories_by_name(categories, truth)
+    called = _categories_by_name(categories, truth, names_decide=names_decide)
     if named.ids or called.ids:
         results = [_replaced(result, named.ids, called.ids) for result in results]
     return Resolved(results, (*named.problems, *called.problems), (*named.notes, *called.notes))
@@ -93,7 +104,9 @@ def _replaced(result: Any, images: Mapping[_Pair, Key], categories: Mapping[_Pai
     return {**result, **changed} if changed else result
 
 
-def _images_by_name(pairs: Counter[_Pair], truth: GroundTruth, names: ImageNames) -> _Answer:
+def _images_by_name(
+    pairs: Counter[_Pair], truth: GroundTruth, names: ImageNames, *, names_decide: bool
+) -> _Answer:
     known = truth.image_numbers
     ids: dict[_Pair, Key] = {}
     conflicts, absent, ambiguous = Counter[_Pair](), Counter[_Pair](), Counter[_Pair]()
@@ -101,17 +114,21 @@ def _images_by_name(pairs: Counter[_Pair], truth: GroundTruth, names: ImageNames
         if name is None:
             continue
         candidates = names.candidates(name)
-        if key in known:
-            own = truth.file_names[known[key] - 1]
-            if own and key not in candidates:
-                conflicts[key, name] = count
+        if (
+            key in known
+            and (key in candidates or not truth.file_names[known[key] - 1])
+            and not (names_decide and len(candidates) == 1)
+        ):
+            continue  # nothing contradicts the id
+        if key in known and not names_decide:
+            conflicts[key, name] = count
         elif len(candidates) == 1:
             ids[key, name] = candidates[0]
         else:
             (ambiguous if candidates else absent)[key, name] = count
     problems = [*_conflicts(conflicts, truth, names), *_absent(absent, truth), *_ambiguous(ambiguous)]
     problems += _shared_images(ids)
-    strange = sum(pairs[key, name] for key, name in ids if key is not None)
+    strange = 0 if names_decide else sum(pairs[key, name] for key, name in ids if key is not None)
     note = (
         f"{strange} results were matched to their images by file_name: their image_id is no id of the ground "
         "truth."
@@ -223,7 +240,7 @@ def _finder(names: ImageNames, truth: GroundTruth) -> Callable[[Key], Key | None
     return find
 
 
-def _categories_by_name(pairs: Counter[_Pair], truth: GroundTruth) -> _Answer:
+def _categories_by_name(pairs: Counter[_Pair], truth: GroundTruth, *, names_decide: bool) -> _Answer:
     known = truth.category_numbers
     called: dict[str, list[Key]] = {}
     for own_key, own_name in zip(known, truth.class_names, strict=True):
@@ -234,15 +251,21 @@ def _categories_by_name(pairs: Counter[_Pair], truth: GroundTruth) -> _Answer:
         if name is None:
             continue
         candidates = called.get(_folded(name), [])
-        if key in known:
-            if key not in candidates:
-                (conflicts if candidates else others)[key, name] = count
-        elif len(candidates) == 1:
+        if key in known and key in candidates and not (names_decide and len(candidates) == 1):
+            continue
+        if len(candidates) == 1 and (names_decide or key not in known):
             ids[key, name] = candidates[0]
+        elif key in known:
+            (conflicts if candidates else others)[key, name] = count
         elif key is None:
             absent[key, name] = count
+    if names_decide:  # an id that a name of the same file claims is not free for another name
+        claimed = {*ids.values()}
+        absent += Counter({pair: n for pair, n in others.items() if pair[0] in claimed})
+        others = Counter({pair: n for pair, n in others.items() if pair[0] not in claimed})
     notes = []
-    if strange := sum(pairs[key, name] for key, name in ids if key is not None):
+    strange = 0 if names_decide else sum(pairs[key, name] for key, name in ids if key is not None)
+    if strange:
         notes.append(
             f"{strange} results were matched to their classes by name: their "
             "category_id is none of the ground truth."

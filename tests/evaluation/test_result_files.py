@@ -48,16 +48,52 @@ def test_tables_without_names_leave_the_ids(tmp_path: Path) -> None:
     assert evaluated(tmp_path, content).AP > PERFECT
 
 
-def test_names_that_the_ground_truth_lacks_are_counted(tmp_path: Path) -> None:
-    content = {
-        "images": [{"id": 10, "file_name": "c.jpg"}, {"id": 20, "file_name": "b.jpg"}],
-        "categories": [{"id": 1, "name": "bird"}],
-        "annotations": perfect_results(ground_truth()),
-    }
+def coco_object(images: list[Any], categories: list[Any]) -> dict[str, Any]:
+    return {"images": images, "categories": categories, "annotations": perfect_results(ground_truth())}
+
+
+CLASSES = [{"id": 1, "name": "cat"}, {"id": 3, "name": "dog"}]
+
+
+def test_images_that_the_ground_truth_lacks_are_counted(tmp_path: Path) -> None:
+    content = coco_object([{"id": 10, "file_name": "c.jpg"}, {"id": 20, "file_name": "b.jpg"}], CLASSES)
     with pytest.raises(ValueError, match="2 results are of images that the ground truth does not") as error:
         evaluated(tmp_path, content)
     assert '"c.jpg". Its images are "a.jpg", "b.jpg".' in str(error.value)
-    assert '2 results are of classes that the ground truth does not have: "bird"' in str(error.value)
+
+
+def test_a_truth_without_file_names_has_the_ids_of_the_object(tmp_path: Path) -> None:
+    truth = ground_truth(images=[{"id": 10}, {"id": 20}])
+    content = coco_object([{"id": 10, "file_name": "a.jpg"}, {"id": 20, "file_name": "b.jpg"}], CLASSES)
+    metrics = evaluated(tmp_path, content, truth)
+    assert metrics.AP > PERFECT
+    assert metrics.notes == ()
+
+
+def test_among_images_of_one_base_name_the_id_of_the_object_decides(tmp_path: Path) -> None:
+    truth = ground_truth(images=[{"id": 10, "file_name": "x/a.jpg"}, {"id": 20, "file_name": "y/a.jpg"}])
+    content = coco_object([{"id": 10, "file_name": "a.jpg"}, {"id": 20, "file_name": "a.jpg"}], CLASSES)
+    assert evaluated(tmp_path, content, truth).AP > PERFECT
+    content["annotations"][0]["image_id"] = 30
+    content["images"].append({"id": 30, "file_name": "a.jpg"})
+    with pytest.raises(ValueError, match="1 results have a file_name that several images"):
+        evaluated(tmp_path, content, truth)
+
+
+def test_a_class_called_otherwise_keeps_its_id(tmp_path: Path) -> None:
+    images = [{"id": 10, "file_name": "a.jpg"}, {"id": 20, "file_name": "b.jpg"}]
+    metrics = evaluated(tmp_path, coco_object(images, [{"id": 1, "name": "kitten"}, CLASSES[1]]))
+    assert metrics.AP > PERFECT
+    (note,) = metrics.notes
+    assert 'category_id 1 is "kitten" in the results, "cat" in the ground truth' in note
+
+
+def test_an_id_is_not_taken_for_a_class_that_another_name_of_the_object_means(tmp_path: Path) -> None:
+    """Here 3 is a bird and 1 is "dog", which is 3 in the ground truth."""
+    images = [{"id": 10, "file_name": "a.jpg"}, {"id": 20, "file_name": "b.jpg"}]
+    categories = [{"id": 3, "name": "bird"}, {"id": 1, "name": "dog"}]
+    with pytest.raises(ValueError, match='classes that the ground truth does not have: "bird"'):
+        evaluated(tmp_path, coco_object(images, categories))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -17,20 +19,26 @@ BATCH = make_batch([[[10.0, 12, 50, 60], [0, 0, 127, 95]], []], [[0, 4], []], si
 
 def build(deform: DeformableStages) -> Detector:
     torch.manual_seed(0)
-    return assemble(backbone=ResNet(18, deform=deform), neck=FPN, head=FCOSHead, num_classes=5)
+    return assemble(
+        backbone=ResNet(18, deform=deform),
+        neck=partial(FPN, out_channels=32),
+        head=partial(FCOSHead, num_convs=1),
+        num_classes=5,
+    )
 
 
 @pytest.mark.parametrize("modulation", ["none", "doubled_sigmoid"])
 def test_losses_and_gradients_start_as_those_of_the_plain_detector(modulation: Modulation) -> None:
-    plain = build(DeformableStages())
-    deformable = build(DeformableStages(stages=(3, 4, 5), modulation=modulation))
-    for model in (plain, deformable):
-        torch.stack([*model.loss(BATCH).values()]).sum().backward()
+    # In float64: rounding of float32 turns an activation at zero on or off, with another gradient.
+    plain = build(DeformableStages()).double()
+    deformable = build(DeformableStages(stages=(3, 4, 5), modulation=modulation)).double()
     expected, found = plain.loss(BATCH), deformable.loss(BATCH)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found, expected)
+    for losses in (expected, found):
+        torch.stack([*losses.values()]).sum().backward()
     gradients = dict(deformable.named_parameters())
     for name, parameter in plain.named_parameters():
-        torch.testing.assert_close(gradients[name].grad, parameter.grad, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(gradients[name].grad, parameter.grad)
     branches = {name for name in gradients if ".offset." in name}
     assert gradients.keys() - branches == dict(plain.named_parameters()).keys()
     assert all(gradients[name].grad is not None for name in branches)
