@@ -30,6 +30,10 @@ class RunError(RuntimeError):
     """A run that was asked for correctly and cannot go on. The message says why, and what to do."""
 
 
+class SharedError(RunError):
+    """Every process of a run raises it at the same place; the first says it for all."""
+
+
 def asked_for_memory(error: BaseException) -> str | None:
     """Who ran out of memory, and how much was asked for; None for other errors. torch, numpy, OpenCV and
     Python each word it in their own way."""

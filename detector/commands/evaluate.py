@@ -21,6 +21,7 @@ from detector.evaluation import (
     write_metrics,
     write_predictions,
 )
+from detector.quoting import advised
 from detector.reports.tables import print_coco_metrics
 from detector.structures import NonNegativeInt, PositiveInt
 
@@ -114,7 +115,7 @@ def _require_one_subject(plain: dict[str, Any]) -> None:
     if checkpoint is not None and annotations is not None:
         raise ValueError(
             f"annotations={annotations} is the ground truth of predictions=. The data of a checkpoint is "
-            f"set by data.val.annotations={annotations} (and data.val.images=...)."
+            f"set by {advised('data.val.annotations', annotations)} (and data.val.images=...)."
         )
     if predictions is not None and (unused := given(plain["data"])):
         raise ValueError(

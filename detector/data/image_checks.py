@@ -23,7 +23,7 @@ from .columns import RawCoco
 from .file_names import FileNames, explain_lost, locate_files, other_reading
 from .findings import Findings
 from .image_errors import DamagedImageError, ImageError, MissingImageError
-from .image_values import OpenRangeError, ValueRange, find_range, shown_range
+from .image_values import OpenRangeError, ValueRange, find_range, range_override
 from .images import ImageNotes, Inspection, ReadOptions, inspect_image
 
 _log = logging.getLogger(__name__)
@@ -146,10 +146,10 @@ def _failure_text(error: ImageError) -> str:
 
 def _range_remedies(errors: Sequence[OpenRangeError]) -> Iterator[str]:
     if errors:
-        shown = shown_range(find_range([error.values for error in errors]))
+        proposed = find_range([error.values for error in errors])
         yield (
             f"{len(errors)} images have values without a black and white of their own. Say them for all: "
-            f"data.image_range={shown}, or data.image_range=auto."
+            f"{range_override(proposed, option='data.image_range')}, or data.image_range=auto."
         )
 
 

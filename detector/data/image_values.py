@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,17 +21,17 @@ class OpenRangeError(ImageError):
 
     def __init__(self, values: ValueRange) -> None:
         self.values = values
-        proposed = shown_range(find_range([values]))
+        proposed = find_range([values])
+        ways = [range_override(proposed, option=option) for option in ("data.image_range", "image_range")]
         super().__init__(
             f"has floating-point, signed or 32-bit values, {values.low:g} to {values.high:g}, none of which "
-            f"is black or white by itself. Say which are: data.image_range={proposed}, in predict "
-            f"image_range={proposed}."
+            f"is black or white by itself. Say which are: {ways[0]}, in predict {ways[1]}."
         )
 
 
 @dataclass(frozen=True)
 class ValueRange:
-    """Lowest and highest finite value of an image of more than 8 bits a sample.
+    """Lowest, highest and median finite value of an image of more than 8 bits a sample.
 
     `white` is the highest value that its format holds; None for floats, signed and 32-bit integers, whose
     format says nothing about brightness.
@@ -38,6 +39,7 @@ class ValueRange:
 
     low: float
     high: float
+    median: float
     white: int | None
 
     @property
@@ -50,8 +52,8 @@ def measure(values: np.ndarray, *, white: int | None) -> ValueRange:
     """The range of an image's values (H, W) or (H, W, 3); NaN and infinities do not count."""
     finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     if not finite.size:
-        return ValueRange(0.0, 0.0, white)
-    return ValueRange(float(finite.min()), float(finite.max()), white)
+        return ValueRange(0.0, 0.0, 0.0, white)
+    return ValueRange(float(finite.min()), float(finite.max()), float(np.median(finite)), white)
 
 
 def require_full_range(values: ValueRange) -> None:
@@ -102,6 +104,11 @@ def shown_range(image_range: ImageRange) -> str:
     return "[" + ",".join(f"{value:.9g}" for value in image_range) + "]"
 
 
+def range_override(image_range: ImageRange, *, option: str) -> str:
+    """The override that sets `option`, as a word to paste into a shell: zsh expands brackets."""
+    return shlex.quote(f"{option}={shown_range(image_range)}")
+
+
 def require_ascending(image_range: Literal["auto"] | ImageRange) -> None:
     """Raise ValueError for a range that is none."""
     if isinstance(image_range, tuple) and not -np.inf < image_range[0] < image_range[1] < np.inf:
@@ -115,22 +122,29 @@ def range_note(
 ) -> str | None:
     """What to say of the values of images of more than 8 bits; None where nothing has to be said.
 
-    A range that was found (auto) is told; of another one, where images become nearly one shade of grey.
-    `option` is the override that would change it, data.image_range.
+    A range that was found (auto) is told; of another one, where images become nearly one shade of grey, or
+    most of their pixels lie outside it. `option` is the override that would change it, data.image_range.
     """
     if is_found and ranges:
         return (
             f"{len(ranges)} images of more than 8 bits hold the values {_span(ranges)}: "
-            f"{option}=auto stands for {option}={shown_range(image_range)}, which become black and white."
+            f"{option}=auto stands for {range_override(image_range, option=option)}, which become black and "
+            "white."
         )
     if image_range != "full":
         low, high = image_range
-        outside = sum(r.high <= low or r.low >= high for r in ranges)
-        if not outside:
+        flat = [r for r in ranges if r.high <= low or r.low >= high]
+        clipped = [r for r in ranges if r not in flat and not low <= r.median <= high]
+        counts = (
+            (len(flat), "become one shade of grey"),
+            (len(clipped), "have most of their pixels become black or white"),
+        )
+        if not (parts := [f"{count} {what}" for count, what in counts if count]):
             return None
         return (
-            f"{outside} of {len(ranges)} images of more than 8 bits become one shade of grey: all their "
-            f"values lie outside {option}={shown_range(image_range)}. The values of all are {_span(ranges)}."
+            f"Of {len(ranges)} images of more than 8 bits {' and '.join(parts)}: their values lie outside "
+            f"{option}={shown_range(image_range)}. The values of all are {_span(ranges)}: "
+            f"{range_override(find_range(ranges), option=option)} holds them."
         )
     small = [r for r in ranges if r.is_small]
     if not small:
@@ -138,12 +152,12 @@ def range_note(
     proposed = find_range(small)
     if proposed == "full":  # small ones at both ends
         proposed = min(r.low for r in small), max(r.high for r in small)
+    spreading = range_override(proposed, option=option)
     clips = "" if len(small) == len(ranges) else " (and clips the values of the others)"
     return (
         f"{len(small)} of {len(ranges)} images of more than 8 bits use less than a quarter of the values "
         f"that their format holds, {_span(small)} of 0 to {max(r.white or 0 for r in small)}: they become "
-        f"nearly black or one grey. {option}={shown_range(proposed)} spreads these values from black to "
-        f"white{clips}."
+        f"nearly black or one grey. {spreading} spreads these values from black to white{clips}."
     )
 
 

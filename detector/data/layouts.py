@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..quoting import advised
+
 SplitName = Literal["train", "val"]
 
 
@@ -117,7 +119,7 @@ def _existing(split: SplitName, annotations: Path, images: Path) -> SplitFiles:
     if not images.is_dir():
         raise ValueError(
             f"{annotations}: its images should be in the folder {images}, which does not exist. Pass "
-            f"data.{split}.annotations={annotations.absolute()} with data.{split}.images=FOLDER."
+            f"{advised(f'data.{split}.annotations', annotations.absolute())} with data.{split}.images=FOLDER."
         )
     return SplitFiles(annotations, images)
 
@@ -138,8 +140,9 @@ def _explain(split: SplitName, folder: Path, matches: list[str]) -> str:
         if (file := folder / name).is_file():
             remedy = (
                 f"{name} is one file, whose images are not told apart into splits: it can be one of them, by "
-                f"data.{split}.annotations={file.absolute()} "
-                f"data.{split}.images={images_beside(file).absolute()}. The other needs a file of its own."
+                f"{advised(f'data.{split}.annotations', file.absolute())} "
+                f"{advised(f'data.{split}.images', images_beside(file).absolute())}. "
+                "The other needs a file of its own."
             )
     return (
         f"data.root={folder}: no {split} split found. Looked for:\n{looked}\nFound in the folder: "

@@ -10,6 +10,7 @@ from detector.evaluation.ground_truth import load_json
 from detector.evaluation.ids import Key, id_key, is_id
 from detector.evaluation.result_ids import NamedResults, has_text
 from detector.evaluation.results import RESULT_KEYS
+from detector.quoting import advised
 
 _WRAPPERS = ("annotations", "predictions", "results", "detections")
 
@@ -38,7 +39,7 @@ def read_results(path: Path) -> list[Any]:
     if lists == ["annotations"] and not any(isinstance(row, dict) and "score" in row for row in rows):
         raise ValueError(
             f"{path}: looks like a ground truth, for none of its {len(rows)} annotations has a score: "
-            f"pass it as annotations={path}. Results have a score each."
+            f"pass it as {advised('annotations', path)}. Results have a score each."
         )
     images, categories = _names(data.get("images"), "file_name"), _names(data.get("categories"), "name")
     return (

@@ -17,7 +17,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from detector.environment import peak_memory_mb
-from detector.errors import RunError
+from detector.errors import SharedError
 from detector.evaluation import write_metrics, write_predictions
 from detector.files import copy_atomically, write_text_atomically
 from detector.structures import Batch
@@ -69,12 +69,12 @@ class Checkpoints(Callback):
             copy_atomically(self.best, self.last)
 
     def _require_finite(self, trainer: Trainer, module: DetectionModule) -> None:
-        """Raise RunError on all devices where the last steps broke the weights on one of them."""
+        """Raise SharedError on all devices where the last steps broke the weights on one of them."""
         problems = not_finite(trainer, module)
         if trainer.strategy.reduce_boolean_decision(not problems):
             return
         where = f": {told(problems)}" if problems else " on another device"
-        raise RunError(
+        raise SharedError(
             f"Training stopped after epoch {module.current_epoch + 1}: its last steps broke the model{where}."
             f" {self._what_is_left()} {_LOWER_RATE}"
         )
@@ -97,7 +97,7 @@ class Checkpoints(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.best.is_file():
-            raise RunError(
+            raise SharedError(
                 "There is no best checkpoint: in every validation a loss was not finite. "
                 f"{self._what_is_left()} {_LOWER_RATE}"
             )

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from detector.errors import RunError
+from detector.errors import SharedError
 from detector.evaluation import METRIC_NAMES, CocoEvaluator, CocoMetrics, ResultCollector, of_images
 from detector.models import Detector
 from detector.ops.ranks import all_gathered, mean_over_ranks, num_ranks
@@ -31,7 +31,7 @@ from detector.training.schedules import Schedule
 _log = logging.getLogger(__name__)
 
 
-class NonFiniteLossError(RunError):
+class NonFiniteLossError(SharedError):
     """A loss became infinite or not a number. The message names the term, the step and the images."""
 
 

@@ -20,8 +20,7 @@ import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-from detector.errors import RunError, Terminated
-from detector.training.module import NonFiniteLossError
+from detector.errors import RunError, SharedError, Terminated
 
 _MAIN_PROCESS = "DETECTOR_MAIN_PROCESS"  # rank 0's process id, for those it starts
 _LAUNCHED_WITH = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -77,11 +76,18 @@ def _main_rank(trainer: Trainer, kept: Callable[[], str]) -> Iterator[None]:
     finally:
         others.kill()
         if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+            _leave_group()
         for name, value in before.items():  # else Lightning starts no processes for the next job of a sweep
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def _leave_group() -> None:
+    """Leave the process group. Its library may wait for a process that is gone, we do not."""
+    leaving = threading.Thread(target=torch.distributed.destroy_process_group, daemon=True)
+    leaving.start()
+    leaving.join(_GRACE_S)
 
 
 class _OtherRanks:
@@ -177,7 +183,7 @@ def _other_rank(trainer: Trainer, *, main: int) -> Iterator[None]:
         yield
     except RuntimeError as error:
         # Another has ended and says why, or all have this error: rank 0 then ends, and this process with it.
-        is_of_others = isinstance(error, torch.distributed.DistError | NonFiniteLossError)
+        is_of_others = isinstance(error, torch.distributed.DistError | SharedError)
         if is_of_others or "gloo" in str(error):
             time.sleep(_GRACE_S)
             os._exit(1)

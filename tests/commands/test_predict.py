@@ -159,7 +159,7 @@ def test_what_is_read_in_part_is_said(
     assert "max_image_pixels=1600" in said.err
     assert "1 files have several frames or pages" in said.err
     assert "1 of 1 images of more than 8 bits use less than a quarter" in said.err
-    assert " image_range=[3961,4000]" in said.err
+    assert "'image_range=[3961,4000]'" in said.err
 
 
 def test_files_are_read_as_in_training(checkpoint: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tests.shared import shared_path
 
 
 def values_of(low: float, high: float, white: int | None) -> ValueRange:
-    return ValueRange(float(low), float(high), white)
+    return ValueRange(float(low), float(high), (low + high) / 2, white)
 
 
 def floats(image_range: Any) -> Any:
@@ -125,11 +125,26 @@ def test_what_is_said_of_a_range() -> None:
     assert note() is None
     assert note(bright) is None
     assert "2 of 3 images" in str(note(DEEP, DEEP, bright))
-    assert "data.image_range=[0,4095]" in str(note(DEEP))
+    assert "'data.image_range=[0,4095]' spreads" in str(note(DEEP))
     assert "data.image_range=[20000,26000]" in str(note(values_of(20_000, 26_000, 65535)))
     assert note(DEEP, image_range=(0, 4095)) is None
-    assert "1 of 1 images" in str(note(bright, image_range=(60_000, 65_000)))
-    assert "stands for data.image_range=[0,4095]" in str(note(DEEP, image_range=(0, 4095), is_found=True))
+    assert "Of 1 images of more than 8 bits 1 become one shade" in str(
+        note(bright, image_range=(60_000, 65_000))
+    )
+    assert "stands for 'data.image_range=[0,4095]'" in str(note(DEEP, image_range=(0, 4095), is_found=True))
+
+
+@pytest.mark.parametrize(("median", "is_told"), [(0, False), (2_000, False), (4_000, False), (4_001, True)])
+def test_a_range_that_most_pixels_lie_outside_of_is_told(median: int, is_told: bool) -> None:
+    """Black at the lower end is a background; what is above the upper end was to be seen."""
+    image = ValueRange(0.0, 60_000.0, float(median), 65535)
+    note = range_note([image, image], image_range=(0.0, 4_000.0), option="data.image_range")
+    assert (note is not None) == is_told
+    if is_told:
+        assert "Of 2 images of more than 8 bits 2 have most of their pixels become black or white" in str(
+            note
+        )
+        assert str(note).endswith("The values of all are 0 to 60000: data.image_range=full holds them.")
 
 
 # --- a dataset of them
@@ -177,7 +192,7 @@ def test_auto_finds_the_range_and_says_it(tmp_path: Path, caplog: pytest.LogCapt
     with caplog.at_level(logging.WARNING):
         data.setup("fit")
     assert data.image_range == (0, 4095)
-    assert "stands for data.image_range=[0,4095]" in caplog.text
+    assert "stands for 'data.image_range=[0,4095]'" in caplog.text
     assert caplog.text.count("stands for") == 1
     assert data.val_set.picture(7).max() > 200
     assert data.train_set[0, 0].image.max() > 200

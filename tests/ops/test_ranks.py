@@ -22,17 +22,17 @@ class Ranks:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._patch = monkeypatch
-        self._given: list[list[Tensor]] = []
+        self.given: list[list[Tensor]] = []
 
     def run(self, *ranks: Callable[[], Losses]) -> list[Losses]:
         for name, value in (("is_initialized", True), ("get_world_size", len(ranks))):
             self._patch.setattr(torch.distributed, name, lambda value=value: value)
         for rank in ranks:
-            self._given.append([])
-            self._patch.setattr(torch.distributed, "all_reduce", lambda x: self._given[-1].append(x.clone()))
+            self.given.append([])
+            self._patch.setattr(torch.distributed, "all_reduce", lambda x: self.given[-1].append(x.clone()))
             rank()
-        assert len({len(given) for given in self._given}) == 1, "every rank takes part in every collective"
-        totals = [torch.stack(values).sum(dim=0) for values in zip(*self._given, strict=True)]
+        assert len({len(given) for given in self.given}) == 1, "every rank takes part in every collective"
+        totals = [torch.stack(values).sum(dim=0) for values in zip(*self.given, strict=True)]
         results = []
         for rank in ranks:
             left = iter(totals)
@@ -121,6 +121,7 @@ def test_a_validation_loss_waits_for_no_other_rank(
     batch = make_batch([[ONE]], [[0]], sizes=[(64, 64)])
     ranks = Ranks(monkeypatch)
     ranks.run(lambda: model.loss(batch), dict)
+    assert [*map(len, ranks.given)] == [0, 0]
 
 
 def test_one_process_keeps_its_values() -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from unittest.mock import Mock
 
 import pytest
+import torch
 from lightning import Trainer
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-from detector.errors import RunError
+from detector.errors import RunError, SharedError
 from detector.training import RankEndedError, ending_together
 
 SLEEP = "import time; time.sleep(60)"
@@ -76,3 +78,30 @@ def test_after_a_run_the_next_job_of_a_sweep_starts_ranks_of_its_own(monkeypatch
 def test_a_single_process_is_left_alone() -> None:
     with pytest.raises(KeyError), ending_together(trainer(), kept=str):
         raise KeyError
+
+
+def test_a_process_group_that_nobody_answers_does_not_keep_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    never = threading.Event()
+    monkeypatch.setattr("detector.training.ranks._GRACE_S", 0.1)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", never.wait)
+    with pytest.raises(RunError, match="disk"), ending_together(trainer(SLEEP), kept=str):
+        raise RunError("disk is full")
+    never.set()
+
+
+class Exited(BaseException):
+    """In place of the end of this process."""
+
+
+@pytest.mark.parametrize("error", [SharedError("weights"), torch.distributed.DistError("closed")])
+def test_what_the_first_process_says_is_said_by_no_other(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DETECTOR_MAIN_PROCESS", str(os.getppid()))
+    monkeypatch.setattr("detector.training.ranks._end_with", lambda main: None)
+    monkeypatch.setattr("detector.training.ranks._GRACE_S", 0)
+    monkeypatch.setattr(os, "_exit", Mock(side_effect=Exited))
+    with pytest.raises(Exited), ending_together(trainer(""), kept=str):
+        raise error
+    assert capsys.readouterr().err == ""
