@@ -86,37 +86,42 @@ def open_onnx(file: Path) -> Callable[[Tensor, Tensor], list[Tensor]]:
     return run
 
 
+def _ints(op: Any, *values: int) -> Any:
+    return op.Constant(value_ints=values)
+
+
+def _of_mixed_labels(
+    op: Any, nms: Callable[..., Any], boxes: Any, scores: Any, labels: Any, num_labels: int
+) -> Any:
+    """Image and place of the kept, of a row of scores for each label, none for boxes of others."""
+    every_label = op.Reshape(_ints(op, *range(num_labels)), _ints(op, 1, -1, 1))
+    is_label = op.Equal(op.Unsqueeze(labels, _ints(op, 1)), every_label)
+    none = op.Constant(value_float=_NONE)
+    kept = nms(boxes, op.Where(is_label, op.Unsqueeze(scores, _ints(op, 1)), none))
+    return op.Gather(kept, _ints(op, 0, 2), axis=1)
+
+
+def _of_alternating_labels(op: Any, nms: Callable[..., Any], boxes: Any, scores: Any, num_labels: int) -> Any:
+    """The same, of a label's boxes as an image of their own: where each region has a box for each label,
+    the rows of `_of_mixed_labels` would grow with the square of the labels."""
+    count = op.Div(op.Shape(scores, start=1, end=2), _ints(op, num_labels))
+
+    def by_label(x: Any, size: int) -> Any:
+        x = op.Reshape(x, op.Concat(_ints(op, -1), count, _ints(op, num_labels, size), axis=0))
+        x = op.Transpose(x, perm=[0, 2, 1, 3])
+        return op.Reshape(x, op.Concat(_ints(op, -1), count, _ints(op, size), axis=0))
+
+    kept = nms(by_label(boxes, 4), op.Transpose(by_label(scores, 1), perm=[0, 2, 1]))
+    row, number = (op.Gather(kept, _ints(op, column), axis=1) for column in (0, 2))
+    image, label = op.Div(row, _ints(op, num_labels)), op.Mod(row, _ints(op, num_labels))
+    return op.Concat(image, op.Add(op.Mul(number, _ints(op, num_labels)), label), axis=1)
+
+
 def _suppression() -> Callable[..., Any]:
     """The operation `detector::padded_class_nms` in ONNX's operators."""
     from onnxscript import opset20
 
     op: Any = opset20  # its types know one kind of tensor at a time
-
-    def ints(*values: int) -> Any:
-        return op.Constant(value_ints=values)
-
-    def mixed(nms: Callable[..., Any], boxes: Any, scores: Any, labels: Any, num_labels: int) -> Any:
-        """Image and place of the kept, of a row of scores for each label, none for boxes of others."""
-        every_label = op.Reshape(ints(*range(num_labels)), ints(1, -1, 1))
-        is_label = op.Equal(op.Unsqueeze(labels, ints(1)), every_label)
-        none = op.Constant(value_float=_NONE)
-        kept = nms(boxes, op.Where(is_label, op.Unsqueeze(scores, ints(1)), none))
-        return op.Gather(kept, ints(0, 2), axis=1)
-
-    def alternating(nms: Callable[..., Any], boxes: Any, scores: Any, num_labels: int) -> Any:
-        """The same, of a label's boxes as an image of their own: where each region has a box for each label,
-        the rows of `mixed` would grow with the square of the labels."""
-        count = op.Div(op.Shape(scores, start=1, end=2), ints(num_labels))
-
-        def by_label(x: Any, size: int) -> Any:
-            x = op.Reshape(x, op.Concat(ints(-1), count, ints(num_labels, size), axis=0))
-            x = op.Transpose(x, perm=[0, 2, 1, 3])
-            return op.Reshape(x, op.Concat(ints(-1), count, ints(size), axis=0))
-
-        kept = nms(by_label(boxes, 4), op.Transpose(by_label(scores, 1), perm=[0, 2, 1]))
-        row, number = (op.Gather(kept, ints(column), axis=1) for column in (0, 2))
-        image, label = op.Div(row, ints(num_labels)), op.Mod(row, ints(num_labels))
-        return op.Concat(image, op.Add(op.Mul(number, ints(num_labels)), label), axis=1)
 
     def suppress(
         boxes: Any,
@@ -136,18 +141,18 @@ def _suppression() -> Callable[..., Any]:
             scores = op.Sub(scores, op.Sub(lowest, op.Constant(value_float=1.0)))
 
         def nms(boxes: Any, scores: Any) -> Any:
-            most, iou = ints(limit), op.Constant(value_floats=[iou_threshold])
+            most, iou = _ints(op, limit), op.Constant(value_floats=[iou_threshold])
             return op.NonMaxSuppression(boxes, scores, most, iou, threshold)
 
         among = op.Where(allowed, scores, none)
         if labels_alternate:
-            places = alternating(nms, boxes, among, num_labels)
+            places = _of_alternating_labels(op, nms, boxes, among, num_labels)
         else:
-            places = mixed(nms, boxes, among, labels, num_labels)
+            places = _of_mixed_labels(op, nms, boxes, among, labels, num_labels)
         # Of the boxes kept for any label, the best of each image
         only_kept = op.ScatterND(op.Expand(none, op.Shape(scores)), places, op.GatherND(scores, places))
-        padding = op.Expand(none, op.Concat(op.Shape(scores, start=0, end=1), ints(limit), axis=0))
-        best, index = op.TopK(op.Concat(only_kept, padding, axis=1), ints(limit))
+        padding = op.Expand(none, op.Concat(op.Shape(scores, start=0, end=1), _ints(op, limit), axis=0))
+        best, index = op.TopK(op.Concat(only_kept, padding, axis=1), _ints(op, limit))
         return op.Where(op.Greater(best, threshold), index, op.Constant(value_int=-1))
 
     return suppress

@@ -53,20 +53,10 @@ def check_annotations(
     def report(which: Any, why: str) -> None:
         which = which & ~bad
 
-        def describe(i: int) -> str:
-            box = f"[{', '.join(repr(float(x)).removesuffix('.0') for x in boxes[i])}]"
-            height, width = sizes[i]
-            words = why.format(
-                box=box,
-                no_box=raw.bad_boxes.get(i),
-                iscrowd=raw.bad_crowds.get(i),
-                category=raw.annotation_category_ids[i],
-                height=height,
-                width=width,
-            )
-            return f"{describe_annotation(raw, image_of, i)}: {words}"
-
-        found.add(np.flatnonzero(which), describe)
+        found.add(
+            np.flatnonzero(which),
+            lambda i: f"{describe_annotation(raw, image_of, i)}: {_filled(why, raw, i, sizes[i])}",
+        )
         bad[:] |= which
 
     no_image, no_category = (ids == "" for ids in (raw.annotation_image_ids, raw.annotation_category_ids))
@@ -96,6 +86,19 @@ def check_annotations(
             odd[rows] = which
             report(odd, why)
     return bad | of_bad_image
+
+
+def _filled(why: str, raw: RawCoco, row: int, size: np.ndarray) -> str:
+    """The words of a problem with what the annotation has; `size` is (height, width) of its image."""
+    height, width = size
+    return why.format(
+        box=f"[{', '.join(repr(float(x)).removesuffix('.0') for x in raw.boxes_xywh[row])}]",
+        no_box=raw.bad_boxes.get(row),
+        iscrowd=raw.bad_crowds.get(row),
+        category=raw.annotation_category_ids[row],
+        height=height,
+        width=width,
+    )
 
 
 def sizes_of_annotations(images: CheckedImages, image_of: np.ndarray) -> np.ndarray:

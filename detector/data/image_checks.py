@@ -102,18 +102,14 @@ def check_images(
         lambda i: "height {}, width {}. Write pixels, or leave both out.".format(*map(shown, raw.sizes[i])),
     )
     located = locate_files(names, folder=folder, indices=np.flatnonzero(~bad), how=checks.file_names)
-    lost = dict(located.lost)
-    failures: dict[int, ImageError] = {}
-    inspections: dict[int, Inspection] = {}
-    open_files = np.array([i for i in np.flatnonzero(~bad) if i not in lost], dtype=np.int64)
-    for i, result in _inspect(folder, names, sizes, indices=open_files, checks=checks):
-        if isinstance(result, MissingImageError):
-            lost[i] = False
-        elif isinstance(result, ImageError):
-            failures[i] = result
-        else:
-            inspections[i] = result
-            sizes[i] = result.size
+    open_files = np.array([i for i in np.flatnonzero(~bad) if i not in located.lost], dtype=np.int64)
+    results = dict(_inspect(folder, names, sizes, indices=open_files, checks=checks))
+    inspections = {i: r for i, r in results.items() if isinstance(r, Inspection)}
+    for i, inspection in inspections.items():
+        sizes[i] = inspection.size
+    errors = {i: r for i, r in results.items() if isinstance(r, ImageError)}
+    failures = {i: error for i, error in errors.items() if not isinstance(error, MissingImageError)}
+    lost = {**located.lost, **dict.fromkeys(errors.keys() - failures.keys(), False)}
     explained = explain_lost(
         {i: raw.file_names[i] for i in sorted(lost)},
         leaving={i for i, leaves in lost.items() if leaves},

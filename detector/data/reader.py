@@ -77,19 +77,14 @@ def read_coco(
     image_of = lookup(raw.annotation_image_ids, ids)
     labels = lookup(raw.annotation_category_ids, np.array([c.id for c in categories], dtype=np.int64))
     skip, drop = on_bad_image == "skip", on_bad_box == "drop"
-    sizes = sizes_of_annotations(images, image_of)
-    format_ = find_box_format(raw.boxes_xywh, image_sizes=sizes, areas=raw.areas)
-    if format_ is not None:
-        unhelpful = " data.on_bad_box=drop is no help: the other boxes are as wrong." if drop else ""
-        first = describe_annotation(raw, image_of, int(np.flatnonzero(format_.suspects)[0]))
-        fatal.note(f"{format_.reason} (the first: {first}). {format_.fix}{unhelpful}")
+    as_pixels = _are_in_pixels(raw, fatal, image_of=image_of, images=images, drop=drop)
     bad_row = check_annotations(
         raw,
         image_of=image_of,
         labels=labels,
         images=images,
         skip_bad_images=skip,
-        as_pixels=format_ is None,
+        as_pixels=as_pixels,
         found=box_findings,
     )
     settle(str(path), fatal=fatal, images=image_findings, boxes=box_findings, skip=skip, drop=drop)
@@ -98,7 +93,6 @@ def read_coco(
     annotation_ids = _annotation_ids(path, raw, rows)
 
     rows = rows[np.argsort(image_of[rows], kind="stable")]
-    counts = np.bincount(image_of[rows], minlength=len(ids))
     annotations = CocoAnnotations(
         path=path,
         images_dir=images_dir,
@@ -106,7 +100,7 @@ def read_coco(
         image_ids=ids if ids.dtype.kind == "i" else StringTable.from_strings(ids.tolist()),
         file_names=StringTable.from_strings(n if isinstance(n, str) else "" for n in images.names),
         sizes=images.sizes,
-        first=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        first=_starts(image_of[rows], len(ids)),
         annotation_ids=annotation_ids[rows],
         labels=labels[rows],
         boxes_xywh=raw.boxes_xywh[rows],
@@ -127,6 +121,25 @@ def _image_ids(raw: RawCoco, fatal: Findings) -> np.ndarray:
     if str in kinds and len(kinds - {type(None)}) > 1:
         fatal.note("some image ids are texts and some are numbers. Make all of them integers.")
     return id_array(raw.image_ids) if raw.image_ids else np.zeros(0, np.int64)
+
+
+def _starts(image_of: np.ndarray, count: int) -> np.ndarray:
+    """Where the annotations of each of `count` images start, and the last one's end: (count + 1,)."""
+    return np.searchsorted(image_of, np.arange(count + 1)).astype(np.int64)
+
+
+def _are_in_pixels(
+    raw: RawCoco, fatal: Findings, *, image_of: np.ndarray, images: CheckedImages, drop: bool
+) -> bool:
+    """Whether the boxes look like x, y, width and height; else a problem of the file says what like."""
+    sizes = sizes_of_annotations(images, image_of)
+    format_ = find_box_format(raw.boxes_xywh, image_sizes=sizes, areas=raw.areas)
+    if format_ is None:
+        return True
+    unhelpful = " data.on_bad_box=drop is no help: the other boxes are as wrong." if drop else ""
+    first = describe_annotation(raw, image_of, int(np.flatnonzero(format_.suspects)[0]))
+    fatal.note(f"{format_.reason} (the first: {first}). {format_.fix}{unhelpful}")
+    return False
 
 
 def _annotation_ids(path: Path, raw: RawCoco, rows: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
 
 from detector.data.image_headers import header_size, is_surely_image, jpeg_frame, readable_endings
 from detector.data.images import (
@@ -27,11 +27,12 @@ FORMATS = ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "AVIF", "PPM
 SMALL = ReadOptions(max_pixels=2000)
 
 
-def encoded(fmt: str, mode: str = "RGB", **options: object) -> bytes:
+def encoded(fmt: str, mode: str = "RGB", *, image: Image.Image | None = None, **options: object) -> bytes:
     if fmt not in Image.SAVE and Image.init() is not None and fmt not in Image.SAVE:
         pytest.skip(f"this Pillow writes no {fmt}")
     buffer = io.BytesIO()
-    Image.new(mode, (56, 40), 7 if mode == "L" else (7, 90, 200)).save(buffer, fmt, **options)
+    image = image or Image.new(mode, (56, 40), 7 if mode == "L" else (7, 90, 200))
+    image.save(buffer, fmt, **options)
     return buffer.getvalue()
 
 
@@ -72,6 +73,22 @@ def test_pillows_own_limit_does_not_hold(fmt: str, monkeypatch: pytest.MonkeyPat
     assert decode_image(content, declared_size=None).shape[:2] == ((40, 56) if fmt == "BMP" else (56, 40))
     assert exif_orientation(content) == (1 if fmt == "BMP" else 6)
     assert Image.MAX_IMAGE_PIXELS == 100, "it is left as it was"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("fmt", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_the_orientation_is_applied_as_viewers_do(fmt: str, orientation: int) -> None:
+    stored = np.zeros((16, 32, 3), np.uint8)
+    stored[:8, :16], stored[8:, :16], stored[8:, 16:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(fmt, image=Image.fromarray(stored), exif=exif)
+    image = Image.fromarray(stored)
+    image.getexif()[0x0112] = orientation
+    upright = np.asarray(ImageOps.exif_transpose(image)).astype(int)
+    shown = decode_image(content, declared_size=None)
+    assert shown.shape == upright.shape
+    np.testing.assert_allclose(shown[4::8, 4::8], upright[4::8, 4::8], atol=40)  # inside the quarters
 
 
 @pytest.mark.parametrize("fmt", ["JPEG", "PNG", "WEBP", "JPEG2000"])

@@ -85,6 +85,15 @@ def test_12_bits_that_their_format_tells_fill_the_full_range() -> None:
     assert shown(content)[0, :, 0].tolist() == [0, 255, 128, 1]
 
 
+def test_12_bits_of_jpeg_2000_fill_the_full_range() -> None:
+    """Pillow stretches them to 16; it writes 16 bits only, which are told to be 12 here, in both headers."""
+    values = np.linspace(0, 4095, 64 * 64).astype(np.uint16).reshape(64, 64)
+    content = bytearray(encoded(values + 32768 - 2048, "JPEG2000"))  # values count from the middle
+    content[content.index(b"ihdr") + 14] = 11
+    content[content.index(b"\xff\x51") + 40] = 11
+    np.testing.assert_array_equal(shown(bytes(content))[..., 0], values >> 4)
+
+
 def test_full_keeps_the_high_byte() -> None:
     assert to_8_bits(RAMP * 4096 + 255, white=65535, image_range="full")[0, :2, 0].tolist() == [0, 16]
 
