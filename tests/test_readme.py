@@ -137,6 +137,7 @@ def test_predict_command_runs(command: str, trained: Path, monkeypatch: pytest.M
     assert Path("predicted/pictures/0.png.jpg").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("detector export")])
 def test_export_command_runs(command: str, trained: Path) -> None:
     """In a process of its own: the tests' checks of shapes are no part of what is recorded."""

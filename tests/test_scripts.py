@@ -86,6 +86,7 @@ def test_reproduce_trains_the_recipe_and_compares(
     ]
 
 
+@pytest.mark.slow
 def test_gpu_check_runs_to_its_end_without_a_gpu(tmp_path: Path) -> None:
     report = tmp_path / "report.md"
     done = subprocess.run(

@@ -348,6 +348,7 @@ def test_an_unfinished_run_is_refused(
     assert "ended in epoch 1 of 9. Go on with it by training.resume=" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_runs_are_paired_by_their_seed(dataset: Path, tmp_path: Path) -> None:
     for name in ("a0", "a1", "b0", "b1", "b2"):
         run_training(
@@ -419,6 +420,7 @@ def arms(dataset: Path, tmp_path: Path, *words: str, out: str = "out") -> int:
     return detector(*command_words(dataset, tmp_path, out=out), *words)
 
 
+@pytest.mark.slow
 def test_arms_are_trained_once(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert arms(dataset, tmp_path) == 0
     said = capsys.readouterr().out

@@ -53,6 +53,7 @@ def test_jobs_without_metrics_have_no_table(tmp_path: Path, capsys: pytest.Captu
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_a_sweep_of_training_ends_with_the_command_that_compares_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -126,7 +126,14 @@ def test_evaluated_weights_are_the_average_not_the_trained_ones(finished: Path) 
     assert torch.equal(evaluated[name], trained[f"averaged.model.{name}"])
 
 
-@pytest.mark.parametrize(("workers", "model"), [(0, "fcos"), (2, "fcos"), (0, "faster_rcnn_small")])
+@pytest.mark.parametrize(
+    ("workers", "model"),
+    [
+        (2, "fcos"),
+        pytest.param(0, "fcos", marks=pytest.mark.slow),
+        pytest.param(0, "faster_rcnn_small", marks=pytest.mark.slow),
+    ],
+)
 def test_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, model: str
 ) -> None:

@@ -29,6 +29,7 @@ def eight_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["fcos", "faster_rcnn_small"])
 @pytest.mark.parametrize("stages", ["[]", "[4,5]"], ids=["plain", "deformable"])
 def test_eight_images_are_learned(eight_images: Path, tmp_path: Path, stages: str, model: str) -> None:
