@@ -176,12 +176,14 @@ def test_sweep_runs_every_combination_in_its_own_folder(detector, tmp_path: Path
     assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.*")] == ["out/multirun.yaml"]
 
 
+@pytest.mark.slow
 def test_sweep_over_lists(detector) -> None:
     assert detector("train", "-m", "model.backbone.deform.stages=[],[5],[3,4,5]", "output_dir=out")[0] == 0
     stages = [run["model"]["backbone"]["deform"]["stages"] for run in echo_command.runs]
     assert stages == [[], [5], [3, 4, 5]]
 
 
+@pytest.mark.slow
 def test_default_folders_of_a_sweep_do_not_collide(detector) -> None:
     assert detector("train", "-m", "seed=1,2,3")[0] == 0
     assert len({run["output_dir"] for run in echo_command.runs}) == 3
@@ -248,6 +250,10 @@ def test_failing_job_does_not_stop_the_sweep(detector) -> None:
         (['data.root="~/coco"'], "~ is not expanded here"),
         (["--cfg", "jobs"], "invalid choice: 'jobs'"),
         (["-m", "--cfg", "job"], "give one of them"),
+        (["--run", "--cfg", "job"], "give one of them"),
+        (["--run", "-m", "seed=1,2"], "give one of them"),
+        (["--cfg", "job", "--info"], "give one of them"),
+        (["--resolve"], "give --cfg job with it"),
         (["--config-dir", "nowhere"], "nowhere"),
     ],
 )

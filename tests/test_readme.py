@@ -42,7 +42,21 @@ TINY = [
     "data.image_size.longer=64",
     "model.neck.out_channels=32",
 ]
+# Long ones; others show the same verb.
+SLOW = {
+    "detector info model=faster_rcnn model/head/roi/pooling=deform_v2",
+    "detector compare 'predictions=[a.json,b.json]' annotations=gt.json",
+    "detector compare compare=deform data=coco data.root=path/to/dataset 'seeds=[0,1,2]'",
+    "detector compare compare=stages model/backbone=resnet50",
+    "detector train -m 'model.backbone.deform.stages=[],[4],[3,4]' seed=0,1",
+}
 BY_CI = {"pip install -e .", 'pip install -e ".[dev]"', "pytest"}
+
+
+def shown(verb: str) -> list[object]:
+    """The commands of a verb that the README shows, as parameters of a test."""
+    commands = [c for c in COMMANDS if c.startswith(f"detector {verb}")]
+    return [pytest.param(c, marks=pytest.mark.slow) if c in SLOW else c for c in commands]
 
 
 def run(command: str, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
@@ -66,7 +80,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_first_commands_are_the_two_set_ups() -> None:
     assert COMMANDS[:2] == ["pip install -e .", "detector train"]
-    assert {'pip install -e ".[dev]"', "pytest"} <= set(COMMANDS)
+    assert {'pip install -e ".[dev]"', "pytest", *SLOW} <= set(COMMANDS)
 
 
 def test_every_command_is_tested() -> None:
@@ -96,7 +110,7 @@ def test_script_takes_what_is_shown(command: str) -> None:
     assert {word for word in words if word.startswith("--")} <= options
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("detector train")])
+@pytest.mark.parametrize("command", shown("train"))
 def test_train_command_composes_and_is_checked(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,13 +128,13 @@ def test_train_command_composes_and_is_checked(
     assert bool(echo_command.runs) != shows
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("detector info")])
+@pytest.mark.parametrize("command", shown("info"))
 def test_info_command_runs(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(command, monkeypatch, "image_size=[64,64]") == 0
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("detector evaluate")])
+@pytest.mark.parametrize("command", shown("evaluate"))
 def test_evaluate_command_runs(command: str, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trained)
     (truth,) = trained.rglob("val.json")
@@ -130,7 +144,7 @@ def test_evaluate_command_runs(command: str, trained: Path, monkeypatch: pytest.
     assert json.loads(Path("evaluation/metrics.json").read_text(encoding="utf-8"))["AP"] >= 0
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("detector predict")])
+@pytest.mark.parametrize("command", shown("predict"))
 def test_predict_command_runs(command: str, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trained)
     assert run(command, monkeypatch, "output_dir=predicted") == 0
@@ -138,7 +152,7 @@ def test_predict_command_runs(command: str, trained: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("detector export")])
+@pytest.mark.parametrize("command", shown("export"))
 def test_export_command_runs(command: str, trained: Path) -> None:
     """In a process of its own: the tests' checks of shapes are no part of what is recorded."""
     _, *words = shlex.split(command)
@@ -148,7 +162,7 @@ def test_export_command_runs(command: str, trained: Path) -> None:
     assert (trained / "exported" / "detector.onnx").exists()
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("detector compare")])
+@pytest.mark.parametrize("command", shown("compare"))
 def test_compare_command_plans_and_compares(
     command: str, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

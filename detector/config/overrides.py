@@ -62,8 +62,7 @@ def parse_arguments(verb: str, words: Sequence[str]) -> Arguments:
         flags.remove(override)
     overrides = tuple(repaired(word, verb=verb, multirun=parsed.multirun) for word in parsed.overrides)
     shows = parsed.cfg or parsed.info or parsed.help or parsed.hydra_help
-    if shows and parsed.multirun:
-        raise ConfigError([f"{' '.join(flags)}: give one of them: -m runs, the other only shows something"])
+    _require_one_purpose(parsed, " ".join(flags))
     return Arguments(
         flags=tuple(flags),
         overrides=overrides,
@@ -73,6 +72,16 @@ def parse_arguments(verb: str, words: Sequence[str]) -> Arguments:
         runs=not shows,
         allow_targets=_allowed_targets(overrides),
     )
+
+
+def _require_one_purpose(parsed: argparse.Namespace, flags: str) -> None:
+    """Raise ConfigError for flags of which Hydra would say in a traceback that they do not go together."""
+    if (parsed.cfg or parsed.info or parsed.help or parsed.hydra_help) and (parsed.multirun or parsed.run):
+        raise ConfigError([f"{flags}: give one of them: -m and --run run, the other only shows something"])
+    if (parsed.multirun and parsed.run) or (parsed.cfg and parsed.info):
+        raise ConfigError([f"{flags}: give one of them"])
+    if parsed.resolve and not (parsed.cfg or parsed.help):
+        raise ConfigError(["--resolve: shows nothing by itself: give --cfg job with it"])
 
 
 def explain(arguments: Arguments, error: Exception) -> dict[str, str]:

@@ -35,7 +35,7 @@ from detector.evaluation import CocoEvaluator
 from detector.models import latency
 from tests.evaluation.problems import ground_truth, perfect_results
 from tests.evaluation.test_statistics import run_of, world
-from tests.training.tiny import run_training, tiny_overrides, write_dataset
+from tests.training.tiny import TrainedRuns, run_training, tiny_overrides, write_dataset
 
 
 @pytest.fixture(autouse=True)
@@ -190,9 +190,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("compared") / "data")
 
 
-def test_finished_runs(dataset: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def train(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedRuns:
+    return TrainedRuns(dataset, tmp_path_factory.mktemp("trained"))
+
+
+def test_finished_runs(train: TrainedRuns, tmp_path: Path) -> None:
     for name, epochs in (("a", 1), ("b", 2)):
-        run_training(dataset, tmp_path / name, f"training.max_epochs={epochs}")
+        train(tmp_path / name, f"training.max_epochs={epochs}")
     words = (f"runs=[{tmp_path / 'a'},{tmp_path / 'b'}]", f"output_dir={tmp_path / 'out'}", "replicates=20")
     assert detector(*words) == 0
     (point,) = comparison(tmp_path / "out")["points"]
@@ -204,9 +209,9 @@ def test_finished_runs(dataset: Path, tmp_path: Path) -> None:
     assert all(peak > 100 for peak in curve["peak_memory_mb"])
 
 
-def test_runs_are_timed_on_one_image_and_on_a_validation_batch(dataset: Path, tmp_path: Path) -> None:
+def test_runs_are_timed_on_one_image_and_on_a_validation_batch(train: TrainedRuns, tmp_path: Path) -> None:
     """Not those whose checkpoint is gone."""
-    run = run_training(dataset, tmp_path / "a", "training.max_epochs=1", "training.limit_train_batches=1")
+    run = train(tmp_path / "a", "training.max_epochs=1", "training.limit_train_batches=1")
     for name in "bc":
         shutil.copytree(run, tmp_path / name)
     (tmp_path / "b/checkpoints/best.ckpt").unlink()
@@ -234,11 +239,10 @@ def test_runs_are_timed_on_one_image_and_on_a_validation_batch(dataset: Path, tm
 
 
 def test_latency_is_measured_once_for_the_same_models(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Path, train: TrainedRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, width in (("a", 32), ("b", 16)):
-        run_training(
-            dataset,
+        train(
             tmp_path / name,
             f"model.neck.out_channels={width}",
             "training.max_epochs=1",
@@ -262,9 +266,11 @@ def test_latency_is_measured_once_for_the_same_models(
     assert [subject.latencies is None for subject in found] == [False, False, False, True]
 
 
-def test_runs_that_validated_part_of_the_images_are_compared_on_these(dataset: Path, tmp_path: Path) -> None:
+def test_runs_that_validated_part_of_the_images_are_compared_on_these(
+    dataset: Path, train: TrainedRuns, tmp_path: Path
+) -> None:
     part = ("training.limit_val_batches=1", "training.max_epochs=1", "training.limit_train_batches=1")
-    runs = [run_training(dataset, tmp_path / name, *part) for name in "ab"]
+    runs = [train(tmp_path / name, *part) for name in "ab"]
     words = (
         f"runs=[{runs[0]},{runs[1]}]",
         f"output_dir={tmp_path / 'out'}",
@@ -281,11 +287,11 @@ def test_runs_that_validated_part_of_the_images_are_compared_on_these(dataset: P
 
 
 def test_a_part_and_the_whole_of_the_images_are_not_compared(
-    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    train: TrainedRuns, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = ("training.max_epochs=1", "training.limit_train_batches=1")
-    a = run_training(dataset, tmp_path / "a", *short)
-    b = run_training(dataset, tmp_path / "b", *short, "training.limit_val_batches=1")
+    a = train(tmp_path / "a", *short)
+    b = train(tmp_path / "b", *short, "training.limit_val_batches=1")
     assert detector(f"runs=[{a},{b}]", f"output_dir={tmp_path / 'out'}") == 2
     assert "validated on different images or boxes" in capsys.readouterr().err
 
@@ -297,8 +303,8 @@ def test_runs_at_a_time_have_a_device_each(
     assert "parallel=2 gives each run one device, and training.devices=auto" in capsys.readouterr().err
 
 
-def test_images_seen_of_runs_that_did_not_count_them(dataset: Path, tmp_path: Path) -> None:
-    run = run_training(dataset, tmp_path / "run")
+def test_images_seen_of_runs_that_did_not_count_them(train: TrainedRuns, tmp_path: Path) -> None:
+    run = train(tmp_path / "run")
     counted = read_curve(run)
     lines = [row.split(",") for row in (run / "metrics.csv").read_text().splitlines()]
     kept = [n for n, name in enumerate(lines[0]) if name not in ("images_seen", "peak_memory_mb")]
@@ -319,9 +325,9 @@ def test_images_seen_of_runs_that_did_not_count_them(dataset: Path, tmp_path: Pa
         assert read_curve(run).images_seen[0] == expected
 
 
-def test_every_run_is_looked_at_for_differences(dataset: Path, tmp_path: Path) -> None:
+def test_every_run_is_looked_at_for_differences(train: TrainedRuns, tmp_path: Path) -> None:
     """Not the first of each arm alone: here, the second of b was trained otherwise."""
-    trained = run_training(dataset, tmp_path / "a0", "training.limit_train_batches=1")
+    trained = train(tmp_path / "a0", "training.limit_train_batches=1")
     for name in ("a1", "b0", "b1"):
         shutil.copytree(trained, tmp_path / name)
         config = yaml.safe_load((trained / "config.yaml").read_text())
@@ -339,9 +345,9 @@ def test_every_run_is_looked_at_for_differences(dataset: Path, tmp_path: Path) -
 
 
 def test_an_unfinished_run_is_refused(
-    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    train: TrainedRuns, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_training(dataset, tmp_path / "a", "training.max_epochs=1", "training.limit_train_batches=1")
+    train(tmp_path / "a", "training.max_epochs=1", "training.limit_train_batches=1")
     config = tmp_path / "a" / "config.yaml"
     config.write_text(config.read_text().replace("max_epochs: 1", "max_epochs: 9"))
     assert detector(f"runs=[{tmp_path / 'a'},{tmp_path / 'b'}]", f"output_dir={tmp_path / 'out'}") == 2
@@ -349,10 +355,9 @@ def test_an_unfinished_run_is_refused(
 
 
 @pytest.mark.slow
-def test_runs_are_paired_by_their_seed(dataset: Path, tmp_path: Path) -> None:
+def test_runs_are_paired_by_their_seed(train: TrainedRuns, tmp_path: Path) -> None:
     for name in ("a0", "a1", "b0", "b1", "b2"):
-        run_training(
-            dataset,
+        train(
             tmp_path / name,
             f"seed={name[1]}",
             "training.max_epochs=1",
@@ -526,9 +531,9 @@ def test_arms_with_other_validation_images_are_refused(
 
 
 def test_the_arms_that_were_trained_are_compared_and_the_report_names_the_one_that_failed(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Path, train: TrainedRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained = run_training(dataset, tmp_path / "trained", "training.max_epochs=1")
+    trained = train(tmp_path / "trained", "training.max_epochs=1")
 
     def train_run(run: PlannedRun, **_: Any) -> str:
         if run.arm == "broken":
@@ -565,7 +570,7 @@ def test_a_run_that_fails_ends_only_itself(
     assert "lower optimizer.lr" in said.err
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_same_command_goes_on_after_an_interrupt(dataset: Path, tmp_path: Path) -> None:
     epochs = "training.max_epochs=6"
     words = [w for w in command_words(dataset, tmp_path, out="cut") if not w.startswith("training.max")]

@@ -29,8 +29,8 @@ def test_a_regular_model_says_how_to_turn_deformable_layers_on(capsys: pytest.Ca
 
 def test_operations_of_a_deformable_model_are_more(capsys: pytest.CaptureFixture[str]) -> None:
     def gflop(*overrides: str) -> list[float]:
-        lines = _info(capsys, *overrides, "image_size=[256,512]", "latency=false").splitlines()
-        start = lines.index("Operations for an image of 256 x 512")
+        lines = _info(capsys, *overrides, "image_size=[128,256]", "latency=false").splitlines()
+        start = lines.index("Operations for an image of 128 x 256")
         return [float(line.split()[-1]) for line in lines[start + 2 : start + 5]]
 
     plain, deformable = gflop(), gflop("model.backbone.deform.stages=[4,5]")
@@ -80,14 +80,14 @@ def test_deformable_pooling_is_listed(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_memory_and_time_are_told_of_the_image_size(capsys: pytest.CaptureFixture[str]) -> None:
-    def kept_mb(*overrides: str) -> float:
-        (line,) = (line for line in _info(capsys, *overrides).splitlines() if line.startswith("Memory that"))
-        assert "of an image of 128 x 192: " in line
+    def kept_mb(said: str) -> float:
+        (line,) = (line for line in said.splitlines() if line.startswith("Memory that"))
+        assert "of an image of 64 x 96: " in line
         return float(line.split()[-2])
 
-    size = "image_size=[128,192]"
-    assert 0 < kept_mb(size) < kept_mb(size, "model.backbone.deform.stages=[3,4,5]")
-    timed = _info(capsys, size)
+    size = "image_size=[64,96]"
+    timed, deformable = _info(capsys, size), _info(capsys, size, "model.backbone.deform.stages=[3,4,5]")
+    assert 0 < kept_mb(timed) < kept_mb(deformable)
     found = re.search(r"Time to detect in it: ([\d.]+) ms, in 95 % of 3 rounds at most ([\d.]+) ms", timed)
     assert found is not None
     assert 0 < float(found[1]) <= float(found[2])

@@ -53,31 +53,47 @@ def test_no_command_asks_the_network(offline: dict[str, str], tmp_path: Path) ->
         "data.source.num_train=8",
         "data.source.num_val=8",
         "data.batch_size=4",
-        "training.max_epochs=1",
         "model.head.score_threshold=0.0001",
     ]
     checkpoint = "checkpoint=run/checkpoints/best.ckpt"
     commands = (
-        ["train", "output_dir=run", "data.num_workers=2", *small],
-        ["train", "output_dir=run", "training.resume=run/checkpoints/last.ckpt", *small],
+        ["train", "output_dir=run", "data.num_workers=2", "training.max_epochs=1", *small],
+        [
+            "train",
+            "output_dir=run",
+            "training.resume=run/checkpoints/last.ckpt",
+            "training.max_epochs=2",
+            *small,
+        ],
         ["evaluate", checkpoint, "output_dir=evaluation"],
-        ["predict", checkpoint, "source=shapes/val", "output_dir=predictions"],
-        ["compare", "output_dir=comparison", "runs_dir=runs", "latency=false", *small],
+        ["predict", checkpoint, "source=images", "output_dir=predictions"],
+        [
+            "compare",
+            "output_dir=comparison",
+            "runs_dir=runs",
+            "latency=false",
+            "training.max_epochs=1",
+            *small,
+        ],
         ["info"],
         ["export", checkpoint, "output_dir=pt2", "format=torch_export"],
         ["export", checkpoint, "output_dir=onnx"],
     )
     code = f"""
 import sys, time
+from pathlib import Path
 from detector import cli
 for words in {commands}:
+    if words[0] == "predict":
+        image = next(path for path in Path("shapes").rglob("*.*") if path.suffix in (".png", ".jpg"))
+        words[2] = f"source={{image.parent}}"
     sys.argv = ["detector", *words]
     assert cli.main() == 0, words
 import numpy, onnxruntime
-(file,) = __import__("pathlib").Path("onnx").glob("*.onnx")
+(file,) = Path("onnx").glob("*.onnx")
 session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
 end = time.monotonic() + 20
-image = numpy.zeros((1, 3, 64, 64), numpy.float32)
+image = numpy.zeros((1, 3, 64, 64), numpy.uint8)
 while time.monotonic() < end:
     session.run(None, {{"images": image, "image_sizes": numpy.array([[64, 64]])}})
 """

@@ -130,7 +130,7 @@ def test_evaluated_weights_are_the_average_not_the_trained_ones(finished: Path) 
     ("workers", "model"),
     [
         (2, "fcos"),
-        pytest.param(0, "fcos", marks=pytest.mark.slow),
+        pytest.param(0, "fcos", marks=pytest.mark.nightly),
         pytest.param(0, "faster_rcnn_small", marks=pytest.mark.slow),
     ],
 )
@@ -150,6 +150,7 @@ def test_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
         assert [row[column] for row in rows(straight)] == [row[column] for row in rows(resumed)]
 
 
+@pytest.mark.slow
 def test_images_of_epochs_in_another_folder_count(dataset: Path, finished: Path, tmp_path: Path) -> None:
     last = finished / "checkpoints" / "last.ckpt"
     overrides = (f"training.resume={last}", "training.ema_decay=0.9", "training.max_epochs=3")
@@ -211,6 +212,7 @@ def test_part_of_the_validation_is_scored_against_that_part_and_said(
     assert subject in (run / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_accumulated_batches_scale_the_rate_and_the_steps(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -226,6 +228,7 @@ def test_accumulated_batches_scale_the_rate_and_the_steps(
     assert [row["step"] for row in rows(run)] == ["2", "4"]
 
 
+@pytest.mark.slow
 def test_training_stops_when_the_metric_does_not_improve_and_says_so(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -246,6 +249,7 @@ def test_training_stops_when_the_metric_does_not_improve_and_says_so(
     assert (run / "stopped.txt").read_text() == f"{note}\n"
 
 
+@pytest.mark.slow
 def test_gradients_are_clipped(dataset: Path, tmp_path: Path) -> None:
     moved = {}
     for norm in (1e-6, 10):

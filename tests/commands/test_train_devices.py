@@ -77,9 +77,9 @@ def other_rank(process: subprocess.Popen[str]) -> int:
     ("rank", "number", "code"),
     [
         (0, signal.SIGTERM, 143),
-        (1, signal.SIGTERM, 143),
-        (1, signal.SIGINT, 130),
-        (0, signal.SIGKILL, -signal.SIGKILL),
+        pytest.param(1, signal.SIGTERM, 143, marks=pytest.mark.nightly),
+        pytest.param(1, signal.SIGINT, 130, marks=pytest.mark.nightly),
+        pytest.param(0, signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.nightly),
         (1, signal.SIGKILL, 1),
     ],
 )

@@ -106,6 +106,7 @@ def test_no_network_is_touched(tmp_path: Path) -> None:
     assert not log.exists()
 
 
+@pytest.mark.nightly
 def test_the_command_of_the_readme_learns(tmp_path: Path) -> None:
     """`detector train`, two of its five epochs, in which it reaches 0.57."""
     words = ["train", "output_dir=run", "training.max_epochs=2"]

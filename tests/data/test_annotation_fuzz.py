@@ -161,7 +161,7 @@ def test_wrong_values_anywhere(root: Path, content: Any) -> None:
 
 
 @pytest.mark.slow
-@settings(_SETTINGS, max_examples=300)
+@settings(_SETTINGS, max_examples=100)
 @given(content=broken_files())
 def test_wrong_values_anywhere_many(root: Path, content: Any) -> None:
     require_result_or_message(root, json.dumps(content))

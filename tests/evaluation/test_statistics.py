@@ -238,12 +238,14 @@ def matched_run(objects: np.ndarray, random: np.random.Generator, *, luck: float
                 matched=np.stack([of_all, *[np.zeros_like(of_all)] * 3]),
                 ignored=np.zeros((4, *of_all.shape), dtype=bool),
                 objects=np.stack([objects, *[np.zeros_like(objects)] * 3]),
+                found=np.full(len(order), -1),
                 overlaps=np.zeros(len(order)),
             )
         ]
     )
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_under_the_null_the_interval_covers_zero_95_times_of_100(seeds: int) -> None:

@@ -16,6 +16,8 @@ from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
 from tests.models.exported import example
 
+pytestmark = pytest.mark.slow  # two graphs are recorded of each model
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # In processes of their own: the tests' checks of shapes are no part of what is recorded, and a file has to do
@@ -51,9 +53,7 @@ def run(script: str, *words: object, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture(
-    scope="module", params=["small_fcos", pytest.param("small_faster_rcnn", marks=pytest.mark.slow)]
-)
+@pytest.fixture(scope="module", params=["small_fcos", "small_faster_rcnn"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """graph.onnx and graph.pt2 of a model with deformable layers, and `example`, which needs torch alone."""
     folder = tmp_path_factory.mktemp(request.param)

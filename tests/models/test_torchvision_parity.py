@@ -258,6 +258,7 @@ def test_an_image_without_boxes_has_no_box_loss(pair: Pair) -> None:
         assert {name for name, value in losses.items() if value == 0} == boxes
 
 
+@pytest.mark.slow
 def test_training_losses_and_gradients_are_equal(pair: Pair) -> None:
     """In training mode, with statistics of the batch."""
     images, batch = [0, 1], _batch([0, 1])

@@ -248,7 +248,10 @@ def test_a_layer_compiles_to_one_graph() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype",
+    ["bfloat16", *(pytest.param(f"float{n}", marks=pytest.mark.nightly) for n in (16, 32, 64))],
+)
 def test_the_kernels_compile_for_an_h100(dtype: str, tmp_path: Path) -> None:
     """What the interpreter takes the compiler may refuse. Needs no GPU: all is done but the launches."""
     run(

@@ -114,6 +114,7 @@ def test_missing_packages_are_all_named(monkeypatch: pytest.MonkeyPatch) -> None
         script.main()
 
 
+@pytest.mark.slow
 def test_no_other_package_is_needed() -> None:
     """Of the project's; those of torch and torchvision come with them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -32,8 +32,10 @@ def test_a_sample_weighs_the_nearest_pixel_most() -> None:
 
 def test_errors_are_those_of_the_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark_numerics, "_SHAPE", (1, 4, 5, 168))
+    monkeypatch.setattr(benchmark_numerics, "get_args", lambda _: ("gather", "auto"))
     _, _, *rows = benchmark_numerics.numerics_table("cpu").splitlines()
     errors = {tuple(row.split(" | ")[:2]): row.rstrip(" |").split(" | ")[2:] for row in rows}
+    assert len(errors) == 6
     for (name, dtype), found in errors.items():
         if "gather" in name:
             limit = {"float32": 1e-6, "bfloat16": 5e-3, "float16": 1e-3}[dtype]

@@ -46,7 +46,7 @@ def train_loss(folder: Path) -> float:
         return float([*csv.DictReader(file)][-1]["train/loss"])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_more_shapes_than_the_compiler_takes_train_all_the_same(tmp_path: Path) -> None:
     root = write_dataset(tmp_path / "data")
     widen(root)

@@ -30,8 +30,15 @@ def eight_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["fcos", "faster_rcnn_small"])
-@pytest.mark.parametrize("stages", ["[]", "[4,5]"], ids=["plain", "deformable"])
+@pytest.mark.parametrize(
+    ("model", "stages"),
+    [
+        ("fcos", "[4,5]"),
+        pytest.param("fcos", "[]", marks=pytest.mark.nightly),
+        pytest.param("faster_rcnn_small", "[]", marks=pytest.mark.nightly),
+        pytest.param("faster_rcnn_small", "[4,5]", marks=pytest.mark.nightly),
+    ],
+)
 def test_eight_images_are_learned(eight_images: Path, tmp_path: Path, stages: str, model: str) -> None:
     run = run_training(
         eight_images,

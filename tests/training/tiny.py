@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -83,3 +85,24 @@ def run_training(root: Path, output_dir: Path, *overrides: str) -> Path:
     check(cfg, train.Options)
     train.run(cfg)
     return output_dir
+
+
+class TrainedRuns:
+    """Runs on one dataset: those with equal overrides are trained once, and copied."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self._root, self._folder = root, folder
+        self._runs: dict[tuple[str, ...], Path] = {}
+
+    def __call__(self, output_dir: Path, *overrides: str) -> Path:
+        """`run_training` as far as `output_dir` holds its files; its config.yaml names another folder."""
+        run = self._runs.get(overrides)
+        if run is None:
+            run = run_training(self._root, self._folder / str(len(self._runs)), *overrides)
+            self._runs[overrides] = run
+        shutil.copytree(run, output_dir, copy_function=_copy)
+        return output_dir
+
+
+def _copy(source: str, target: str) -> None:
+    (os.link if source.endswith(".ckpt") else shutil.copy2)(source, target)  # no test changes a checkpoint

@@ -100,6 +100,7 @@ def test_what_slurm_refuses_is_told(
     )
 
 
+@pytest.mark.slow
 def test_what_a_cluster_leaves_no_room_for_is_refused(
     stub_plan: list[PlannedRun], dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,6 +129,7 @@ def test_the_missing_extra_is_named(
     assert "It comes with an extra: pip install 'detector[slurm]'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_hydra_launcher_basic_trains_here(
     stub_plan: list[PlannedRun], dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,7 +211,7 @@ def test_jobs_train_as_processes_here_do(
     assert comparison(tmp_path / "here")["points"][0]["comparisons"] == point["comparisons"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_interrupt_ends_the_jobs_and_the_same_command_goes_on(dataset: Path, tmp_path: Path) -> None:
     words = [w for w in command_words(dataset, tmp_path, out="cut") if not w.startswith("training.max")]
     more = ["training.max_epochs=4", "hydra/launcher=submitit_local"]

@@ -95,7 +95,12 @@ cli.command()
 
 
 @pytest.mark.parametrize(
-    ("number", "parallel"), [(signal.SIGTERM, 1), (signal.SIGTERM, 2), (signal.SIGKILL, 2)]
+    ("number", "parallel"),
+    [
+        (signal.SIGTERM, 2),
+        pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_signal_to_the_comparison_alone_ends_its_trainings_with_it(
     tmp_path: Path, number: signal.Signals, parallel: int
