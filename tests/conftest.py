@@ -2,12 +2,18 @@
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is loaded; more threads than cores wait
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Before triton is loaded, by torch or by us: its kernels run on a CPU. With 0, those tests need a GPU.
 os.environ.setdefault("TRITON_INTERPRET", "1")
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # of a job in the background; processes would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from jaxtyping import install_import_hook
