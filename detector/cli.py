@@ -20,7 +20,7 @@ from detector import __version__
 from detector.errors import Terminated, exit_code, interrupted
 from detector.streams import keep_writing
 
-WRONG_USE, SIGNALLED = 2, 128  # and the number of the signal
+WRONG_USE = 2
 _ECHO_S = 1.0
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 
@@ -53,7 +53,9 @@ def command() -> NoReturn:
     """The process `detector`: `main`, and its exit code."""
     keep_writing()
     code = main()
-    if code > SIGNALLED:  # at once: libraries would wait for their threads, and log
+    # At once: libraries would wait for their threads, and log; those of a connection to a device that has
+    # gone would abort the process.
+    if code not in (0, WRONG_USE):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -76,18 +76,11 @@ def _main_rank(trainer: Trainer, kept: Callable[[], str]) -> Iterator[None]:
     finally:
         others.kill()
         if torch.distributed.is_initialized():
-            _leave_group()
+            torch.distributed.destroy_process_group()
         for name, value in before.items():  # else Lightning starts no processes for the next job of a sweep
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-
-
-def _leave_group() -> None:
-    """Leave the process group. Its library may wait for a process that is gone, we do not."""
-    leaving = threading.Thread(target=torch.distributed.destroy_process_group, daemon=True)
-    leaving.start()
-    leaving.join(_GRACE_S)
 
 
 class _OtherRanks:
