@@ -354,7 +354,7 @@ def test_an_unfinished_run_is_refused(
     assert "ended in epoch 1 of 9. Go on with it by training.resume=" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_runs_are_paired_by_their_seed(train: TrainedRuns, tmp_path: Path) -> None:
     for name in ("a0", "a1", "b0", "b1", "b2"):
         train(
@@ -557,7 +557,7 @@ def test_the_arms_that_were_trained_are_compared_and_the_report_names_the_one_th
         assert all(note in report for note in told)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_that_fails_ends_only_itself(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

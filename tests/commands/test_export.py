@@ -107,14 +107,8 @@ def check_onnx(name: str, file: Path, said: str) -> None:
     assert (np.diff(scores) <= 0).all()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name == "deformable faster_rcnn" else pytest.param(name, marks=pytest.mark.nightly)
-        for name in MODELS
-    ],
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", MODELS)
 def test_every_model_in_every_format(name: str, folder: Path, tmp_path: Path) -> None:
     words = [f"checkpoint={trained(name, folder)}", f"output_dir={tmp_path}"]
     said, _ = exported(words, [*words, "format=torch_export"])

@@ -81,6 +81,7 @@ def test_sigterm_keeps_the_last_epoch_and_is_no_success(tmp_path: Path) -> None:
     assert load_checkpoint(last).epoch >= 1
 
 
+@pytest.mark.nightly
 def test_no_network_is_touched(tmp_path: Path) -> None:
     """From the drawing of the data to the evaluation of the checkpoint, in processes that cannot connect."""
     (tmp_path / "sitecustomize.py").write_text(SITECUSTOMIZE)

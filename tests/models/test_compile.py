@@ -33,7 +33,7 @@ print("same")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["fcos", "faster_rcnn"])
+@pytest.mark.parametrize("model", ["fcos", pytest.param("faster_rcnn", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("stages", ["deformable", pytest.param("plain", marks=pytest.mark.nightly)])
 def test_compiled_model_computes_the_same(model: str, stages: str) -> None:
     done = subprocess.run(

@@ -53,7 +53,9 @@ def run(script: str, *words: object, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture(scope="module", params=["small_fcos", "small_faster_rcnn"])
+@pytest.fixture(
+    scope="module", params=["small_faster_rcnn", pytest.param("small_fcos", marks=pytest.mark.nightly)]
+)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """graph.onnx and graph.pt2 of a model with deformable layers, and `example`, which needs torch alone."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -144,8 +144,12 @@ MODELS: dict[str, Callable[[], Pair]] = {
 CASES = [[0], [1], [2], [0, 1, 2]]
 
 
-# ResNet-18 shows most of it in a fraction of the time.
-PARAMS = [pytest.param(name, marks=[pytest.mark.slow] if "50" in name else []) for name in MODELS]
+def _tier(name: str) -> list[pytest.MarkDecorator]:
+    """ResNet-18 shows most of it in a fraction of the time."""
+    return [pytest.mark.nightly] if "v2" in name else [pytest.mark.slow] if "50" in name else []
+
+
+PARAMS = [pytest.param(name, marks=_tier(name)) for name in MODELS]
 
 
 @pytest.fixture(scope="module", params=PARAMS)

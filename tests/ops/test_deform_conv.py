@@ -308,7 +308,7 @@ def test_unusual_offsets_have_results_and_gradients_of_gather_by_torchvision() -
     run("from tests.ops import test_deform_conv; test_deform_conv.require_offsets_to_be_survived()")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_unusual_offsets_are_survived_when_compiled() -> None:
     run("from tests.ops import test_deform_conv; test_deform_conv.require_compiled_to_survive()")
 

@@ -64,7 +64,7 @@ def allocations() -> dict[str, Callable[[], object]]:
     return {"64 MB": lambda: torch.ones(16_000_000).sum(), "nothing": lambda: None}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_memory_at_the_peak_is_what_a_candidate_holds_for_a_moment() -> None:
     found = peak_memory_mb(allocations)
     assert found["64 MB"] == pytest.approx(64, abs=8)

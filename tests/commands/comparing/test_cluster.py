@@ -192,7 +192,7 @@ def test_a_run_is_taken_over_from_a_process_that_ends(tmp_path: Path) -> None:
         assert holder.wait() == 0
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_jobs_train_as_processes_here_do(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
