@@ -29,13 +29,17 @@ complete -o default -F _detector_completion detector
     "zsh": r"""# eval "$(detector completion zsh)", in ~/.zshrc after compinit to keep it
 _detector_completion() {
     local -a found
-    found=("${(@f)$(detector completion --query "${(j: :)words[1,CURSOR]}" 2>/dev/null)}")
+    found=("${(@f)$(detector completion --query "${(j: :)words[1,CURRENT]}" 2>/dev/null)}")
     if [[ -n "$found" ]]; then compadd -Q -S '' -- $found; else compset -P '*='; _files; fi
 }
 compdef _detector_completion detector
 """,
     "fish": """# detector completion fish | source, in ~/.config/fish/config.fish to keep it
-complete -c detector -a '(detector completion --query (commandline -cp | string collect))'
+function __detector_found
+    set -g __detector_words (detector completion --query (commandline -cp | string collect) 2>/dev/null)
+    test -n "$__detector_words"
+end
+complete -c detector -f -n __detector_found -a '$__detector_words'
 """,
 }
 _CHOICES = re.compile(r"^\s*(?P<key>[\w-]+):.*?#\s*(?P<choices>[\w.-]+(?: \| [\w.-]+)+)")

@@ -133,3 +133,35 @@ def test_completion_imports_nothing_heavy() -> None:
         cwd=Path(__file__).parents[1],
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+def test_script_completes_in_fish(tmp_path: Path) -> None:
+    """Files only where nothing else may follow."""
+    (tmp_path / "a_file").touch()
+    script = f"""
+function detector; {sys.executable} -m detector $argv; end
+detector completion fish | source
+for line in "detector tra" "detector train optimizer=" "detector train data.root=a_f"
+    complete -C $line
+end
+"""
+    done = subprocess.run(
+        ["fish", "-N", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["train", "optimizer=adamw", "optimizer=sgd", "data.root=a_file"]
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
+def test_script_completes_in_zsh() -> None:
+    """Its function with the words of a line, as zsh calls it; `compadd` tells what it is given."""
+    script = f"""
+detector() {{ {sys.executable} -m detector "$@"; }}
+compdef() {{ echo "$@"; }}
+compadd() {{ shift 4; echo "$@"; }}
+eval "$(detector completion zsh)"
+words=(detector tra and more) CURRENT=2
+_detector_completion
+"""
+    done = subprocess.run(["zsh", "-f", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["_detector_completion", "detector", "train"]
