@@ -93,6 +93,24 @@ def filled_areas_note(count: int) -> str:
     )
 
 
+def oversized_areas(areas: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Which areas are larger than their box by more than rounding, as no mask is (N,)."""
+    return np.asarray(areas > 1.05 * boxes[:, 2] * boxes[:, 3] + 1)
+
+
+def oversized_areas_note(areas: np.ndarray, boxes: np.ndarray) -> str | None:
+    """What to say of areas where nearly all are larger than their boxes; None where they are not."""
+    large = oversized_areas(areas, boxes)
+    if not large.any() or large.mean() < 0.9:
+        return None
+    factor = float(np.median(areas[large] / (boxes[large, 2] * boxes[large, 3])))
+    return (
+        f'{int(large.sum())} of {len(large)} annotations have an "area" that is larger than their box, '
+        f"{factor:.3g} times in the median: boxes or areas are of an image of another size, or in another "
+        "unit. Check some boxes in their images."
+    )
+
+
 def odd_boxes(boxes: np.ndarray, *, image_sizes: np.ndarray) -> Iterator[tuple[np.ndarray, str]]:
     """Faults of finite xywh boxes with positive sides that overlap their image: which (N,), and the words.
 

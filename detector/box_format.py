@@ -13,13 +13,15 @@ from typing import Literal
 
 import numpy as np
 
-BoxFormat = Literal["xyxy", "cxcywh", "fractions"]
+BoxFormat = Literal["xyxy", "cxcywh", "yxhw", "fractions", "percent"]
 
 # An overhang counts from this part of the image's side. Rounding, a pixel too much and slightly turned or
 # padded images stay far below; boxes that are read in a wrong format reach half an image beyond.
 _NOTABLE = 0.1
 _LEAST_SHARE = 0.1  # of the boxes must speak against x, y, width, height
 _ALMOST_ALL = 0.99
+_LARGE_SHARE = 0.2  # of many boxes, by however little
+_MANY = 10
 _ALL_FIT_PX = 2.0  # what a box in the right format may overhang
 _UNIT = 1.001  # the largest fraction, with rounding
 
@@ -28,6 +30,10 @@ _READINGS: dict[BoxFormat, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "cxcywh": (
         "center x, center y, width, height",
         lambda b: np.concatenate([b[:, :2] - b[:, 2:] / 2, b[:, :2] + b[:, 2:] / 2], axis=1),
+    ),
+    "yxhw": (
+        "y, x, height, width",
+        lambda b: np.concatenate([b[:, [1, 0]], b[:, [1, 0]] + b[:, [3, 2]]], axis=1),
     ),
 }
 
@@ -55,11 +61,14 @@ class BoxFormatFinding:
         convert = {
             "xyxy": "[x1, y1, x2 - x1, y2 - y1]",
             "cxcywh": "[x - width / 2, y - height / 2, width, height]",
+            "yxhw": "[x, y, width, height]",
+            "percent": "[x * W, y * H, width * W, height * H] / 100 for an image of W x H pixels",
             "fractions": "[x * W, y * H, width * W, height * H] for an image of W x H pixels",
         }[self.format]
         return f"COCO boxes are [x, y, width, height] in pixels: write {convert}."
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of 1e308
 def find_box_format(
     boxes: np.ndarray, *, image_sizes: np.ndarray, areas: np.ndarray | None = None
 ) -> BoxFormatFinding | None:
@@ -77,7 +86,7 @@ def find_box_format(
     part, sizes = boxes[rows], np.asarray(image_sizes, dtype=np.float64)[rows]
     found = _fractions(part, sizes) or _reaching(part, sizes, None if areas is None else areas[rows])
     if found is None and areas is not None:
-        found = _by_area(part, sizes, areas[rows])
+        found = _by_area(part, sizes, areas[rows]) or _percent(part, sizes, areas[rows])
     if found is None:
         return None
     format_, inner, reason = found
@@ -96,6 +105,7 @@ def look_like_fractions(boxes: np.ndarray, *, image_sizes: np.ndarray) -> np.nda
     return np.asarray(inside & ~tiny_image.any(axis=1))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of 1e308
 def overhangs(boxes: np.ndarray, *, image_sizes: np.ndarray) -> np.ndarray:
     """How far each xywh box reaches beyond its image, in sides of the image (N,); 0 where none is known."""
     height, width = np.asarray(image_sizes, dtype=np.float64).T
@@ -126,22 +136,54 @@ def _reaching(boxes: np.ndarray, sizes: np.ndarray, areas: np.ndarray | None) ->
     total = len(boxes)
     beyond = overhangs(boxes, image_sizes=sizes)
     notable = beyond > _NOTABLE
-    if notable.sum() < max(1, _LEAST_SHARE * total):
-        return None
     reaching = _reaches(boxes, sizes)
+    slightly = (beyond[:, None] * sizes > _ALL_FIT_PX).any(axis=1)
+    if notable.sum() < max(1, _LEAST_SHARE * total):
+        # Centers reach beyond by half a box at most, which is little where boxes are small.
+        if (
+            total >= _MANY
+            and slightly.mean() >= _LARGE_SHARE
+            and _fits(_READINGS["cxcywh"][1](boxes), sizes).all()
+        ):
+            return "cxcywh", reaching, _as_others(reaching, _READINGS["cxcywh"][0], "all would fit")
+        return None
     for name, (words, read) in _READINGS.items():
         fits = _fits(read(boxes), sizes)
         all_fit = fits.mean() >= _ALMOST_ALL
-        if name == "cxcywh" and not (all_fit and total >= 5):
+        if name != "xyxy" and not (all_fit and total >= 5):
             continue  # few boxes that reach beyond the right border fit it by accident
         if (fits & notable).sum() < _ALMOST_ALL * notable.sum() or not (all_fit or notable.sum() >= 3):
             continue
         if total < 5 and areas is not None and _agree(areas, boxes[:, 2:].prod(axis=1)).all():
             continue  # few large objects, cut by the border, whose areas say so
-        as_others = "all would fit" if all_fit else "these would fit"
-        count = f"{int(reaching.sum())} of {total} boxes reach beyond their image"
-        return name, reaching, f"{count}; read as {words} {as_others}"
+        return name, reaching, _as_others(reaching, words, "all would fit" if all_fit else "these would fit")
     return None
+
+
+def _as_others(reaching: np.ndarray, words: str, how_many_fit: str) -> str:
+    count = f"{int(reaching.sum())} of {len(reaching)} boxes reach beyond their image"
+    return f"{count}; read as {words} {how_many_fit}"
+
+
+def _percent(boxes: np.ndarray, sizes: np.ndarray, areas: np.ndarray) -> _Found | None:
+    """Boxes in percent of their image, whose `area` is in pixels."""
+    with_area = np.isfinite(areas) & (areas > 0) & (sizes > 0).all(axis=1)
+    inside = ((boxes >= 0) & (boxes <= 100 * _UNIT)).all(axis=1)
+    products = boxes[:, 2:].prod(axis=1)
+    in_pixels = products * sizes.prod(axis=1) / 1e4
+    suspects = with_area & _nearly(areas, in_pixels) & ~_nearly(areas, products)
+    if not inside.all() or not suspects.any() or suspects.sum() < 0.9 * with_area.sum():
+        return None
+    reason = (
+        f"the area of {int(suspects.sum())} of {int(with_area.sum())} boxes is that of a box in percent of "
+        "the image, not in pixels"
+    )
+    return "percent", suspects, reason
+
+
+def _nearly(areas: np.ndarray, products: np.ndarray) -> np.ndarray:
+    """Equal to a hundredth: percent are often rounded."""
+    return np.asarray(np.abs(areas - products) <= np.maximum(0.5, 0.01 * products))
 
 
 def _by_area(boxes: np.ndarray, sizes: np.ndarray, areas: np.ndarray) -> _Found | None:

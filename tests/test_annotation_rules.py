@@ -11,6 +11,7 @@ from detector.annotation_rules import (
     is_odd_crowd,
     no_objects,
     odd_boxes,
+    oversized_areas_note,
     read_crowd,
     repeated_objects,
     shown,
@@ -183,3 +184,14 @@ def test_any_value_can_be_shown():
     assert len(shown("x" * 1000)) == 80
     while deep:  # what is nested so deeply must be taken apart by hand
         deep = deep.pop()
+
+
+def test_areas_larger_than_their_boxes_are_told_with_the_factor() -> None:
+    boxes = np.tile([0.0, 0, 10, 20], (20, 1))
+    assert oversized_areas_note(np.full(20, 200.0), boxes) is None
+    assert oversized_areas_note(np.full(20, 120.0), boxes) is None
+    few = np.full(20, 200.0)
+    few[:5] = 900.0
+    assert oversized_areas_note(few, boxes) is None
+    note = str(oversized_areas_note(np.full(20, 800.0), boxes))
+    assert note.startswith('20 of 20 annotations have an "area" that is larger than their box, 4 times')

@@ -167,3 +167,38 @@ def test_real_files(file, form):
     for witness in (areas, None):
         finding = find_box_format(given, image_sizes=image_sizes, areas=witness)
         assert (finding is None) == (form == "right")
+
+
+def small_boxes() -> np.ndarray:
+    """Of objects a tenth of their image, some at each border."""
+    random = np.random.default_rng(0)
+    starts = random.integers(0, [WIDTH - 12, HEIGHT - 12], (40, 2))
+    starts[:10], starts[10:20] = [WIDTH - 12, HEIGHT - 12] - starts[:10] // 40, starts[10:20] // 40
+    return np.concatenate([starts, np.full((40, 2), 12)], axis=1).astype(np.float64)
+
+
+def test_centers_of_small_boxes_are_named():
+    boxes = small_boxes()
+    assert find(boxes) is None
+    finding = find(centers(boxes))
+    assert finding is not None
+    assert finding.format == "cxcywh"
+    assert "read as center x, center y, width, height all would fit" in finding.reason
+
+
+def test_exchanged_axes_are_named():
+    finding = find(right_boxes(100)[:, [1, 0, 3, 2]])
+    assert finding is not None
+    assert finding.format == "yxhw"
+
+
+@pytest.mark.parametrize("digits", [3, 12])
+def test_percent_are_named_by_the_area(digits):
+    boxes = right_boxes()
+    size = (480, 640)
+    percent = (boxes / [640, 480, 640, 480] * 100).round(digits)
+    assert find(boxes, area_of(boxes), size) is None
+    finding = find(percent, area_of(boxes), size)
+    assert finding is not None
+    assert finding.format == "percent"
+    assert "/ 100" in finding.fix

@@ -143,3 +143,13 @@ def test_rule_sees_a_wrong_import(tmp_path: Path) -> None:
     assert {"torch.nn", "detector.heads", "detector.ops", "detector.models", "detector.heads.fcos"} <= set(
         imports(module, tmp_path / "detector")
     )
+
+
+@pytest.mark.parametrize(
+    "file", sorted(PACKAGE.rglob("*.py")), ids=lambda f: f.relative_to(PACKAGE).as_posix()
+)
+def test_files_and_functions_fit_their_size(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 400
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    assert not [f.name for f in functions if (f.end_lineno or 0) - f.lineno >= 60]

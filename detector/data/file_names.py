@@ -19,9 +19,12 @@ from ..quoting import advised
 
 FileNames = Literal["paths", "base"]
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://|(data):")
+_SCHEME = re.compile(
+    r"([A-Za-z][A-Za-z0-9+.-]+)://|(s3|gs|https?|file|hdfs|az|abfss?):/|(data):", re.IGNORECASE
+)
 _DRIVE = re.compile(r"[A-Za-z]:[/\\]")
-_LABEL_STUDIO = "/data/local-files/"
+_LABEL_STUDIO = re.compile(r"/?(data/local-files/)\?|/(data/upload/)")
+_UPLOAD_MARK = re.compile(r"[0-9a-f]{8}-(?=.)")  # Label Studio's, before the name of a file
 _FOLDER = "the folder"
 _MAX_INDEXED = 1_000_000
 _MAX_SEARCHED = 50_000  # files of a folder beside the one that was given
@@ -30,8 +33,10 @@ _MAX_SEARCHED = 50_000  # files of a folder beside the one that was given
 def address_kind(name: str) -> str | None:
     """The kind of address that a name is instead of a file's; None where it is none."""
     if match := _SCHEME.match(name):
-        return f"{match[1]}://" if match[1] else "data:"
-    return f"{_LABEL_STUDIO}?d=" if name.startswith(_LABEL_STUDIO) and "?" in name else None
+        scheme = match[1] or match[2]
+        return f"{scheme}://" if scheme else "data:"
+    match = _LABEL_STUDIO.match(name)
+    return None if match is None else f"/{match[1]}?d=" if match[1] else f"/{match[2]}"
 
 
 def base_name(name: str) -> str:
@@ -40,6 +45,9 @@ def base_name(name: str) -> str:
         parts = urlsplit(name)
         inside = parse_qs(parts.query).get("d")
         name = inside[0] if inside else unquote(parts.path)
+        if _LABEL_STUDIO.match(parts.path):
+            folder, slash, last = name.rpartition("/")
+            name = folder + slash + _UPLOAD_MARK.sub("", last, count=1)
     return name.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
@@ -60,6 +68,13 @@ def name_inside(name: str, folder: Path) -> str | None:
         path = os.path.normpath(os.path.join(root, plain))
         if path.startswith(root.rstrip("/") + "/"):
             return os.path.relpath(path, root)
+    if plain.startswith("/"):  # by a link to the folder, or to one above
+        above, last = (
+            os.path.realpath(above),
+            os.path.join(os.path.realpath(os.path.dirname(plain)), os.path.basename(plain)),
+        )
+        if last.startswith(above.rstrip("/") + "/"):
+            return os.path.relpath(last, above)
     return None
 
 
@@ -163,10 +178,12 @@ class FolderIndex:
 class LocatedFiles:
     """Which names lead to no file, with whether they leave the folder, before any file is opened.
 
-    `differences` of the files that were taken for others (file_names=base).
+    `differences` of the files that were taken for others (file_names=base). `shared` are files that another
+    name means too, so that neither is sure.
     """
 
     lost: dict[int, bool]
+    shared: dict[int, str]
     differences: tuple[str, ...]
     index: FolderIndex
 
@@ -180,6 +197,7 @@ def locate_files(names: list[Any], *, folder: Path, indices: np.ndarray, how: Fi
     index = FolderIndex(folder)
     lost: dict[int, bool] = {}
     differences: list[str] = []
+    written = list(names)
     for i in indices.tolist():
         inside = name_inside(names[i], folder)
         if how == "base" and (inside is None or not os.path.lexists(_joined(folder, inside))):
@@ -193,7 +211,16 @@ def locate_files(names: list[Any], *, folder: Path, indices: np.ndarray, how: Fi
             lost[i] = True
         else:
             names[i] = inside
-    return LocatedFiles(lost, tuple(differences), index)
+    shared = _shared(names, written, [i for i in indices.tolist() if i not in lost]) if how == "base" else {}
+    return LocatedFiles(lost, shared, tuple(differences), index)
+
+
+def _shared(names: Sequence[Any], written: Sequence[Any], indices: Sequence[int]) -> dict[int, str]:
+    """The files that several different names were taken for, by the images of these names."""
+    meant: dict[str, set[str]] = {}
+    for i in indices:
+        meant.setdefault(names[i], set()).add(written[i])
+    return {i: names[i] for i in indices if len(meant[names[i]]) > 1 and written[i] != names[i]}
 
 
 def _joined(folder: Path, name: str) -> str:

@@ -86,22 +86,15 @@ def check_images(
     def mask(flags: Iterator[bool]) -> np.ndarray:
         return np.fromiter(flags, dtype=bool, count=len(names))
 
-    report(
-        mask(not _is_id(i) for i in raw.image_ids),
-        lambda i: "has no id that is an integer below 2 to the power of 63. Give it one.",
-    )
-    report(_duplicated(ids), lambda i: "another image has the same id. Make image ids unique.")
-    report(mask(not isinstance(n, str) or not n for n in names), lambda i: "has no file_name. Name the file.")
-    report(
-        mask(isinstance(n, str) and not is_encodable(n) for n in names),
-        lambda i: "its file_name holds half of a surrogate pair, which is no text. Correct it.",
-    )
-    declared = mask(h is not None or w is not None for h, w in raw.sizes)
-    report(
-        declared & (sizes[:, 0] == 0),
-        lambda i: "height {}, width {}. Write pixels, or leave both out.".format(*map(shown, raw.sizes[i])),
-    )
+    for which, why in _entry_problems(raw, ids, sizes):
+        report(which, why)
     located = locate_files(names, folder=folder, indices=np.flatnonzero(~bad), how=checks.file_names)
+    report(
+        mask(i in located.shared for i in range(len(names))),
+        lambda i: (
+            f'another file_name means "{located.shared[i]}" too (data.file_names=base). Write the folders.'
+        ),
+    )
     open_files = np.array([i for i in np.flatnonzero(~bad) if i not in located.lost], dtype=np.int64)
     results = dict(_inspect(folder, names, sizes, indices=open_files, checks=checks))
     inspections = {i: r for i, r in results.items() if isinstance(r, Inspection)}
@@ -129,10 +122,36 @@ def check_images(
     return CheckedImages(bad, sizes, turned, names, tuple(n.values for n in notes if n.values is not None))
 
 
+def _entry_problems(
+    raw: RawCoco, ids: np.ndarray, sizes: np.ndarray
+) -> Iterator[tuple[np.ndarray, Callable[[int], str]]]:
+    """What is wrong with the images' entries, no file opened: which (N,), and the words for one."""
+
+    def mask(flags: Iterator[bool]) -> np.ndarray:
+        return np.fromiter(flags, dtype=bool, count=len(ids))
+
+    yield (
+        mask(not _is_id(i) for i in raw.image_ids),
+        lambda i: "has no id that is an integer below 2 to the power of 63. Give it one.",
+    )
+    yield _duplicated(ids), lambda i: "another image has the same id. Make image ids unique."
+    names = raw.file_names
+    yield mask(not isinstance(n, str) or not n for n in names), lambda i: "has no file_name. Name the file."
+    yield (
+        mask(isinstance(n, str) and not is_encodable(n) for n in names),
+        lambda i: "its file_name holds half of a surrogate pair, which is no text. Correct it.",
+    )
+    declared = mask(h is not None or w is not None for h, w in raw.sizes)
+    yield (
+        declared & (sizes[:, 0] == 0),
+        lambda i: "height {}, width {}. Write pixels, or leave both out.".format(*map(shown, raw.sizes[i])),
+    )
+
+
 def describe_image(raw: RawCoco, index: int) -> str:
     """The id and the file name of an image, for a message."""
-    name = raw.file_names[index]
-    return f'image {shown(raw.image_ids[index])} ("{name if isinstance(name, str) else shown(name)}")'
+    name, image = raw.file_names[index], f"image {shown(raw.image_ids[index])}"
+    return image if name is None else f'{image} ("{name if isinstance(name, str) else shown(name)}")'
 
 
 def _failure_text(error: ImageError) -> str:

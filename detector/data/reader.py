@@ -16,6 +16,7 @@ from ..annotation_rules import (
     notable_overhangs,
     odd_crowds_note,
     overhang_note,
+    oversized_areas_note,
     printable,
     renumbered_note,
     repeated_objects,
@@ -59,39 +60,31 @@ def read_coco(
 
     Every problem is found before one ValueError lists them with id and fix. `on_bad_box="drop"` leaves out
     bad annotations, `on_bad_image="skip"` bad images with their annotations; what is left out is logged with
-    its count. For `check` and `folder_option` see `ImageChecks`, for `file_names`
-    `locate_files`. Sizes that the file lacks are those of the image files.
+    its count. See `ImageChecks` for `check` and `folder_option`, `locate_files` for `file_names`. Sizes that
+    the file lacks are those of the image files.
     """
     raw = read_columns(path)
     fatal, image_findings, box_findings = Findings(), Findings(), Findings()
     categories = read_categories(raw.categories, fatal)
     ids = _image_ids(raw, fatal)
-    images = check_images(
-        raw,
-        ids,
-        folder=images_dir,
-        found=image_findings,
-        checks=ImageChecks(check, reading, file_names, folder_option),
-        near=(path.parent, path.parent.parent),
-    )
+    checks, near = ImageChecks(check, reading, file_names, folder_option), (path.parent, path.parent.parent)
+    images = check_images(raw, ids, folder=images_dir, found=image_findings, checks=checks, near=near)
     image_of = lookup(raw.annotation_image_ids, ids)
     labels = lookup(raw.annotation_category_ids, np.array([c.id for c in categories], dtype=np.int64))
     skip, drop = on_bad_image == "skip", on_bad_box == "drop"
-    as_pixels = _are_in_pixels(raw, fatal, image_of=image_of, images=images, drop=drop)
     bad_row = check_annotations(
         raw,
         image_of=image_of,
         labels=labels,
         images=images,
         skip_bad_images=skip,
-        as_pixels=as_pixels,
+        as_pixels=_are_in_pixels(raw, fatal, image_of=image_of, images=images, drop=drop),
         found=box_findings,
     )
     settle(str(path), fatal=fatal, images=image_findings, boxes=box_findings, skip=skip, drop=drop)
     rows = np.flatnonzero(~bad_row)
     areas, rows = _note_oddities(path, raw, rows, image_of=image_of, labels=labels, images=images)
     annotation_ids = _annotation_ids(path, raw, rows)
-
     rows = rows[np.argsort(image_of[rows], kind="stable")]
     annotations = CocoAnnotations(
         path=path,
@@ -110,10 +103,13 @@ def read_coco(
         bad_count=box_findings.count,
         deep_values=images.values,
     )
-    kept = np.flatnonzero(~images.bad)
-    if not len(kept):
-        raise ValueError(f"{path}: no usable image is left of {len(ids)}.")
-    return annotations.select_images(kept) if images.bad.any() else annotations
+    return _of_usable_images(annotations, images.bad)
+
+
+def _of_usable_images(annotations: CocoAnnotations, bad: np.ndarray) -> CocoAnnotations:
+    if bad.all():
+        raise ValueError(f"{annotations.path}: no usable image is left of {len(bad)}.")
+    return annotations.select_images(np.flatnonzero(~bad)) if bad.any() else annotations
 
 
 def _image_ids(raw: RawCoco, fatal: Findings) -> np.ndarray:
@@ -175,6 +171,8 @@ def _note_oddities(
     areas, wrong = fill_areas(raw.areas, raw.boxes_xywh)
     if filled := int(wrong[rows].sum()):
         warn(filled_areas_note(filled))
+    if note := oversized_areas_note(areas[rows], raw.boxes_xywh[rows]):
+        warn(note)
     if raw.odd_crowd_count:
         warn(odd_crowds_note(raw.odd_crowd_count))
     flags = raw.crowd + 2 * raw.ignore

@@ -24,6 +24,7 @@ from detector.annotation_rules import (
     is_odd_crowd,
     odd_boxes,
     odd_crowds_note,
+    oversized_areas_note,
     printable,
     read_crowd,
 )
@@ -57,6 +58,8 @@ class GroundTruth:
 
 def load_json(path: Path, *, what: str) -> Any:
     """The JSON value in a file; a missing or malformed file is a ValueError that says what was expected."""
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe without a writer waits for ever
+        raise ValueError(f"{path}: is no regular file; expected a file with {what} (JSON).")
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -249,17 +252,14 @@ def _filled_in(annotations: list[dict[str, Any]], odd_crowds: int) -> Iterator[s
     """Fill in areas, and yield what was not as it should be."""
     if odd_crowds:
         yield odd_crowds_note(odd_crowds)
-    if filled := _fill_areas(annotations):
-        yield filled_areas_note(filled)
-
-
-def _fill_areas(annotations: list[dict[str, Any]]) -> int:
-    """Replace areas that are none; how many."""
     boxes = np.array([a["bbox"] for a in annotations]).reshape(-1, 4)
     areas, wrong = fill_areas(np.array([a["area"] for a in annotations]), boxes)
     for annotation, area in zip(annotations, areas.tolist(), strict=True):
         annotation["area"] = area
-    return int(wrong.sum())
+    if wrong.any():
+        yield filled_areas_note(int(wrong.sum()))
+    if note := oversized_areas_note(areas, boxes):
+        yield note
 
 
 def is_box(value: Any) -> TypeGuard[Sequence[int | float]]:

@@ -11,6 +11,7 @@ from detector.evaluation.matching import Rows
 _FEW = 5  # boxes that may reach beyond their image by accident
 _FAR = 1.0  # sides of an image: an unclipped box of a detector does not reach so far beyond it
 _MANY = 0.1  # part of all boxes
+_SURELY_MANY = 20  # boxes that do not lie together by accident
 
 
 def check_boxes(rows: Rows, truth: GroundTruth, *, source: str) -> tuple[str, ...]:
@@ -38,7 +39,7 @@ def _far_beyond(rows: Rows, sizes: np.ndarray, truth: GroundTruth, *, source: st
     far |= _outside(rows.boxes_xywh, sizes)
     count, total = int(far.sum()), len(far)
     if not count:
-        return ()
+        return _like_percent(rows.boxes_xywh, sizes, source=source)
     told = (
         f"{source}: {count} of {total} boxes lie outside of their image, or reach beyond it by more than its "
         f"side. {_example(rows, far, truth)}"
@@ -51,6 +52,18 @@ def _far_beyond(rows: Rows, sizes: np.ndarray, truth: GroundTruth, *, source: st
     )
 
 
+def _like_percent(boxes: np.ndarray, sizes: np.ndarray, *, source: str) -> tuple[str, ...]:
+    """A note on many boxes that fill the first 100 pixels of larger images, and no more."""
+    ends = boxes[:, :2] + boxes[:, 2:]
+    if len(boxes) < _SURELY_MANY or sizes.min() < 200 or not 80 < ends.max() <= 100.1:
+        return ()
+    return (
+        f"{source}: all {len(boxes)} boxes lie in the first 100 x 100 pixels of larger images: are they in "
+        "percent? Write pixels: [x * W, y * H, width * W, height * H] / 100.",
+    )
+
+
+@np.errstate(over="ignore", invalid="ignore")  # of 1e308
 def _outside(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     limits = np.where(sizes > 0, sizes, np.inf)[:, ::-1]
     return np.asarray(

@@ -208,3 +208,17 @@ def test_the_index_ends_in_circles_of_links(tmp_path: Path) -> None:
     (tmp_path / "again").symlink_to(tmp_path, target_is_directory=True)
     assert FolderIndex(tmp_path).files == ("a.jpg",)
     assert os.path.lexists(tmp_path / "again")
+
+
+def test_two_names_are_not_given_one_file(root: Path) -> None:
+    """Cameras count alike: the picture of one is not the other's."""
+    for name in ("b.jpg", "c.jpg"):
+        (root / "images" / name).unlink()
+    places = {"a.jpg": "cam0/a.jpg", "b.jpg": "cam1/a.jpg", "c.jpg": "cam2/a.jpg"}
+    said = problems(root, lambda name: places[name], file_names="base")
+    assert said.count('another file_name means "a.jpg" too (data.file_names=base). Write the folders.') == 3
+
+
+def test_an_absolute_name_by_a_link_to_the_folder(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(root)
+    assert names(read(root, lambda name: f"{tmp_path}/link/images/{name}")) == FILES

@@ -137,3 +137,11 @@ def _few_images(truth: dict[str, Any], limit: int = 10) -> dict[str, Any]:
     small["annotations"] = [a for a in truth["annotations"] if json.dumps(a["image_id"]) in ids]
     used = {a["category_id"] for a in small["annotations"]}
     return small | {"categories": [c for c in truth["categories"] if c["id"] in used]}
+
+
+def test_areas_larger_than_their_boxes_are_told() -> None:
+    truth = ground_truth()
+    for row in truth["annotations"]:
+        row["area"] *= 4
+    with pytest.warns(UserWarning, match="3 of 3 annotations .* larger than their box, 4 times"):
+        CocoEvaluator(truth)

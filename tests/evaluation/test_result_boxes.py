@@ -74,3 +74,21 @@ def test_boxes_far_outside_are_refused_or_counted() -> None:
 def test_without_sizes_nothing_is_known() -> None:
     truth = ground_truth(images=[{"id": 10}, {"id": 20, "width": 0, "height": "x"}])
     assert checked(boxes_inside() + np.array([150, 0, 0, 0]), truth) == ()
+
+
+def test_boxes_in_percent_are_asked_for() -> None:
+    truth = ground_truth()
+    for image in truth["images"]:
+        image |= {"width": 640, "height": 480}
+    random = np.random.default_rng(1)
+    starts = random.uniform(0, 50, (40, 2))
+    percent = np.hstack([starts, random.uniform(0.2, 1, (40, 2)) * (100 - starts)])
+    (note,) = checked(percent, truth)
+    assert "all 40 boxes lie in the first 100 x 100 pixels" in note
+    assert checked(percent * [6.4, 4.8, 6.4, 4.8], truth) == ()
+
+
+def test_huge_numbers_are_told_without_warnings(recwarn: pytest.WarningsRecorder) -> None:
+    with pytest.raises(ValueError, match="1 of 1 boxes lie outside"):
+        checked([[1e308] * 4])
+    assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
