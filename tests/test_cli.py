@@ -248,6 +248,7 @@ def test_failing_job_does_not_stop_the_sweep(detector) -> None:
         (["--config-name", "nothing"], "nothing"),
         (["data.root=~/coco"], "/coco or data.root=$HOME/coco"),
         (['data.root="~/coco"'], "~ is not expanded here"),
+        (["data.root=~nobody/coco"], "Write the path out"),
         (["--cfg", "jobs"], "invalid choice: 'jobs'"),
         (["-m", "--cfg", "job"], "give one of them"),
         (["--run", "--cfg", "job"], "give one of them"),

@@ -243,9 +243,13 @@ def _parse_overrides(overrides: Sequence[str]) -> tuple[list[Override], list[str
 
 def _syntax_problem(word: str, error: Exception) -> str:
     key, _, value = word.partition("=")
-    if value.startswith("~"):
+    if value == "~" or value.startswith("~/"):
         home = Path(value).expanduser()
         return f"{word}: the shell does not expand ~ after =. Write {key}={home} or {key}=$HOME{value[1:]}"
+    if value.startswith("~"):  # a user's home, or a file of this name
+        return (
+            f"{word}: ~ is not expanded here. Write the path out; of a file that begins so, {key}=./{value}"
+        )
     if re.search(r"[=:,()~{}\[\]]", value):
         return f"{word}: a value with special characters is quoted twice: '{key}=\"{value}\"'"
     return f"{word}: not understood: {_cleaned(error)}"

@@ -254,4 +254,9 @@ def _unknown_format(content: bytes) -> ImageError:
     for mark, name in _FOREIGN:
         if mark.match(head):
             return ImageError(f"is a file of the format {name}, which is not read. Convert it to a PNG.")
+    if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return ImageError(
+            "is a TIFF in a form that is not read (colors of floating-point, signed or 32-bit values), or "
+            "cut off. Convert it to a 16-bit PNG, or to a TIFF of one channel."
+        )
     return DamagedImageError("is no image of a known format, or cut off.")

@@ -41,8 +41,8 @@ class _Layout:
 
 _SPLITS: dict[SplitName, tuple[str, ...]] = {"train": ("train",), "val": ("val", "valid", "validation")}
 _LAYOUTS = (
-    _Layout("plain", "{split}.json", ("images",)),
-    _Layout("official COCO", "annotations/instances_{split}2017.json", ("{split}2017",)),
+    _Layout("plain", "{split}.json", ("images", "{split}")),
+    _Layout("official COCO", "annotations/instances_{split}2017.json", ("{split}2017", "images/{split}2017")),
     _Layout(
         "datumaro and CVAT",
         "annotations/instances_{split}.json",

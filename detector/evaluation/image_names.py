@@ -22,12 +22,15 @@ class ImageNames:
         self._by_path: dict[_Parts, list[Key]] = {}
         self._by_base: dict[str, list[tuple[_Parts, Key]]] = {}
         self._by_stem: dict[str, list[tuple[_Parts, Key]]] = {}
+        self._by_folded_stem: dict[str, list[tuple[_Parts, Key]]] = {}
         for key, name in names.items():
             if not (path := path_parts(name)):
                 continue
             self._by_path.setdefault(path, []).append(key)
             self._by_base.setdefault(path[-1], []).append((path, key))
             self._by_stem.setdefault(_stem(path)[-1], []).append((_stem(path), key))
+            folded = _folded(_stem(path))
+            self._by_folded_stem.setdefault(folded[-1], []).append((folded, key))
 
     def __bool__(self) -> bool:
         return bool(self._by_path)
@@ -36,7 +39,7 @@ class ImageNames:
         """The images that `name` may mean: one where it is clear, none where no file is called so.
 
         The whole path decides; else the longest common end of the paths, at least the base name; else the
-        same without the ending, so that `000123` is `images/000123.jpg`.
+        same without the ending, so that `000123` is `images/000123.jpg`; else the same in any letter case.
         """
         path = path_parts(name)
         if not path:
@@ -48,7 +51,10 @@ class ImageNames:
         for stem in (path, _stem(path)):  # a name without an ending may have a dot in it
             if stem[-1] in self._by_stem:
                 return _nearest(stem, self._by_stem[stem[-1]])
-        return []
+        folded = _folded(_stem(path))
+        return (
+            _nearest(folded, self._by_folded_stem[folded[-1]]) if folded[-1] in self._by_folded_stem else []
+        )
 
     def find(self, name: str) -> Key | None:
         """The image that `name` means, if that is clear."""
@@ -80,6 +86,10 @@ def _rank(path: _Parts, other: _Parts) -> tuple[bool, int]:
     while common < min(len(path), len(other)) and path[-1 - common] == other[-1 - common]:
         common += 1
     return common == len(other), common
+
+
+def _folded(path: _Parts) -> _Parts:
+    return tuple(part.casefold() for part in path)
 
 
 def _stem(path: _Parts) -> _Parts:

@@ -36,6 +36,8 @@ def read_results(path: Path) -> list[Any]:
             f"list under one of {', '.join(_WRAPPERS)}, got {what}{inside}."
         )
     rows = data[lists[0]]
+    if lists == ["annotations"] and (other := _score_elsewhere(rows)):
+        raise ValueError(f'{path}: has its scores under {other}: write them as "score" into each annotation.')
     if lists == ["annotations"] and not any(isinstance(row, dict) and "score" in row for row in rows):
         raise ValueError(
             f"{path}: looks like a ground truth, for none of its {len(rows)} annotations has a score: "
@@ -45,6 +47,18 @@ def read_results(path: Path) -> list[Any]:
     return (
         NamedResults(_with_names(row, images, categories) for row in rows) if images or categories else rows
     )
+
+
+def _score_elsewhere(rows: list[Any]) -> str:
+    """Where annotations without a score have one by another name; empty where they have none."""
+    objects = [row for row in rows if isinstance(row, dict)]
+    if not objects or any("score" in row for row in objects):
+        return ""
+    for key in ("confidence", "conf", "probability"):
+        if all(key in row for row in objects):
+            return f'"{key}"'
+    attributes = [row.get("attributes") for row in objects]
+    return '"attributes"' if all(isinstance(a, dict) and "score" in a for a in attributes) else ""
 
 
 def _names(table: Any, name: str) -> dict[Key, str]:

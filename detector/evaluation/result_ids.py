@@ -245,6 +245,10 @@ def _categories_by_name(pairs: Counter[_Pair], truth: GroundTruth, *, names_deci
     called: dict[str, list[Key]] = {}
     for own_key, own_name in zip(known, truth.class_names, strict=True):
         called.setdefault(_folded(own_name.removesuffix(f" (id {shown([own_key])})")), []).append(own_key)
+    with_objects = {annotation["category_id"] for annotation in truth.annotations}
+    for same in called.values():  # a root category may have the name of a class
+        if len(same) > 1 and (used := [key for key in same if known[key] in with_objects]):
+            same[:] = used
     ids: dict[_Pair, Key] = {}
     conflicts, others, absent = Counter[_Pair](), Counter[_Pair](), Counter[_Pair]()
     for (key, name), count in pairs.items():

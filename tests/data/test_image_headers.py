@@ -110,6 +110,13 @@ def test_a_code_stream_larger_than_its_box_says_is_refused() -> None:
         decode_image(bytes(content), declared_size=None)
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.int32])
+def test_a_tiff_of_colors_that_are_not_read_is_not_called_damaged(kind: type) -> None:
+    content = bytes(cv2.imencode(".tiff", np.zeros((4, 4, 3), kind))[1])
+    with pytest.raises(ImageError, match="is a TIFF in a form that is not read"):
+        decode_image(content, declared_size=None)
+
+
 def test_fill_bytes_and_segments_before_the_frame() -> None:
     content = encoded("JPEG", progressive=True, comment=b"\xff\xc0" * 40)
     assert jpeg_frame(content) == (40, 56, 8)

@@ -12,6 +12,18 @@ from tests.data.small_coco import write_dataset
 NOTHING_SAID = SplitPaths()
 
 
+@pytest.mark.parametrize(
+    ("annotations", "images"),
+    [("annotations/instances_val2017.json", "images/val2017"), ("val.json", "val")],
+)
+def test_finds_the_images_of_a_split_where_others_have_them(tmp_path, annotations, images):
+    plain, root = write_dataset(tmp_path / "plain"), tmp_path / "root"
+    shutil.copytree(plain / "images", root / images)
+    (root / annotations).parent.mkdir(exist_ok=True)
+    shutil.copy(plain / "val.json", root / annotations)
+    assert find_split("val", root=str(root), paths=NOTHING_SAID).images == root / images
+
+
 def test_finds_the_plain_layout(tmp_path):
     root = write_dataset(tmp_path)
     found = find_split("val", root=str(root), paths=NOTHING_SAID)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,31 @@ def test_rows_that_are_no_results_are_left_to_the_evaluator(tmp_path: Path) -> N
     rows = read_results(tmp_path / "dt.json")
     with pytest.raises(ValueError, match="1 of 2 results: is a int, not an object"):
         CocoEvaluator(ground_truth()).evaluate(rows)
+
+
+def test_a_class_is_not_the_empty_root_of_its_name(tmp_path: Path) -> None:
+    """Roboflow's root category has the name of a class; here, its id is that of the class in the object."""
+    truth = ground_truth(categories=[{"id": 0, "name": "cat"}, *CLASSES])
+    images = [{"id": 10, "file_name": "a.jpg"}, {"id": 20, "file_name": "b.jpg"}]
+    content = coco_object(images, [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}])
+    for row in content["annotations"]:
+        row["category_id"] = {1: 0, 3: 1}[row["category_id"]]
+    assert evaluated(tmp_path, content, truth).AP > PERFECT
+
+
+@pytest.mark.parametrize(
+    ("score", "place"),
+    [({"confidence": 0.9}, '"confidence"'), ({"attributes": {"score": 0.9}}, '"attributes"')],
+)
+def test_scores_of_another_name_are_told(tmp_path: Path, score: dict[str, Any], place: str) -> None:
+    rows = [{**row, **score} for row in perfect_results(ground_truth())]
+    for row in rows:
+        del row["score"]
+    with pytest.raises(ValueError, match=f"has its scores under {place}"):
+        evaluated(tmp_path, {"annotations": rows})
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe: is no regular file"):
+        read_results(tmp_path / "pipe")
