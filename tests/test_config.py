@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -172,6 +173,20 @@ def test_every_problem_is_in_one_message() -> None:
 
 def test_failing_interpolation_is_told_with_its_key() -> None:
     assert problems({"a": {"b": "${nowhere}"}})[0].startswith("a.b: its interpolation fails")
+
+
+def test_option_whose_interpolation_fails_is_not_also_without_a_value() -> None:
+    (problem,) = problems({"seed": 1, "data": {"root": "${nowhere}"}, "part": part()}, parts.Options)
+    assert problem.startswith("data.root: its interpolation fails")
+
+
+def test_file_whose_name_starts_with_a_tilde_is_no_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert problems({"x": part(name="~t.json")}) != []
+    (tmp_path / "~t.json").touch()
+    assert problems({"x": part(name="~t.json")}) == []
 
 
 def test_interpolated_value_is_checked() -> None:

@@ -6,6 +6,7 @@ import collections.abc
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
+from pathlib import Path
 from typing import Any, Protocol, get_origin
 
 from omegaconf import DictConfig
@@ -33,7 +34,13 @@ def check(cfg: DictConfig | dict[str, Any], options: Callable[..., Any] | None =
     else:
         problems += _binding_problems(plain, schema_of(options), "", owner=None, partial=False)
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(_without_consequences(problems))
+
+
+def _without_consequences(problems: list[str]) -> list[str]:
+    """Leave out that an option has no value where its interpolation failed."""
+    failed = {problem.partition(":")[0] for problem in problems if ": its interpolation fails: " in problem}
+    return [p for p in problems if not (p.partition(":")[0] in failed and ": has no value yet. " in p)]
 
 
 def nodes(plain: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -134,7 +141,7 @@ def _value_problems(value: Any, annotation: Any, path: str, *, built: bool = Tru
     has_parts = isinstance(value, dict) or (isinstance(value, list) and next(_unplain(value), None))
     if has_parts and holds(annotation, value):
         return _container_problems(value, annotation, path)
-    if isinstance(value, str) and value.startswith("~"):
+    if isinstance(value, str) and value.startswith("~") and not Path(value).exists():
         return [f"{path} = {value}: ~ is not expanded here. Write the home folder out, as $HOME in a shell"]
     reason = misfit(value, annotation, path)
     return [f"{path} = {show(value)}: {reason}"] if reason else []

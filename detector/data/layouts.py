@@ -117,9 +117,15 @@ def _existing(split: SplitName, annotations: Path, images: Path) -> SplitFiles:
         what = "is no regular file" if annotations.exists() else "no such file"
         raise ValueError(f"data.{split}.annotations: {what}: {annotations.absolute()}.")
     if not images.is_dir():
+        other = images_beside(annotations)
+        folder = (
+            f"data.{split}.images=FOLDER"
+            if other == annotations.parent
+            else advised(f"data.{split}.images", other.absolute())
+        )
         raise ValueError(
             f"{annotations}: its images should be in the folder {images}, which does not exist. Pass "
-            f"{advised(f'data.{split}.annotations', annotations.absolute())} with data.{split}.images=FOLDER."
+            f"{advised(f'data.{split}.annotations', annotations.absolute())} with {folder}."
         )
     return SplitFiles(annotations, images)
 
@@ -135,6 +141,7 @@ def _explain(split: SplitName, folder: Path, matches: list[str]) -> str:
         for layout in _LAYOUTS
     )
     entries = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
+    entries += sorted(f"annotations/{p.name}" for p in (folder / "annotations").glob("*.json"))
     there = ", ".join(entries[:12]) + (f" and {len(entries) - 12} more" if len(entries) > 12 else "")
     for name in _SINGLE_FILES:
         if (file := folder / name).is_file():

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -31,7 +32,7 @@ from .annotation_checks import (
     sizes_of_annotations,
 )
 from .categories import read_categories
-from .coco import CocoAnnotations
+from .coco import Category, CocoAnnotations
 from .columns import RawCoco, id_array, read_columns
 from .file_names import FileNames
 from .findings import Findings, settle
@@ -70,7 +71,7 @@ def read_coco(
     checks, near = ImageChecks(check, reading, file_names, folder_option), (path.parent, path.parent.parent)
     images = check_images(raw, ids, folder=images_dir, found=image_findings, checks=checks, near=near)
     image_of = lookup(raw.annotation_image_ids, ids)
-    labels = lookup(raw.annotation_category_ids, np.array([c.id for c in categories], dtype=np.int64))
+    labels = _labels(raw, categories)
     skip, drop = on_bad_image == "skip", on_bad_box == "drop"
     bad_row = check_annotations(
         raw,
@@ -117,6 +118,16 @@ def _image_ids(raw: RawCoco, fatal: Findings) -> np.ndarray:
     if str in kinds and len(kinds - {type(None)}) > 1:
         fatal.note("some image ids are texts and some are numbers. Make all of them integers.")
     return id_array(raw.image_ids) if raw.image_ids else np.zeros(0, np.int64)
+
+
+def _labels(raw: RawCoco, categories: Sequence[Category]) -> np.ndarray:
+    """The class index of each annotation (M,), -1 for an unknown category.
+
+    Where some categories are unreadable, which is an error of its own, no annotation is blamed for it.
+    """
+    if not categories or len(categories) < len(raw.categories):
+        return np.zeros(len(raw.annotation_category_ids), dtype=np.int64)
+    return lookup(raw.annotation_category_ids, np.array([c.id for c in categories], dtype=np.int64))
 
 
 def _starts(image_of: np.ndarray, count: int) -> np.ndarray:

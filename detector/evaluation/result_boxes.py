@@ -12,6 +12,7 @@ _FEW = 5  # boxes that may reach beyond their image by accident
 _FAR = 1.0  # sides of an image: an unclipped box of a detector does not reach so far beyond it
 _MANY = 0.1  # part of all boxes
 _SURELY_MANY = 20  # boxes that do not lie together by accident
+_CORNER = 0.6  # of the image's width and height
 
 
 def check_boxes(rows: Rows, truth: GroundTruth, *, source: str) -> tuple[str, ...]:
@@ -39,7 +40,7 @@ def _far_beyond(rows: Rows, sizes: np.ndarray, truth: GroundTruth, *, source: st
     far |= _outside(rows.boxes_xywh, sizes)
     count, total = int(far.sum()), len(far)
     if not count:
-        return _like_percent(rows.boxes_xywh, sizes, source=source)
+        return _in_a_corner(rows.boxes_xywh, sizes, source=source)
     told = (
         f"{source}: {count} of {total} boxes lie outside of their image, or reach beyond it by more than its "
         f"side. {_example(rows, far, truth)}"
@@ -52,14 +53,22 @@ def _far_beyond(rows: Rows, sizes: np.ndarray, truth: GroundTruth, *, source: st
     )
 
 
-def _like_percent(boxes: np.ndarray, sizes: np.ndarray, *, source: str) -> tuple[str, ...]:
-    """A note on many boxes that fill the first 100 pixels of larger images, and no more."""
+def _in_a_corner(boxes: np.ndarray, sizes: np.ndarray, *, source: str) -> tuple[str, ...]:
+    """A note on many boxes that all lie in one corner of their images: in percent, or of smaller images."""
+    if len(boxes) < _SURELY_MANY or not (sizes > 0).all():
+        return ()
     ends = boxes[:, :2] + boxes[:, 2:]
-    if len(boxes) < _SURELY_MANY or sizes.min() < 200 or not 80 < ends.max() <= 100.1:
+    if sizes.min() >= 200 and 80 < ends.max() <= 100.1:
+        return (
+            f"{source}: all {len(boxes)} boxes lie in the first 100 x 100 pixels of larger images: are they "
+            "in percent? Write pixels: [x * W, y * H, width * W, height * H] / 100.",
+        )
+    reach = float((ends / sizes[:, ::-1]).max())
+    if reach > _CORNER:
         return ()
     return (
-        f"{source}: all {len(boxes)} boxes lie in the first 100 x 100 pixels of larger images: are they in "
-        "percent? Write pixels: [x * W, y * H, width * W, height * H] / 100.",
+        f"{source}: all {len(boxes)} boxes lie in the upper left {reach:.0%} of the width and height of "
+        "their images: are they in pixels of resized images? Write pixels of the image file.",
     )
 
 

@@ -61,7 +61,7 @@ def resolve(results: Sequence[Any], truth: GroundTruth) -> Resolved:
         named = _images_by_name(images, truth, names, names_decide=names_decide)
     else:
         named = _Answer({})
-    if not named.ids and not named.problems:
+    if not named.ids and not named.problems and not any(name for _, name in images):
         named = _images_called_by_id(images, truth, names) or named
     called = _categories_by_name(categories, truth, names_decide=names_decide)
     if named.ids or called.ids:
@@ -202,9 +202,9 @@ def _shared_images(ids: Mapping[_Pair, Key]) -> list[str]:
 def _images_called_by_id(pairs: Counter[_Pair], truth: GroundTruth, names: ImageNames) -> _Answer | None:
     """File names, or their stems, in the place of ids. None unless all ids are, and none means two images."""
     used = {key for key, _ in pairs if key is not None}
-    if not used or used <= truth.image_numbers.keys():
-        return None
     find = _finder(names, truth)
+    if not used or used <= truth.image_numbers.keys():
+        return _ids_that_are_names(used, truth, find)
     ids = {key: found for key in used if (found := find(key))}
     clear = len(ids) == len(used) and len(set(ids.values())) == len(ids)
     if not clear or any(
@@ -220,6 +220,25 @@ def _images_called_by_id(pairs: Counter[_Pair], truth: GroundTruth, names: Image
         "truth: they were matched by it."
     )
     return _Answer({pair: ids[pair[0]] for pair in pairs if pair[0] in ids}, notes=(note,))
+
+
+def _ids_that_are_names(
+    used: set[Key], truth: GroundTruth, find: Callable[[Key], Key | None]
+) -> _Answer | None:
+    """A note on ids that are, all of them, also the names of images with other ids."""
+    others = [(key, found) for key in sorted(used) if (found := find(key)) is not None]
+    if len(used) < 2 or len(others) < len(used) or all(key == found for key, found in others):
+        return None
+    key, found = next(pair for pair in others if pair[0] != pair[1])
+    own, other = (f'"{truth.file_names[truth.image_numbers[k] - 1]}"' for k in (key, found))
+    return _Answer(
+        {},
+        notes=(
+            f"Every image_id of the results is the id of one image and the file name of another: "
+            f"{shown([key])} is the id of {own} and may mean {other}. They were taken as ids; where "
+            "they are names, write file_name into the results.",
+        ),
+    )
 
 
 def _finder(names: ImageNames, truth: GroundTruth) -> Callable[[Key], Key | None]:

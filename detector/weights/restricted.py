@@ -62,6 +62,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 # Names of the standard library that are data, and those that help to rebuild it. Others are refused.
 _DATA = (
+    "_io.BytesIO",
+    "_io.StringIO",
     "argparse.Namespace",
     "array.",
     "collections.",
@@ -73,7 +75,10 @@ _DATA = (
     "fractions.",
     "functools.partial",
     "ipaddress.",
+    "itertools.",
     "logging.",
+    "math.",
+    "operator.",
     "pathlib.",
     "random.",
     "re._compile",
@@ -88,17 +93,23 @@ _DATA_OF_BUILTINS = frozenset(
     for name in [
         "bool",
         "dict",
+        "enumerate",
+        "filter",
         "float",
         "getattr",
         "int",
+        "iter",
         "long",
+        "map",
         "object",
         "range",
+        "reversed",
         "slice",
         "str",
         "type",
         "unicode",
         "xrange",
+        "zip",
     ]
 )
 

@@ -150,3 +150,20 @@ def test_a_pipe_in_place_of_annotations_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.json")
     with pytest.raises(ValueError, match="no regular file"):
         find_split("train", root=str(root), paths=SplitPaths("pipe.json"))
+
+
+def test_a_folder_that_would_do_is_named(tmp_path):
+    root = write_dataset(tmp_path)
+    (root / "annotations").mkdir()
+    (root / "train.json").rename(root / "annotations/instances_train2017.json")
+    with pytest.raises(ValueError, match="train2017, which does not exist") as error:
+        find_split("train", root=str(root), paths=NOTHING_SAID)
+    assert f"data.train.images={root / 'images'}" in str(error.value)
+
+
+def test_annotation_files_of_unknown_names_are_listed(tmp_path):
+    root = write_dataset(tmp_path)
+    (root / "annotations").mkdir()
+    (root / "train.json").rename(root / "annotations/instances_Train.json")
+    with pytest.raises(ValueError, match=r"annotations/instances_Train\.json"):
+        find_split("train", root=str(root), paths=NOTHING_SAID)

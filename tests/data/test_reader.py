@@ -334,6 +334,16 @@ def test_a_category_needs_an_integer_id_and_a_name(root, entry):
         read(root, content)
 
 
+def test_an_annotation_is_not_blamed_for_an_unreadable_category(root):
+    content = valid()
+    for entry in (*content["categories"], *content["annotations"]):
+        key = "id" if "name" in entry else "category_id"
+        entry[key] = str(entry[key])
+    with pytest.raises(ValueError, match="category at position 0") as error:
+        read(root, content)
+    assert "annotation problem" not in str(error.value)
+
+
 def test_select_images_moves_boxes_along(root):
     annotations = read(root)
     turned = annotations.select_images(np.array([1, 0]))

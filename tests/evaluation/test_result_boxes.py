@@ -92,3 +92,9 @@ def test_huge_numbers_are_told_without_warnings(recwarn: pytest.WarningsRecorder
     with pytest.raises(ValueError, match="1 of 1 boxes lie outside"):
         checked([[1e308] * 4])
     assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
+
+
+def test_boxes_of_half_size_images_are_asked_for() -> None:
+    (note,) = checked(boxes_inside() / 2)
+    assert "all 40 boxes lie in the upper left 49% of the width and height" in note
+    assert checked(boxes_inside(10) / 2) == ()  # few may lie there by accident

@@ -111,6 +111,18 @@ def test_stems_that_may_be_ids_of_other_images_are_refused(ids: tuple[Any, Any])
     assert "results name images that the ground truth does not have" in refused(rows, truth)
 
 
+def test_ids_that_are_also_names_of_other_images_are_asked_for() -> None:
+    truth = ground_truth()
+    for image, name in zip(truth["images"], ("20.jpg", "10.jpg"), strict=True):
+        image["file_name"] = name
+    metrics = CocoEvaluator(truth).evaluate(perfect_results(ground_truth()), source="dt.json")
+    assert metrics.AP > PERFECT
+    (note,) = metrics.notes
+    assert '10 is the id of "20.jpg" and may mean "10.jpg"' in note
+    named = changed(file_name=lambda r: {10: "20.jpg", 20: "10.jpg"}[r["image_id"]])
+    assert CocoEvaluator(truth).evaluate(named).notes == ()
+
+
 def test_a_class_may_be_named() -> None:
     names = {1: " Cat", 3: "dog"}
     for ids in ({1: None, 3: None}, {1: 1, 3: 3}, {1: 0, 3: 2}):

@@ -6,7 +6,11 @@ import argparse
 import builtins
 import datetime
 import functools
+import io
+import itertools
 import json
+import math
+import operator
 import os
 import pathlib
 import pickle
@@ -82,6 +86,11 @@ EXTRAS: dict[str, Any] = {
     "type": int,
     "huge number": 2**200,
     "bytes": b"abc",
+    "buffer": io.BytesIO(b"abc"),
+    "iterator": iter([1, 2]),
+    "counter": itertools.count(3),
+    "getter": operator.itemgetter(0),
+    "function of the standard library": math.sqrt,
 }
 
 
