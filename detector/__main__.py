@@ -1,6 +1,6 @@
 """`python -m detector` is `detector`."""
 
-from detector.cli import command
+from detector.cli.main import command
 
 if __name__ == "__main__":
     command()

@@ -1,23 +1,14 @@
-"""The data that flows between the parts: frozen dataclasses of tensors, and the ranges of plain options."""
+"""The data that flows between the parts: frozen dataclasses of tensors."""
 
 # B images, G ground-truth boxes (padded), N detections of one image
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt, Interval
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
-
-# Ranges that `config.check` enforces on options. A parameter annotated with one of them rejects other values.
-PositiveInt = Annotated[int, Ge(1)]
-NonNegativeInt = Annotated[int, Ge(0)]
-PositiveFloat = Annotated[float, Gt(0)]
-NonNegativeFloat = Annotated[float, Ge(0)]
-Fraction = Annotated[float, Interval(ge=0, le=1)]
 
 
 @dataclass(frozen=True)

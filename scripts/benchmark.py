@@ -7,22 +7,18 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from bench import timing as benchmark
+from bench.compare import comparison_table
+from bench.deform import gpu_table
+from bench.index import index_table
+from bench.memory import peak_memory_mb
+from bench.numerics import numerics_table
+from bench.train import candidates_of, finished_runs, inference_candidates, train_step_candidates
 
-from detector.allocator import keep_freed_memory
-from detector.data import DetectionDataModule, ImageSize
-from detector.models.noise import random_batch
-from detector.reports import benchmark
-from detector.reports.benchmark_compare import comparison_table
-from detector.reports.benchmark_deform import gpu_table
-from detector.reports.benchmark_index import index_table
-from detector.reports.benchmark_memory import peak_memory_mb
-from detector.reports.benchmark_numerics import numerics_table
-from detector.reports.benchmark_train import (
-    candidates_of,
-    finished_runs,
-    inference_candidates,
-    train_step_candidates,
-)
+from detector.cli.allocator import keep_freed_memory
+from detector.data.datamodule import DetectionDataModule
+from detector.data.transforms import ImageSize
+from detector.profiling.noise import random_batch
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from detector.reports.operator_figure import operator_figure
+from bench.operator_figure import operator_figure
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "deformable.svg"
 

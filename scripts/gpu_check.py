@@ -37,8 +37,7 @@ def main() -> int:
     arguments = parser.parse_args()
     require_packages()
     import torch
-
-    from detector.reports.device_report import write_device_report
+    from bench.device_report import write_device_report
 
     if arguments.device == "cuda" and not torch.cuda.is_available():
         sys.exit("gpu_check: torch finds no GPU. Without one, try --device cpu --tiny.")

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from detector.config import config_dir
+from detector.config.paths import config_dir
 
 TOLERANCE_AP = 0.5  # the spread of seeds on COCO is 0.1 to 0.2
 

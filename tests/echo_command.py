@@ -8,8 +8,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from detector.commands.train import Options
-from detector.config import resolved
-from detector.errors import RunError
+from detector.config.plain import resolved
+from detector.exceptions import RunError
 
 __all__ = ["Options", "argv", "runs"]
 

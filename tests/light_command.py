@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from detector.config import resolved
+from detector.config.plain import resolved
 
 __all__ = ["run", "runs"]
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from detector.structures import Fraction, NonNegativeFloat, PositiveInt
+from detector.option_types import Fraction, NonNegativeFloat, PositiveInt
 
 calls: list[str] = []
 

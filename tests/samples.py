@@ -8,11 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detector.backbones import ResNet
-from detector.heads import RPN, FasterRCNNHead, FCOSHead, ProposalLimits, RoIHead
-from detector.layers import DeformableStages
-from detector.models import Detector, assemble
-from detector.necks import FPN
+from detector.backbones.resnet import ResNet
+from detector.heads.faster_rcnn import FasterRCNNHead
+from detector.heads.fcos import FCOSHead
+from detector.heads.roi import RoIHead
+from detector.heads.rpn import RPN, ProposalLimits
+from detector.layers.deform import DeformableStages
+from detector.models.detector import Detector, assemble
+from detector.necks.fpn import FPN
 from detector.structures import Batch, Targets
 
 

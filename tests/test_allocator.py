@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from detector.allocator import keep_freed_memory
+from detector.cli.allocator import keep_freed_memory
 
 _COUNTS_PAGE_FAULTS = """
 import resource

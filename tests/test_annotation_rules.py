@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from detector.annotation_rules import (
+from detector.coco.rules import (
     fill_areas,
     is_finite_number,
     is_odd_crowd,

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from detector.box_format import find_box_format
+from detector.coco.box_format import find_box_format
 from tests.shared import shared_path
 
 HEIGHT, WIDTH = 96, 128

@@ -8,8 +8,10 @@ import logging
 
 import pytest
 
-from detector.cli import main
-from detector.data import DetectionDataModule, ImageSize, SplitPaths
+from detector.cli.main import main
+from detector.coco.layouts import SplitPaths
+from detector.data.datamodule import DetectionDataModule
+from detector.data.transforms import ImageSize
 from tests.shared import shared_path
 
 

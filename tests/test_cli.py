@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from detector import __version__, cli
-from detector.commands.folder import sole_use
+from detector import __version__
+from detector.cli import main as cli
+from detector.runs.folder import sole_use
 from tests import echo_command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -120,7 +121,7 @@ def test_command_gets_the_composed_configuration(detector) -> None:
 
 def test_command_keeps_the_memory_it_frees(detector, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[None] = []
-    monkeypatch.setattr("detector.jobs.keep_freed_memory", lambda: calls.append(None))
+    monkeypatch.setattr("detector.cli.jobs.keep_freed_memory", lambda: calls.append(None))
     assert detector("train")[0] == 0
     assert len(calls) == 1
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from detector import cli
+from detector.cli import main as cli
 
 pytestmark = pytest.mark.slow
 
@@ -84,6 +84,8 @@ def test_any_words_get_an_answer(words: list[str]) -> None:
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(KEYS | TEXTS, VALUES, max_size=3))
+@example({"hydra": None})
+@example({"hydra": {"job": None}})
 def test_any_file_gets_an_answer(body: dict[str, object]) -> None:
     path = Path("foreign/experiment/mine.yaml")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from detector import cli
-from detector.completion import SCRIPTS, candidates
+from detector.cli import main as cli
+from detector.cli.completion import SCRIPTS, candidates
 from detector.config.paths import config_dir
 
 

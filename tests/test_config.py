@@ -10,8 +10,12 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from detector.config import ConfigError, allowing, build, check, resolved, with_defaults
-from detector.config.targets import locate
+from detector.config.build import build
+from detector.config.check import check
+from detector.config.defaults import with_defaults
+from detector.config.errors import ConfigError
+from detector.config.plain import resolved
+from detector.config.targets import allowing, locate
 from tests import parts
 
 
@@ -215,11 +219,11 @@ def test_interpolated_value_is_checked() -> None:
         "detector.training.checkpoint.torch.load",
         "detector.environment.subprocess.run",
         "detector.files.write_text_atomically",
-        "detector.jobs.run_verb",
+        "detector.cli.jobs.run_verb",
         "detector.data.download.download",
-        "detector.reports.benchmark.replace_section",
+        "scripts.bench.timing.replace_section",
         "detector.training.checkpoint.load_checkpoint",
-        "detector.inference.Detector",
+        "detector.predictor.Detector",
         "detector",
         "",
         3,

@@ -14,9 +14,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from detector.cli import VERBS
-from detector.config import ConfigError, check, config_dir
-from detector.config.check import SPECIAL_KEYS, nodes
+from detector.cli.main import VERBS
+from detector.config.check import SPECIAL_KEYS, check, nodes
+from detector.config.errors import ConfigError
+from detector.config.paths import config_dir
 from detector.config.plain import leniently_resolved
 from detector.config.signatures import schema_of
 from detector.config.targets import locate

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from detector.checkpoint import save_atomically
 from detector.files import (
     GrowingFile,
     NotWrittenError,
@@ -19,7 +20,6 @@ from detector.files import (
     write_text_atomically,
     write_whole,
 )
-from detector.training.checkpoint import save_atomically
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from detector import cli
+from detector.cli import main as cli
 from tests import light_command
 
 MARK = Path("ran")  # in the folder of the test

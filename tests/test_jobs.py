@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from detector import cli, jobs
+from detector.cli import jobs
+from detector.cli import main as cli
 from tests import light_command
 
 

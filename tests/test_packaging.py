@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import detector
-from detector.config import config_dir, paths
+from detector.config import paths
+from detector.config.paths import config_dir
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

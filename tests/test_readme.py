@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 import pytest
 
-from detector import cli
+from detector.cli import main as cli
 from detector.commands import compare
-from detector.commands.comparing.plan import PlannedRun
-from detector.commands.comparing.training import Way
-from detector.models import latency
+from detector.comparing.plan import PlannedRun
+from detector.comparing.training import Way
+from detector.profiling import latency
 from tests import echo_command
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,11 +10,14 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from detector.commands.parts import build_model
 from detector.commands.train import Options
-from detector.config import build, check, config_dir
-from detector.layers import DeformConv2d, DeformRoIPool
-from detector.training import scaled_lr
+from detector.config.build import build
+from detector.config.check import check
+from detector.config.paths import config_dir
+from detector.layers.deform import DeformConv2d
+from detector.layers.roi_pooling import DeformRoIPool
+from detector.runs.parts import build_model
+from detector.training.optimization import scaled_lr
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted((config_dir() / "experiment").glob("*.yaml"))

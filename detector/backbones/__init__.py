@@ -1,5 +1,9 @@
 """Backbones: images to feature maps."""
 
-from detector.backbones.resnet import ResNet
+from detector.lazy import lazy_getattr
 
-__all__ = ["ResNet"]
+_MODULES = {
+    "ResNet": "detector.backbones.resnet",
+}
+__all__ = [*_MODULES]
+__getattr__ = lazy_getattr(__name__, _MODULES)

@@ -12,9 +12,12 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from detector.backbones.pretrained import load_backbone_weights
-from detector.layers import Deformable, DeformableStages, DeformConv2d, NormKind, norm_layer, warn_of_unused
-from detector.structures import FeatureSpec, PositiveInt
+from detector.layers.deform import DeformableStages, DeformConv2d
+from detector.layers.deformable import Deformable, warn_of_unused
+from detector.layers.norms import NormKind, norm_layer
+from detector.option_types import PositiveInt
+from detector.structures import FeatureSpec
+from detector.weights.backbones import load_backbone_weights
 
 Conv3x3 = Callable[..., nn.Module]
 Norm = Callable[[int], nn.Module]

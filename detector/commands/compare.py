@@ -10,26 +10,26 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from detector.commands import train
-from detector.commands.comparing.cluster import Cluster, chosen_cluster, train_on_cluster
-from detector.commands.comparing.compared import changed_images, compared
-from detector.commands.comparing.latency import with_latencies
-from detector.commands.comparing.plan import PlannedRun, plan_runs
-from detector.commands.comparing.subjects import Subject, of_files, of_folders, of_planned
-from detector.commands.comparing.training import Way, train_all, train_here
-from detector.commands.record import (
+from detector.comparing.cluster import Cluster, chosen_cluster, train_on_cluster
+from detector.comparing.compared import changed_images, compared
+from detector.comparing.latency import with_latencies
+from detector.comparing.plan import PlannedRun, plan_runs
+from detector.comparing.subjects import Subject, of_files, of_folders, of_planned
+from detector.comparing.training import Way, train_all, train_here
+from detector.config.plain import resolved
+from detector.exceptions import RunError
+from detector.files import write_text_atomically
+from detector.option_types import NonNegativeInt, PositiveInt
+from detector.reports.comparison import Study, print_study, write_study
+from detector.reports.html import comparison_html
+from detector.runs.options import TrainOptions
+from detector.runs.record import (
     overridden_key,
     require_no_training_run,
     require_writable,
     task_overrides,
     write_record,
 )
-from detector.config import resolved
-from detector.errors import RunError
-from detector.files import write_text_atomically
-from detector.reports.comparison import Study, print_study, write_study
-from detector.reports.html import comparison_html
-from detector.structures import NonNegativeInt, PositiveInt
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Options(train.Options):
+class Options(TrainOptions):
     """The keys of configs/compare.yaml, which are those of configs/train.yaml and these."""
 
     compare: Plan = field(default_factory=lambda: Plan({}))

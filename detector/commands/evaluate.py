@@ -9,21 +9,18 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig
 
-from detector.commands.record import require_no_training_run, require_writable, write_record
-from detector.commands.report import Evaluated, announce, write_run_report
-from detector.config import build, resolved
-from detector.evaluation import (
-    CocoEvaluator,
-    check_boxes,
-    read_ground_truth,
-    read_results,
-    require_objects,
-    write_metrics,
-    write_predictions,
-)
+from detector.coco.truth_file import read_ground_truth, require_objects
+from detector.config.build import build
+from detector.config.plain import resolved
+from detector.evaluation.coco import CocoEvaluator
+from detector.evaluation.result_boxes import check_boxes
+from detector.evaluation.result_files import read_results
+from detector.evaluation.results import write_metrics, write_predictions
+from detector.option_types import NonNegativeInt, PositiveInt
 from detector.quoting import advised
 from detector.reports.tables import print_coco_metrics
-from detector.structures import NonNegativeInt, PositiveInt
+from detector.runs.record import require_no_training_run, require_writable, write_record
+from detector.runs.report import Evaluated, announce, write_run_report
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ def run(cfg: DictConfig) -> None:
     if plain["checkpoint"] is None:
         found = _evaluate_file(plain)
     else:
-        from detector.commands.inference import evaluate_checkpoint  # heavy, and not needed for a file
+        from detector.runs.inference import evaluate_checkpoint  # heavy, and not needed for a file
 
         found = evaluate_checkpoint(
             plain["checkpoint"],

@@ -18,18 +18,13 @@ from torch.export import ExportedProgram
 from torch.nn import functional as F
 
 from detector import __version__
+from detector.checkpoint import Checkpoint, load_checkpoint
+from detector.coco.images import ImageFileError, ReadOptions
 from detector.commands.image_files import find_images
-from detector.commands.inference import stored_data
-from detector.commands.onnx_graph import open_onnx, require_onnx, write_onnx
-from detector.commands.parts import build_data
-from detector.commands.record import require_no_training_run, require_writable, write_record
-from detector.config import resolved
-from detector.data import ImageFileError, ReadOptions
-from detector.errors import RunError
-from detector.files import write_atomically
-from detector.inference import Detector, load_picture
-from detector.layers import DeformConv2d
-from detector.models.exporting import (
+from detector.config.plain import resolved
+from detector.exceptions import RunError
+from detector.export.onnx_graph import open_onnx, require_onnx, write_onnx
+from detector.export.recording import (
     MULTIPLE_PX,
     ExportDifference,
     detections,
@@ -37,8 +32,14 @@ from detector.models.exporting import (
     recorded,
     recorded_by_torchvision,
 )
-from detector.structures import Batch, PositiveFloat
-from detector.training import Checkpoint, load_checkpoint
+from detector.files import write_atomically
+from detector.layers.deform import DeformConv2d
+from detector.option_types import PositiveFloat
+from detector.predictor import Detector, load_picture
+from detector.runs.inference import stored_data
+from detector.runs.parts import build_data
+from detector.runs.record import require_no_training_run, require_writable, write_record
+from detector.structures import Batch
 
 _ENDINGS = {"onnx": ".onnx", "torch_export": ".pt2"}
 _CHECKED_PICTURES = 4

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from detector.data import is_surely_image, readable_endings
+from detector.coco.image_headers import is_surely_image, readable_endings
 
 _NAMED = 5  # files of a kind in a message
 

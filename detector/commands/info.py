@@ -11,16 +11,17 @@ from omegaconf import DictConfig
 from rich.console import Console
 from torch import nn
 
-from detector.commands.parts import build_model, find_accelerator
 from detector.environment import processor_name
-from detector.layers import Deformable
-from detector.models import Detector
-from detector.models.activations import activation_bytes
-from detector.models.cost import count_flops
-from detector.models.latency import measure_latencies
-from detector.models.noise import random_batch
+from detector.layers.deformable import Deformable
+from detector.models.detector import Detector
+from detector.option_types import PositiveInt
+from detector.profiling.activations import activation_bytes
+from detector.profiling.flops import count_flops
+from detector.profiling.latency import measure_latencies
+from detector.profiling.noise import random_batch
 from detector.reports.tables import print_table
-from detector.structures import FeatureSpec, PositiveInt
+from detector.runs.parts import build_model, find_accelerator
+from detector.structures import FeatureSpec
 
 
 @dataclass(frozen=True)

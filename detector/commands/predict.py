@@ -18,25 +18,20 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
+from detector.coco.image_values import range_note, require_ascending
+from detector.coco.images import ImageFileError, ImageNotes, ReadOptions, read_image_with_notes
 from detector.commands.csv_cells import harmless
 from detector.commands.image_files import find_images
-from detector.commands.parts import find_accelerator
 from detector.commands.predicted_ids import PredictedIds, counted_ids, ids_of_annotations
-from detector.commands.record import require_no_training_run, require_writable, write_record
-from detector.config import resolved
-from detector.data import (
-    ImageFileError,
-    ImageNotes,
-    ReadOptions,
-    range_note,
-    read_image_with_notes,
-    require_ascending,
-)
-from detector.evaluation import detections_to_results
+from detector.config.plain import resolved
+from detector.evaluation.results import detections_to_results
 from detector.files import GrowingFile, write_atomically
-from detector.inference import Detector
+from detector.option_types import Fraction, PositiveInt
+from detector.predictor import Detector
 from detector.reports.drawings import draw_detections
-from detector.structures import Detections, Fraction, PositiveInt
+from detector.runs.parts import find_accelerator
+from detector.runs.record import require_no_training_run, require_writable, write_record
+from detector.structures import Detections
 
 
 @dataclass(frozen=True)

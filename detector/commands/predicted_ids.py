@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detector.evaluation import read_ground_truth
-from detector.evaluation.ids import Key, id_key, is_id
-from detector.evaluation.image_names import ImageNames, same_file
+from detector.coco.ids import Key, id_key, is_id
+from detector.coco.image_names import ImageNames, same_file
+from detector.coco.truth_file import read_ground_truth
 
 _LISTED = 5
 

@@ -7,17 +7,30 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
 from rich.console import Console
 
-from detector.commands.curves import read_curve, read_losses, read_offsets
-from detector.commands.failures import explained
-from detector.commands.parts import (
+from detector.checkpoint import Checkpoint, ModelRecord, load_checkpoint
+from detector.coco.image_values import ImageRange
+from detector.config.build import build
+from detector.config.plain import resolved
+from detector.config.recorded import without_environment
+from detector.data.datamodule import DetectionDataModule
+from detector.data.dataset import CocoDataset
+from detector.evaluation.coco import CocoEvaluator, CocoMetrics
+from detector.evaluation.result_files import read_results
+from detector.evaluation.statistics import Interval
+from detector.exceptions import RunError, Terminated, exit_code, interrupted
+from detector.files import NotWrittenError, write_text_atomically
+from detector.reports.tables import print_coco_metrics
+from detector.runs.curves import read_curve, read_losses, read_offsets
+from detector.runs.failures import explained
+from detector.runs.options import TrainOptions as Options
+from detector.runs.parts import (
     build_data,
     build_model,
     require_buildable,
@@ -25,9 +38,9 @@ from detector.commands.parts import (
     require_same_classes,
     validated_truth,
 )
-from detector.commands.record import require_writable, write_record
-from detector.commands.report import Evaluated, write_run_report
-from detector.commands.resume import (
+from detector.runs.record import require_writable, write_record
+from detector.runs.report import Evaluated, write_run_report
+from detector.runs.resume import (
     keep_image_range,
     lacks_report,
     remove_curves,
@@ -35,56 +48,18 @@ from detector.commands.resume import (
     require_same_model,
     what_is_kept,
 )
-from detector.config import build, resolved, without_environment
-from detector.data import CocoDataset, DetectionDataModule, ImageRange
-from detector.errors import RunError, Terminated, exit_code, interrupted
-from detector.evaluation import CocoEvaluator, CocoMetrics, Interval, read_results
-from detector.files import NotWrittenError, write_text_atomically
-from detector.models import Detector
-from detector.reports.tables import print_coco_metrics
-from detector.structures import NonNegativeInt
-from detector.training import (
-    SGD,
-    AdamW,
-    Checkpoint,
-    Checkpoints,
-    Cosine,
-    DetectionModule,
-    EpochLog,
-    LineDisplay,
-    ModelRecord,
-    MultiStep,
-    OffsetLog,
-    RunLength,
-    RunLog,
-    TerminalDisplay,
-    TrainingOptions,
-    Validation,
-    build_trainer,
-    ending_together,
-    load_checkpoint,
-    scaled_lr,
-    write_rows,
-)
-from detector.training.displays import Display
+from detector.training.callbacks import Checkpoints, EpochLog, RunLog, write_rows
+from detector.training.displays import Display, LineDisplay, TerminalDisplay
+from detector.training.module import DetectionModule, RunLength, Validation
+from detector.training.offsets import OffsetLog
+from detector.training.optimization import scaled_lr
+from detector.training.ranks import ending_together
 from detector.training.steady import Steady
+from detector.training.trainer import TrainingOptions, build_trainer
+
+__all__ = ["Options", "run"]
 
 _SAVE_MEMORY = ("data.val_batch_size (in a validation)", "data.num_workers")
-
-
-@dataclass(frozen=True)
-class Options:
-    """The keys of configs/train.yaml."""
-
-    data: DetectionDataModule
-    model: Callable[..., Detector]
-    optimizer: SGD | AdamW
-    schedule: Cosine | MultiStep
-    training: TrainingOptions
-    evaluation: Callable[..., CocoEvaluator]
-    seed: NonNegativeInt
-    name: str
-    output_dir: str
 
 
 def run(cfg: DictConfig) -> None:

@@ -95,9 +95,14 @@ class _GuardedLoader(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        cfg = super().load_configuration(
-            config_name, overrides, run_mode, from_shell, validate_sweep_overrides
-        )
+        try:
+            cfg = super().load_configuration(
+                config_name, overrides, run_mode, from_shell, validate_sweep_overrides
+            )
+        except (AttributeError, TypeError) as error:  # Hydra expects its own node to be whole
+            raise ConfigError(
+                [f"a file of the configuration sets hydra, or a part of it, to what is no mapping ({error})"]
+            ) from error
         problems = list(hydra_problems(cfg.hydra, typed=self._typed, allowed=self._allowed))
         if problems:
             raise ConfigError(list(dict.fromkeys(problems)))

@@ -20,6 +20,7 @@ from detector.config.errors import did_you_mean
 # Our parts: their classes, and one function.
 _OURS = (
     "detector.backbones.",
+    "detector.coco.",
     "detector.data.",
     "detector.evaluation.",
     "detector.heads.",

@@ -1,42 +1,19 @@
 """Data: COCO-format files to batches."""
 
-from .categories import Category
-from .coco import CocoAnnotations
-from .collate import collate
-from .datamodule import DetectionDataModule
-from .dataset import CocoDataset, Sample
-from .image_headers import is_surely_image, readable_endings
-from .image_values import ImageRange, ValueRange, range_note, require_ascending
-from .images import ImageFileError, ImageNotes, ReadOptions, read_image, read_image_with_notes
-from .layouts import SplitPaths
-from .objects import require_objects
-from .reader import read_coco
-from .transforms import Augmentation, ImageSize, resize
-from .warped_shapes import WarpedShapes
+from detector.lazy import lazy_getattr
 
-__all__ = [
-    "Augmentation",
-    "Category",
-    "CocoAnnotations",
-    "CocoDataset",
-    "DetectionDataModule",
-    "ImageFileError",
-    "ImageNotes",
-    "ImageRange",
-    "ImageSize",
-    "ReadOptions",
-    "Sample",
-    "SplitPaths",
-    "ValueRange",
-    "WarpedShapes",
-    "collate",
-    "is_surely_image",
-    "range_note",
-    "read_coco",
-    "read_image",
-    "read_image_with_notes",
-    "readable_endings",
-    "require_ascending",
-    "require_objects",
-    "resize",
-]
+_MODULES = {
+    "Augmentation": "detector.data.transforms",
+    "CocoAnnotations": "detector.coco.annotations",
+    "CocoDataset": "detector.data.dataset",
+    "DetectionDataModule": "detector.data.datamodule",
+    "ImageSize": "detector.data.transforms",
+    "ReadOptions": "detector.coco.images",
+    "Sample": "detector.data.dataset",
+    "SplitPaths": "detector.coco.layouts",
+    "WarpedShapes": "detector.data.warped_shapes.source",
+    "read_coco": "detector.coco.reader",
+    "read_image": "detector.coco.images",
+}
+__all__ = [*_MODULES]
+__getattr__ = lazy_getattr(__name__, _MODULES)

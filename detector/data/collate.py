@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from ..structures import Batch, Targets
-from .dataset import Sample
+from detector.data.dataset import Sample
+from detector.structures import Batch, Targets
 
 # Feature maps of stride 32 then cover the padded image exactly.
 SIZE_DIVISOR = 32

@@ -19,24 +19,23 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from ..structures import Batch, NonNegativeInt, PositiveInt
-from .categories import drop_root_category, require_same_categories, require_unique_names
-from .coco import CocoAnnotations
-from .collate import SIZE_DIVISOR, collate
-from .dataset import CocoDataset
-from .file_names import FileNames
-from .image_checks import CheckImages
-from .image_headers import MAX_IMAGE_PIXELS
-from .image_values import ImageRange, find_range, range_note, require_ascending
-from .images import ReadOptions
-from .layouts import SplitFiles, SplitName, SplitPaths, find_split
-from .objects import note_classes_without_objects, require_objects
-from .reader import OnBadBox, OnBadImage, read_coco
-from .samplers import EvaluationBatchSampler, TrainBatchSampler
-from .shared_images import note_shared_images
-from .transforms import Augmentation, ImageSize
-from .worker_signals import leave_signals_to_parent
-from .workers import (
+from detector.coco.annotations import CocoAnnotations
+from detector.coco.categories import drop_root_category, require_same_categories, require_unique_names
+from detector.coco.file_names import FileNames
+from detector.coco.image_checks import CheckImages
+from detector.coco.image_headers import MAX_IMAGE_PIXELS
+from detector.coco.image_values import ImageRange, find_range, range_note, require_ascending
+from detector.coco.images import ReadOptions
+from detector.coco.layouts import SplitFiles, SplitName, SplitPaths, find_split
+from detector.coco.reader import OnBadBox, OnBadImage, read_coco
+from detector.coco.shared_images import note_shared_images
+from detector.data.collate import SIZE_DIVISOR, collate
+from detector.data.dataset import CocoDataset
+from detector.data.objects import note_classes_without_objects, require_objects
+from detector.data.samplers import EvaluationBatchSampler, TrainBatchSampler
+from detector.data.transforms import Augmentation, ImageSize
+from detector.data.worker_signals import leave_signals_to_parent
+from detector.data.workers import (
     Ledger,
     Limits,
     Loading,
@@ -45,6 +44,8 @@ from .workers import (
     collate_to_pipe,
     plan_loading,
 )
+from detector.option_types import NonNegativeInt, PositiveInt
+from detector.structures import Batch
 
 _log = logging.getLogger(__name__)
 

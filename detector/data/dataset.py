@@ -11,9 +11,9 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .coco import CocoAnnotations
-from .images import ImageFileError, ReadOptions, read_image
-from .transforms import Augmentation, ImageSize, drop_thin_boxes, resize, sample_seed
+from detector.coco.annotations import CocoAnnotations
+from detector.coco.images import ImageFileError, ReadOptions, read_image
+from detector.data.transforms import Augmentation, ImageSize, drop_thin_boxes, resize, sample_seed
 
 # H, W size of the resized picture, G boxes
 

@@ -6,10 +6,10 @@ import logging
 
 import numpy as np
 
-from ..annotation_rules import CROWD_ADVICE, MIN_BOX_SIDE_PX, no_objects
-from .coco import CocoAnnotations, xywh_to_xyxy
-from .layouts import SplitName
-from .transforms import ImageSize
+from detector.coco.annotations import CocoAnnotations, xywh_to_xyxy
+from detector.coco.layouts import SplitName
+from detector.coco.rules import CROWD_ADVICE, MIN_BOX_SIDE_PX, no_objects
+from detector.data.transforms import ImageSize
 
 _log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..annotation_rules import MIN_BOX_SIDE_PX
-from ..structures import PositiveInt
+from detector.coco.rules import MIN_BOX_SIDE_PX
+from detector.option_types import PositiveInt
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import asks the network for its newest version
 

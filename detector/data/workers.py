@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from ..structures import Batch, NonNegativeInt, PositiveInt, Targets
-from .collate import collate
-from .dataset import CocoDataset, Sample
+from detector.data.collate import collate
+from detector.data.dataset import CocoDataset, Sample
+from detector.option_types import NonNegativeInt, PositiveInt
+from detector.structures import Batch, Targets
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detector.evaluation.ground_truth import GroundTruth
+from detector.coco.ground_truth import GroundTruth
 from detector.evaluation.matching import Rows
 
 BackendName = Literal["pycocotools", "hotcoco"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detector.evaluation.ground_truth import GroundTruth
+from detector.coco.ground_truth import GroundTruth
 from detector.evaluation.matching import LIMIT
 
 _RECALLS = np.linspace(0.0, 1.0, 101)

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from detector.coco.ground_truth import check_ground_truth
 from detector.evaluation.backends import BackendName, curves
 from detector.evaluation.ceilings import ceiling_notes
-from detector.evaluation.ground_truth import check_ground_truth
 from detector.evaluation.matching import ClassMatches, Rows, match
 from detector.evaluation.results import check_results
 

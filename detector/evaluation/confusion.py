@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from pycocotools import mask
 
-from detector.evaluation.ground_truth import GroundTruth
+from detector.coco.ground_truth import GroundTruth
 from detector.evaluation.matching import AREAS, IOUS, ClassMatches, Rows
 
 

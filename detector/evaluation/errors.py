@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from detector.coco.ground_truth import GroundTruth
 from detector.evaluation.backends import hotcoco_curves, hotcoco_run
 from detector.evaluation.confusion import confusion
-from detector.evaluation.ground_truth import GroundTruth
 from detector.evaluation.matching import IOUS, ClassMatches, Rows
 
 RECALLS = np.linspace(0.0, 1.0, 101)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask
 
-from detector.evaluation.ground_truth import GroundTruth
-from detector.evaluation.ids import id_key
+from detector.coco.ground_truth import GroundTruth
+from detector.coco.ids import id_key
 from detector.evaluation.result_columns import ResultColumns, numbered_by
 
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}

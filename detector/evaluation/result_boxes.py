@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from detector.box_format import find_box_format, overhangs
-from detector.evaluation.ground_truth import GroundTruth
+from detector.coco.box_format import find_box_format, overhangs
+from detector.coco.ground_truth import GroundTruth
 from detector.evaluation.matching import Rows
 
 _FEW = 5  # boxes that may reach beyond their image by accident

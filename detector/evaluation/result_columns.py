@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from detector.evaluation.ids import Key, id_key
+from detector.coco.ids import Key, id_key
 
 
 @dataclass(frozen=True)

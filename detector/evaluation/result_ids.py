@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from detector.evaluation.ground_truth import GroundTruth
-from detector.evaluation.ids import Key, id_key, is_id, other_kind, shown
-from detector.evaluation.image_names import ImageNames, same_file
+from detector.coco.ground_truth import GroundTruth
+from detector.coco.ids import Key, id_key, is_id, other_kind, shown
+from detector.coco.image_names import ImageNames, same_file
 from detector.evaluation.result_columns import ResultColumns
 
 _LISTED = 5

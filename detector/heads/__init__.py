@@ -1,10 +1,15 @@
 """Heads: pyramid features to losses and detections."""
 
-from detector.heads.anchors import Anchors
-from detector.heads.faster_rcnn import FasterRCNNHead
-from detector.heads.fcos import FCOSHead
-from detector.heads.head import Head
-from detector.heads.roi import RoIHead
-from detector.heads.rpn import RPN, ProposalLimits
+from detector.lazy import lazy_getattr
 
-__all__ = ["RPN", "Anchors", "FCOSHead", "FasterRCNNHead", "Head", "ProposalLimits", "RoIHead"]
+_MODULES = {
+    "Anchors": "detector.heads.anchors",
+    "FCOSHead": "detector.heads.fcos",
+    "FasterRCNNHead": "detector.heads.faster_rcnn",
+    "Head": "detector.heads.head",
+    "ProposalLimits": "detector.heads.rpn",
+    "RPN": "detector.heads.rpn",
+    "RoIHead": "detector.heads.roi",
+}
+__all__ = [*_MODULES]
+__getattr__ = lazy_getattr(__name__, _MODULES)

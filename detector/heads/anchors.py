@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from detector.heads.grid import Grid, cell_steps
-from detector.structures import PositiveFloat
+from detector.option_types import PositiveFloat
 
 
 @dataclass(frozen=True, kw_only=True)

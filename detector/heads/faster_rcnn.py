@@ -14,7 +14,8 @@ from detector.heads.head import Head
 from detector.heads.roi import RoIHead
 from detector.heads.rpn import RPN, RPNOutputs
 from detector.ops.nms import Candidates
-from detector.structures import FeatureSpec, PositiveInt, Targets
+from detector.option_types import PositiveInt
+from detector.structures import FeatureSpec, Targets
 
 
 @dataclass(frozen=True)

@@ -22,27 +22,17 @@ from torch import Tensor, nn
 from detector.heads.grid import Grid
 from detector.heads.head import Head
 from detector.heads.points import Points, assign_points, make_points
-from detector.layers import (
-    Conv3x3,
-    DeformableConvs,
-    DeformConv2d,
-    deformable_count,
-    norm_layer,
-    require_deform_conv,
-)
+from detector.layers.conv import Conv3x3
+from detector.layers.deform import DeformConv2d
+from detector.layers.norms import norm_layer
+from detector.layers.towers import DeformableConvs, deformable_count, require_deform_conv
 from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxes
 from detector.ops.losses import focal_loss_sum, giou_loss
 from detector.ops.nms import Candidates
 from detector.ops.ranks import normalizer
 from detector.ops.recording import top
-from detector.structures import (
-    FeatureSpec,
-    Fraction,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
-    Targets,
-)
+from detector.option_types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
+from detector.structures import FeatureSpec, Targets
 
 Conv = TypeVar("Conv", Conv3x3, DeformConv2d)
 

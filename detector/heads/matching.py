@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from detector.ops.boxes import pairwise_iou
-from detector.structures import Fraction, PositiveInt, Targets
+from detector.option_types import Fraction, PositiveInt
+from detector.structures import Targets
 
 BACKGROUND, IGNORED = -1, -2
 

@@ -16,23 +16,19 @@ from torch import Tensor, nn
 
 from detector.heads.matching import BACKGROUND, BalancedSampler, match_boxes
 from detector.heads.rpn import Proposals, taken
-from detector.layers import (
-    DeformableConvs,
-    DeformConv2d,
-    Linear,
-    RoIAlign,
-    deformable_count,
-    norm_layer,
-    require_deform_conv,
-    require_unset,
-)
+from detector.layers.deform import DeformConv2d
+from detector.layers.linear import Linear
+from detector.layers.norms import norm_layer
+from detector.layers.roi_pooling import RoIAlign
+from detector.layers.towers import DeformableConvs, deformable_count, require_deform_conv, require_unset
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes, encode_boxes
+from detector.ops.cpu.products import linear
 from detector.ops.losses import DeltaLoss, delta_loss, giou_loss
 from detector.ops.nms import Candidates
-from detector.ops.products import linear
 from detector.ops.ranks import normalizer
 from detector.ops.recording import is_recorded
-from detector.structures import FeatureSpec, Fraction, NonNegativeInt, PositiveInt, Targets
+from detector.option_types import Fraction, NonNegativeInt, PositiveInt
+from detector.structures import FeatureSpec, Targets
 
 _WEIGHTS: CoderWeights = (10.0, 10.0, 5.0, 5.0)
 _POOLED = 7

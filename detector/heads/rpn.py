@@ -19,13 +19,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 from detector.heads.anchors import Anchors
 from detector.heads.matching import BACKGROUND, BalancedSampler, match_boxes
-from detector.layers import Conv3x3
+from detector.layers.conv import Conv3x3
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes, encode_boxes
 from detector.ops.losses import DeltaLoss, delta_loss
 from detector.ops.nms import Candidates, batch_class_nms, padded_class_nms
 from detector.ops.ranks import normalizer
 from detector.ops.recording import is_recorded, top
-from detector.structures import FeatureSpec, Fraction, PositiveInt, Targets
+from detector.option_types import Fraction, PositiveInt
+from detector.structures import FeatureSpec, Targets
 
 _WEIGHTS: CoderWeights = (1.0, 1.0, 1.0, 1.0)
 _SMALLEST_PX = 1e-3

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from detector.ops.cpu.winograd import winograd_conv3x3
 from detector.ops.differentiation import is_transformed
 from detector.ops.recording import is_recorded
-from detector.ops.winograd import winograd_conv3x3
-from detector.structures import PositiveInt
+from detector.option_types import PositiveInt
 
 # Channels, and positions times channels in and out: below these the direct kernel is as fast or faster,
 # measured on 2 cores of an AMD EPYC and an Intel Xeon.

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torchvision.models.convnext import LayerNorm2d
 
 from detector.layers.deformable import Deformable, check_map
-from detector.ops.deform_conv import IntOrPair, pair
 from detector.ops.deform_conv.depthwise import chosen_sampling, deform_sampled_sum
-from detector.ops.deform_conv.geometry import Geometry
+from detector.ops.deform_conv.geometry import Geometry, IntOrPair, pair
 from detector.ops.deform_conv.statistics import sampling_statistics
-from detector.structures import PositiveInt
+from detector.option_types import PositiveInt
 
 _MODULATIONS = {3: "softmax", 4: "unbounded"}  # by version
 

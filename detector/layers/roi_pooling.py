@@ -18,7 +18,8 @@ from detector.layers.linear import Linear
 from detector.ops.deform_roi_pool import pyramid_deform_roi_pool, roi_sampling_statistics
 from detector.ops.recording import is_recorded
 from detector.ops.roi_align import pyramid_level, pyramid_roi_align
-from detector.structures import FeatureSpec, NonNegativeInt, PositiveInt
+from detector.option_types import NonNegativeInt, PositiveInt
+from detector.structures import FeatureSpec
 
 
 class RoIAlign(nn.Module):

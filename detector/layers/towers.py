@@ -11,7 +11,7 @@ from torch import nn
 
 from detector.layers.deform import DeformConv2d
 from detector.layers.deformable import warn_of_unused
-from detector.structures import NonNegativeInt
+from detector.option_types import NonNegativeInt
 
 DeformableConvs = NonNegativeInt | Literal["last", "all"]
 

@@ -1,5 +1,10 @@
 """Whole detectors."""
 
-from detector.models.detector import Detector, assemble
+from detector.lazy import lazy_getattr
 
-__all__ = ["Detector", "assemble"]
+_MODULES = {
+    "Detector": "detector.models.detector",
+    "assemble": "detector.models.detector",
+}
+__all__ = [*_MODULES]
+__getattr__ = lazy_getattr(__name__, _MODULES)

@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
-from detector.heads import Head
-from detector.models.foreign import Images
-from detector.models.pretrained import load_detector_weights
-from detector.structures import Batch, Detections, FeatureSpec, PositiveInt
+from detector.heads.head import Head
+from detector.option_types import PositiveInt
+from detector.structures import Batch, Detections, FeatureSpec
+from detector.weights.detectors import load_detector_weights
+from detector.weights.foreign import Images
 
 
 class FeatureModule(Protocol):

@@ -1,5 +1,9 @@
 """Necks: backbone features to a pyramid."""
 
-from detector.necks.fpn import FPN
+from detector.lazy import lazy_getattr
 
-__all__ = ["FPN"]
+_MODULES = {
+    "FPN": "detector.necks.fpn",
+}
+__all__ = [*_MODULES]
+__getattr__ = lazy_getattr(__name__, _MODULES)

@@ -11,8 +11,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from detector.layers import Conv3x3, DeformConv2d, NormKind, norm_layer, require_deform_conv
-from detector.structures import FeatureSpec, PositiveInt
+from detector.layers.conv import Conv3x3
+from detector.layers.deform import DeformConv2d
+from detector.layers.norms import NormKind, norm_layer
+from detector.layers.towers import require_deform_conv
+from detector.option_types import PositiveInt
+from detector.structures import FeatureSpec
 
 
 class FPN(nn.Module):

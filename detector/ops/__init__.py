@@ -1,6 +1,10 @@
 """Pure tensor functions."""
 
-from detector.ops.deform_conv import deform_conv2d
-from detector.ops.deform_conv.depthwise import deform_sampled_sum
+from detector.lazy import lazy_getattr
 
-__all__ = ["deform_conv2d", "deform_sampled_sum"]
+_MODULES = {
+    "deform_conv2d": "detector.ops.deform_conv",
+    "deform_sampled_sum": "detector.ops.deform_conv.depthwise",
+}
+__all__ = [*_MODULES]
+__getattr__ = lazy_getattr(__name__, _MODULES)

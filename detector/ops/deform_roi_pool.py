@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from detector.ops.bags import differentiable_bags, recordable_bags
+from detector.ops.cpu.bags import differentiable_bags, recordable_bags
 from detector.ops.deform_conv.statistics import modulation_statistics
 from detector.ops.differentiation import is_transformed
 from detector.ops.recording import is_recorded

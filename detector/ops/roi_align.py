@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from detector.ops.bags import differentiable_bags, recordable_bags
+from detector.ops.cpu.bags import differentiable_bags, recordable_bags
 from detector.ops.differentiation import is_transformed
 from detector.ops.recording import integers
 

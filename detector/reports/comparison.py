@@ -10,9 +10,10 @@ from typing import Literal
 
 from rich.console import Console
 
-from detector.evaluation import Comparison, Difference, ErrorAnalysis
+from detector.evaluation.errors import ErrorAnalysis
+from detector.evaluation.statistics import Comparison, Difference
 from detector.files import write_text_atomically
-from detector.models.latency import Latency
+from detector.profiling.latency import Latency
 from detector.reports.costs import ap_per_ms, cost_tables
 from detector.reports.errors import error_header, error_rows
 from detector.reports.gallery import Changes

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from detector.evaluation import ErrorAnalysis
-from detector.evaluation.errors import RECALLS
+from detector.evaluation.errors import RECALLS, ErrorAnalysis
 from detector.reports.figures import arm_colour, as_svg, in_style, new_figure, short
 
 _MANY_CLASSES = 25  # more make a matrix that nobody can read

@@ -12,7 +12,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from detector.evaluation import Difference
+from detector.evaluation.statistics import Difference
 from detector.reports.drawings import class_colour
 from detector.reports.tables import signed
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from detector.evaluation import CocoEvaluator
+from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.matching import Rows
 from detector.reports.drawings import draw_detections
 from detector.structures import Detections

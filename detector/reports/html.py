@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from detector import __version__
-from detector.evaluation import ErrorAnalysis
+from detector.evaluation.errors import ErrorAnalysis
 from detector.reports.comparison import (
     CLASS_HEADER,
     METRIC_HEADER,

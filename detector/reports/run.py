@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from detector.evaluation import CocoMetrics, ErrorAnalysis, Interval
+from detector.evaluation.coco import CocoMetrics
+from detector.evaluation.errors import ErrorAnalysis
+from detector.evaluation.statistics import Interval
 from detector.reports.comparison import Curve
 from detector.reports.gallery import Example
 from detector.reports.offsets import OffsetCurve

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from detector.evaluation import CocoMetrics, Interval
+from detector.evaluation.coco import CocoMetrics
+from detector.evaluation.statistics import Interval
 
 # (name, IoU, area, detections an image): the lines of COCO's own summary, in its order.
 _TWELVE = (

@@ -1,40 +1,17 @@
-"""Training: optimisation, schedules, the Lightning module, its callbacks and checkpoints."""
+"""Training: optimization, schedules, the Lightning module and its callbacks."""
 
-from detector.training.averaging import WeightAverage
-from detector.training.callbacks import Checkpoints, EpochLog, RunLog, write_rows
-from detector.training.checkpoint import AtomicCheckpointIO, Checkpoint, ModelRecord, load_checkpoint
-from detector.training.displays import LineDisplay, TerminalDisplay
-from detector.training.module import DetectionModule, NonFiniteLossError, RunLength, Validation
-from detector.training.offsets import OffsetLog
-from detector.training.optimization import SGD, AdamW, scaled_lr
-from detector.training.ranks import RankEndedError, ending_together
-from detector.training.schedules import Cosine, MultiStep
-from detector.training.trainer import TrainingOptions, build_trainer
+from detector.lazy import lazy_getattr
 
-__all__ = [
-    "SGD",
-    "AdamW",
-    "AtomicCheckpointIO",
-    "Checkpoint",
-    "Checkpoints",
-    "Cosine",
-    "DetectionModule",
-    "EpochLog",
-    "LineDisplay",
-    "ModelRecord",
-    "MultiStep",
-    "NonFiniteLossError",
-    "OffsetLog",
-    "RankEndedError",
-    "RunLength",
-    "RunLog",
-    "TerminalDisplay",
-    "TrainingOptions",
-    "Validation",
-    "WeightAverage",
-    "build_trainer",
-    "ending_together",
-    "load_checkpoint",
-    "scaled_lr",
-    "write_rows",
-]
+_MODULES = {
+    "AdamW": "detector.training.optimization",
+    "AtomicCheckpointIO": "detector.training.checkpoint_io",
+    "Checkpoint": "detector.checkpoint",
+    "Cosine": "detector.training.schedules",
+    "DetectionModule": "detector.training.module",
+    "MultiStep": "detector.training.schedules",
+    "SGD": "detector.training.optimization",
+    "TrainingOptions": "detector.training.trainer",
+    "load_checkpoint": "detector.checkpoint",
+}
+__all__ = [*_MODULES]
+__getattr__ = lazy_getattr(__name__, _MODULES)

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from detector.structures import Fraction
+from detector.option_types import Fraction
 
 Model = TypeVar("Model", bound=nn.Module)
 

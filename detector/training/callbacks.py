@@ -16,17 +16,17 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from detector.checkpoint import EPOCH_ROWS, Row
 from detector.environment import peak_memory_mb
-from detector.errors import SharedError
-from detector.evaluation import write_metrics, write_predictions
+from detector.evaluation.results import write_metrics, write_predictions
+from detector.exceptions import SharedError
 from detector.files import copy_atomically, write_text_atomically
 from detector.structures import Batch
-from detector.training.checkpoint import EPOCH_ROWS, Row
 from detector.training.displays import Display, EpochReport, StepReport
 from detector.training.module import DetectionModule
 from detector.training.offsets import OffsetLog
 from detector.training.steady import Steady
-from detector.weights import told, unusable
+from detector.weights.fit import told, unusable
 
 _log = logging.getLogger(__name__)
 

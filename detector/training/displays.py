@@ -11,7 +11,7 @@ from datetime import timedelta
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from detector.structures import PositiveInt
+from detector.option_types import PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,14 +15,17 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from detector.errors import SharedError
-from detector.evaluation import METRIC_NAMES, CocoEvaluator, CocoMetrics, ResultCollector, of_images
-from detector.models import Detector
+from detector.checkpoint import ModelRecord, describe_checkpoint
+from detector.coco.ground_truth import of_images
+from detector.evaluation.coco import METRIC_NAMES, CocoEvaluator, CocoMetrics
+from detector.evaluation.results import ResultCollector
+from detector.exceptions import SharedError
+from detector.models.detector import Detector
 from detector.ops.ranks import all_gathered, mean_over_ranks, num_ranks
-from detector.structures import Batch, Fraction, NonNegativeInt, PositiveInt
+from detector.option_types import Fraction, NonNegativeInt, PositiveInt
+from detector.structures import Batch
 from detector.training.averaging import WeightAverage
 from detector.training.batch_norms import batch_norms_explained
-from detector.training.checkpoint import ModelRecord, describe_checkpoint
 from detector.training.loss_sums import LossSums
 from detector.training.optimization import Optimization
 from detector.training.resumable import require_fitting

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from detector.layers import Deformable, DeformConv2d
+from detector.layers.deform import DeformConv2d
+from detector.layers.deformable import Deformable
 
 _log = logging.getLogger(__name__)
 

@@ -12,8 +12,9 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from detector.layers import Deformable
-from detector.structures import Batch, PositiveInt
+from detector.layers.deformable import Deformable
+from detector.option_types import PositiveInt
+from detector.structures import Batch
 from detector.training.module import DetectionModule, NonFiniteLossError
 from detector.training.offset_warnings import OffsetWatch
 

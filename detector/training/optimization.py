@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from detector.layers import Deformable
-from detector.structures import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
+from detector.layers.deformable import Deformable
+from detector.option_types import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True)

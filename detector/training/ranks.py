@@ -20,7 +20,7 @@ import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-from detector.errors import RunError, SharedError, Terminated
+from detector.exceptions import RunError, SharedError, Terminated
 
 _MAIN_PROCESS = "DETECTOR_MAIN_PROCESS"  # rank 0's process id, for those it starts
 _LAUNCHED_WITH = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")

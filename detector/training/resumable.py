@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from detector.training.checkpoint_entries import listed, shown
+from detector.checkpoint_entries import listed, shown
 
 _ENTRIES: dict[str, tuple[type, type | None, str]] = {  # its type, that of its items, and both in words
     "epoch": (int, None, "an integer"),

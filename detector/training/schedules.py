@@ -7,7 +7,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import pairwise
 
-from detector.structures import Fraction, NonNegativeInt, PositiveInt
+from detector.option_types import Fraction, NonNegativeInt, PositiveInt
 
 _LONGEST_WARMUP = 1 / 3  # of the run; a longer one is shortened, and `notes` says so
 

@@ -12,8 +12,8 @@ from typing import Literal
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
-from detector.structures import Fraction, PositiveFloat, PositiveInt
-from detector.training.checkpoint import AtomicCheckpointIO
+from detector.option_types import Fraction, PositiveFloat, PositiveInt
+from detector.training.checkpoint_io import AtomicCheckpointIO
 from detector.training.event_log import TensorBoard
 
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from detector.backbones import ResNet
-from detector.backbones.names import to_torchvision
-from detector.layers import DeformableStages
+from detector.backbones.resnet import ResNet
+from detector.layers.deform import DeformableStages
+from detector.weights.backbone_names import to_torchvision
 from tests.weights.test_files import write_safetensors
 
 COUNTS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}

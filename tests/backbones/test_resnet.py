@@ -8,8 +8,8 @@ import pytest
 import torch
 import torchvision
 
-from detector.backbones import ResNet
-from detector.layers import DeformableStages, DeformConv2d
+from detector.backbones.resnet import ResNet
+from detector.layers.deform import DeformableStages, DeformConv2d
 
 
 @pytest.mark.parametrize("depth", [18, 34, 50, 101])

@@ -19,20 +19,20 @@ import pytest
 import torch
 import yaml
 
-from detector.backbones import ResNet
-from detector.cli import main
+from detector.backbones.resnet import ResNet
+from detector.cli.main import main
 from detector.commands import compare
-from detector.commands.comparing import latency as comparing_latency
-from detector.commands.comparing import training
-from detector.commands.comparing.latency import with_latencies
-from detector.commands.comparing.plan import PlannedRun
-from detector.commands.comparing.subjects import Subject
-from detector.commands.comparing.training import Way
-from detector.commands.curves import read_curve
-from detector.commands.record import config_dir_flags
-from detector.errors import RunError
-from detector.evaluation import CocoEvaluator
-from detector.models import latency
+from detector.comparing import latency as comparing_latency
+from detector.comparing import training
+from detector.comparing.latency import with_latencies
+from detector.comparing.plan import PlannedRun
+from detector.comparing.subjects import Subject
+from detector.comparing.training import Way
+from detector.evaluation.coco import CocoEvaluator
+from detector.exceptions import RunError
+from detector.profiling import latency
+from detector.runs.curves import read_curve
+from detector.runs.record import config_dir_flags
 from tests.evaluation.problems import ground_truth, perfect_results
 from tests.evaluation.test_statistics import run_of, world
 from tests.training.tiny import TrainedRuns, run_training, tiny_overrides, write_dataset

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from detector.cli import main
+from detector.cli.main import main
 from tests.evaluation.problems import ground_truth, perfect_results
 from tests.shared import shared_path
 

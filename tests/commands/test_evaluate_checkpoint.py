@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from detector.cli import main
-from detector.commands.inference import data_config
-from detector.evaluation import detections_to_results
-from detector.inference import Detector, load_picture
+from detector.cli.main import main
+from detector.evaluation.results import detections_to_results
+from detector.predictor import Detector, load_picture
+from detector.runs.inference import data_config
 
 TRAINING = (  # averaged weights, bf16 and channels-last: each changes the numbers where it is forgotten
     "training.precision=bf16-mixed",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.cli import main
+from detector.cli.main import main
 from tests.evaluation.problems import ground_truth, perfect_results
 
 

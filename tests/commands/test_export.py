@@ -14,12 +14,13 @@ import onnxruntime
 import pytest
 import torch
 
-from detector import Detector
-from detector.cli import main
+from detector.cli.main import main
+from detector.coco.images import ReadOptions
 from detector.commands import export
-from detector.data import ImageSize, ReadOptions
-from detector.layers import DeformRoIPool
-from detector.models.exporting import ExportableDetector, detections, difference, recorded
+from detector.data.transforms import ImageSize
+from detector.export.recording import ExportableDetector, detections, difference, recorded
+from detector.layers.roi_pooling import DeformRoIPool
+from detector.predictor import Detector
 from detector.structures import Detections
 from tests.samples import small_faster_rcnn
 from tests.training.tiny import run_training, write_dataset

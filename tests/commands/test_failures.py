@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from detector.commands.failures import explained
-from detector.data import DetectionDataModule, ImageSize
-from detector.errors import RunError, asked_for_memory
-from detector.jobs import FAILED, report
+from detector.cli.jobs import FAILED, report
+from detector.data.datamodule import DetectionDataModule
+from detector.data.transforms import ImageSize
+from detector.exceptions import RunError, asked_for_memory
+from detector.runs.failures import explained
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from detector.commands import folder
-from detector.commands.folder import LOCK, sole_use
+from detector.runs import folder
+from detector.runs.folder import LOCK, sole_use
 
 
 def test_a_second_command_is_told_who_holds_the_folder(tmp_path: Path) -> None:

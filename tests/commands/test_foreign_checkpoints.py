@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from detector.cli import main
-from detector.commands.inference import stored_data
-from detector.commands.resume import require_same_model
-from detector.config import with_environment, without_environment
-from detector.data import WarpedShapes
-from detector.inference import check_stored
-from detector.training import Checkpoint, load_checkpoint
+from detector.checkpoint import Checkpoint, load_checkpoint
+from detector.cli.main import main
+from detector.config.recorded import with_environment, without_environment
+from detector.data.warped_shapes.source import WarpedShapes
+from detector.predictor import check_stored
+from detector.runs.inference import stored_data
+from detector.runs.resume import require_same_model
 from tests.training.tiny import run_training, tiny_config, write_dataset
 
 SECRET = "hush-4711"
@@ -182,7 +182,7 @@ def test_generated_data_that_is_there_is_read_where_it_is(tmp_path: Path) -> Non
 
 
 def test_weights_of_a_foreign_model_are_not_fetched(run: Path, tmp_path: Path) -> None:
-    from detector.inference import Detector
+    from detector.predictor import Detector
 
     path = foreign(run, tmp_path / "x.ckpt")
     content = torch.load(path, weights_only=True)

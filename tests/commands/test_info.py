@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from detector.jobs import run_verb
-from detector.models import latency
+from detector.cli.jobs import run_verb
+from detector.profiling import latency
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from detector.commands.onnx_graph import OPSET, _suppression
+from detector.export.onnx_graph import OPSET, _suppression
 from detector.ops.nms import Candidates, batch_class_nms, padded_class_nms
 
 LABELS, REGIONS, LIMIT = 7, 60, 50

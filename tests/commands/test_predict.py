@@ -12,14 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from detector import Detector
-from detector.cli import main
+from detector.cli.main import main
+from detector.coco.images import ImageFileError, ReadOptions
 from detector.commands.image_files import find_images
 from detector.commands.predict import ResultFiles, drawn_names
 from detector.commands.predicted_ids import PredictedIds
-from detector.data import ImageFileError, ReadOptions
-from detector.evaluation import CocoEvaluator
-from detector.inference import _reading
+from detector.evaluation.coco import CocoEvaluator
+from detector.predictor import Detector, _reading
 from detector.structures import Detections
 from tests.training.tiny import run_training, write_dataset
 

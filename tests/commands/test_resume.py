@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from detector.commands.resume import keep_image_range, require_same_model
-from detector.training import Checkpoint
+from detector.checkpoint import Checkpoint
+from detector.runs.resume import keep_image_range, require_same_model
 
 STAGES = {"_target_": "detector.layers.DeformableStages", "stages": [3]}
 

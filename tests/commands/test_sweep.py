@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from detector import cli
-from detector.commands.sweep import SweepJob, print_sweep
+from detector.cli import main as cli
+from detector.cli.sweep import SweepJob, print_sweep
 from tests.training.tiny import tiny_overrides, write_dataset
 
 

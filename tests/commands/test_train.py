@@ -12,13 +12,15 @@ import torch
 import yaml
 from lightning import seed_everything
 
-from detector.commands.inference import evaluate_checkpoint
-from detector.commands.parts import build_model, require_hardware
-from detector.errors import RunError
-from detector.evaluation import CocoEvaluator
-from detector.inference import restore_model
-from detector.models import Detector
-from detector.training import DetectionModule, NonFiniteLossError, TrainingOptions, load_checkpoint
+from detector.checkpoint import load_checkpoint
+from detector.evaluation.coco import CocoEvaluator
+from detector.exceptions import RunError
+from detector.models.detector import Detector
+from detector.predictor import restore_model
+from detector.runs.inference import evaluate_checkpoint
+from detector.runs.parts import build_model, require_hardware
+from detector.training.module import DetectionModule, NonFiniteLossError
+from detector.training.trainer import TrainingOptions
 from tests.training.tiny import run_training, write_dataset
 
 

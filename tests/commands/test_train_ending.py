@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from detector.checkpoint import load_checkpoint
 from detector.commands import train
-from detector.commands.resume import lacks_report, remove_curves, require_free, what_is_kept
-from detector.errors import RunError, Terminated
-from detector.training import Checkpoints, DetectionModule, callbacks, load_checkpoint
+from detector.exceptions import RunError, Terminated
+from detector.runs.resume import lacks_report, remove_curves, require_free, what_is_kept
+from detector.training import callbacks
+from detector.training.callbacks import Checkpoints
+from detector.training.module import DetectionModule
 from tests.training.tiny import run_training, write_dataset
 
 MEASURED = {"seconds", "images_per_second", "peak_memory_mb"}  # differ from run to run
@@ -104,7 +107,7 @@ def test_a_checkpoint_that_cannot_be_read_is_named_too(
     last = tmp_path / "checkpoints" / "last.ckpt"
     last.parent.mkdir()
     last.touch()
-    monkeypatch.setattr("detector.commands.resume.load_checkpoint", fail)
+    monkeypatch.setattr("detector.runs.resume.load_checkpoint", fail)
     said = what_is_kept(Checkpoints(tmp_path))
     assert str(last) in said
     assert str(error) in said

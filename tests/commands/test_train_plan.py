@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from detector.coco.reader import read_coco
 from detector.commands.train import contents
-from detector.data import CocoDataset, ImageSize, read_coco
+from detector.data.dataset import CocoDataset
+from detector.data.transforms import ImageSize
 from tests.data.small_coco import write_dataset
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from detector.commands.inference import evaluate_checkpoint
-from detector.evaluation import CocoEvaluator
-from detector.training import load_checkpoint
+from detector.checkpoint import load_checkpoint
+from detector.evaluation.coco import CocoEvaluator
+from detector.runs.inference import evaluate_checkpoint
 from tests.training.tiny import tiny_overrides, write_dataset
 
 pytestmark = pytest.mark.slow

@@ -12,8 +12,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from detector.data import DetectionDataModule, ImageSize, read_coco
-from detector.evaluation import CocoEvaluator, read_ground_truth, require_objects
+from detector.coco.reader import read_coco
+from detector.coco.truth_file import read_ground_truth, require_objects
+from detector.data.datamodule import DetectionDataModule
+from detector.data.transforms import ImageSize
+from detector.evaluation.coco import CocoEvaluator
 from tests.data.small_coco import valid, write_dataset
 
 _LIMIT_S = 10.0

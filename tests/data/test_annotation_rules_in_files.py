@@ -6,8 +6,9 @@ import warnings
 
 import pytest
 
-from detector.data import read_coco
-from detector.evaluation import CocoEvaluator, read_ground_truth, require_objects
+from detector.coco.reader import read_coco
+from detector.coco.truth_file import read_ground_truth, require_objects
+from detector.evaluation.coco import CocoEvaluator
 from tests.data.small_coco import valid, write_dataset
 from tests.evaluation.problems import perfect_results
 

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from detector.data import DetectionDataModule, ImageSize, SplitPaths
+from detector.coco.layouts import SplitPaths
 from detector.data.collate import collate
+from detector.data.datamodule import DetectionDataModule
+from detector.data.transforms import ImageSize
 from tests.data.small_coco import valid, write_dataset, write_image
 from tests.shared import shared_path
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from detector.data import CocoAnnotations, read_coco
-from detector.data.file_names import FolderIndex, address_kind, base_name, name_inside
+from detector.coco.annotations import CocoAnnotations
+from detector.coco.file_names import FolderIndex, address_kind, base_name, name_inside
+from detector.coco.reader import read_coco
 from tests.data.small_coco import valid, write_dataset, write_image
 
 Rename = Callable[[str], str]

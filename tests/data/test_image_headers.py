@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps
 
-from detector.data.image_headers import header_size, is_surely_image, jpeg_frame, readable_endings
-from detector.data.images import (
+from detector.coco.image_headers import header_size, is_surely_image, jpeg_frame, readable_endings
+from detector.coco.images import (
     ImageError,
     ImageFileError,
     ReadOptions,

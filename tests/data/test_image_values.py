@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.data import DetectionDataModule, ImageSize, ValueRange, read_coco
-from detector.data.image_values import find_range, range_note, to_8_bits
-from detector.data.images import ImageError, ReadOptions, decode_image
+from detector.coco.image_values import ValueRange, find_range, range_note, to_8_bits
+from detector.coco.images import ImageError, ReadOptions, decode_image
+from detector.coco.reader import read_coco
+from detector.data.datamodule import DetectionDataModule
+from detector.data.transforms import ImageSize
 from tests.data.small_coco import valid, write_dataset
 from tests.shared import shared_path
 

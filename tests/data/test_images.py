@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.data.images import ImageError, ImageFileError, decode_image, inspect_image, read_image
+from detector.coco.images import ImageError, ImageFileError, decode_image, inspect_image, read_image
 from tests.shared import shared_path
 
 # What a viewer does to the stored pixels, as PIL names it.

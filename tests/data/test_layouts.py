@@ -5,8 +5,7 @@ import shutil
 
 import pytest
 
-from detector.data import SplitPaths
-from detector.data.layouts import find_split
+from detector.coco.layouts import SplitPaths, find_split
 from tests.data.small_coco import write_dataset
 
 NOTHING_SAID = SplitPaths()

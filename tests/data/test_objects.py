@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from detector.data import DetectionDataModule, ImageSize
+from detector.data.datamodule import DetectionDataModule
+from detector.data.transforms import ImageSize
 from tests.data.small_coco import valid, write_dataset
 
 SIZE = ImageSize(48, 64)

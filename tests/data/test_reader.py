@@ -6,7 +6,7 @@ import logging
 import numpy as np
 import pytest
 
-from detector.data import read_coco
+from detector.coco.reader import read_coco
 from tests.data.small_coco import valid, write_dataset, write_image
 
 

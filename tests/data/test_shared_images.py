@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from detector.data import read_coco
-from detector.data.shared_images import note_shared_images
+from detector.coco.reader import read_coco
+from detector.coco.shared_images import note_shared_images
 from tests.data.small_coco import valid, write_dataset, write_image
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import yaml
 
-from detector.annotation_rules import MIN_BOX_SIDE_PX, odd_boxes
-from detector.data import Augmentation
+from detector.coco.rules import MIN_BOX_SIDE_PX, odd_boxes
+from detector.data.transforms import Augmentation
 from tests.test_layers import ROOT
 
 AUGMENTATIONS = sorted((ROOT / "configs/data/augmentation").glob("*.yaml"))

@@ -4,8 +4,7 @@ import albumentations as A
 import numpy as np
 import pytest
 
-from detector.data import Augmentation, ImageSize
-from detector.data.transforms import drop_thin_boxes, resize, sample_seed
+from detector.data.transforms import Augmentation, ImageSize, drop_thin_boxes, resize, sample_seed
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from detector.data import read_coco
-from detector.data.categories import drop_root_category
+from detector.coco.categories import drop_root_category
+from detector.coco.reader import read_coco
 from tests.data.small_coco import write_image
 from tests.shared import shared_path
 

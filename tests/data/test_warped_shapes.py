@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import yaml
 
-from detector.data import WarpedShapes, shapes, warped_shapes
-from detector.data.scenes import draw_scene
-from detector.data.shapes import CLASS_NAMES
+from detector.data.warped_shapes import shapes
+from detector.data.warped_shapes import source as warped_shapes
+from detector.data.warped_shapes.scenes import draw_scene
+from detector.data.warped_shapes.shapes import CLASS_NAMES
+from detector.data.warped_shapes.source import WarpedShapes
 
 TINY = WarpedShapes(num_train=6, num_val=3, image_size=64)
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from detector.data import DetectionDataModule, ImageSize
 from detector.data.collate import collate
+from detector.data.datamodule import DetectionDataModule
+from detector.data.transforms import ImageSize
 from detector.data.workers import (
     ByPipe,
     Ledger,

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from detector.evaluation import CocoEvaluator
+from detector.evaluation.coco import CocoEvaluator
 from tests.evaluation.problems import annotation, ground_truth, perfect_results
 
 

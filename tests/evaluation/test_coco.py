@@ -10,7 +10,9 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detector.evaluation import METRIC_NAMES, CocoEvaluator, CocoMetrics, read_ground_truth, read_results
+from detector.coco.truth_file import read_ground_truth
+from detector.evaluation.coco import METRIC_NAMES, CocoEvaluator, CocoMetrics
+from detector.evaluation.result_files import read_results
 from tests.evaluation.problems import (
     annotation,
     crowded_problem,

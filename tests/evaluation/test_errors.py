@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.evaluation import CocoEvaluator, ErrorAnalysis, analyse_errors, image_f1
+from detector.evaluation.coco import CocoEvaluator
+from detector.evaluation.errors import ErrorAnalysis, analyse_errors, image_f1
 from detector.evaluation.matching import match
 from tests.evaluation.problems import (
     annotation,

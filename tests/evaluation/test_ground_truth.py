@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from detector.evaluation import CocoEvaluator, read_ground_truth
+from detector.coco.truth_file import read_ground_truth
+from detector.evaluation.coco import CocoEvaluator
 from tests.evaluation.problems import annotation, ground_truth, perfect_results
 from tests.shared import shared_path
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from detector.evaluation.ids import id_key
-from detector.evaluation.image_names import ImageNames, same_file
+from detector.coco.ids import id_key
+from detector.coco.image_names import ImageNames, same_file
 
 NAMES = ["a.jpg", "x/b.jpg", "y/b.jpg", "x/é.png", "000123.jpg", "deep/x/c.jpg", "1.5.jpg"]
 

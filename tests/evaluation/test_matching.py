@@ -11,7 +11,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detector.evaluation import CocoEvaluator
+from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.matching import AREAS, IOUS
 from tests.evaluation.problems import annotation, crowded_problem, ground_truth, random_problem
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.evaluation import METRIC_NAMES, CocoEvaluator
+from detector.evaluation.coco import METRIC_NAMES, CocoEvaluator
 from detector.evaluation.replicates import Replicates
 from tests.evaluation.problems import random_problem
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.evaluation import CocoEvaluator
+from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.matching import Rows
 from detector.evaluation.result_columns import result_columns
 from tests.evaluation.test_statistics import run_of, world

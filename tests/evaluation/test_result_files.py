@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from detector.evaluation import CocoEvaluator, CocoMetrics, read_results
+from detector.evaluation.coco import CocoEvaluator, CocoMetrics
+from detector.evaluation.result_files import read_results
 from tests.evaluation.problems import PERFECT, ground_truth, perfect_results
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from detector.evaluation import CocoEvaluator
+from detector.evaluation.coco import CocoEvaluator
 from tests.evaluation.problems import PERFECT, annotation, ground_truth, perfect_results
 
 FILES = {10: "a.jpg", 20: "b.jpg"}

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from detector.evaluation import (
-    CocoEvaluator,
+from detector.evaluation.coco import CocoEvaluator
+from detector.evaluation.result_files import read_results
+from detector.evaluation.results import (
     ResultCollector,
     detections_to_results,
-    read_results,
     write_metrics,
     write_predictions,
 )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.evaluation import CocoEvaluator
+from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.matching import IOUS, ClassMatches
 from detector.evaluation.replicates import Replicates
 from detector.evaluation.statistics import (

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from detector.heads import Anchors
+from detector.heads.anchors import Anchors
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from detector.heads.roi import Regions
-from detector.layers import DeformConv2d, DeformRoIPool, RoIAlign
+from detector.layers.deform import DeformConv2d
+from detector.layers.roi_pooling import DeformRoIPool, RoIAlign
 from tests.samples import make_batch, small_faster_rcnn, total
 
 BOXES = [[[8.0, 8, 40, 40], [30, 20, 60, 62]], [[0, 0, 50, 64]]]

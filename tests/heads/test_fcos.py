@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from detector.heads import FCOSHead
-from detector.layers import DeformConv2d
+from detector.heads.fcos import FCOSHead
+from detector.layers.deform import DeformConv2d
 from detector.structures import FeatureSpec
 from tests.samples import make_batch, small_fcos, total
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from detector.layers import Conv3x3
 from detector.layers import conv as conv_module
+from detector.layers.conv import Conv3x3
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from detector.layers import DeformableStages, DeformConv2d, DepthwiseDeformConv2d, replace_backends
-from detector.ops.deform_conv import pair
+from detector.layers.deform import DeformableStages, DeformConv2d, replace_backends
+from detector.layers.deform_depthwise import DepthwiseDeformConv2d
+from detector.ops.deform_conv.geometry import pair
 
 
 def test_takes_the_place_of_a_plain_convolution() -> None:

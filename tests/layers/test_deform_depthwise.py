@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from detector.layers import DepthwiseDeformConv2d
-from detector.ops import deform_sampled_sum
+from detector.layers.deform_depthwise import DepthwiseDeformConv2d
+from detector.ops.deform_conv.depthwise import deform_sampled_sum
 from detector.ops.deform_conv.geometry import Geometry
 from detector.ops.deform_conv.statistics import sampling_statistics
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from detector.layers import norm_layer
+from detector.layers.norms import norm_layer
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from detector.layers import DeformRoIPool, RoIAlign
+from detector.layers.roi_pooling import DeformRoIPool, RoIAlign
 from detector.structures import FeatureSpec
 
 LEVELS = [FeatureSpec(f"p{i}", 3, 2**i) for i in (2, 3, 4)]

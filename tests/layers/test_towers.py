@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from torch import nn
 
-from detector.heads import FCOSHead, RoIHead
-from detector.layers import DeformConv2d, DepthwiseDeformConv2d, require_deform_conv
-from detector.necks import FPN
+from detector.heads.fcos import FCOSHead
+from detector.heads.roi import RoIHead
+from detector.layers.deform import DeformConv2d
+from detector.layers.deform_depthwise import DepthwiseDeformConv2d
+from detector.layers.towers import require_deform_conv
+from detector.necks.fpn import FPN
 from detector.structures import FeatureSpec
 
 LEVELS = [FeatureSpec(f"p{i}", 32, 2**i) for i in (3, 4, 5)]

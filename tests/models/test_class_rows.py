@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from detector.models import Detector
-from detector.models.class_rows import match_names
-from detector.models.foreign import to_torchvision
-from detector.models.pretrained import load_detector_weights
+from detector.models.detector import Detector
+from detector.weights.class_rows import match_names
+from detector.weights.detectors import load_detector_weights
+from detector.weights.foreign import to_torchvision
 from tests.samples import small_faster_rcnn, small_fcos
 
 FCOS_CLASSES = "head.classification_head.cls_logits."

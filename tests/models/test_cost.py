@@ -8,12 +8,17 @@ from typing import Any
 import pytest
 import torch
 
-from detector.backbones import ResNet
-from detector.heads import RPN, FasterRCNNHead, FCOSHead, Head, ProposalLimits, RoIHead
-from detector.layers import DeformableStages, DeformRoIPool, RoIAlign
-from detector.models import Detector, assemble
-from detector.models.cost import count_flops
-from detector.necks import FPN
+from detector.backbones.resnet import ResNet
+from detector.heads.faster_rcnn import FasterRCNNHead
+from detector.heads.fcos import FCOSHead
+from detector.heads.head import Head
+from detector.heads.roi import RoIHead
+from detector.heads.rpn import RPN, ProposalLimits
+from detector.layers.deform import DeformableStages
+from detector.layers.roi_pooling import DeformRoIPool, RoIAlign
+from detector.models.detector import Detector, assemble
+from detector.necks.fpn import FPN
+from detector.profiling.flops import count_flops
 
 
 def fcos(*, depth: int = 18, **deform: object) -> Detector:

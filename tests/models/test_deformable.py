@@ -7,11 +7,11 @@ from functools import partial
 import pytest
 import torch
 
-from detector.backbones import ResNet
-from detector.heads import FCOSHead
-from detector.layers import DeformableStages, Modulation
-from detector.models import Detector, assemble
-from detector.necks import FPN
+from detector.backbones.resnet import ResNet
+from detector.heads.fcos import FCOSHead
+from detector.layers.deform import DeformableStages, Modulation
+from detector.models.detector import Detector, assemble
+from detector.necks.fpn import FPN
 from tests.samples import make_batch
 
 BATCH = make_batch([[[10.0, 12, 50, 60], [0, 0, 127, 95]], []], [[0, 4], []], sizes=[(96, 128), (91, 117)])

@@ -12,11 +12,21 @@ import torch
 from torch import Tensor
 from torchvision.models import detection
 
-from detector.backbones import ResNet
-from detector.heads import RPN, Anchors, FasterRCNNHead, FCOSHead, RoIHead
-from detector.layers import DeformableStages, DeformConv2d, DeformRoIPool, Modulation
-from detector.models import Detector, assemble, pretrained
-from detector.models.foreign import (
+from detector.backbones.resnet import ResNet
+from detector.heads.anchors import Anchors
+from detector.heads.faster_rcnn import FasterRCNNHead
+from detector.heads.fcos import FCOSHead
+from detector.heads.roi import RoIHead
+from detector.heads.rpn import RPN
+from detector.layers.deform import DeformableStages, DeformConv2d, Modulation
+from detector.layers.roi_pooling import DeformRoIPool
+from detector.models.detector import Detector, assemble
+from detector.necks.fpn import FPN
+from detector.structures import FeatureSpec
+from detector.weights import detectors as pretrained
+from detector.weights.detectors import _check_modulation
+from detector.weights.files import StoredWeights
+from detector.weights.foreign import (
     Converted,
     Sampling,
     convert,
@@ -25,10 +35,6 @@ from detector.models.foreign import (
     from_torchvision,
     to_torchvision,
 )
-from detector.models.pretrained import _check_modulation
-from detector.necks import FPN
-from detector.structures import FeatureSpec
-from detector.weights import StoredWeights
 
 STAGES = (3, 4, 5)  # deformable in the foreign checkpoints
 NORM = ("weight", "bias", "running_mean", "running_var")

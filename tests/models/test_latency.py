@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from detector.models import latency
-from detector.models.latency import interleaved_times, measure_latencies
+from detector.profiling import latency
+from detector.profiling.latency import interleaved_times, measure_latencies
 
 
 class Clock:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from detector.models import Detector
+from detector.models.detector import Detector
 from detector.structures import Batch, Targets
 from tests.samples import make_batch, small_faster_rcnn, small_fcos, total
 

@@ -16,14 +16,18 @@ from torchvision.models.detection import _utils as their_utils
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from detector.backbones import ResNet
-from detector.heads import RPN, Anchors, FasterRCNNHead, FCOSHead, ProposalLimits, RoIHead
+from detector.backbones.resnet import ResNet
+from detector.heads.anchors import Anchors
+from detector.heads.faster_rcnn import FasterRCNNHead
+from detector.heads.fcos import FCOSHead
 from detector.heads.matching import BalancedSampler
-from detector.models import Detector, assemble
-from detector.models.foreign import from_torchvision
-from detector.necks import FPN
-from detector.ops.winograd import winograd_conv3x3
+from detector.heads.roi import RoIHead
+from detector.heads.rpn import RPN, ProposalLimits
+from detector.models.detector import Detector, assemble
+from detector.necks.fpn import FPN
+from detector.ops.cpu.winograd import winograd_conv3x3
 from detector.structures import Batch, Detections
+from detector.weights.foreign import from_torchvision
 from tests.samples import make_batch
 
 CLASSES = 5

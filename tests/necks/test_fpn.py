@@ -10,8 +10,8 @@ import torch
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
-from detector.layers import DeformConv2d
-from detector.necks import FPN
+from detector.layers.deform import DeformConv2d
+from detector.necks.fpn import FPN
 from detector.structures import FeatureSpec
 
 SPECS = [FeatureSpec("c3", 8, 8), FeatureSpec("c4", 16, 16), FeatureSpec("c5", 32, 32)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from detector.ops.bags import EqualBags, differentiable_bags, recordable_bags, weighted_bags
+from detector.ops.cpu.bags import EqualBags, differentiable_bags, recordable_bags, weighted_bags
 
 STARTS = torch.tensor([0, 0, 2, 2, 5, 6])  # sizes 0, 2, 0, 3, 1, 0
 

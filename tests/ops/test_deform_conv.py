@@ -19,9 +19,8 @@ from torch.export import Dim
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from detector.layers import DeformConv2d
-from detector.ops import deform_conv2d
-from detector.ops.deform_conv import gather
+from detector.layers.deform import DeformConv2d
+from detector.ops.deform_conv import deform_conv2d, gather
 from detector.ops.deform_conv.geometry import Geometry
 
 BACKENDS = ("gather", "torchvision")
@@ -167,7 +166,7 @@ def test_the_result_can_be_changed_in_place(backend: str, channels_last: bool) -
 def test_gather_and_its_gradients_equal_torchvision(
     name: str, library: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("detector.ops.products._FASTER", library)
+    monkeypatch.setattr("detector.ops.cpu.products._FASTER", library)
     torch.testing.assert_close(*(values_and_gradients(CASES[name], backend) for backend in BACKENDS))
 
 

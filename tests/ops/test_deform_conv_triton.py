@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from detector.layers import DeformConv2d
-from detector.ops import deform_conv2d
+from detector.layers.deform import DeformConv2d
+from detector.ops.deform_conv import deform_conv2d
 from detector.ops.deform_conv import triton as backend
 from tests.ops.test_deform_conv import CASES, Case
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from detector.ops import deform_sampled_sum
 from detector.ops.deform_conv import depthwise
+from detector.ops.deform_conv.depthwise import deform_sampled_sum
 from detector.ops.deform_conv.geometry import pair
 
 Options = dict[str, Any]

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call, grad, jacrev, jvp, vmap
 
-from detector.backbones import ResNet
-from detector.heads import FCOSHead
-from detector.layers import DeformableStages, DeformConv2d
-from detector.models import assemble
-from detector.models.noise import random_batch
-from detector.necks import FPN
-from detector.ops import deform_conv2d
+from detector.backbones.resnet import ResNet
+from detector.heads.fcos import FCOSHead
+from detector.layers.deform import DeformableStages, DeformConv2d
+from detector.models.detector import assemble
+from detector.necks.fpn import FPN
+from detector.ops.deform_conv import deform_conv2d
 from detector.ops.deform_conv.depthwise import deform_sampled_sum
 from detector.ops.deform_roi_pool import pyramid_deform_roi_pool
 from detector.ops.roi_align import pyramid_roi_align
+from detector.profiling.noise import random_batch
 
 BOXES, IMAGE = torch.tensor([[1.0, 2, 20, 17], [3, 0, 12, 30]]), torch.tensor([0, 0])
 

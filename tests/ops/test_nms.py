@@ -6,13 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detector.ops.nms import (
-    Candidates,
-    batch_class_nms,
-    class_nms,
-    padded_class_nms,
-    torchvision_class_nms,
-)
+from detector.ops.nms import Candidates, batch_class_nms, class_nms, padded_class_nms, torchvision_class_nms
 
 
 def problem(seed: int, count: int = 30) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

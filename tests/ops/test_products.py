@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from detector.ops import products
-from detector.ops.products import (
+from detector.ops.cpu import products
+from detector.ops.cpu.products import (
     add_kernel_gradient,
     add_kernel_gradients,
     back_to_rows,

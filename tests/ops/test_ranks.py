@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from detector.models import Detector
+from detector.models.detector import Detector
 from detector.ops.ranks import all_gathered, mean_over_ranks, normalizer, num_ranks, total_over_ranks
 from detector.structures import Batch, Targets
 from tests.samples import make_batch, small_faster_rcnn, small_fcos, total

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from detector.ops.winograd import winograd_conv3x3
+from detector.ops.cpu.winograd import winograd_conv3x3
 
 
 def conv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -26,7 +26,7 @@ def test_values_and_gradients_equal_a_direct_convolution(
     part_bytes: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("detector.ops.winograd._PART_BYTES", part_bytes)
+    monkeypatch.setattr("detector.ops.cpu.winograd._PART_BYTES", part_bytes)
     torch.manual_seed(0)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     weight, bias = torch.randn(7, 5, 3, 3).double().contiguous(memory_format=layout), torch.randn(7).double()
@@ -70,8 +70,8 @@ def test_frozen_inputs_get_no_gradient() -> None:
 
 @pytest.mark.parametrize("library", ["mkl", "onednn"])
 def test_errors_of_a_wide_layer_stay_near_fp32(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detector.ops.products._FASTER", library)
-    monkeypatch.setattr("detector.ops.products._FEWEST_PRODUCTS", 0)
+    monkeypatch.setattr("detector.ops.cpu.products._FASTER", library)
+    monkeypatch.setattr("detector.ops.cpu.products._FEWEST_PRODUCTS", 0)
     torch.manual_seed(0)
     inputs = [torch.randn(1, 256, 16, 16), torch.randn(256, 256, 3, 3) / 48]
     grad = torch.randn(1, 256, 16, 16)
@@ -86,8 +86,8 @@ def test_errors_of_a_wide_layer_stay_near_fp32(library: str, monkeypatch: pytest
 
 @pytest.mark.parametrize("library", ["mkl", "onednn"])
 def test_autocast_around_backward_alone_casts_nothing(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detector.ops.products._FASTER", library)
-    monkeypatch.setattr("detector.ops.products._FEWEST_PRODUCTS", 1)
+    monkeypatch.setattr("detector.ops.cpu.products._FASTER", library)
+    monkeypatch.setattr("detector.ops.cpu.products._FEWEST_PRODUCTS", 1)
     torch.manual_seed(0)
     weight, x = torch.randn(7, 5, 3, 3, requires_grad=True), torch.randn(1, 5, 8, 8, requires_grad=True)
     grad = torch.randn(1, 7, 8, 8)

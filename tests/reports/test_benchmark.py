@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from detector.reports import benchmark
-from detector.reports.benchmark_memory import peak_memory_mb
+from scripts.bench import timing as benchmark
+from scripts.bench.memory import peak_memory_mb
 
 
 def test_ratios_of_the_sums_are_not_sums_of_ratios() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from detector.backbones import ResNet
-from detector.layers import DeformableStages, DeformConv2d
+from detector.backbones.resnet import ResNet
+from detector.layers.deform import DeformableStages, DeformConv2d
 from detector.ops.deform_conv import triton
-from detector.reports import benchmark, benchmark_deform
-from detector.reports.benchmark_deform import RESNET50, TINY, candidates
+from scripts.bench import deform as benchmark_deform
+from scripts.bench import timing as benchmark
+from scripts.bench.deform import RESNET50, TINY, candidates
 
 
 def test_the_layers_are_those_of_a_resnet() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from detector.evaluation import Comparison, Difference
+from detector.evaluation.statistics import Comparison, Difference
 from detector.reports.comparison import Point, difference_rows, method, verdict
 
 

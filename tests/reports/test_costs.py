@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from detector.evaluation import Comparison, Difference
-from detector.models.latency import Latency
+from detector.evaluation.statistics import Comparison, Difference
+from detector.profiling.latency import Latency
 from detector.reports.comparison import Curve, ModelSize, Point
 from detector.reports.costs import ap_per_ms, cost_tables
 from detector.reports.figures import curves_figure

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from detector.reports import device_check, device_report
-from detector.reports.device_check import Check, check_row, checks
+from scripts.bench import device_check, device_report
+from scripts.bench.device_check import Check, check_row, checks
 from tests.test_scripts import ROOT, load
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from detector.evaluation import CocoEvaluator, image_f1
+from detector.evaluation.coco import CocoEvaluator
+from detector.evaluation.errors import image_f1
 from detector.reports.gallery import Found, examples, most_changed, worst
 from tests.evaluation.problems import ground_truth, perfect_results
 

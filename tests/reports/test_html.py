@@ -16,18 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.evaluation import (
-    METRIC_NAMES,
-    CocoEvaluator,
-    CocoMetrics,
-    ErrorAnalysis,
-    Replicates,
-    analyse_errors,
-    compare,
-    draw,
-)
+from detector.evaluation.coco import METRIC_NAMES, CocoEvaluator, CocoMetrics
+from detector.evaluation.errors import ErrorAnalysis, analyse_errors
 from detector.evaluation.matching import match
-from detector.models.latency import Latency
+from detector.evaluation.replicates import Replicates
+from detector.evaluation.statistics import compare, draw
+from detector.profiling.latency import Latency
 from detector.reports.comparison import Curve, Point, Study, clearest_classes
 from detector.reports.gallery import Changes, Example
 from detector.reports.html import comparison_html, run_html

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from detector.commands.curves import read_offsets
 from detector.reports.offsets import OFFSET_HEADER, OffsetCurve, offset_rows, offsets_figure
+from detector.runs.curves import read_offsets
 
 
 @pytest.fixture

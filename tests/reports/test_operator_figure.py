@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from detector.reports import benchmark_numerics
-from detector.reports.operator_figure import corner_weights, operator_figure
+from scripts.bench import numerics as benchmark_numerics
+from scripts.bench.operator_figure import corner_weights, operator_figure
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

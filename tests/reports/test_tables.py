@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from detector.evaluation import METRIC_NAMES, CocoMetrics, Interval
+from detector.evaluation.coco import METRIC_NAMES, CocoMetrics
+from detector.evaluation.statistics import Interval
 from detector.reports.tables import class_rows, print_coco_metrics
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from detector.training import WeightAverage
+from detector.training.averaging import WeightAverage
 
 
 def one_weight(value: float) -> nn.Linear:

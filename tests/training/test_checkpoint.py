@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from detector.checkpoint import ModelRecord, describe_checkpoint, load_checkpoint, save_atomically
 from detector.files import write_atomically
-from detector.training import ModelRecord, load_checkpoint
-from detector.training.checkpoint import AtomicCheckpointIO, describe_checkpoint, save_atomically
+from detector.training.checkpoint_io import AtomicCheckpointIO
 
 RECORD = ModelRecord(
     class_names=("cat", "dog"), category_ids=(3, 7), config={"seed": 1, "model": {"depth": 18}}

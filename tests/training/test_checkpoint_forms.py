@@ -18,10 +18,10 @@ from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
-from detector.inference import Detector
-from detector.jobs import _is_users
-from detector.training import load_checkpoint
-from detector.training.checkpoint import AtomicCheckpointIO
+from detector.checkpoint import load_checkpoint
+from detector.cli.jobs import _is_users
+from detector.predictor import Detector
+from detector.training.checkpoint_io import AtomicCheckpointIO
 from detector.training.resumable import require_entries, require_fitting
 from tests.training.tiny import run_training, write_dataset
 
@@ -358,12 +358,14 @@ def test_anything_anywhere_is_a_message_or_a_detector(
 ) -> None:
     content = deepcopy({key: whole[key] for key in ("detector", "state_dict")})
     # Deep ones first, and none within another: what is put in has no places, and may hold itself.
-    chosen = st.lists(st.sampled_from(sorted(places(content["detector"]), key=str)), min_size=1, max_size=3)
+    chosen = st.lists(
+        st.sampled_from(sorted(places(content["detector"]), key=str)), min_size=1, max_size=3, unique=True
+    )
     for *parents, last in sorted(data.draw(chosen), key=len, reverse=True):
         place: Any = content["detector"]
         for key in parents:
             place = place[key]
-        if last not in place and not isinstance(place, list):
+        if last not in (range(len(place)) if isinstance(place, list) else place):
             continue
         if data.draw(st.booleans()):
             place[last] = data.draw(JUNK)

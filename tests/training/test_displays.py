@@ -6,8 +6,7 @@ import io
 
 from rich.console import Console
 
-from detector.training import LineDisplay, TerminalDisplay
-from detector.training.displays import EpochReport, StepReport, step_line
+from detector.training.displays import EpochReport, LineDisplay, StepReport, TerminalDisplay, step_line
 
 STEP = StepReport(
     epoch=1,

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from detector.errors import RunError
-from detector.models import Detector
-from detector.training import DetectionModule, load_checkpoint
+from detector.checkpoint import load_checkpoint
+from detector.exceptions import RunError
+from detector.models.detector import Detector
+from detector.training.module import DetectionModule
 from tests.training.tiny import run_training, write_dataset
 
 

@@ -13,11 +13,13 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from detector.layers import DeformConv2d, DeformRoIPool, DepthwiseDeformConv2d
+from detector.layers.deform import DeformConv2d
+from detector.layers.deform_depthwise import DepthwiseDeformConv2d
+from detector.layers.roi_pooling import DeformRoIPool
 from detector.ops.deform_conv.geometry import Geometry
 from detector.ops.deform_conv.statistics import sampling_statistics
 from detector.structures import FeatureSpec
-from detector.training import NonFiniteLossError
+from detector.training.module import NonFiniteLossError
 from detector.training.offset_warnings import OffsetWatch
 from detector.training.offsets import OffsetMeter
 from tests.samples import make_batch, small_faster_rcnn, total

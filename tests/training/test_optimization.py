@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from detector.layers import DeformConv2d, DeformRoIPool, DepthwiseDeformConv2d
-from detector.training import SGD, AdamW, scaled_lr
-from detector.training.optimization import parameter_groups
+from detector.layers.deform import DeformConv2d
+from detector.layers.deform_depthwise import DepthwiseDeformConv2d
+from detector.layers.roi_pooling import DeformRoIPool
+from detector.training.optimization import SGD, AdamW, parameter_groups, scaled_lr
 from tests.samples import small_faster_rcnn, small_fcos
 
 

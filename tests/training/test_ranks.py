@@ -13,8 +13,8 @@ from lightning import Trainer
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-from detector.errors import RunError, SharedError
-from detector.training import RankEndedError, ending_together
+from detector.exceptions import RunError, SharedError
+from detector.training.ranks import RankEndedError, ending_together
 
 SLEEP = "import time; time.sleep(60)"
 

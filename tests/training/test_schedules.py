@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from detector.training import Cosine, MultiStep
+from detector.training.schedules import Cosine, MultiStep
 
 RUN = {"total_steps": 1000, "steps_per_epoch": 100}
 

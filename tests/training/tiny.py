@@ -13,7 +13,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from detector.commands import train
-from detector.config import check, config_dir
+from detector.config.check import check
+from detector.config.paths import config_dir
 
 SIZE = 64
 CLASSES = {7: "square", 3: "disc"}  # ids sparse and unordered, as real files have them

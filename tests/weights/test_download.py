@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from detector.weights import read_weights
+from detector.weights.published import read_weights
 
 
 @pytest.fixture

@@ -27,7 +27,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from detector.weights import StoredWeights, read_weights
+from detector.weights.files import StoredWeights
+from detector.weights.published import read_weights
 
 STATE = {"conv1.weight": torch.arange(4.0), "bn1.running_mean": torch.ones(2)}
 

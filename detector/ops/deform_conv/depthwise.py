@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from detector.ops.bags import differentiable_bags, recordable_bags
+from detector.ops.cpu.bags import differentiable_bags, recordable_bags
 from detector.ops.deform_conv.geometry import Geometry, IntOrPair, finite_shifts, homes, neighbours, pair
 from detector.ops.differentiation import is_transformed
 from detector.ops.recording import integers, is_recorded

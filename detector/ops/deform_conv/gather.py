@@ -20,10 +20,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from detector.ops.autocast import without_autocast
-from detector.ops.bags import EqualBags, recordable_bags
+from detector.ops.cpu.bags import EqualBags, recordable_bags
+from detector.ops.cpu.products import add_kernel_gradient, back_to_rows, times_kernel
 from detector.ops.deform_conv.geometry import Geometry, homes, neighbours
 from detector.ops.differentiation import is_transformed, once_differentiable
-from detector.ops.products import add_kernel_gradient, back_to_rows, times_kernel
 
 DTYPES = (torch.float32, torch.float64)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from detector.commands.comparing.plan import DataFacts, PlannedRun
+from detector.comparing.plan import DataFacts, PlannedRun
 from detector.reports.comparison import ModelSize
 
 

@@ -17,10 +17,10 @@ from hydra.core.config_store import ConfigStore
 from submitit.core.utils import UncompletedJobError
 
 from detector.commands import compare
-from detector.commands.comparing import cluster, training
-from detector.commands.comparing.plan import PlannedRun
-from detector.commands.comparing.training import Way
-from detector.errors import RunError
+from detector.comparing import cluster, training
+from detector.comparing.plan import PlannedRun
+from detector.comparing.training import Way
+from detector.exceptions import RunError
 from tests.commands.comparing.planned import planned_runs
 from tests.commands.test_compare import arms, command_words, comparison
 from tests.training.tiny import write_dataset

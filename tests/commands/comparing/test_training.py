@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from detector.commands.comparing import training
-from detector.commands.comparing.plan import PlannedRun
+from detector.comparing import training
+from detector.comparing.plan import PlannedRun
 from tests.commands.comparing.planned import planned_runs
 
 

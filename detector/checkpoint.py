@@ -1,0 +1,225 @@
+"""Checkpoint files: plain containers, written whole, read without running code.
+
+The file is what Lightning needs to resume, plus an entry "detector" with what a person needs to use the
+model: class names, category ids, the resolved config, metrics, and which weights were evaluated.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detector.checkpoint_entries import entry_problems, listed, shown
+from detector.files import write_atomically
+from detector.weights.archives import damage_of, is_whole_archive
+
+_FORMAT = 2
+EPOCH_ROWS = "epoch_rows"  # of a file: the rows of metrics.csv until then
+
+Row = dict[str, int | float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    """What makes weights usable: the class of each label, and the config that builds model and data."""
+
+    class_names: tuple[str, ...]
+    category_ids: tuple[Any, ...]
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(ModelRecord):
+    """A checkpoint read from `path`.
+
+    `state_dict` holds the weights that were evaluated (averaged ones where the run kept an average), under
+    the names of `Detector`. `epoch` counts finished epochs. `metrics` are those of the validation at its end,
+    empty without one. `epoch_rows` are those of metrics.csv until then, none in files of older versions.
+    """
+
+    path: Path
+    state_dict: dict[str, Tensor]
+    metrics: dict[str, float]
+    epoch: int
+    step: int
+    epoch_rows: list[Row] = field(default_factory=list)
+
+
+def describe_checkpoint(
+    record: ModelRecord, *, weights: str, metrics: Mapping[str, float], epoch: int, step: int
+) -> dict[str, Any]:
+    """The "detector" entry of a file. `weights` is the prefix of the evaluated weights in its
+    "state_dict"."""
+    return {
+        "format": _FORMAT,
+        "class_names": list(record.class_names),
+        "category_ids": list(record.category_ids),
+        "config": record.config,
+        "weights": weights,
+        "metrics": dict(metrics),
+        "epoch": epoch,
+        "step": step,
+    }
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a checkpoint of `detector train` onto the CPU.
+
+    Raises:
+        ValueError: no such file, a folder, a cut-off or damaged file, a file that is no checkpoint of this
+            program, or one with weights that are not finite. Names what is whole beside it.
+    """
+    path = Path(path)
+    content = read_content(path)
+    entry = content.get("detector")
+    if not isinstance(entry, dict) or "state_dict" not in content:
+        raise ValueError(
+            f"{path}: a torch file, but no checkpoint of `detector train`: it lacks class names and config. "
+            "Weights of a detector go to model.weights=, those of a backbone to model.backbone.weights=."
+        )
+    _require_known_format(path, entry.get("format"))
+    if problems := entry_problems(content):
+        raise ValueError(f"{path}: of no use as a checkpoint: {listed(problems)}. {_way_on(path)}")
+    prefix = entry["weights"]
+    return Checkpoint(
+        path=path,
+        class_names=tuple(entry["class_names"]),
+        category_ids=tuple(entry["category_ids"]),
+        config=_of_this_format(entry["config"], entry["format"]),
+        state_dict={
+            name.removeprefix(prefix): value
+            for name, value in content["state_dict"].items()
+            if name.startswith(prefix) and isinstance(value, Tensor)
+        },
+        metrics=entry["metrics"],
+        epoch=entry["epoch"],
+        step=entry["step"],
+        epoch_rows=content.get(EPOCH_ROWS, []),
+    )
+
+
+def _of_this_format(config: dict[str, Any], format: int) -> dict[str, Any]:
+    """Format 1 had the modulation of deformable necks and heads among their own options."""
+    config = deepcopy(config)
+    model = _part(config, "model")
+    head = _part(model, "head")
+    for part in (_part(model, "neck"), head, _part(head, "roi")) if format == 1 else ():
+        if "modulation" in part and str(part.get("_target_")).startswith(
+            ("detector.necks.", "detector.heads.")
+        ):
+            deform = {"_target_": "detector.layers.DeformConv2d", "_partial_": True}
+            part["deform"] = {**deform, "modulation": part.pop("modulation")}
+    return config
+
+
+def _part(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """The part of a configuration; empty where it has none."""
+    part = config.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _require_known_format(path: Path, format: object) -> None:
+    if type(format) is int and 1 <= format <= _FORMAT:
+        return
+    if type(format) is int and format > _FORMAT:
+        raise ValueError(
+            f"{path}: written in checkpoint format {shown(format)}, this version reads 1 to {_FORMAT}. "
+            "Use the version of detector that wrote it (environment.json of its run names it)."
+        )
+    raise ValueError(
+        f"{path}: of no use as a checkpoint: detector.format is {shown(format)}, expected 1 to {_FORMAT}. "
+        f"{_way_on(path)}"
+    )
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        inside = [
+            found for name in ("best", "last") if (found := path / "checkpoints" / f"{name}.ckpt").is_file()
+        ]
+        hint = f"Pass {inside[0]}." if inside else "Pass the file, such as <run>/checkpoints/best.ckpt."
+        raise ValueError(f"{path}: a folder, expected a checkpoint file. {hint}")
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: no such file (looked from {Path.cwd()}). "
+            "`detector train` writes checkpoints/best.ckpt and checkpoints/last.ckpt into its output_dir."
+        )
+    _check_archive(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the pickle's protocol
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path}: holds Python objects besides tensors and plain containers{_names_in(path)}, and is not "
+            "read because that could run code. Use a checkpoint of `detector train`."
+        ) from error
+    except Exception as error:  # entries that do not fit each other raise anything
+        raise ValueError(f"{path}: damaged, torch cannot read it. {_way_on(path)}") from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ValueError(
+            f"{path}: a torch file with a {type(content).__name__}, no checkpoint of `detector train`."
+        )
+    return content
+
+
+def _names_in(path: Path) -> str:
+    """What is named inside and not loaded, where torch can tell."""
+    try:
+        names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # a pickle of another protocol, or a damaged one: the message does without
+        return ""
+    return f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""
+
+
+def _way_on(path: Path) -> str:
+    """What to use instead: the other checkpoint of the run, where that is whole."""
+    others = [path.with_name(f"{name}.ckpt") for name in ("best", "last")]
+    whole = [other for other in others if other != path and is_whole_archive(other)]
+    return f"Use {whole[0]}, which is whole." if whole else "Copy it again, or use another."
+
+
+def _check_archive(path: Path) -> None:
+    """Tell a damaged or cut-off file (starts as a zip, has no end) from one that was never a checkpoint."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if zipfile.is_zipfile(path):
+        if damage := damage_of(path):
+            raise ValueError(f"{path}: damaged: {damage}. {_way_on(path)}")
+        return
+    if start.startswith(b"PK") or not start:
+        raise ValueError(
+            f"{path}: cut off ({path.stat().st_size} bytes, its end is missing), as an interrupted copy "
+            f"leaves it. {_way_on(path)}"
+        )
+    raise ValueError(f"{path}: no checkpoint: it is not a torch file. Pass <run>/checkpoints/best.ckpt.")
+
+
+def save_atomically(content: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """torch.save such that `path` holds either its old content or all of the new, also after a power cut."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # by its name, torch says of a full disk that a position is wrong
+            torch.save(content, file)
+
+    write_atomically(path, write, needed_bytes=_tensor_bytes(content))
+
+
+def _tensor_bytes(content: Any) -> int:
+    if isinstance(content, Tensor):
+        return content.nbytes
+    if isinstance(content, Mapping):
+        content = content.values()
+    elif not isinstance(content, list | tuple):
+        return 0
+    return sum(map(_tensor_bytes, content))

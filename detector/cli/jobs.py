@@ -1,0 +1,277 @@
+"""Running a verb: compose its configuration, check it, call the command; once, or for each job of a sweep."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shlex
+import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig
+
+from detector import __version__
+from detector.cli.allocator import keep_freed_memory
+from detector.config.check import ALLOW_TARGETS, check
+from detector.config.errors import ConfigError
+from detector.config.guard import guarded
+from detector.config.overrides import COMPOSITION_ERRORS, Arguments, explain, parse_arguments
+from detector.config.paths import config_dir
+from detector.config.targets import allowing
+from detector.exceptions import RunError, asked_for_memory
+from detector.quoting import quoted
+
+FAILED, WRONG_USE = 1, 2
+
+
+def run_verb(name: str, module: str, words: Sequence[str]) -> int:
+    """Run `module.run(cfg)` with configs/<name>.yaml and the overrides in `words`. Returns the exit code.
+
+    All jobs of a sweep are checked before the first one runs.
+    """
+    try:
+        arguments = parse_arguments(name, words)
+        with guarded(arguments.overrides, arguments.allow_targets):
+            return _run(_Job(name, module, arguments.flags, arguments.allow_targets), arguments)
+    except ConfigError as error:
+        return report(error)
+
+
+def _run(job: _Job, arguments: Arguments) -> int:
+    try:
+        return _sweep(job, arguments) if arguments.multirun else _once(job, arguments)
+    except COMPOSITION_ERRORS as error:
+        problems = explain(arguments, error)
+        others = _other_problems(job, arguments, problems) if arguments.runs else []
+        return report(ConfigError([*problems.values(), *others]))
+
+
+def _once(job: _Job, arguments: Arguments) -> int:
+    _compose_and_call(job, arguments.overrides)
+    return job.exit_code
+
+
+def _sweep(job: _Job, arguments: Arguments) -> int:
+    checked = _check_only(job, arguments.overrides)
+    if checked.errors:
+        return max(report(error, job=number) for number, error in checked.errors)
+    overrides = list(arguments.overrides)
+    if checked.output_dirs:
+        folder = quoted(checked.output_dirs[0])
+        overrides.append(f"hydra.sweep.dir={folder}")
+        if not any(override.startswith("output_dir=") for override in overrides):
+            overrides.append(
+                f"output_dir={folder}"
+            )  # one for all jobs, not one for the second that each begins
+    _compose_and_call(job, overrides)
+    _print_summary(job)
+    return job.exit_code
+
+
+def _print_summary(job: _Job) -> None:
+    from detector.cli.sweep import SweepJob, print_sweep  # heavy, and loaded by now
+
+    folders = zip(job.task_overrides, job.output_dirs, strict=True)
+    print_sweep([SweepJob(overrides, Path(folder)) for overrides, folder in folders])
+
+
+def _check_only(job: _Job, overrides: Sequence[str]) -> _Job:
+    """The job after all its configurations were checked, none run and no file left."""
+    check = replace(job, check_only=True)
+    with tempfile.TemporaryDirectory() as folder:
+        unseen = [f"hydra.sweep.dir={quoted(folder)}", "hydra/hydra_logging=none", "hydra/job_logging=none"]
+        _compose_and_call(check, [*overrides, *unseen])
+    return check
+
+
+def _other_problems(job: _Job, arguments: Arguments, wrong: Collection[str]) -> list[str]:
+    """What is wrong besides the `wrong` overrides, which cannot be composed: so that all is told at once."""
+    right = [override for override in arguments.overrides if override not in wrong]
+    try:
+        errors = [error for _, error in _check_only(job, right).errors]
+    except ConfigError as error:
+        errors = [error]
+    except COMPOSITION_ERRORS:
+        return []
+    problems = dict.fromkeys(p for error in errors if isinstance(error, ConfigError) for p in error.problems)
+    told = tuple(f"{override.partition('=')[0]}:" for override in wrong if override)
+    return [problem for problem in problems if not problem.startswith(told)]
+
+
+def _compose_and_call(job: _Job, overrides: Sequence[str]) -> None:
+    app = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=job.name)(job)
+    named = [f"hydra.job.name={job.name}", f"hydra.help.app_name=detector {job.name}"]
+    before = sys.argv
+    sys.argv = [before[0], *job.flags, *overrides, *named]  # Hydra reads it and knows no verb
+    try:
+        with _environment(HYDRA_FULL_ERROR="1"):  # else Hydra prints the errors that we explain
+            app()
+    finally:
+        sys.argv = before
+
+
+@dataclass
+class _Job:
+    """What Hydra calls with each composed configuration. An error ends its job, not the others of a sweep."""
+
+    name: str
+    module: str
+    flags: tuple[str, ...]
+    allow_targets: tuple[str, ...]
+    check_only: bool = False
+
+    def __post_init__(self) -> None:
+        self.exit_code = 0
+        self.errors: list[tuple[int | None, Exception]] = []
+        self.output_dirs: list[str] = []  # of each job, and what it was composed of
+        self.task_overrides: list[list[str]] = []
+        self._argv = sys.argv
+
+    def __call__(self, cfg: DictConfig) -> None:
+        with _environment(HYDRA_FULL_ERROR=None):
+            try:
+                self._run(cfg)
+            except Exception as error:
+                self.errors.append((_sweep_job(), error))
+                if not self.check_only:
+                    self.exit_code = max(self.exit_code, report(error, job=_sweep_job()))
+
+    def _run(self, cfg: DictConfig) -> None:
+        _require_typed(cfg, self.allow_targets)
+        with allowing(self.allow_targets):
+            if self.module not in sys.modules and "LOCAL_RANK" not in os.environ:  # it takes seconds
+                print(f"Loading detector {__version__} ...", file=sys.stderr, flush=True)
+            command = importlib.import_module(self.module)
+            check(cfg, getattr(command, "Options", None))
+            if not self.check_only:
+                _number_output_dir(cfg)
+            if "output_dir" in cfg:
+                self.output_dirs.append(cfg.output_dir)
+                self.task_overrides.append(list(HydraConfig.get().overrides.task))
+            if not self.check_only:
+                sys.argv = self._argv_of_ranks(cfg)
+                keep_freed_memory()
+                with self._folder(cfg), plain_warnings():
+                    command.run(cfg)
+
+    def _folder(self, cfg: DictConfig) -> AbstractContextManager[None]:
+        """Sole use of the output_dir, where the verb has one."""
+        from detector.runs.folder import sole_use  # heavy, and loaded by now
+
+        return sole_use(Path(cfg.output_dir), command=self.name) if "output_dir" in cfg else nullcontext()
+
+    def _argv_of_ranks(self, cfg: DictConfig) -> list[str]:
+        """The command line as typed, verb and all: Lightning starts the other ranks of a run with it.
+
+        They must run this job of a sweep alone, and write where this process does: not in a folder named by a
+        later time.
+        """
+        argv = self._argv
+        if _sweep_job() is not None:
+            flags = [flag for flag in self.flags if flag not in ("-m", "--multirun")]
+            argv = [argv[0], self.name, *flags, *HydraConfig.get().overrides.task]
+        return [*argv, f"output_dir={quoted(cfg.output_dir)}"] if "output_dir" in cfg else argv
+
+
+def _require_typed(cfg: DictConfig, allowed: tuple[str, ...]) -> None:
+    """Raise ConfigError for targets that a file allows: it would allow itself."""
+    found = cfg.get(ALLOW_TARGETS)
+    if isinstance(found, ListConfig) and tuple(found) != allowed:
+        raise ConfigError(
+            [
+                f"{ALLOW_TARGETS}: stands in a file of the configuration, which may not allow itself to name "
+                f"anything. Remove it there; what you trust, give on the command line: "
+                + shlex.quote(f"+{ALLOW_TARGETS}=[{','.join(map(str, found))}]")
+            ]
+        )
+
+
+def _number_output_dir(cfg: DictConfig) -> None:
+    """The jobs of a sweep share no folder: each gets its number in the output_dir of the sweep."""
+    number = _sweep_job()
+    if number is not None and "output_dir" in cfg:
+        cfg.output_dir = os.path.join(cfg.output_dir, str(number))
+
+
+def _sweep_job() -> int | None:
+    """The number of this job in its sweep, from 0; None outside of one."""
+    hydra_cfg = HydraConfig.get()
+    return hydra_cfg.job.num if hydra_cfg.mode == RunMode.MULTIRUN else None
+
+
+def report(error: Exception, *, job: int | None = None) -> int:
+    """Tell the user: a mistake or a fault of the run as one message, a bug of ours with its traceback.
+
+    Returns the exit code.
+    """
+    where = "detector" if job is None else f"detector (job {job} of the sweep)"
+    if _is_users(error):
+        print(f"{where}: {error}", file=sys.stderr)
+        return WRONG_USE
+    if isinstance(error, RunError | OSError):
+        print(f"{where} failed: {error}", file=sys.stderr)
+        return FAILED
+    if asked := asked_for_memory(error):
+        hint = "Lower the sizes of batches and images, or free memory."
+        print(f"{where} failed: {asked}. {hint}", file=sys.stderr)
+        return FAILED
+    print(f"{where} failed unexpectedly:", file=sys.stderr)
+    traceback.print_exception(error)
+    return FAILED
+
+
+def _is_users(error: Exception) -> bool:
+    """Whether our own code raised it as a ValueError or a missing file; others may be bugs of ours."""
+    if not isinstance(error, ValueError | FileNotFoundError):
+        return False
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return not frames or str(frames[-1].f_globals.get("__name__", "")).startswith("detector.")
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Inside, a UserWarning of this package is printed as one line, `warning: <text>`, without its source."""
+    others = warnings.formatwarning  # Lightning has put its own there
+    ours = str(Path(__file__).parents[1]) + os.sep
+
+    def one_line(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        if category is UserWarning and filename.startswith(ours):
+            return f"warning: {' '.join(str(message).split())}\n"
+        return others(message, category, filename, lineno, line)
+
+    warnings.formatwarning = one_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = others
+
+
+@contextmanager
+def _environment(**variables: str | None) -> Iterator[None]:
+    """Inside, the environment variables have these values; None removes one."""
+    before: dict[str, Any] = {name: os.environ.get(name) for name in variables}
+    _set_environment(variables)
+    try:
+        yield
+    finally:
+        _set_environment(before)
+
+
+def _set_environment(variables: dict[str, Any]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

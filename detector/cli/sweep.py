@@ -1,0 +1,64 @@
+"""What the jobs of a sweep gave, side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from detector.quoting import quoted, shell_command
+from detector.reports.tables import print_table
+from detector.runs.record import overridden_key
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """One job: its overrides, and the folder that it writes to."""
+
+    overrides: Sequence[str]
+    folder: Path
+
+
+def print_sweep(jobs: Sequence[SweepJob]) -> None:
+    """A table of the jobs, with what tells them apart and their AP; and the command that compares trained
+    ones. Nothing for jobs without metrics."""
+    if not any((job.folder / "metrics.json").is_file() for job in jobs):
+        return
+    shared = set.intersection(*(set(job.overrides) for job in jobs))
+    rows = [
+        (str(number), " ".join(_own(job, shared)), *_scores(job.folder), str(job.folder))
+        for number, job in enumerate(jobs)
+    ]
+    print_table("Sweep", ("job", "overrides", "AP", "AP50", "folder"), rows, console=Console())
+    if runs := _comparable(jobs, shared):
+        print(f"To compare them: {shell_command('compare', [f'runs={runs}'])}")
+
+
+def _own(job: SweepJob, shared: set[str]) -> list[str]:
+    return [override for override in job.overrides if override not in shared]
+
+
+def _scores(folder: Path) -> tuple[str, str]:
+    path = folder / "metrics.json"
+    if not path.is_file():  # it failed
+        return "-", "-"
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    return f"{metrics['AP']:.3f}", f"{metrics['AP50']:.3f}"
+
+
+def _comparable(jobs: Sequence[SweepJob], shared: set[str]) -> str:
+    """The runs as `detector compare` takes them, those that differ by their seed alone in one list; empty
+    where there are not two such arms, of equally many seeds."""
+    arms: dict[tuple[str, ...], list[str]] = {}
+    for job in jobs:
+        if (job.folder / "metrics.json").is_file() and (job.folder / "checkpoints").is_dir():
+            arm = tuple(override for override in _own(job, shared) if overridden_key(override) != "seed")
+            arms.setdefault(arm, []).append(quoted(str(job.folder)))
+    counts = {len(folders) for folders in arms.values()}
+    if len(arms) < 2 or len(counts) > 1:
+        return ""
+    lists = [",".join(folders) for folders in arms.values()]
+    return f"[{','.join(lists)}]" if counts == {1} else f"[{','.join(f'[{one}]' for one in lists)}]"

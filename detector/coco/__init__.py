@@ -1,0 +1,1 @@
+"""COCO-format files: annotations, images and layouts, read and checked once for training and evaluation."""

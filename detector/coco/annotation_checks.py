@@ -1,0 +1,124 @@
+"""Checks of annotations, vectorised: a million take about a second."""
+
+# N images, M annotations
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from detector.coco.annotations import xywh_to_xyxy
+from detector.coco.columns import RawCoco
+from detector.coco.findings import Findings
+from detector.coco.image_checks import CheckedImages, describe_image
+from detector.coco.rules import odd_boxes
+
+
+def lookup(keys: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Position in `table` of each key, -1 where it is not there. Texts and integers are compared as texts."""
+    if keys.dtype.kind != table.dtype.kind:
+        keys, table = keys.astype(str), table.astype(str)
+    if not len(table):
+        return np.full(len(keys), -1, dtype=np.int64)
+    order = np.argsort(table, kind="stable")
+    at = np.minimum(np.searchsorted(table[order], keys), len(table) - 1)
+    found = order[at]
+    return np.where(table[found] == keys, found, -1).astype(np.int64)
+
+
+def check_annotations(
+    raw: RawCoco,
+    *,
+    image_of: np.ndarray,
+    labels: np.ndarray,
+    images: CheckedImages,
+    skip_bad_images: bool,
+    as_pixels: bool,
+    found: Findings,
+) -> np.ndarray:
+    """Which annotations cannot be used (M,), because their image cannot or for what `found` describes.
+
+    What needs no image is checked of bad images, too, unless they are skipped with all their annotations.
+    `image_of` and `labels` are positions, -1 where the id is dangling. Without `as_pixels`, where all boxes
+    are in another format, it is not told of each of them that it looks odd in pixels.
+    """
+    boxes = raw.boxes_xywh
+    known = image_of >= 0
+    of_bad_image = np.zeros(len(boxes), dtype=bool)
+    of_bad_image[known] = images.bad[image_of[known]]
+    bad = of_bad_image.copy() if skip_bad_images else np.zeros(len(boxes), dtype=bool)
+    sizes = sizes_of_annotations(images, image_of)
+
+    def report(which: Any, why: str) -> None:
+        which = which & ~bad
+
+        found.add(
+            np.flatnonzero(which),
+            lambda i: f"{describe_annotation(raw, image_of, i)}: {_filled(why, raw, i, sizes[i])}",
+        )
+        bad[:] |= which
+
+    no_image, no_category = (ids == "" for ids in (raw.annotation_image_ids, raw.annotation_category_ids))
+    report(no_image & ~known, "it has no image_id (null or missing). Give it one, or remove the annotation.")
+    report(~known, "no image has this image_id. List the image, or remove the annotation.")
+    report(
+        no_category & (labels < 0),
+        "it has no category_id (null or missing). Give it the id of its category, or remove the annotation.",
+    )
+    report(labels < 0, "no category has the id {category}. List the category, or remove the annotation.")
+    unreadable = np.zeros(len(boxes), dtype=bool)
+    unreadable[list(raw.bad_crowds)] = True
+    report(unreadable, "iscrowd {iscrowd} is neither 0 nor 1. Write 0 for an object, 1 for a crowd.")
+    report(~np.isfinite(boxes).all(axis=1), "{no_box}.")
+    report(boxes[:, 2] <= 0, "box {box} has zero or negative width. Correct or remove it.")
+    report(boxes[:, 3] <= 0, "box {box} has zero or negative height. Correct or remove it.")
+    before = xywh_to_xyxy(boxes)[:, 2:] <= 0
+    after = boxes[:, :2] >= sizes[:, ::-1]
+    report(
+        (before | after).any(axis=1) & ~of_bad_image,  # whose size is not known
+        "box {box} lies outside its image of height {height}, width {width}. Correct or remove it.",
+    )
+    if as_pixels:
+        rows = np.flatnonzero(~bad)  # comparisons of NaN would warn
+        for which, why in list(odd_boxes(boxes[rows], image_sizes=sizes[rows])):
+            odd = np.zeros(len(boxes), dtype=bool)
+            odd[rows] = which
+            report(odd, why)
+    return bad | of_bad_image
+
+
+def _filled(why: str, raw: RawCoco, row: int, size: np.ndarray) -> str:
+    """The words of a problem with what the annotation has; `size` is (height, width) of its image."""
+    height, width = size
+    return why.format(
+        box=f"[{', '.join(repr(float(x)).removesuffix('.0') for x in raw.boxes_xywh[row])}]",
+        no_box=raw.bad_boxes.get(row),
+        iscrowd=raw.bad_crowds.get(row),
+        category=raw.annotation_category_ids[row],
+        height=height,
+        width=width,
+    )
+
+
+def sizes_of_annotations(images: CheckedImages, image_of: np.ndarray) -> np.ndarray:
+    """(height, width) of the image of each annotation (M, 2); 0 where it is not known."""
+    sizes = np.zeros((len(image_of), 2), dtype=np.int64)
+    known = image_of >= 0
+    sizes[known] = images.sizes[image_of[known]]
+    return sizes
+
+
+def describe_annotation(raw: RawCoco, image_of: np.ndarray, row: int) -> str:
+    """The ids and the file name of an annotation, for a message."""
+    image_id, id_ = (str(ids[row]) or "null" for ids in (raw.annotation_image_ids, raw.annotation_ids))
+    if image_of[row] < 0:
+        return f"image {image_id}, annotation {id_}"
+    return f"{describe_image(raw, int(image_of[row]))}, annotation {id_}"
+
+
+def repeated_ids(ids: np.ndarray) -> np.ndarray:
+    """Which ids were seen before (M,); a missing id repeats nothing."""
+    repeats = np.ones(len(ids), dtype=bool)
+    repeats[np.unique(ids, return_index=True)[1]] = False
+    return repeats if ids.dtype.kind == "i" else repeats & (ids != "")

@@ -1,0 +1,149 @@
+"""The annotations of one split as flat arrays."""
+
+# N images, M annotations
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detector.coco.categories import Category
+from detector.coco.image_values import ValueRange
+from detector.coco.strings import StringTable
+
+
+@dataclass(frozen=True)
+class CocoAnnotations:
+    """One split: images in file order, their annotations beside each other in file order.
+
+    The annotations of image i are rows `first[i]` to `first[i + 1]` of the annotation columns. Boxes are xywh
+    in pixels as the file has them (float64, not clipped), w > 0 and h > 0, and overlap their image. `labels`
+    are positions in `categories`, which are sorted by id. Crowds are included. Sizes are (height, width) as
+    annotated. `listed_count` annotations stand in the file, `bad_count` of them were left out as bad.
+    `deep_values` are those of images of more than 8 bits, of a sample of them in large splits.
+    """
+
+    path: Path
+    images_dir: Path
+    categories: tuple[Category, ...]
+    image_ids: np.ndarray | StringTable  # (N,) int64
+    file_names: StringTable  # relative to images_dir
+    sizes: np.ndarray  # (N, 2) int64
+    first: np.ndarray  # (N + 1,) int64
+    annotation_ids: np.ndarray  # (M,) int64
+    labels: np.ndarray  # (M,) int64
+    boxes_xywh: np.ndarray  # (M, 4) float64
+    areas: np.ndarray  # (M,) float64
+    crowd: np.ndarray  # (M,) bool
+    listed_count: int = 0
+    bad_count: int = 0
+    deep_values: tuple[ValueRange, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.categories)
+
+    @property
+    def crowd_count(self) -> int:
+        return int(self.crowd.sum())
+
+    @property
+    def object_count(self) -> int:
+        """The annotations that are no crowds."""
+        return len(self.crowd) - self.crowd_count
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        return tuple(c.id for c in self.categories)
+
+    def image_id(self, index: int) -> int | str:
+        """The id of image `index` as the file has it."""
+        value = self.image_ids[index]
+        return value if isinstance(value, str) else int(value)
+
+    def image_path(self, index: int) -> Path:
+        return self.images_dir / self.file_names[index]
+
+    def rows(self, index: int) -> slice:
+        """The rows of the annotation columns that belong to image `index`."""
+        return slice(int(self.first[index]), int(self.first[index + 1]))
+
+    def training_boxes(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes (n, 4) xyxy float64 clipped to the image, and labels (n,), without crowds."""
+        rows = self.rows(index)
+        keep = ~self.crowd[rows]
+        height, width = self.sizes[index]
+        boxes = xywh_to_xyxy(self.boxes_xywh[rows][keep])
+        return np.clip(boxes, 0, [width, height, width, height]), self.labels[rows][keep]
+
+    def select_images(self, indices: np.ndarray) -> CocoAnnotations:
+        """These images alone, in this order, with their annotations."""
+        counts = np.diff(self.first)[indices]
+        first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        rows = np.repeat(self.first[:-1][indices] - first[:-1], counts) + np.arange(first[-1])
+        ids = self.image_ids
+        return replace(
+            self._select_rows(rows),
+            image_ids=ids.select(indices) if isinstance(ids, StringTable) else ids[indices],
+            file_names=self.file_names.select(indices),
+            sizes=self.sizes[indices],
+            first=first,
+        )
+
+    def _select_rows(self, rows: np.ndarray) -> CocoAnnotations:
+        names = ("annotation_ids", "labels", "boxes_xywh", "areas", "crowd")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+
+    def without_category(self, category: Category) -> CocoAnnotations:
+        """The same without one class, which no annotation may use."""
+        label = self.categories.index(category)
+        assert not np.any(self.labels == label), "the category is in use"
+        kept = tuple(c for c in self.categories if c != category)
+        return replace(self, categories=kept, labels=self.labels - (self.labels > label))
+
+    def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
+        """A COCO dict of this split for an evaluator.
+
+        Ids and boxes as in the file, area and iscrowd filled where missing, crowds kept.
+        """
+        image_of = np.repeat(np.arange(len(self)), np.diff(self.first))
+        ids, category_ids = [self.image_id(i) for i in range(len(self))], self.category_ids
+        columns = zip(
+            self.annotation_ids.tolist(),
+            image_of.tolist(),
+            self.labels.tolist(),
+            self.boxes_xywh.tolist(),
+            self.areas.tolist(),
+            self.crowd.tolist(),
+            strict=True,
+        )
+        return {
+            "images": [
+                {"id": ids[i], "file_name": self.file_names[i], "height": int(h), "width": int(w)}
+                for i, (h, w) in enumerate(self.sizes)
+            ],
+            "annotations": [
+                {
+                    "id": id_,
+                    "image_id": ids[image],
+                    "category_id": category_ids[label],
+                    "bbox": box,
+                    "area": area,
+                    "iscrowd": int(crowd),
+                }
+                for id_, image, label, box, area, crowd in columns
+            ],
+            "categories": [
+                {"id": c.id, "name": c.name, "supercategory": c.supercategory} for c in self.categories
+            ],
+        }
+
+
+def xywh_to_xyxy(boxes_xywh: np.ndarray) -> np.ndarray:
+    return np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1)

@@ -1,0 +1,119 @@
+"""The classes of a dataset, and whether its splits agree on them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from detector.coco.findings import Findings
+from detector.coco.rules import is_encodable, printable, shown
+
+if TYPE_CHECKING:
+    from detector.coco.annotations import CocoAnnotations
+
+_log = logging.getLogger(__name__)
+
+_MAX_LISTED = 20
+
+
+@dataclass(frozen=True)
+class Category:
+    """A class as the file names it."""
+
+    id: int
+    name: str
+    supercategory: str
+
+
+def read_categories(entries: Sequence[dict[str, Any]], fatal: Findings) -> tuple[Category, ...]:
+    """Sorted by id; problems go to `fatal`."""
+    kept: dict[int, Category] = {}
+    for position, entry in enumerate(entries):
+        id_, name = entry.get("id"), entry.get("name")
+        if type(id_) is not int or abs(id_) >= 2**63 or not isinstance(name, str) or not name:
+            fatal.note(
+                f"category at position {position}: id {shown(id_)}, name {shown(name)}. Give an integer id "
+                "below 2 to the power of 63 and a name."
+            )
+        elif not is_encodable(name):
+            fatal.note(
+                f"category id {id_}: its name {shown(name)} holds half of a surrogate pair, which is no text."
+                " Correct it."
+            )
+        elif id_ in kept:
+            fatal.note(f"category id {id_} is listed twice. Make category ids unique.")
+        else:
+            parent = entry.get("supercategory")
+            kept[id_] = Category(id_, name, printable(parent) if isinstance(parent, str) else "")
+    if not entries:
+        fatal.note('"categories" is empty. List every class with an id and a name.')
+    return tuple(kept[i] for i in sorted(kept))
+
+
+def drop_root_category(
+    splits: Sequence[CocoAnnotations], *, known: Sequence[str] = ()
+) -> list[CocoAnnotations]:
+    """Without a dummy root (Roboflow): a category without boxes that is all others' supercategory.
+
+    `known` are the classes of a trained model: what its training decided, which saw other splits, too, is
+    decided again. Where they are those of the file there is no root, and one of a known name is none unless
+    the others are all classes: a root may have the name of a class.
+    """
+    if known and splits[0].class_names == tuple(known):
+        return list(splits)
+    for root in splits[0].categories:
+        others = [c for c in splits[0].categories if c is not root]
+        is_root = bool(others) and all(c.supercategory == root.name for c in others)
+        is_class = root.name in known and [c.name for c in others] != list(known)
+        if is_root and not is_class and all(_is_unused(s, root) for s in splits):
+            _log.warning(
+                '%s: category %d "%s" is used by no annotation and is the supercategory of all others: '
+                "left out of the classes.",
+                splits[0].path,
+                root.id,
+                root.name,
+            )
+            return [s.without_category(root) for s in splits]
+    return list(splits)
+
+
+def _is_unused(split: CocoAnnotations, category: Category) -> bool:
+    return category in split.categories and not np.any(split.labels == split.categories.index(category))
+
+
+def require_same_categories(train: CocoAnnotations, val: CocoAnnotations) -> None:
+    """Raises ValueError unless both splits name the same classes by the same ids."""
+    ours = dict(zip(train.category_ids, train.class_names, strict=True))
+    theirs = dict(zip(val.category_ids, val.class_names, strict=True))
+    if ours == theirs:
+        return
+    differing = sorted(i for i in ours.keys() | theirs.keys() if ours.get(i) != theirs.get(i))
+    lines = [
+        f"  id {i}: {_named(ours.get(i))} in train, {_named(theirs.get(i))} in val"
+        for i in differing[:_MAX_LISTED]
+    ]
+    if len(differing) > _MAX_LISTED:
+        lines.append(f"  ... and {len(differing) - _MAX_LISTED} more")
+    raise ValueError(
+        f"The categories of {train.path} and {val.path} differ:\n" + "\n".join(lines) + "\n"
+        "Both files must list the same categories with the same ids, used or not."
+    )
+
+
+def _named(name: str | None) -> str:
+    return "missing" if name is None else f'"{name}"'
+
+
+def require_unique_names(annotations: CocoAnnotations) -> None:
+    """Raises ValueError where two classes share a name: results by class could not be told apart."""
+    names = annotations.class_names
+    shared = sorted({n for n in names if names.count(n) > 1})
+    if shared:
+        ids = [f'"{n}": ids {[c.id for c in annotations.categories if c.name == n]}' for n in shared]
+        raise ValueError(
+            f"{annotations.path}: categories share a name: {'; '.join(ids)}. Rename or merge them."
+        )

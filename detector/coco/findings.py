@@ -1,0 +1,61 @@
+"""Problems of a dataset: collected, so that one message lists them, then raised or logged."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from detector.coco.rules import printable
+
+_log = logging.getLogger(__name__)
+
+MAX_LISTED = 20
+
+
+@dataclass
+class Findings:
+    """Problems that one policy decides on: all are counted, the first `MAX_LISTED` are described."""
+
+    count: int = 0
+    lines: list[str] = field(default_factory=list)
+    remedies: list[str] = field(default_factory=list)  # of several problems at once
+
+    def add(self, indices: np.ndarray | Iterable[int], describe: Callable[[int], str]) -> None:
+        indices = list(indices)
+        self.count += len(indices)
+        for i in indices[: max(0, MAX_LISTED - len(self.lines))]:
+            self.lines.append(printable(describe(int(i))))
+
+    def note(self, line: str) -> None:
+        """One problem, described."""
+        self.add([0], lambda _: line)
+
+    def text(self) -> str:
+        rest = self.count - len(self.lines)
+        more = [f"  ... and {rest} more"] if rest else []
+        return "\n".join([*(f"  {line}" for line in self.lines), *more, *self.remedies])
+
+
+def settle(
+    source: str, *, fatal: Findings, images: Findings, boxes: Findings, skip: bool, drop: bool
+) -> None:
+    """Raise one ValueError with every problem that its policy does not forgive; log the forgiven ones."""
+    kinds = (
+        (fatal, False, "file", ""),
+        (images, skip, "image", "data.on_bad_image=skip goes on without these images."),
+        (boxes, drop, "annotation", "data.on_bad_box=drop goes on without these annotations."),
+    )
+    parts = []
+    for findings, forgiven, noun, remedy in kinds:
+        if not findings.count:
+            continue
+        head = f"{findings.count} {noun} problem{'s' if findings.count > 1 else ''}"
+        if forgiven:
+            _log.warning("%s: left out because of %s:\n%s", source, head, findings.text())
+        else:
+            parts.append("\n".join(filter(None, [f"{head}:", findings.text(), remedy])))
+    if parts:
+        raise ValueError(f"{source}: " + "\n".join(parts))

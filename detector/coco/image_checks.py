@@ -1,0 +1,253 @@
+"""Checks of the images of a split, before any is trained on."""
+
+# N images
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from detector.coco.columns import RawCoco
+from detector.coco.file_names import FileNames, explain_lost, locate_files, other_reading
+from detector.coco.findings import Findings
+from detector.coco.image_errors import DamagedImageError, ImageError, MissingImageError
+from detector.coco.image_values import OpenRangeError, ValueRange, find_range, range_override
+from detector.coco.images import ImageNotes, Inspection, ReadOptions, inspect_image
+from detector.coco.rules import is_encodable, shown
+
+_log = logging.getLogger(__name__)
+
+CheckImages = Literal["headers", "decode"]
+
+_CHUNK = 256
+_MEASURED = 1_000  # images whose values are looked at, spread over the split
+_SHOW_PROGRESS_FROM = 5_000  # images; fewer are done in a moment
+
+
+@dataclass(frozen=True)
+class ImageChecks:
+    """How the images of a split are checked and read.
+
+    `how`: "headers" compares each file's size with the declared one and looks for its end, which finds
+    missing, truncated, swapped and non-image files in some 30 microseconds each; "decode" decodes it, which
+    also finds damage inside a PNG and the like (a JPEG decoder papers over most of it). `folder_option` is
+    the override that names the image folder, for messages.
+    """
+
+    how: CheckImages = "headers"
+    reading: ReadOptions = ReadOptions()  # noqa: RUF009 (frozen)
+    file_names: FileNames = "paths"
+    folder_option: str = "images_dir"
+
+
+@dataclass(frozen=True)
+class CheckedImages:
+    """Which images cannot be used, and the (height, width) that their annotations refer to.
+
+    `turned` counts images whose EXIF orientation is applied though the declared size does not decide on it.
+    `names` are the files' paths relative to the folder, where the annotation file writes them otherwise.
+    `values` are those of usable images of more than 8 bits; of some `_MEASURED` where there are more.
+    """
+
+    bad: np.ndarray  # (N,) bool
+    sizes: np.ndarray  # (N, 2) int64; 0 for bad images
+    turned: int
+    names: list[Any]
+    values: tuple[ValueRange, ...]
+
+
+def check_images(
+    raw: RawCoco, ids: np.ndarray, *, folder: Path, found: Findings, checks: ImageChecks, near: Sequence[Path]
+) -> CheckedImages:
+    """Check entries and files; problems go to `found`. Every file is opened.
+
+    `near` are folders beside `folder` in which missing files are looked for.
+    """
+    names = list(raw.file_names)
+    bad = np.zeros(len(names), dtype=bool)
+    sizes = np.array([_clean_size(*s) for s in raw.sizes], dtype=np.int64).reshape(-1, 2)
+
+    def report(which: np.ndarray, why: Callable[[int], str]) -> None:
+        which = which & ~bad
+        found.add(np.flatnonzero(which), lambda i: f"{describe_image(raw, i)}: {why(i)}")
+        bad[:] |= which
+
+    def mask(flags: Iterator[bool]) -> np.ndarray:
+        return np.fromiter(flags, dtype=bool, count=len(names))
+
+    for which, why in _entry_problems(raw, ids, sizes):
+        report(which, why)
+    located = locate_files(names, folder=folder, indices=np.flatnonzero(~bad), how=checks.file_names)
+    report(
+        mask(i in located.shared for i in range(len(names))),
+        lambda i: (
+            f'another file_name means "{located.shared[i]}" too (data.file_names=base). Write the folders.'
+        ),
+    )
+    open_files = np.array([i for i in np.flatnonzero(~bad) if i not in located.lost], dtype=np.int64)
+    results = dict(_inspect(folder, names, sizes, indices=open_files, checks=checks))
+    inspections = {i: r for i, r in results.items() if isinstance(r, Inspection)}
+    for i, inspection in inspections.items():
+        sizes[i] = inspection.size
+    errors = {i: r for i, r in results.items() if isinstance(r, ImageError)}
+    failures = {i: error for i, error in errors.items() if not isinstance(error, MissingImageError)}
+    lost = {**located.lost, **dict.fromkeys(errors.keys() - failures.keys(), False)}
+    explained = explain_lost(
+        {i: raw.file_names[i] for i in sorted(lost)},
+        leaving={i for i, leaves in lost.items() if leaves},
+        total=len(names),
+        index=located.index,
+        option=checks.folder_option,
+        near=near,
+    )
+    report(mask(i in lost for i in range(len(names))), lambda i: explained.texts[i])
+    report(mask(i in failures for i in range(len(names))), lambda i: _failure_text(failures[i]))
+    found.remedies += explained.remedies
+    found.remedies += _range_remedies([e for e in failures.values() if isinstance(e, OpenRangeError)])
+    notes = [inspection.notes for inspection in inspections.values()]
+    _log_notes(folder, raw.file_names, names, notes, located.differences)
+    sizes[bad] = 0
+    turned = sum(inspection.is_guess for inspection in inspections.values())
+    return CheckedImages(bad, sizes, turned, names, tuple(n.values for n in notes if n.values is not None))
+
+
+def _entry_problems(
+    raw: RawCoco, ids: np.ndarray, sizes: np.ndarray
+) -> Iterator[tuple[np.ndarray, Callable[[int], str]]]:
+    """What is wrong with the images' entries, no file opened: which (N,), and the words for one."""
+
+    def mask(flags: Iterator[bool]) -> np.ndarray:
+        return np.fromiter(flags, dtype=bool, count=len(ids))
+
+    yield (
+        mask(not _is_id(i) for i in raw.image_ids),
+        lambda i: "has no id that is an integer below 2 to the power of 63. Give it one.",
+    )
+    yield _duplicated(ids), lambda i: "another image has the same id. Make image ids unique."
+    names = raw.file_names
+    yield mask(not isinstance(n, str) or not n for n in names), lambda i: "has no file_name. Name the file."
+    yield (
+        mask(isinstance(n, str) and not is_encodable(n) for n in names),
+        lambda i: "its file_name holds half of a surrogate pair, which is no text. Correct it.",
+    )
+    declared = mask(h is not None or w is not None for h, w in raw.sizes)
+    yield (
+        declared & (sizes[:, 0] == 0),
+        lambda i: "height {}, width {}. Write pixels, or leave both out.".format(*map(shown, raw.sizes[i])),
+    )
+
+
+def describe_image(raw: RawCoco, index: int) -> str:
+    """The id and the file name of an image, for a message."""
+    name, image = raw.file_names[index], f"image {shown(raw.image_ids[index])}"
+    return image if name is None else f'{image} ("{name if isinstance(name, str) else shown(name)}")'
+
+
+def _failure_text(error: ImageError) -> str:
+    remove = " Restore it, or remove the image from the annotations."
+    return f"{error}{remove if isinstance(error, DamagedImageError) else ''}"
+
+
+def _range_remedies(errors: Sequence[OpenRangeError]) -> Iterator[str]:
+    if errors:
+        proposed = find_range([error.values for error in errors])
+        yield (
+            f"{len(errors)} images have values without a black and white of their own. Say them for all: "
+            f"{range_override(proposed, option='data.image_range')}, or data.image_range=auto."
+        )
+
+
+def _log_notes(
+    folder: Path,
+    written: Sequence[Any],
+    names: Sequence[Any],
+    notes: Sequence[ImageNotes],
+    differences: Sequence[str],
+) -> None:
+    for difference, count in Counter(differences).items():
+        _log.warning(
+            "%s: %d files are taken for names that differ by %s (data.file_names=base).",
+            folder,
+            count,
+            difference,
+        )
+    other = [i for i, name in enumerate(names) if name != written[i]]
+    if other and not differences:
+        first = f'"{written[other[0]]}" is "{names[other[0]]}"'
+        _log.info("%s: %d file names are written otherwise, as %s.", folder, len(other), first)
+    if frames := sum(n.has_frames for n in notes):
+        _log.warning("%s: %d images have several frames or pages: the first of each is read.", folder, frames)
+
+
+def _clean_size(height: Any, width: Any) -> tuple[int, int]:
+    return (int(height), int(width)) if _is_side(height) and _is_side(width) else (0, 0)
+
+
+def _is_id(value: Any) -> bool:
+    return abs(value) < 2**63 if type(value) is int else isinstance(value, str) and is_encodable(value)
+
+
+def _is_side(value: Any) -> bool:
+    if type(value) is int:
+        return 1 <= value < 2**31
+    return type(value) is float and math.isfinite(value) and 1 <= value < 2**31 and value.is_integer()
+
+
+def _duplicated(ids: np.ndarray) -> np.ndarray:
+    _, inverse, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    return counts[inverse] > 1
+
+
+def _inspect(
+    folder: Path, names: list[Any], sizes: np.ndarray, *, indices: np.ndarray, checks: ImageChecks
+) -> Iterator[tuple[int, Inspection | ImageError]]:
+    """What each file is, or why it cannot be used. Threads hide the latency of a slow disk.
+
+    A name that means another file than it says is replaced in `names`.
+    """
+    measured = set(np.linspace(0, len(names) - 1, min(len(names), _MEASURED)).astype(int).tolist())
+
+    def one(i: int) -> Inspection:
+        return inspect_image(
+            f"{folder}/{names[i]}",
+            declared_size=(int(sizes[i, 0]), int(sizes[i, 1])) if sizes[i, 0] else None,
+            decode=checks.how == "decode",
+            options=checks.reading,
+            measure_values=i in measured,
+        )
+
+    def result(i: int) -> Inspection | ImageError:
+        try:
+            try:
+                return one(i)
+            except MissingImageError:
+                other = other_reading(names[i], folder)
+                if other is None:
+                    raise
+                names[i] = other
+                return one(i)
+        except ImageError as error:
+            return error
+
+    def chunk(start: int) -> list[tuple[int, Inspection | ImageError]]:
+        return [(int(i), result(int(i))) for i in indices[start : start + _CHUNK]]
+
+    console = Console(stderr=True)
+    quiet = len(indices) < _SHOW_PROGRESS_FROM or not console.is_terminal
+    starts = range(0, len(indices), _CHUNK)
+    with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
+        results = pool.map(chunk, starts)
+        label = f"Checking images of {folder}"
+        for part in track(results, label, total=len(starts), console=console, disable=quiet, transient=True):
+            yield from part

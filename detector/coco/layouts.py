@@ -1,0 +1,164 @@
+"""Where the annotations and images of a dataset lie, found from its root folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from detector.quoting import advised
+
+SplitName = Literal["train", "val"]
+
+
+@dataclass(frozen=True)
+class SplitPaths:
+    """Where one split lies. What is left out is found from the root; relative paths start there."""
+
+    annotations: str | None = None
+    images: str | None = None
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """An annotation file and the folder its file names are relative to. Both exist."""
+
+    annotations: Path
+    images: Path
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Paths of the annotation files, of which {split} is one of `_SPLITS`, and of the folders that may hold
+    the images: the first that is there counts."""
+
+    name: str
+    annotations: str
+    images: tuple[str, ...]
+
+
+_SPLITS: dict[SplitName, tuple[str, ...]] = {"train": ("train",), "val": ("val", "valid", "validation")}
+_LAYOUTS = (
+    _Layout("plain", "{split}.json", ("images", "{split}")),
+    _Layout("official COCO", "annotations/instances_{split}2017.json", ("{split}2017", "images/{split}2017")),
+    _Layout(
+        "datumaro and CVAT",
+        "annotations/instances_{split}.json",
+        ("images/{split}", "{split}", "images"),
+    ),
+    _Layout("Roboflow", "{split}/_annotations.coco.json", ("{split}",)),
+    _Layout("FiftyOne", "{split}/labels.json", ("{split}/data",)),
+    _Layout("Label Studio", "{split}/result.json", ("{split}/images",)),
+)
+# Folders beside a file that is named by itself; its split, if its name holds one, as {split}.
+_BESIDE = ("images/{split}", "../images/{split}", "../{split}", "images", "data", "../images")
+_SPLIT_IN_NAME = re.compile(r"instances_(\w+)")
+_SINGLE_FILES = ("result.json", "labels.json", "annotations/instances_default.json")
+
+
+def find_split(split: SplitName, *, root: str | None, paths: SplitPaths) -> SplitFiles:
+    """The files of `split`. Raises ValueError that lists what was looked for and what is there."""
+    if paths.annotations is not None:
+        return _explicit(split, root=root, annotations=paths.annotations, images=paths.images)
+    if root is None:
+        raise ValueError(
+            "data.root is not set. Pass data.root=FOLDER with a COCO-format dataset in it, or "
+            f"data.{split}.annotations=FILE with data.{split}.images=FOLDER."
+        )
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"data.root={root}: no such folder (looked for {folder.absolute()}).")
+    matches = [(layout, name) for layout in _LAYOUTS for name in _SPLITS[split] if _has(folder, layout, name)]
+    if len(matches) != 1:
+        raise ValueError(
+            _explain(split, folder, [layout.annotations.format(split=n) for layout, n in matches])
+        )
+    ((layout, name),) = matches
+    places = [folder / place.format(split=name) for place in layout.images]
+    images = _first_folder(places) if paths.images is None else folder / Path(paths.images).expanduser()
+    return _existing(split, folder / layout.annotations.format(split=name), images)
+
+
+def _has(folder: Path, layout: _Layout, name: str) -> bool:
+    return (folder / layout.annotations.format(split=name)).is_file()
+
+
+def _first_folder(places: Sequence[Path]) -> Path:
+    """The first that is there; the first of all where none is."""
+    return next((place for place in places if place.is_dir()), places[0])
+
+
+def _explicit(split: SplitName, *, root: str | None, annotations: str, images: str | None) -> SplitFiles:
+    base = Path(root).expanduser() if root is not None else Path()
+    file = base / Path(annotations).expanduser()
+    if images is not None:
+        return _existing(split, file, base / Path(images).expanduser())
+    return _existing(split, file, images_beside(file))
+
+
+def images_beside(file: Path) -> Path:
+    """The folder with the images of an annotation file of which nothing else is known."""
+    match = _SPLIT_IN_NAME.match(file.stem)
+    in_annotations = file.parent.name == "annotations"
+    for place in _BESIDE:
+        if ("{split}" in place and match is None) or (place.startswith("..") and not in_annotations):
+            continue
+        above = file.parent.parent if place.startswith("..") else file.parent
+        folder = above / place.removeprefix("../").format(split=match[1] if match else "")
+        if folder.is_dir():
+            return folder
+    return file.parent
+
+
+def _existing(split: SplitName, annotations: Path, images: Path) -> SplitFiles:
+    if not annotations.is_file():
+        what = "is no regular file" if annotations.exists() else "no such file"
+        raise ValueError(f"data.{split}.annotations: {what}: {annotations.absolute()}.")
+    if not images.is_dir():
+        other = images_beside(annotations)
+        folder = (
+            f"data.{split}.images=FOLDER"
+            if other == annotations.parent
+            else advised(f"data.{split}.images", other.absolute())
+        )
+        raise ValueError(
+            f"{annotations}: its images should be in the folder {images}, which does not exist. Pass "
+            f"{advised(f'data.{split}.annotations', annotations.absolute())} with {folder}."
+        )
+    return SplitFiles(annotations, images)
+
+
+def _explain(split: SplitName, folder: Path, matches: list[str]) -> str:
+    remedy = f"Or pass data.{split}.annotations=FILE with data.{split}.images=FOLDER."
+    if matches:
+        found = " and ".join(matches)
+        return f"data.root={folder}: more than one {split} split: {found}. Remove one. {remedy}"
+    looked = "\n".join(
+        f"  {layout.name}: {_alternatives(layout.annotations, split)} with images in "
+        f"{_alternatives(layout.images[0], split)}/"
+        for layout in _LAYOUTS
+    )
+    entries = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
+    entries += sorted(f"annotations/{p.name}" for p in (folder / "annotations").glob("*.json"))
+    there = ", ".join(entries[:12]) + (f" and {len(entries) - 12} more" if len(entries) > 12 else "")
+    for name in _SINGLE_FILES:
+        if (file := folder / name).is_file():
+            remedy = (
+                f"{name} is one file, whose images are not told apart into splits: it can be one of them, by "
+                f"{advised(f'data.{split}.annotations', file.absolute())} "
+                f"{advised(f'data.{split}.images', images_beside(file).absolute())}. "
+                "The other needs a file of its own."
+            )
+    return (
+        f"data.root={folder}: no {split} split found. Looked for:\n{looked}\nFound in the folder: "
+        f"{there or 'nothing'}. {remedy}"
+    )
+
+
+def _alternatives(pattern: str, split: SplitName) -> str:
+    """The pattern for the usual name of the split, and the other names that it may have."""
+    first, *others = _SPLITS[split]
+    also = f" (or {', '.join(others)})" if others else ""
+    return pattern.format(split=first) + also

@@ -1,1 +1,0 @@
-"""The parts of `detector compare`: the plan, its training, and what is compared."""

@@ -1,0 +1,155 @@
+"""Training what a comparison lacks as jobs of a cluster, by the options of Hydra's submitit launchers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from detector.comparing.plan import PlannedRun
+from detector.comparing.progress import Board
+from detector.comparing.training import POLL_S, train_run
+from detector.config.plain import resolved
+from detector.exceptions import RunError
+from detector.runs.record import config_dir_flags
+
+if TYPE_CHECKING:  # an extra: imported where it is used
+    from submitit import Job
+    from submitit.helpers import DelayedSubmission
+
+_HERE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+_EXECUTORS = {
+    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher": "local",
+    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher": "slurm",
+}
+_PATIENCE_S = 60.0  # the system takes its time to end the job that trained a run before
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """`choice` of hydra/launcher, submitit's name for it, and all of hydra.launcher."""
+
+    choice: str
+    executor: str
+    parameters: Mapping[str, Any]
+
+
+def chosen_cluster() -> Cluster | None:
+    """What hydra/launcher says; None where it says to train here.
+
+    Raises:
+        ValueError: a launcher that is neither Hydra's own nor submitit's, or jobs of several tasks.
+    """
+    hydra = HydraConfig.get()
+    choice, target = hydra.runtime.choices["hydra/launcher"], hydra.launcher["_target_"]
+    if target == _HERE or hydra.mode == RunMode.MULTIRUN:  # of a sweep, it is the launcher of its jobs
+        return None
+    if target not in _EXECUTORS:
+        raise ValueError(
+            f"hydra/launcher={choice}: a comparison is trained by basic, submitit_local or submitit_slurm."
+        )
+    parameters = {k: v for k, v in resolved(hydra.launcher).items() if k != "_target_"}
+    for key in ("nodes", "tasks_per_node"):
+        if parameters[key] != 1:
+            raise ValueError(
+                f"hydra.launcher.{key}={parameters[key]}: expected 1. A run is one task, which starts the "
+                "processes of its devices itself: training.devices=... hydra.launcher.gpus_per_node=..."
+            )
+    return Cluster(choice, _EXECUTORS[target], parameters)
+
+
+def train_on_cluster(runs: Sequence[PlannedRun], board: Board, *, cluster: Cluster) -> dict[Path, str]:
+    """Train each run in a job; they begin when the cluster lets them. An interrupt cancels the jobs."""
+    jobs = _submit(runs, cluster)
+    board.say(
+        f"{len(jobs)} jobs submitted by hydra/launcher={cluster.choice}: "
+        f"{', '.join(job.job_id for job in jobs)}. Their own output: {cluster.parameters['submitit_folder']}"
+    )
+    done: dict[Path, str] = {}
+    begun: set[Path] = set()
+    try:
+        while len(done) < len(jobs):
+            for run, job in zip(runs, jobs, strict=True):
+                if run.folder not in begun and job.paths.stdout.exists():
+                    begun.add(run.folder)
+                    board.started(run)
+                if run.folder not in done and job.done():
+                    done[run.folder] = _why(job)
+                    board.ended(run, done[run.folder])
+            board.refresh()
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        for run, job in zip(runs, jobs, strict=True):
+            if run.folder not in done:
+                job.cancel(check=False)
+        raise
+    return done
+
+
+def _submit(runs: Sequence[PlannedRun], cluster: Cluster) -> list[Job[str]]:
+    """As the plugin does it; there, jobs are Hydra's."""
+    from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
+    from submitit import AutoExecutor
+
+    of_all = {field.name for field in fields(BaseQueueConf)}
+    parameters = {k if k in of_all else f"{cluster.executor}_{k}": v for k, v in cluster.parameters.items()}
+    folder = parameters.pop("submitit_folder")
+    at_start = {k: parameters.pop(k) for k in ("slurm_max_num_timeout",) if k in parameters}
+    # The annotations are not needed there, and would be in the file of each job.
+    lean = [replace(run, data=replace(run.data, ground_truth={}, picture=None)) for run in runs]
+    try:
+        executor = AutoExecutor(folder, cluster=cluster.executor, **at_start)
+        executor.update_parameters(**parameters)
+        return executor.map_array(_Training(tuple(config_dir_flags())), lean)
+    except RuntimeError as error:
+        raise RunError(f"hydra/launcher={cluster.choice}: no job could be submitted: {error}") from error
+
+
+def _why(job: Job[str]) -> str:
+    try:
+        return job.result()
+    except RuntimeError:  # submitit's, with all that the job printed
+        where = f"its output: {job.paths.folder}"
+        return f"job {job.job_id} ended without a result, in state {job.state} ({where})"
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What a job calls with its run."""
+
+    flags: tuple[str, ...]
+
+    def __call__(self, run: PlannedRun) -> str:
+        from submitit.core.utils import UncompletedJobError
+
+        # Else Lightning takes the one task of the job for one of all its processes.
+        environment = {k: v for k, v in os.environ.items() if k != "SLURM_NTASKS"}
+        try:
+            return train_run(
+                run, flags=self.flags, environment=environment, watch=_wait, patience_s=_PATIENCE_S
+            )
+        except UncompletedJobError as error:  # submitit raises it in here, wherever we are
+            return f"{error} The same command goes on; hydra.launcher.timeout_min gives it more time."
+
+    def checkpoint(self, run: PlannedRun) -> DelayedSubmission:
+        """submitit's question what to run after a preemption: the run, which goes on from its last epoch."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, run)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    """Till its end, which an end of the job brings about."""
+    try:
+        process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise

@@ -1,0 +1,87 @@
+"""One subject compared: intervals, errors, and the images that changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from detector.comparing.subjects import Subject
+from detector.evaluation.matching import match
+from detector.evaluation.replicates import Replicates
+from detector.evaluation.statistics import compare, corrected_for_arms, draw, run_metrics
+from detector.reports.comparison import Point
+from detector.reports.gallery import Changes, Found, examples, most_changed
+from detector.runs.report import analysed
+
+_PICTURED = 12  # images in a report, of each of gained and lost
+_PICTURED_OF_A_PAIR = 3
+
+
+@dataclass(frozen=True)
+class Models:
+    """What one run of each arm found, `runs` says which; the others are compared with the first arm."""
+
+    subject: Subject
+    found: Mapping[str, Found]
+    runs: str
+
+
+def compared(subject: Subject, *, replicates: int) -> tuple[Point, Models]:
+    """Each arm against the first, with the seeds that both have. Errors are of one seed, that all arms have
+    where there is one."""
+    evaluator = subject.evaluator
+    first, *others = subject.results
+    keys, runs, errors, found, names = [], [], {}, {}, {}
+    for arm, by_seed in subject.results.items():
+        of_all = [seed for seed in by_seed if all(seed in r for r in subject.results.values())]
+        shown = [*of_all, *by_seed][0]
+        names[arm] = subject.run_name(arm, shown)
+        for seed, results in by_seed.items():
+            rows = evaluator.rows(results, source=f"{arm}, seed {seed}")
+            matches = [*match(rows, evaluator.truth)]
+            keys.append((arm, seed))
+            runs.append(Replicates(matches))
+            if seed == shown:
+                errors[arm], found[arm] = analysed(rows, matches, evaluator)
+    draws = draw(runs, replicates=replicates)
+    comparisons = {}
+    for arm in others:
+        seeds = [seed for seed in subject.results[first] if seed in subject.results[arm]]
+        a, b = ([keys.index((name, seed)) for seed in seeds] for name in (first, arm))
+        identical = all(subject.results[arm][seed] == subject.results[first][seed] for seed in seeds)
+        comparisons[arm] = compare(draws, a, b, class_names=evaluator.class_names, identical=identical)
+    metrics: dict[str, dict[int, Mapping[str, float | None]]] = {arm: {} for arm in subject.results}
+    for number, (arm, seed) in enumerate(keys):
+        metrics[arm][seed] = run_metrics(draws, number)
+    point = Point(
+        name=subject.name,
+        baseline=first,
+        comparisons=corrected_for_arms(comparisons),
+        notes=tuple(dict.fromkeys((*subject.notes, *evaluator.notes))),
+        curves=subject.curves,
+        sizes=subject.sizes,
+        latencies=subject.latencies,
+        metrics=metrics,
+        errors=errors,
+        class_names=evaluator.class_names,
+        shown_runs={arm: name for arm, name in names.items() if name},
+        is_trained=subject.is_trained,
+    )
+    return point, Models(subject, found, point.errors_of)
+
+
+def changed_images(models: Models, *, pairs: int) -> list[Changes]:
+    """Of each arm, where there are pictures; fewer of each where the report has many `pairs` of arms."""
+    subject = models.subject
+    if subject.picture is None:
+        return []
+    (first, before), *others = models.found.items()
+    changes = []
+    for arm, after in others:
+        count = max(1, min(_PICTURED_OF_A_PAIR, _PICTURED // pairs))
+        gained, lost = (
+            examples(chosen, {first: before, arm: after}, evaluator=subject.evaluator, read=subject.picture)
+            for chosen in most_changed(before.image_f1, after.image_f1, count=count)
+        )
+        changes.append(Changes(subject.name, first, arm, gained, lost, models.runs))
+    return changes

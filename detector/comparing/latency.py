@@ -1,0 +1,101 @@
+"""How long trained arms take to detect, in turns, on the same images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detector.checkpoint import Checkpoint, load_checkpoint
+from detector.comparing.subjects import Subject
+from detector.data.collate import collate
+from detector.data.dataset import Sample
+from detector.predictor import Detector
+from detector.profiling.latency import Latency, measure_latencies
+from detector.runs.parts import build_data, find_accelerator
+
+Measured = tuple[dict[str, list[Latency]], list[str]]
+
+
+def with_latencies(subjects: Sequence[Subject], *, accelerator: str) -> list[Subject]:
+    """The subjects that have runs with the latencies of their arms, of one image and of a batch of the first
+    arm's validation. Those whose arms have the same models are measured once.
+
+    Of an arm whose best checkpoint cannot be read a note tells why.
+    """
+    known: dict[str, Measured] = {}
+    timed = []
+    for subject in subjects:
+        if not subject.folders:
+            timed.append(subject)
+            continue
+        models = json.dumps({arm: _what_decides(folder) for arm, folder in subject.folders.items()})
+        if models not in known:
+            known[models] = _measure(subject.folders, accelerator)
+            subject = replace(subject, notes=(*subject.notes, *known[models][1]))
+        timed.append(replace(subject, latencies=known[models][0]))
+    return timed
+
+
+def _what_decides(folder: Path) -> list[Any]:
+    """What makes one model faster than another; trained weights add what they find."""
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    data, training = config["data"], config["training"]
+    return [
+        config["model"],
+        *(data[key] for key in ("image_size", "val_batch_size")),
+        *(training[key] for key in ("precision", "channels_last")),
+    ]
+
+
+def _measure(folders: Mapping[str, Path], accelerator: str) -> Measured:
+    try:
+        return _measured(folders, find_accelerator(accelerator))
+    except (OSError, RuntimeError, ValueError) as error:  # no memory for a large batch, an unreadable image
+        return {}, [f"Latency could not be measured: {error}"]
+
+
+def _measured(folders: Mapping[str, Path], kind: str) -> Measured:
+    checkpoints: dict[str, Checkpoint] = {}
+    notes = []
+    for arm, folder in folders.items():
+        try:
+            checkpoints[arm] = load_checkpoint(folder / "checkpoints" / "best.ckpt")
+        except ValueError as error:
+            notes.append(f"The latency of {arm} is not known: {error}")
+    if not checkpoints:
+        return {}, notes
+    first = next(iter(checkpoints.values()))
+    samples = {arm: _samples_for(checkpoint, like=first) for arm, checkpoint in checkpoints.items()}
+    detectors = {arm: Detector(checkpoint, device=kind) for arm, checkpoint in checkpoints.items()}
+    found: dict[str, list[Latency]] = {arm: [] for arm in checkpoints}
+    for size in sorted({1, min(map(len, samples.values()))}):
+        print(f"Measuring how long {', '.join(checkpoints)} take to detect in batches of {size}", flush=True)
+        calls = {
+            arm: partial(detector.detect, detector.prepared(collate(samples[arm][:size])))
+            for arm, detector in detectors.items()
+        }
+        for arm, latency in measure_latencies(calls, batch_size=size, device=kind).items():
+            found[arm].append(latency)
+    return found, notes
+
+
+def _samples_for(checkpoint: Checkpoint, *, like: Checkpoint) -> list[Sample]:
+    """The first validation images, resized as for this checkpoint; as many as the other has in a batch."""
+    data, count = yaml.safe_dump(checkpoint.config["data"]), like.config["data"]["val_batch_size"]
+    return _first_samples(data, checkpoint.class_names, count)
+
+
+@cache
+def _first_samples(data_config: str, class_names: tuple[str, ...], count: int) -> list[Sample]:
+    """Arms share their data: it is read once."""
+    data = build_data({"data": yaml.safe_load(data_config)})
+    data.prepare_data()
+    data.know_classes(class_names)
+    data.setup("validate")
+    return [data.val_set[0, index] for index in range(min(count, len(data.val_set)))]

@@ -1,0 +1,217 @@
+"""The runs that a comparison needs: composed, checked and built before the first begins."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig
+
+from detector import __version__
+from detector.config.build import build
+from detector.config.check import check
+from detector.config.errors import ConfigError
+from detector.config.overrides import composed
+from detector.config.plain import resolved
+from detector.reports.comparison import ModelSize
+from detector.reports.gallery import ReadPicture
+from detector.runs.options import TrainOptions
+from detector.runs.parts import (
+    build_data,
+    build_model,
+    model_size,
+    require_buildable,
+    require_hardware,
+    validated_truth,
+)
+from detector.runs.record import overridden_key, task_overrides
+
+_OF_VALIDATION = ("limit_val_batches", "devices")  # what decides which images are validated
+_NOT_OF_ITS_RESULT = ("output_dir", "name", "seed")  # seed: it is told apart by itself
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What there is to know of a run's data before it begins."""
+
+    fingerprint: str
+    num_classes: int
+    ground_truth: dict[str, Any]
+    picture: ReadPicture | None
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A training of one arm with one seed, at one point.
+
+    `overrides` are those of detector train, but for the seed and the folder. `folder` is named by the hash of
+    all that decides the result, so that the same run is found again.
+    """
+
+    point: str
+    arm: str
+    seed: int
+    overrides: tuple[str, ...]
+    config: dict[str, Any]
+    data: DataFacts
+    size: ModelSize
+    folder: Path
+
+    @property
+    def title(self) -> str:
+        return ", ".join([*filter(None, [self.point]), self.arm, f"seed {self.seed}"])
+
+
+def plan_runs(cfg: DictConfig, *, own_keys: Sequence[str], here: bool = True) -> list[PlannedRun]:
+    """Every run of every point, arm and seed; nothing is trained. `own_keys` are no options of the runs,
+    `here` says that this machine trains them.
+
+    Raises:
+        ConfigError: every mistake of every arm.
+        ValueError: fewer than two arms, arms with different validation images, or what a part refuses.
+    """
+    config = resolved(cfg)
+    plan, seeds = config["compare"], config["seeds"]
+    _require_arms(plan["arms"], seeds)
+    given = _of_runs(task_overrides(), own_keys)
+    _require_effect(given, plan["arms"])
+    _require_own_options(plan)
+    configs = _checked(
+        {
+            (point, arm): (*plan.get("base", ()), *given, *changes, *overrides)
+            for point, changes in (plan.get("points") or {"": []}).items()
+            for arm, overrides in plan["arms"].items()
+        }
+    )
+    runs = []
+    for (point, arm), (words, arm_cfg) in configs.items():
+        try:
+            if here:
+                require_hardware(build(arm_cfg.training))
+            facts, size = _facts(arm_cfg)
+        except ValueError as error:
+            raise ValueError(f"arm {arm}: {error}") from error
+        plain = {k: v for k, v in resolved(arm_cfg).items() if k not in _NOT_OF_ITS_RESULT}
+        plain["evaluation"].pop("backend", None)  # they give the same numbers
+        plain["training"].pop("log_offsets_every_n_steps", None)  # it only watches
+        for seed in seeds:
+            folder = Path(config["runs_dir"]) / _digest(
+                facts.fingerprint, _weight_hashes(arm_cfg), seed, plain
+            )
+            runs.append(PlannedRun(point, arm, seed, words, plain, facts, size, folder))
+    _require_same_truth(runs)
+    return runs
+
+
+def _require_arms(arms: Mapping[str, Sequence[str]], seeds: Sequence[int]) -> None:
+    if len(arms) < 2:
+        raise ValueError(f"compare.arms: expected at least 2, got {len(arms)}: {', '.join(arms)}.")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds={list(seeds)}: expected at least one, each once.")
+
+
+def _require_effect(given: Sequence[str], arms: Mapping[str, Sequence[str]]) -> None:
+    """Raise ValueError for an override that every arm replaces by its own."""
+    of_all = set.intersection(*({overridden_key(word) for word in words} for words in arms.values()))
+    for override in given:
+        if overridden_key(override) in of_all:
+            raise ValueError(
+                f"{override}: has no effect, every arm sets {overridden_key(override)} itself. Change the "
+                f"arms: compare.arms.{list(arms)[-1]}=[...], compare.stages=[...] or a file of your own."
+            )
+
+
+def _require_own_options(plan: Mapping[str, Any]) -> None:
+    """Raise ValueError for overrides of a file that would become words of a command line, and be trusted."""
+    named = {"base": plan.get("base", ()), **(plan.get("points") or {}), **plan["arms"]}
+    for name, words in named.items():
+        for word in words:
+            if overridden_key(word.strip()).partition(".")[0] in ("allow_targets", "hydra"):
+                raise ValueError(
+                    f"compare, {name}: {word}: arms may differ in options of a training only. Give it on the "
+                    "command line, for all runs."
+                )
+
+
+def _of_runs(overrides: Sequence[str], own_keys: Sequence[str]) -> list[str]:
+    """The command line's overrides that every run gets."""
+    kept = []
+    for override in overrides:
+        key = overridden_key(override).partition(".")[0]
+        if key == "seed":
+            raise ValueError(f"{override}: a comparison has seeds=[{override.partition('=')[2]}].")
+        if key not in (*own_keys, "name", "output_dir", "hydra"):
+            kept.append(override)
+    return kept
+
+
+def _checked(
+    overrides: Mapping[tuple[str, str], tuple[str, ...]],
+) -> dict[tuple[str, str], tuple[tuple[str, ...], DictConfig]]:
+    """Each list with its configuration of detector train."""
+    found, problems = {}, []
+    for (point, arm), words in overrides.items():
+        try:
+            cfg = composed("train", [*words, "name=compared", "output_dir=compared"])
+            check(cfg, TrainOptions)
+            found[point, arm] = words, cfg
+        except ConfigError as error:
+            where = f"arm {arm}" + (f" at {point}" if point else "")
+            problems += [f"{where}: {problem}" for problem in error.problems]
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def _facts(cfg: DictConfig) -> tuple[DataFacts, ModelSize]:
+    """The data of a run, and the size of its model. Weights that it names are loaded: they must fit."""
+    require_buildable(cfg)
+    plain = resolved(cfg)
+    validated = yaml.safe_dump({"training": {k: plain["training"][k] for k in _OF_VALIDATION}})
+    facts = _read(yaml.safe_dump(plain["data"]), validated)
+    if cfg.model.weights or cfg.model.backbone.weights:
+        build_model(cfg, facts.num_classes)
+    return facts, model_size(cfg, facts.num_classes)
+
+
+@cache
+def _read(data_config: str, validation: str) -> DataFacts:
+    """Arms share their data: it is read once."""
+    config = {"data": yaml.safe_load(data_config), **yaml.safe_load(validation)}
+    data = build_data(config)
+    data.prepare_data()
+    data.setup("fit")
+    val_set = data.val_set
+    return DataFacts(data.fingerprint, data.num_classes, validated_truth(val_set, config), val_set.picture)
+
+
+def _weight_hashes(cfg: DictConfig) -> list[str]:
+    """Of the files of weights; published ones have theirs in their names."""
+    hashes = []
+    for weights in (cfg.model.weights, cfg.model.backbone.weights):
+        if weights and Path(weights).is_file():
+            with Path(weights).open("rb") as file:
+                hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return hashes
+
+
+def _digest(fingerprint: str, weights: Sequence[str], seed: int, config: Mapping[str, Any]) -> str:
+    identity = json.dumps([__version__, fingerprint, weights, seed, config], sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()[:12]
+
+
+def _require_same_truth(runs: Sequence[PlannedRun]) -> None:
+    first: dict[str, PlannedRun] = {}
+    for run in runs:
+        other = first.setdefault(run.point, run)
+        if other.data.ground_truth != run.data.ground_truth:
+            raise ValueError(
+                f"The arms {other.arm} and {run.arm} have different validation images or boxes, so that "
+                "their numbers cannot be compared. Let the arms differ in nothing of data.val."
+            )

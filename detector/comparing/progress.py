@@ -1,0 +1,117 @@
+"""What there is of the runs of a comparison, and how it is shown while they train."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from statistics import mean
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from detector.comparing.plan import PlannedRun
+
+FINISHED = "finished.txt"
+
+
+def is_finished(run: PlannedRun) -> bool:
+    return (run.folder / FINISHED).is_file()
+
+
+def log_of(run: PlannedRun) -> Path:
+    """What the process of a run prints."""
+    return run.folder.with_suffix(".log")
+
+
+def epochs_of(run: PlannedRun) -> list[dict[str, str]]:
+    """The rows of its metrics.csv so far, an epoch each."""
+    path = run.folder / "metrics.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+class Board:
+    """How far the runs are: a live table on a terminal, a line for each change elsewhere."""
+
+    def __init__(self, runs: Sequence[PlannedRun]) -> None:
+        self._runs = runs
+        self._console = Console()
+        self._running: set[Path] = set()
+        self._failed: dict[Path, str] = {}
+        self._told: dict[Path, int] = {}
+        self._live: Live | None = None
+
+    def say_plan(self, todo: int) -> None:
+        for arm in dict.fromkeys(run.arm for run in self._runs):
+            of_arm = [run for run in self._runs if run.arm == arm]
+            size, extra = of_arm[0].size, " ".join(of_arm[0].overrides)
+            gflop = (size.matrix_flops + size.sampling_flops) / 1e9
+            self.say(
+                f"{arm}: {size.parameters / 1e6:.2f} M parameters, {gflop:.2f} GFLOP an image, "
+                f"{len(of_arm)} run{'s' * (len(of_arm) > 1)}: {extra}"
+            )
+        self.say(f"{len(self._runs)} runs, {todo} of them to train, kept in {self._runs[0].folder.parent}")
+
+    def shown(self) -> AbstractContextManager[object]:
+        if not self._console.is_terminal:
+            return nullcontext()
+        self._live = Live(self._table(), console=self._console, auto_refresh=False)
+        return self._live
+
+    def started(self, run: PlannedRun) -> None:
+        self._running.add(run.folder)
+        self._told[run.folder] = len(epochs_of(run))
+        if self._live is None:
+            self.say(f"{run.title}: in {run.folder}")
+
+    def ended(self, run: PlannedRun, why: str) -> None:
+        self._running.discard(run.folder)
+        if why:
+            self._failed[run.folder] = why
+            self.say(f"{run.title}: failed: {why}")
+        self.refresh()
+
+    def refresh(self) -> None:
+        if self._live is not None:
+            self._live.update(self._table(), refresh=True)
+            return
+        for run in self._runs:
+            epochs = epochs_of(run) if run.folder in self._told else []
+            if len(epochs) > self._told.get(run.folder, 0):
+                self._told[run.folder] = len(epochs)
+                self.say(f"{run.title}: {self._state(run)}{self._remaining()}")
+
+    def _table(self) -> Table:
+        table = Table("run", "state", title=f"Comparison{self._remaining()}", title_justify="left")
+        for run in self._runs:
+            table.add_row(run.title, self._state(run))
+        return table
+
+    def _state(self, run: PlannedRun) -> str:
+        epochs, length = epochs_of(run), run.config["training"]["max_epochs"]
+        best = max((float(row["val/AP"]) for row in epochs if row.get("val/AP")), default=None)
+        ap = "" if best is None else f", best AP {best:.3f}"
+        if run.folder in self._failed:
+            return f"failed in epoch {len(epochs) + 1}{ap}"
+        if is_finished(run):
+            return f"finished{ap}"
+        if run.folder in self._running or epochs:
+            return f"epoch {epochs[-1]['epoch'] if epochs else 0} of {length}{ap}"
+        return "waiting"
+
+    def _remaining(self) -> str:
+        """An estimate from the epochs so far, once there are some."""
+        open_runs = list({r.folder: r for r in self._runs if not is_finished(r)}.values())
+        seconds = [float(row["seconds"]) for run in self._runs for row in epochs_of(run)]
+        if not seconds or not open_runs:
+            return ""
+        left = sum(run.config["training"]["max_epochs"] - len(epochs_of(run)) for run in open_runs)
+        return f", about {mean(seconds) * left / max(1, len(self._running)) / 60:.0f} min left"
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Generated data: textured shapes, warped, cut and hidden."""

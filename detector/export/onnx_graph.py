@@ -1,0 +1,158 @@
+"""Graphs as ONNX: one file that onnxruntime runs without torch. Needs the extra `export`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from detector.export.recording import INPUTS, OUTPUTS
+
+# Else onnxruntime asks for the name of a telemetry host once a model has run for some seconds; its own switch
+# after the import comes too late (1.32).
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+OPSET = 20  # DeformConv is in it since 19; 20 has all else that the graphs use
+_NONE = (
+    0.0  # the score of boxes that do not take part: below theirs, and near, so that int8 has steps for all
+)
+
+
+def require_onnx() -> None:
+    """Raise ValueError where the packages of the extra are not installed."""
+    missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f'format=onnx needs {", ".join(missing)}, not installed here: pip install "detector[export]".'
+        )
+
+
+def write_onnx(graph: ExportedProgram, file: Path, *, metadata: Mapping[str, str]) -> None:
+    """One file, weights included, with `metadata` among its properties.
+
+    Raises:
+        RuntimeError: a part of the graph has no counterpart in ONNX.
+    """
+    for chatty in ("onnx_ir", "onnxscript"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    program = torch.onnx.export(
+        graph,
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=INPUTS,
+        output_names=OUTPUTS,
+        custom_translation_table={torch.ops.detector.padded_class_nms.default: _suppression()},
+        verbose=False,
+    )
+    assert program is not None
+    _forget_origin(program.model)
+    program.model.metadata_props.update(metadata)
+    program.save(file, external_data=False)
+
+
+def _forget_origin(model: Any) -> None:
+    """Clear the notes of nodes and values: stack traces, and paths of the machine that they come from."""
+    for graph in (model.graph, *model.functions.values()):
+        graph.metadata_props.clear()
+        graph.doc_string = None
+        for value in (*graph.inputs, *graph.outputs, *getattr(graph, "initializers", {}).values()):
+            value.metadata_props.clear()
+            value.doc_string = None
+        for node in graph.all_nodes():
+            node.metadata_props.clear()
+            node.doc_string = None
+            for value in node.outputs:
+                value.metadata_props.clear()
+                value.doc_string = None
+
+
+def open_onnx(file: Path) -> Callable[[Tensor, Tensor], list[Tensor]]:
+    """What runs the file on the CPU: images and sizes in, boxes, scores and labels out."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+
+    def run(images: Tensor, image_sizes: Tensor) -> list[Tensor]:
+        inputs = dict(zip(INPUTS, (images.numpy(), image_sizes.numpy()), strict=True))
+        return [torch.from_numpy(array) for array in session.run(list(OUTPUTS), inputs)]
+
+    return run
+
+
+def _ints(op: Any, *values: int) -> Any:
+    return op.Constant(value_ints=values)
+
+
+def _of_mixed_labels(
+    op: Any, nms: Callable[..., Any], boxes: Any, scores: Any, labels: Any, num_labels: int
+) -> Any:
+    """Image and place of the kept, of a row of scores for each label, none for boxes of others."""
+    every_label = op.Reshape(_ints(op, *range(num_labels)), _ints(op, 1, -1, 1))
+    is_label = op.Equal(op.Unsqueeze(labels, _ints(op, 1)), every_label)
+    none = op.Constant(value_float=_NONE)
+    kept = nms(boxes, op.Where(is_label, op.Unsqueeze(scores, _ints(op, 1)), none))
+    return op.Gather(kept, _ints(op, 0, 2), axis=1)
+
+
+def _of_alternating_labels(op: Any, nms: Callable[..., Any], boxes: Any, scores: Any, num_labels: int) -> Any:
+    """The same, of a label's boxes as an image of their own: where each region has a box for each label,
+    the rows of `_of_mixed_labels` would grow with the square of the labels."""
+    count = op.Div(op.Shape(scores, start=1, end=2), _ints(op, num_labels))
+
+    def by_label(x: Any, size: int) -> Any:
+        x = op.Reshape(x, op.Concat(_ints(op, -1), count, _ints(op, num_labels, size), axis=0))
+        x = op.Transpose(x, perm=[0, 2, 1, 3])
+        return op.Reshape(x, op.Concat(_ints(op, -1), count, _ints(op, size), axis=0))
+
+    kept = nms(by_label(boxes, 4), op.Transpose(by_label(scores, 1), perm=[0, 2, 1]))
+    row, number = (op.Gather(kept, _ints(op, column), axis=1) for column in (0, 2))
+    image, label = op.Div(row, _ints(op, num_labels)), op.Mod(row, _ints(op, num_labels))
+    return op.Concat(image, op.Add(op.Mul(number, _ints(op, num_labels)), label), axis=1)
+
+
+def _suppression() -> Callable[..., Any]:
+    """The operation `detector::padded_class_nms` in ONNX's operators."""
+    from onnxscript import opset20
+
+    op: Any = opset20  # its types know one kind of tensor at a time
+
+    def suppress(
+        boxes: Any,
+        scores: Any,
+        labels: Any,
+        allowed: Any,
+        num_labels: int,
+        iou_threshold: float,
+        limit: int,
+        labels_alternate: bool,
+        are_logits: bool,
+    ) -> Any:
+        none = op.Constant(value_float=_NONE)
+        threshold = op.Constant(value_floats=[_NONE])
+        if are_logits:  # from 1 on; by subtractions, which quantization leaves alone
+            lowest = op.ReduceMin(scores, keepdims=0)
+            scores = op.Sub(scores, op.Sub(lowest, op.Constant(value_float=1.0)))
+
+        def nms(boxes: Any, scores: Any) -> Any:
+            most, iou = _ints(op, limit), op.Constant(value_floats=[iou_threshold])
+            return op.NonMaxSuppression(boxes, scores, most, iou, threshold)
+
+        among = op.Where(allowed, scores, none)
+        if labels_alternate:
+            places = _of_alternating_labels(op, nms, boxes, among, num_labels)
+        else:
+            places = _of_mixed_labels(op, nms, boxes, among, labels, num_labels)
+        # Of the boxes kept for any label, the best of each image
+        only_kept = op.ScatterND(op.Expand(none, op.Shape(scores)), places, op.GatherND(scores, places))
+        padding = op.Expand(none, op.Concat(op.Shape(scores, start=0, end=1), _ints(op, limit), axis=0))
+        best, index = op.TopK(op.Concat(only_kept, padding, axis=1), _ints(op, limit))
+        return op.Where(op.Greater(best, threshold), index, op.Constant(value_int=-1))
+
+    return suppress

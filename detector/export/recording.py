@@ -1,0 +1,157 @@
+"""A detector as one recorded graph, and how far its detections are from the model's."""
+
+# B images, K detections of each at most
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
+
+from detector.layers.roi_pooling import DeformRoIPool
+from detector.models.detector import Detector
+from detector.ops.nms import padded_class_nms, recording_torchvision_nms
+from detector.structures import Detections
+
+INPUTS, OUTPUTS = ("images", "image_sizes"), ("boxes", "scores", "labels")
+MULTIPLE_PX = 32  # of the sides of a batch
+_SAME_PX = 8.0  # detections farther apart are different ones
+_NOTES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node", "custom")
+_FAINT = 0.05  # a score threshold may be as high
+
+
+class ExportableDetector(nn.Module):
+    """Batches in, tensors out: what a recorded graph computes.
+
+    Images are uint8 RGB, at the upper left of a batch whose sides are multiples of 32; `image_sizes` are
+    their heights and widths. Boxes are xyxy in pixels of the batch, best first; where an image has less than
+    K detections, boxes and scores are 0 and labels -1.
+    """
+
+    def __init__(self, model: Detector) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, images: UInt8[Tensor, "B 3 H W"], image_sizes: Int64[Tensor, "B 2"]
+    ) -> tuple[Float[Tensor, "B K 4"], Float[Tensor, "B K"], Int64[Tensor, "B K"]]:
+        found = self.model.head.candidates(self.model(images, image_sizes))
+        index = padded_class_nms(found)
+        kept, index = index >= 0, index.clamp(min=0)
+        boxes = found.boxes.gather(1, index[..., None].expand(-1, -1, 4))
+        return (
+            torch.where(kept[..., None], boxes, 0.0),
+            torch.where(kept, found.scores.gather(1, index), 0.0),
+            torch.where(kept, found.labels.gather(1, index), -1),
+        )
+
+
+def recorded(model: Detector) -> ExportedProgram:
+    """The graph of `ExportableDetector`, for any number of images of any size. On the CPU, for evaluation:
+    the graph has the model's parameters, which it freezes, so that no result carries a history of gradients.
+
+    Raises:
+        ValueError: bins of deformable RoI pooling have as many samples as they cover cells.
+        RuntimeError: torch cannot record a part of the model.
+    """
+    for name, part in model.named_modules():
+        if isinstance(part, DeformRoIPool) and part.regular.sampling_ratio == 0:
+            raise ValueError(
+                f"{name} is deformable RoI pooling with sampling_ratio=0, whose samples no graph can count. "
+                "Train with model.head.roi.sampling_ratio=2 for a model that can be exported."
+            )
+    batch, rows, columns = Dim("batch"), Dim("rows"), Dim("columns")
+    # Some cells on the coarsest level, and unequal: no size must look like a constant
+    coarsest = max(MULTIPLE_PX, *(level.stride_px for level in model.feature_levels))
+    sides = [3 * coarsest, 4 * coarsest]
+    example = (torch.zeros(2, 3, *sides, dtype=torch.uint8), torch.tensor([sides, sides]))
+    shapes = {
+        "images": {0: batch, 2: MULTIPLE_PX * rows, 3: MULTIPLE_PX * columns},
+        "image_sizes": {0: batch},
+    }
+    module = ExportableDetector(model.eval()).requires_grad_(False)
+    with torch.no_grad():
+        return _without_origin(torch.export.export(module, example, dynamic_shapes=shapes))
+
+
+def recorded_by_torchvision(model: Detector) -> ExportedProgram:
+    """The same graph with torchvision's suppression: it runs without this package."""
+    with recording_torchvision_nms():
+        return recorded(model)
+
+
+def _without_origin(graph: ExportedProgram) -> ExportedProgram:
+    """The graph without stack traces, which hold paths of the machine that recorded it."""
+    for module in graph.graph_module.modules():
+        if isinstance(module, GraphModule):
+            for node in module.graph.nodes:
+                for note in _NOTES:
+                    node.meta.pop(note, None)
+    return graph
+
+
+def detections(boxes: Tensor, scores: Tensor, labels: Tensor) -> list[Detections]:
+    """What a graph put out, as the model would say it."""
+    kept = labels >= 0
+    return [Detections(*(x[i, k] for x in (boxes, scores, labels))) for i, k in enumerate(kept)]
+
+
+@dataclass(frozen=True)
+class ExportDifference:
+    """The largest differences of a graph's detections from the model's, and how many have no counterpart."""
+
+    count: int
+    box_px: float
+    score: float
+    missing: int
+
+
+def difference(
+    found: Sequence[Detections], expected: Sequence[Detections], *, score_tolerance: float, limit: int
+) -> ExportDifference:
+    """Of the detections of the same images, each from the nearest free one of its label within some pixels.
+
+    One without counterpart is missing, unless rounding may decide whether it is kept: where its score is
+    within `score_tolerance` of the lowest of an image with `limit` detections, or of the lowest and faint one
+    of all.
+    """
+    pairs, missing = [], 0
+    faintest = min([_FAINT, *(float(d.scores.min()) for d in (*found, *expected) if len(d))])
+    for a, b in zip(found, expected, strict=True):
+        matched = _matched(a, b)
+        pairs += [(_apart(a, i, b, j), float((a.scores[i] - b.scores[j]).abs())) for i, j in matched]
+        cut = max([faintest, *(float(d.scores.min()) for d in (a, b) if len(d) >= limit)]) + score_tolerance
+        for one, used in ((a, [i for i, _ in matched]), (b, [j for _, j in matched])):
+            alone = torch.ones(len(one), dtype=torch.bool)
+            alone[used] = False
+            missing += int((one.scores[alone] > cut).sum())
+    return ExportDifference(
+        count=sum(len(b) for b in expected),
+        box_px=max((box for box, _ in pairs), default=0.0),
+        score=max((score for _, score in pairs), default=0.0),
+        missing=missing,
+    )
+
+
+def _apart(a: Detections, i: int, b: Detections, j: int) -> float:
+    return float((a.boxes[i] - b.boxes[j]).abs().max())
+
+
+def _matched(found: Detections, expected: Detections) -> list[tuple[int, int]]:
+    """Positions of the same detection in both, from the best on."""
+    distance = (found.boxes[:, None] - expected.boxes).abs().amax(-1)
+    distance = distance.masked_fill(found.labels[:, None] != expected.labels, torch.inf)
+    distance = distance.masked_fill(distance > _SAME_PX, torch.inf)
+    distance += (found.scores[:, None] - expected.scores).abs()  # of boxes at one place, that with the score
+    pairs = []
+    for j in range(len(expected) if len(found) else 0):
+        i = int(distance[:, j].argmin())
+        if distance[i, j].isfinite():
+            pairs.append((i, j))
+            distance[i] = torch.inf
+    return pairs

@@ -1,0 +1,1 @@
+"""Faster products and convolutions on a CPU."""

@@ -1,0 +1,242 @@
+"""A trained detector at work on pictures."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from detector import models
+from detector.checkpoint import Checkpoint, load_checkpoint
+from detector.coco.images import ReadOptions, read_image
+from detector.config.build import build
+from detector.config.check import check
+from detector.config.errors import ConfigError
+from detector.data.collate import collate
+from detector.data.datamodule import DetectionDataModule
+from detector.data.dataset import Sample
+from detector.data.transforms import ImageSize, resize
+from detector.layers.deform import replace_backends
+from detector.structures import Batch, Detections
+from detector.weights.fit import unusable
+
+_log = logging.getLogger(__name__)
+
+Picture = np.ndarray | str | os.PathLike[str]
+
+
+class Detector:
+    """Finds objects in pictures, prepared as in its training, in the precision and memory layout of it.
+
+    >>> detector = Detector.from_checkpoint("path/to/best.ckpt")
+    >>> found = detector.predict("picture.jpg")
+    >>> names = [detector.class_names[label] for label in found.labels]
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *, device: torch.device | str = "cpu") -> None:
+        check_stored(checkpoint.config, source=str(checkpoint.path))
+        self.class_names = checkpoint.class_names
+        self.category_ids = checkpoint.category_ids
+        self.image_size = cast(ImageSize, build(checkpoint.config["data"]["image_size"]))
+        self.reading = _reading(checkpoint.config["data"])  # of files; another may be set
+        self.device = torch.device(device)
+        training = checkpoint.config.get("training", {})
+        self._layout = torch.channels_last if training.get("channels_last", True) else torch.contiguous_format
+        self._dtype = _autocast_dtype(training.get("precision", "32-true"), self.device)
+        self.model = restore_model(checkpoint, device=self.device).to(memory_format=self._layout)
+
+    @classmethod
+    def from_checkpoint(cls, path: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> Detector:
+        """The detector of a checkpoint of `detector train`.
+
+        Raises:
+            ValueError: no such file, or no such checkpoint, or one whose entries do not fit each other.
+        """
+        return cls(load_checkpoint(path), device=device)
+
+    def predict(self, picture: Picture, *, score_threshold: float = 0.3) -> Detections:
+        """Detections with at least this score, in pixels of the picture, best first, on the CPU.
+
+        `picture`: uint8 RGB (height, width, 3), or the path of a file (turned as its EXIF orientation says).
+
+        Raises:
+            ValueError: another array; a file that is missing, cut off or no picture; a threshold that is no
+            score.
+        """
+        (found,) = self.predict_batch([load_picture(picture, self.reading)], score_threshold=score_threshold)
+        return found
+
+    def predict_batch(
+        self, pictures: Sequence[np.ndarray], *, score_threshold: float = 0.3
+    ) -> list[Detections]:
+        """`predict` of several pictures of any sizes in one pass."""
+        if not 0 <= score_threshold <= 1:
+            raise ValueError(f"score_threshold = {score_threshold}: expected a number >= 0 and <= 1.")
+        if not pictures:
+            return []
+        batch = self.batch(pictures)
+        found = self.detect(batch)
+        sizes = zip(batch.image_sizes.tolist(), batch.original_sizes.tolist(), strict=True)
+        return [
+            _above(one.resized(from_size=tuple(resized), to_size=tuple(original)).to("cpu"), score_threshold)
+            for one, (resized, original) in zip(found, sizes, strict=True)
+        ]
+
+    def batch(self, pictures: Sequence[np.ndarray]) -> Batch:
+        """The pictures as the model takes them: resized, padded to one size, on its device."""
+        return self.prepared(collate([self._sample(picture) for picture in pictures]))
+
+    def prepared(self, batch: Batch) -> Batch:
+        """On the device, laid out as the model takes it."""
+        batch = batch.to(self.device)
+        return replace(batch, images=batch.images.contiguous(memory_format=self._layout))
+
+    def detect(self, batch: Batch) -> list[Detections]:
+        """Detections of each image of a prepared batch, in pixels of the resized image."""
+        autocast = torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not None)
+        with torch.inference_mode(), autocast:
+            return self.model.predict(batch)
+
+    def _sample(self, picture: np.ndarray) -> Sample:
+        height, width = picture.shape[:2]
+        boxes = np.zeros((0, 4))
+        image, _ = resize(picture, boxes, size=self.image_size.fit((height, width)))
+        return Sample(
+            image=torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            boxes=torch.zeros(0, 4),
+            labels=torch.zeros(0, dtype=torch.int64),
+            original_size=(height, width),
+            index=0,
+        )
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The options of a training that its model is used with, and their defaults."""
+
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    channels_last: bool = True
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The parts of a stored configuration that the use of a checkpoint needs."""
+
+    model: Callable[..., models.Detector]
+    data: DetectionDataModule
+    training: Precision
+
+
+def check_stored(config: Mapping[str, Any], *, source: str) -> None:
+    """Raise ConfigError, which begins with `source`, where no model or data can be built from it."""
+    parts = {name: config[name] for name in ("model", "data") if name in config}
+    training = config.get("training", {})
+    if isinstance(training, Mapping):
+        training = {k: training[k] for k in ("precision", "channels_last") if k in training}
+    try:
+        check({**parts, "training": training}, _Stored)
+    except ConfigError as error:
+        problems = "; ".join(problem.rstrip(".") for problem in error.problems[:5])
+        more = f"; and {len(error.problems) - 5} more" if len(error.problems) > 5 else ""
+        raise ConfigError(
+            [
+                f"{source}: its configuration is not one of this version of detector: {problems}{more}. "
+                "Use the version that wrote it, or another checkpoint"
+            ]
+        ) from error
+
+
+def load_picture(picture: Picture, reading: ReadOptions = ReadOptions()) -> np.ndarray:  # noqa: B008 (frozen)
+    """uint8 RGB (height, width, 3) from such an array or a file; ValueError for anything else."""
+    if not isinstance(picture, np.ndarray):
+        return read_image(Path(picture), declared_size=None, options=reading)
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
+        raise ValueError(
+            f"expected a picture as uint8 RGB of shape (height, width, 3), got {picture.dtype} of shape "
+            f"{picture.shape}."
+        )
+    return picture
+
+
+def _reading(data: Mapping[str, Any]) -> ReadOptions:
+    """As the images of the training were read; checkpoints of before these options have the defaults."""
+    default = ReadOptions()
+    image_range = data.get("image_range", "full")
+    return ReadOptions(
+        (float(image_range[0]), float(image_range[1])) if not isinstance(image_range, str) else "full",
+        data.get("max_image_pixels", default.max_pixels),
+    )
+
+
+def restore_model(checkpoint: Checkpoint, *, device: torch.device) -> models.Detector:
+    """The model of a checkpoint with its weights on `device`, in evaluation mode. Needs no pretrained file.
+
+    A backend of deformable convolution that it was trained with and that cannot run there is replaced.
+
+    Raises:
+        ValueError: its configuration builds no detector, or its weights are not those of that detector.
+    """
+    config = _without_weights(checkpoint.config["model"])
+    try:
+        model = build(config)(num_classes=len(checkpoint.class_names))
+    except (AttributeError, KeyError, TypeError) as error:  # parts that do not go together
+        raise ValueError(
+            f"{checkpoint.path}: its configuration builds no detector ({error}). Use another checkpoint."
+        ) from error
+    _require_its_weights(model, checkpoint)
+    model.load_state_dict(checkpoint.state_dict)
+    if replaced := replace_backends(model, device=device):
+        _log.warning("backend=auto in %d layers: the one of the training cannot run on %s.", replaced, device)
+    return model.eval().to(device)
+
+
+def _without_weights(node: Any) -> Any:
+    """The configuration of a model without the files that it, or a part of it, would start from."""
+    if isinstance(node, dict):
+        return {
+            k: None if k == "weights" and isinstance(v, str) else _without_weights(v) for k, v in node.items()
+        }
+    return [_without_weights(item) for item in node] if isinstance(node, list) else node
+
+
+def _require_its_weights(model: object, checkpoint: Checkpoint) -> None:
+    """Raise ValueError unless the state dict of the checkpoint has what `model` has, in the same shapes."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"{checkpoint.path}: its configuration builds a {type(model).__name__}, no detector. Use another "
+            "checkpoint."
+        )
+    own, state = model.state_dict(), checkpoint.state_dict
+    problems = [f"{name} is missing" for name in own if name not in state]
+    problems += [f"{name} is unknown" for name in state if name not in own]
+    problems += [
+        f"{name} has the shape {tuple(state[name].shape)}, expected {tuple(value.shape)}"
+        for name, value in own.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    problems += [f"{name} {problem}" for name, problem in unusable(state, own).items()]
+    if problems:
+        raise ValueError(
+            f"{checkpoint.path}: its weights are not those of the model of its configuration with "
+            f"{len(checkpoint.class_names)} classes: {len(problems)} of {len(own)} entries do not fit: "
+            f"{', '.join(problems[:3])}{', ...' if len(problems) > 3 else ''}. Use another checkpoint."
+        )
+
+
+def _autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """That of a training with this precision; a CPU has no float16, float32 is the nearest."""
+    if precision == "16-mixed" and device.type == "cpu":
+        return None
+    return {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]
+
+
+def _above(found: Detections, score: float) -> Detections:
+    kept: Tensor = found.scores >= score
+    return Detections(found.boxes[kept], found.scores[kept], found.labels[kept])

@@ -1,0 +1,76 @@
+"""Faults of a machine under load, in words that help: memory, loader processes, open files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from detector.data.datamodule import DetectionDataModule
+from detector.exceptions import RunError, asked_for_memory
+
+_SHOWN_IMAGES = 8
+
+
+@contextmanager
+def explained(data: DetectionDataModule, *, batch_option: str, lower: Sequence[str]) -> Iterator[None]:
+    """Load and compute batches inside. What torch raises for want of a machine becomes a RunError.
+
+    `batch_option` is the name of the batch size among `data`'s options, `lower` what else saves memory.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError, OSError) as error:
+        text = _of_memory(error, data, batch_option, lower) or _of_workers(str(error), data)
+        if text is None or isinstance(error, RunError):
+            raise
+        raise RunError(text) from error
+
+
+def _of_memory(
+    error: Exception, data: DetectionDataModule, batch_option: str, lower: Sequence[str]
+) -> str | None:
+    asked = asked_for_memory(error)
+    if asked is None:
+        return None
+    size = data.image_size
+    options = [f"data.{batch_option}", "data.image_size.shorter and .longer", *lower]
+    return (
+        f"{asked}, for a batch of data.{batch_option}={getattr(data, batch_option)} images whose sides are "
+        f"resized to data.image_size.shorter={size.shorter} and at most longer={size.longer}. "
+        f"Lower {', or '.join(options)}."
+    )
+
+
+def _of_workers(text: str, data: DetectionDataModule) -> str | None:
+    if "DataLoader timed out" in text:
+        return (
+            f"The loader's {data.num_workers} processes gave no batch for data.worker_timeout_s="
+            f"{data.worker_timeout_s} seconds. Raise it where reading is that slow; data.num_workers=0 "
+            "loads in the main process and shows what hangs."
+        )
+    if "DataLoader worker" in text and ("killed by signal" in text or "exited unexpectedly" in text):
+        return _of_dead_worker(text, data)
+    if any(words in text for words in ("Too many open files", "received 0 items of ancdata")):
+        return (
+            f"Too many files are open ({text.splitlines()[-1]}). Raise the limit (ulimit -n 4096), or load "
+            "with fewer processes: data.num_workers=0 needs none."
+        )
+    return None
+
+
+def _of_dead_worker(text: str, data: DetectionDataModule) -> str:
+    named = re.search(r"pid(?:\(s\))? ([\d, ]+)", text)
+    process_ids = re.findall(r"\d+", named[1]) if named else []
+    images = [image for number in process_ids for image in data.images_of_worker(int(number))]
+    more = f" and {len(images) - _SHOWN_IMAGES} more" if len(images) > _SHOWN_IMAGES else ""
+    at = f" It read the images {', '.join(images[:_SHOWN_IMAGES])}{more}." if images else ""
+    signal = text.partition("killed by signal: ")[2].partition(".")[0].strip()
+    if signal == "Killed":
+        why = " The kernel does so where memory runs out (see dmesg)."
+    else:
+        why = " A decoder may have failed on one of them: data.check_images=decode looks at each before."
+    return (
+        f"A loader process ended{f' (signal: {signal})' if signal else ''}.{at}{why} Fewer processes need "
+        "less memory: lower data.num_workers; data.num_workers=0 loads in the main process."
+    )

@@ -1,0 +1,120 @@
+"""One command at a time writes into a folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+from detector.files import not_written, remove_temporaries
+from detector.runs.record import require_writable
+
+try:
+    import fcntl
+except ImportError:  # no such locks on Windows
+    fcntl: Any = None  # type: ignore[no-redef]
+
+LOCK = ".lock"
+_TAKEN = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
+
+_held: set[int] = set()  # file descriptors of the locks of this process
+
+
+def _close_in_child() -> None:
+    """A loader's worker that outlives its killed parent must not keep the folder locked."""
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)
+
+
+@contextmanager
+def sole_use(output_dir: Path, *, command: str) -> Iterator[None]:
+    """Inside, no other command writes into `output_dir`, which is made if need be; half-written files of
+    killed ones are gone.
+
+    The system takes the lock back when the process ends, killed or not. The other ranks of a training are
+    part of it and take none. A folder that stays empty is removed again.
+
+    Raises:
+        ValueError: another command is using it, or it cannot be written to.
+    """
+    if int(os.environ.get("LOCAL_RANK", 0)) != 0:
+        yield
+        return
+    require_writable(output_dir)
+    made = [folder for folder in (output_dir, *output_dir.parents) if not folder.exists()]
+    lock = _take(output_dir, command)
+    try:
+        for folder in (output_dir, output_dir / "checkpoints"):
+            remove_temporaries(folder)
+        yield
+    finally:
+        with suppress(OSError):
+            (output_dir / LOCK).unlink(missing_ok=True)  # while it is ours
+        _held.discard(lock.fileno())
+        with suppress(OSError):  # a full disk: it held nothing but our name
+            lock.close()
+        for folder in made:
+            with suppress(OSError):  # it has files, as it should
+                folder.rmdir()
+
+
+def _take(output_dir: Path, command: str) -> TextIOWrapper:
+    """The open and locked file. One that its holder removed in between is no lock any more."""
+    path = output_dir / LOCK
+    while True:
+        try:
+            output_dir.mkdir(parents=True, exist_ok=True)
+            lock = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise not_written(path, error) from error
+        if not _locked(lock, output_dir):
+            raise ValueError(
+                f"output_dir={output_dir} is in use by {_holder(lock)}. Wait for its end, end it, or choose "
+                "another output_dir."
+            )
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(lock.fileno())):
+            break
+        lock.close()
+    _held.add(lock.fileno())
+    lock.truncate(0)
+    with suppress(OSError):  # a full disk: files that matter will tell
+        lock.write(
+            f"process {os.getpid()} on {socket.gethostname()} (detector {command}), since "
+            f"{datetime.now():%Y-%m-%d %H:%M:%S}"
+        )
+        lock.flush()
+    return lock
+
+
+def _locked(lock: TextIOWrapper, output_dir: Path) -> bool:
+    """Lock the file; False where another process has it. Some network filesystems have no locks: said."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            return False
+        print(
+            f"note: {output_dir} cannot be locked ({os.strerror(error.errno or 0)}): see to it that no other "
+            "command writes into it.",
+            file=sys.stderr,
+        )
+    return True
+
+
+def _holder(lock: TextIOWrapper) -> str:
+    lock.seek(0)
+    return lock.read().strip() or f"another process (it holds {lock.name})"

@@ -1,0 +1,92 @@
+"""The report of one model on one dataset, which training and evaluation write."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from detector.evaluation.coco import CocoEvaluator, CocoMetrics
+from detector.evaluation.errors import ErrorAnalysis, analyse_errors, image_f1
+from detector.evaluation.matching import ClassMatches, Rows, match
+from detector.evaluation.results import write_metrics
+from detector.evaluation.statistics import Interval, ap_interval
+from detector.files import write_text_atomically
+from detector.reports.comparison import Curve
+from detector.reports.gallery import Example, Found, ReadPicture, examples, worst
+from detector.reports.html import run_html
+from detector.reports.offsets import OffsetCurve
+from detector.reports.run import Losses, RunReport
+
+_PICTURED = 6
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a model found; `title` says which one on what, `picture` reads an image by its id. `results` are
+    those that a checkpoint gave, to be written."""
+
+    rows: Rows
+    metrics: CocoMetrics
+    title: str
+    evaluator: CocoEvaluator
+    picture: ReadPicture | None = None
+    results: Sequence[dict[str, Any]] = ()
+
+
+def analysed(
+    rows: Rows, matches: Sequence[ClassMatches], evaluator: CocoEvaluator
+) -> tuple[ErrorAnalysis, Found]:
+    """The errors of detections, and what of them is shown."""
+    errors = analyse_errors(rows, matches, evaluator.truth)
+    return errors, Found(rows, errors.best_score, image_f1(matches, score=errors.best_score))
+
+
+def announce(text: str) -> None:
+    """Say on stderr what begins now and may take a while."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def write_run_report(
+    output_dir: Path,
+    found: Evaluated,
+    *,
+    notes: Sequence[str] = (),
+    curve: Curve | None = None,
+    losses: Losses | None = None,
+    offsets: Mapping[str, OffsetCurve] | None = None,
+) -> Interval | None:
+    """Write `report.html` to `output_dir`, with the worst images where they can be read, what it tells of
+    errors to `errors.json`, and the interval of AP to `interval.json`. Returns the interval.
+
+    `curve`, `losses` and `offsets` by layer are of the model's training.
+    """
+    evaluator = found.evaluator
+    announce(f"Analyzing {len(found.rows.scores):,} detections of {len(evaluator.class_names):,} classes ...")
+    matches = [*match(found.rows, evaluator.truth)]
+    errors, model = analysed(found.rows, matches, evaluator)
+    write_metrics(output_dir / "errors.json", asdict(errors))
+    announce("Drawing the images again and again for the interval of AP ...")
+    interval = ap_interval(matches)
+    write_metrics(output_dir / "interval.json", {"AP": None if interval is None else asdict(interval)})
+    shown: Sequence[Example] = ()
+    if found.picture is not None:
+        chosen = worst(model.image_f1, count=_PICTURED)
+        shown = examples(chosen, {"found": model}, evaluator=evaluator, read=found.picture)
+    report = RunReport(
+        title=found.title,
+        metrics=found.metrics,
+        errors=errors,
+        class_names=evaluator.class_names,
+        num_images=len(evaluator.truth.image_numbers),
+        interval=interval,
+        notes=notes,
+        curve=curve,
+        losses=losses,
+        offsets=offsets or {},
+        examples=shown,
+    )
+    write_text_atomically(output_dir / "report.html", run_html(report))
+    return interval

@@ -1,0 +1,32 @@
+"""Lightning's way to checkpoint files: written whole, read without running code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.plugins import TorchCheckpointIO
+
+from detector.checkpoint import read_content, save_atomically
+from detector.training.resumable import require_entries
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoint files, written atomically and read as plain containers only.
+
+    Lightning's own writer goes through TMPDIR: where that is another filesystem its last move is a copy, and
+    a kill during it destroys the previous good file. It also swallows PermissionError.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        save_atomically(checkpoint, path)
+
+    def load_checkpoint(
+        self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        content = read_content(Path(path))
+        require_entries(content, source=f"training.resume={path}")
+        return content

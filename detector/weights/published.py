@@ -1,0 +1,56 @@
+"""State dicts by a torchvision name or from a local file, with errors that say what to do."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from detector.weights.files import FILE_ENDINGS, StoredWeights, read_file
+
+
+def read_weights(weights: str, *, option: str, published: Mapping[str, str]) -> StoredWeights:
+    """What a file holds.
+
+    `weights` is the path of a file, or a name in `published`, whose URL is downloaded to torch's hub folder
+    and checked by hash, also when it lies there already. `option` is what the user set, for messages. Raises
+    ValueError for an unknown name, a failed download, and a file that is missing, cut off, of the old tar
+    format or no state dict.
+    """
+    path = Path(weights).expanduser()
+    looks_like_path = path.suffix in FILE_ENDINGS or "/" in weights
+    if looks_like_path or path.is_file():
+        return read_file(path, option)
+    if weights not in published:
+        raise ValueError(
+            f"{option}={weights}: neither a file nor published weights for this model. "
+            f"Expected one of {', '.join(published)}, or the path of a .pth file."
+        )
+    return read_file(_download(published[weights], f"{option}={weights}", option), option)
+
+
+def _download(url: str, given: str, option: str) -> Path:
+    """The file in torch's hub folder, downloaded if need be. Its name ends with the start of its hash."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    found = re.search(r"-([0-9a-f]{8,})\.", path.name)
+    digest = found[1] if found else ""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=digest or None)
+        except OSError as error:
+            raise ValueError(
+                f"{given}: could not download {url} ({error}). Without a network, put that file into "
+                f"{path.parent}, or name a local file: {option}=/path/to/{path.name}"
+            ) from error
+        except RuntimeError as error:  # torch.hub's "invalid hash value"
+            raise ValueError(f"{given}: the download is damaged ({error}). Try again.") from error
+    with path.open("rb") as file:
+        if not hashlib.file_digest(file, "sha256").hexdigest().startswith(digest):
+            raise ValueError(
+                f"{given}: {path} is damaged: its SHA-256 does not start with {digest}. Delete it."
+            )
+    return path

@@ -1,0 +1,1 @@
+"""Benchmarks and device checks: what measures the package and is no part of it."""

@@ -1,0 +1,188 @@
+"""Training steps and detections of our models and torchvision's, equal in everything but the code; and
+finished runs."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torchvision
+import yaml
+from torch import Tensor, nn
+from torchvision.models.detection import FCOS, FasterRCNN
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+
+from detector.backbones.resnet import ResNet
+from detector.heads.anchors import Anchors
+from detector.heads.faster_rcnn import FasterRCNNHead
+from detector.heads.fcos import FCOSHead
+from detector.heads.roi import RoIHead
+from detector.heads.rpn import RPN
+from detector.layers.deform import DeformableStages
+from detector.models.detector import Detector, assemble
+from detector.necks.fpn import FPN
+from detector.profiling.noise import random_batch
+from detector.structures import Batch
+from detector.weights.foreign import to_torchvision
+
+from .timing import markdown_row
+
+Model = Literal["fcos", "faster_rcnn"]
+Depth = Literal[18, 50]
+
+
+def train_step_candidates(
+    model: Model,
+    depth: Depth,
+    batches: Sequence[Batch],
+    *,
+    num_classes: int,
+    device: str = "cpu",
+    autocast: torch.dtype | None = None,
+) -> dict[str, Callable[[], object]]:
+    """Forward, losses, backward and an SGD step on the same batches: torchvision, ours, ours deformable.
+
+    Trainable BatchNorm, no pretrained weights; fp32, or mixed precision with `autocast`. All get images in
+    the device's memory: ours uint8 and padded as its loader gives them, torchvision's each by itself, float
+    in [0, 1], as its loader does.
+    """
+    torch.manual_seed(0)
+    batches = [batch.to(device) for batch in batches]
+    theirs, ours = _same_models(model, depth, batches, num_classes, device)
+    precision = partial(torch.autocast, torch.device(device).type, autocast, enabled=autocast is not None)
+    given = [_for_torchvision(batch) for batch in batches]
+    return {
+        "torchvision": _step(theirs, theirs, given, precision),
+        **{name: _step(one, one.loss, [(b,) for b in batches], precision) for name, one in ours.items()},
+    }
+
+
+def inference_candidates(
+    model: Model, depth: Depth, batches: Sequence[Batch], *, num_classes: int
+) -> dict[str, Callable[[], object]]:
+    """Detections of the same batches with equal limits: torchvision, ours, ours deformable."""
+    torch.manual_seed(0)
+    theirs, ours = _same_models(model, depth, batches, num_classes, "cpu")
+    given = [_for_torchvision(batch)[0] for batch in batches]
+    candidates = {"torchvision": _prediction(theirs.eval(), given)}
+    candidates.update({name: _prediction(one.eval().predict, batches) for name, one in ours.items()})
+    return candidates
+
+
+def candidates_of(
+    model: Model, depth: Depth, what: Literal["training step", "inference"]
+) -> dict[str, Callable[[], object]]:
+    """Those of `what`, on a batch of noise with 80 classes."""
+    make = train_step_candidates if what == "training step" else inference_candidates
+    return make(model, depth, [random_batch(num_classes=80)], num_classes=80)
+
+
+def finished_runs(folders: Sequence[Path]) -> str:
+    """A table of the COCO numbers that `detector train` left in these folders."""
+    columns = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+    lines = [markdown_row(["deformable stages", "epochs", *columns])]
+    lines.append(markdown_row(["---", *["---:"] * (len(columns) + 1)]))
+    for folder in folders:
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        metrics = json.loads((folder / "metrics.json").read_text())
+        with (folder / "metrics.csv").open(newline="") as file:
+            epochs = sum(1 for _ in csv.DictReader(file))
+        stages = config["model"]["backbone"]["deform"]["stages"]
+        label = ", ".join(f"C{stage}" for stage in stages) or "none"
+        numbers = [f"{metrics[name]:.3f}" for name in columns]
+        lines.append(markdown_row([label, str(epochs), *numbers]))
+    return "\n".join(lines)
+
+
+def _same_models(
+    model: Model, depth: Depth, batches: Sequence[Batch], num_classes: int, device: str
+) -> tuple[nn.Module, dict[str, Detector]]:
+    """torchvision's and ours, with the same weights: they find the same, and so have the same to do."""
+    plain = _ours(model, depth, (), num_classes)
+    deformable = _ours(model, depth, (3, 4, 5), num_classes)
+    deformable.load_state_dict(plain.state_dict(), strict=False)
+    theirs = _theirs(model, depth, batches, num_classes)
+    theirs.load_state_dict(to_torchvision(plain.state_dict()))
+    ours = {"ours": plain, "ours, C3-C5 deformable": deformable}
+    return theirs.to(device), {name: one.to(device) for name, one in ours.items()}
+
+
+def _ours(model: Model, depth: Depth, stages: tuple[Literal[3, 4, 5], ...], num_classes: int) -> Detector:
+    is_fcos = model == "fcos"
+    roi = partial(RoIHead, score_threshold=0.05)  # torchvision's
+    ours = assemble(
+        backbone=ResNet(
+            depth,
+            norm="batch",
+            deform=DeformableStages(stages=stages),
+            out_stages=(3, 4, 5) if is_fcos else (2, 3, 4, 5),
+        ),
+        neck=FPN if is_fcos else partial(FPN, extra_levels="maxpool"),
+        head=partial(FCOSHead, score_threshold=0.2)
+        if is_fcos
+        else partial(FasterRCNNHead, rpn=partial(RPN, anchors=Anchors(grid="torchvision")), roi=roi),
+        num_classes=num_classes,
+    )
+    return ours.to(memory_format=torch.channels_last)
+
+
+def _theirs(model: Model, depth: int, batches: Sequence[Batch], num_classes: int) -> nn.Module:
+    body = getattr(torchvision.models, f"resnet{depth}")()
+    stages = (2, 3, 4) if model == "fcos" else (1, 2, 3, 4)
+    widths = [body.fc.in_features // 2 ** (4 - i) for i in stages]
+    returned = {f"layer{stage}": str(i) for i, stage in enumerate(stages)}
+    sizes = torch.cat([batch.image_sizes for batch in batches])
+    limits = {"min_size": int(sizes.amin(1).max()), "max_size": int(sizes.amax(1).max())}
+    if model == "fcos":
+        return FCOS(
+            BackboneWithFPN(body, returned, widths, 256, LastLevelP6P7(256, 256)), num_classes, **limits
+        )
+    backbone = BackboneWithFPN(body, returned, widths, 256, LastLevelMaxPool())
+    return FasterRCNN(backbone, num_classes + 1, **limits)
+
+
+def _for_torchvision(batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    images = [
+        image[:, :h, :w].float() / 255
+        for image, (h, w) in zip(batch.images, batch.image_sizes.tolist(), strict=True)
+    ]
+    given = zip(batch.targets.boxes, batch.targets.labels, batch.targets.valid, strict=True)
+    # Label 0 is background to its Faster R-CNN and a class to its FCOS: 1 is a class to both.
+    return images, [{"boxes": b[valid], "labels": n[valid].clamp(min=1)} for b, n, valid in given]
+
+
+def _prediction(predict: Callable[[Any], object], inputs: Sequence[Any]) -> Callable[[], object]:
+    turns = itertools.cycle(inputs)
+
+    def run() -> object:
+        with torch.inference_mode():
+            return predict(next(turns))
+
+    return run
+
+
+def _step(
+    model: nn.Module,
+    losses: Callable[..., dict[str, Tensor]],
+    inputs: Sequence[tuple[Any, ...]],
+    precision: Callable[[], AbstractContextManager[object]],
+) -> Callable[[], object]:
+    optimizer = torch.optim.SGD(model.train().parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4)
+    turns = itertools.cycle(inputs)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with precision():
+            total = torch.stack(list(losses(*next(turns)).values())).sum()
+        total.backward()
+        optimizer.step()
+
+    return step
