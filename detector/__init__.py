@@ -3,17 +3,26 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from detector.inference import Detector
+    from detector.predictor import Predictor
 
 __version__ = "0.1.0"
 
-__all__ = ["Detector"]
+__all__ = ["Predictor"]
 
 
 def __getattr__(name: str) -> object:
-    """`detector.Detector`, imported when asked for: the command line must answer before torch is there."""
+    """`detector.Predictor`, imported when asked for: the command line must answer before torch is there."""
     if name == "Detector":
-        from detector.inference import Detector
+        import warnings
 
-        return Detector
+        warnings.warn(
+            "detector.Detector is called detector.Predictor; the old name goes with the next version.",
+            FutureWarning,
+            stacklevel=2,
+        )
+        name = "Predictor"
+    if name == "Predictor":
+        from detector.predictor import Predictor
+
+        return Predictor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detector import models
 from detector.checkpoint import Checkpoint, load_checkpoint
 from detector.coco.images import ReadOptions, read_image
 from detector.config.build import build
@@ -24,6 +23,7 @@ from detector.data.datamodule import DetectionDataModule
 from detector.data.dataset import Sample
 from detector.data.transforms import ImageSize, resize
 from detector.layers.deform import replace_backends
+from detector.models.detector import Detector
 from detector.structures import Batch, Detections
 from detector.weights.fit import unusable
 
@@ -32,10 +32,10 @@ _log = logging.getLogger(__name__)
 Picture = np.ndarray | str | os.PathLike[str]
 
 
-class Detector:
+class Predictor:
     """Finds objects in pictures, prepared as in its training, in the precision and memory layout of it.
 
-    >>> detector = Detector.from_checkpoint("path/to/best.ckpt")
+    >>> detector = Predictor.from_checkpoint("path/to/best.ckpt")
     >>> found = detector.predict("picture.jpg")
     >>> names = [detector.class_names[label] for label in found.labels]
     """
@@ -53,7 +53,9 @@ class Detector:
         self.model = restore_model(checkpoint, device=self.device).to(memory_format=self._layout)
 
     @classmethod
-    def from_checkpoint(cls, path: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> Detector:
+    def from_checkpoint(
+        cls, path: str | os.PathLike[str], *, device: torch.device | str = "cpu"
+    ) -> Predictor:
         """The detector of a checkpoint of `detector train`.
 
         Raises:
@@ -129,7 +131,7 @@ class Precision:
 class _Stored:
     """The parts of a stored configuration that the use of a checkpoint needs."""
 
-    model: Callable[..., models.Detector]
+    model: Callable[..., Detector]
     data: DetectionDataModule
     training: Precision
 
@@ -175,7 +177,7 @@ def _reading(data: Mapping[str, Any]) -> ReadOptions:
     )
 
 
-def restore_model(checkpoint: Checkpoint, *, device: torch.device) -> models.Detector:
+def restore_model(checkpoint: Checkpoint, *, device: torch.device) -> Detector:
     """The model of a checkpoint with its weights on `device`, in evaluation mode. Needs no pretrained file.
 
     A backend of deformable convolution that it was trained with and that cannot run there is replaced.

@@ -221,7 +221,7 @@ def test_interpolated_value_is_checked() -> None:
         "detector.files.write_text_atomically",
         "detector.cli.jobs.run_verb",
         "detector.data.download.download",
-        "scripts.bench.timing.replace_section",
+        "bench.timing.replace_section",
         "detector.training.checkpoint.load_checkpoint",
         "detector.predictor.Detector",
         "detector",

@@ -35,7 +35,7 @@ from detector.export.recording import (
 from detector.files import write_atomically
 from detector.layers.deform import DeformConv2d
 from detector.option_types import PositiveFloat
-from detector.predictor import Detector, load_picture
+from detector.predictor import Predictor, load_picture
 from detector.runs.inference import stored_data
 from detector.runs.parts import build_data
 from detector.runs.record import require_no_training_run, require_writable, write_record
@@ -79,7 +79,7 @@ def run(cfg: DictConfig) -> None:
     require_writable(output_dir)
     require_no_training_run(output_dir)
     checkpoint = load_checkpoint(options.checkpoint)
-    detector = Detector(checkpoint)
+    detector = Predictor(checkpoint)
     for layer in detector.model.modules():
         if isinstance(layer, DeformConv2d):
             layer.backend = "auto"  # the operator that graphs have, whatever it was trained with
@@ -139,7 +139,7 @@ def _pictures(
         raise ValueError(f"{error}\n{advice}") from error
 
 
-def _write(format: str, detector: Detector, file: Path) -> Run:
+def _write(format: str, detector: Predictor, file: Path) -> Run:
     """Write the file, and give what runs it."""
     metadata = _metadata(detector)
     try:
@@ -173,7 +173,7 @@ def _opened(file: Path) -> Run:
         raise RunError(f"{file} cannot be run: {error}") from error
 
 
-def _metadata(detector: Detector) -> dict[str, str]:
+def _metadata(detector: Predictor) -> dict[str, str]:
     size = detector.image_size
     return {
         "class_names": json.dumps(detector.class_names, ensure_ascii=False),
@@ -185,7 +185,7 @@ def _metadata(detector: Detector) -> dict[str, str]:
 
 
 def _compare(
-    file: Path, run_file: Run, detector: Detector, pictures: Sequence[np.ndarray], score_tolerance: float
+    file: Path, run_file: Run, detector: Predictor, pictures: Sequence[np.ndarray], score_tolerance: float
 ) -> ExportDifference:
     """All pictures at once, each alone, and the first one transposed, with more padding.
 

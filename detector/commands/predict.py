@@ -27,7 +27,7 @@ from detector.config.plain import resolved
 from detector.evaluation.results import detections_to_results
 from detector.files import GrowingFile, write_atomically
 from detector.option_types import Fraction, PositiveInt
-from detector.predictor import Detector
+from detector.predictor import Predictor
 from detector.reports.drawings import draw_detections
 from detector.runs.parts import find_accelerator
 from detector.runs.record import require_no_training_run, require_writable, write_record
@@ -71,7 +71,7 @@ def run(cfg: DictConfig) -> None:
     names = drawn_names(files)
     if options.draw:
         _require_originals_kept(files, [output_dir / "pictures" / name for name in names])
-    detector = Detector.from_checkpoint(options.checkpoint, device=device)
+    detector = Predictor.from_checkpoint(options.checkpoint, device=device)
     detector.reading = _reading(options, detector.reading)
     ids = _ids(options.annotations, files, detector)
     write_record(output_dir, config=resolved(cfg))
@@ -98,7 +98,7 @@ def run(cfg: DictConfig) -> None:
     print(f"{results.count} boxes in {len(files) - skipped} pictures{left_out}. Written to {output_dir}")
 
 
-def _ids(annotations: str | None, files: Sequence[Path], detector: Detector) -> PredictedIds:
+def _ids(annotations: str | None, files: Sequence[Path], detector: Predictor) -> PredictedIds:
     names, ids = detector.class_names, detector.category_ids
     if annotations is None:
         return counted_ids(files, ids)
@@ -159,7 +159,7 @@ def _require_originals_kept(files: Sequence[Path], drawings: Sequence[Path]) -> 
 
 
 def _detected(
-    detector: Detector, files: Sequence[Path], options: Options, notes: dict[Path, ImageNotes]
+    detector: Predictor, files: Sequence[Path], options: Options, notes: dict[Path, ImageNotes]
 ) -> Iterator[tuple[int, Path, Any, Any]]:
     """Number (from 1), file, picture or the error that stands for it, detections; a batch at a time.
 

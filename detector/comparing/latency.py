@@ -15,7 +15,7 @@ from detector.checkpoint import Checkpoint, load_checkpoint
 from detector.comparing.subjects import Subject
 from detector.data.collate import collate
 from detector.data.dataset import Sample
-from detector.predictor import Detector
+from detector.predictor import Predictor
 from detector.profiling.latency import Latency, measure_latencies
 from detector.runs.parts import build_data, find_accelerator
 
@@ -72,7 +72,7 @@ def _measured(folders: Mapping[str, Path], kind: str) -> Measured:
         return {}, notes
     first = next(iter(checkpoints.values()))
     samples = {arm: _samples_for(checkpoint, like=first) for arm, checkpoint in checkpoints.items()}
-    detectors = {arm: Detector(checkpoint, device=kind) for arm, checkpoint in checkpoints.items()}
+    detectors = {arm: Predictor(checkpoint, device=kind) for arm, checkpoint in checkpoints.items()}
     found: dict[str, list[Latency]] = {arm: [] for arm in checkpoints}
     for size in sorted({1, min(map(len, samples.values()))}):
         print(f"Measuring how long {', '.join(checkpoints)} take to detect in batches of {size}", flush=True)

@@ -18,7 +18,7 @@ from detector.data.objects import require_objects
 from detector.data.warped_shapes.source import WarpedShapes
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.results import ResultCollector
-from detector.predictor import Detector, check_stored
+from detector.predictor import Predictor, check_stored
 from detector.runs.failures import explained
 from detector.runs.parts import build_data, find_accelerator, require_same_classes
 from detector.runs.report import Evaluated
@@ -120,7 +120,7 @@ def predict(
     checkpoint: Checkpoint, data: DetectionDataModule, collector: ResultCollector, accelerator: str
 ) -> None:
     """Add the detections of all validation images."""
-    detector = Detector(checkpoint, device=accelerator)
+    detector = Predictor(checkpoint, device=accelerator)
     batches = data.val_dataloader()
     console = Console(stderr=True)
     say = f"Predicting {len(data.val_set)} images on {detector.device}"

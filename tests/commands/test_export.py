@@ -20,7 +20,7 @@ from detector.commands import export
 from detector.data.transforms import ImageSize
 from detector.export.recording import ExportableDetector, detections, difference, recorded
 from detector.layers.roi_pooling import DeformRoIPool
-from detector.predictor import Detector
+from detector.predictor import Predictor
 from detector.structures import Detections
 from tests.samples import small_faster_rcnn
 from tests.training.tiny import run_training, write_dataset
@@ -47,7 +47,7 @@ MODELS = {
 # In a process of its own: the tests' checks of shapes are no part of what is recorded.
 SCRIPT = """
 import sys
-from detector.cli import main
+from detector.cli.main import main
 failed = 0
 for words in sys.stdin.read().splitlines():
     sys.argv = ["detector", "export", *words.split("\\t")]
@@ -127,7 +127,7 @@ def check_torch_export(file: Path) -> None:
     assert not any(output.requires_grad for output in outputs)
 
 
-def moved(format: str, model: Detector, file: Path) -> export.Run:
+def moved(format: str, model: Predictor, file: Path) -> export.Run:
     """What runs a file that moves all boxes by 0.3 pixels."""
     file.write_bytes(b"graph")
     module = ExportableDetector(model.model)
@@ -177,7 +177,7 @@ def test_a_file_that_takes_one_size_only_is_refused(
 ) -> None:
     """Although all pictures of the data have it."""
 
-    def rigid(format: str, model: Detector, file: Path) -> export.Run:
+    def rigid(format: str, model: Predictor, file: Path) -> export.Run:
         file.write_bytes(b"graph")
         module = ExportableDetector(model.model)
 
@@ -214,7 +214,7 @@ def test_a_file_that_could_not_be_checked_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def silent(format: str, model: Detector, file: Path) -> export.Run:
+    def silent(format: str, model: Predictor, file: Path) -> export.Run:
         model.model.head.score_threshold = 1.0
         file.write_bytes(b"graph")
         return ExportableDetector(model.model)
@@ -252,13 +252,13 @@ def test_wrong_use_is_told(
 
 
 def test_the_size_in_the_metadata_is_the_one_of_evaluation(checkpoint: Path) -> None:
-    model = Detector.from_checkpoint(checkpoint)
+    model = Predictor.from_checkpoint(checkpoint)
     model.image_size = ImageSize(shorter=(32, 48), longer=64)
     assert json.loads(export._metadata(model)["image_size"]) == {"shorter": 48, "longer": 64}
 
 
 def test_the_range_of_values_is_in_the_metadata(checkpoint: Path) -> None:
-    model = Detector.from_checkpoint(checkpoint)
+    model = Predictor.from_checkpoint(checkpoint)
     assert json.loads(export._metadata(model)["image_range"]) == "full"
     model.reading = ReadOptions(image_range=(0.0, 4095.0))
     assert json.loads(export._metadata(model)["image_range"]) == [0, 4095]

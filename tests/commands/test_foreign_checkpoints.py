@@ -182,13 +182,13 @@ def test_generated_data_that_is_there_is_read_where_it_is(tmp_path: Path) -> Non
 
 
 def test_weights_of_a_foreign_model_are_not_fetched(run: Path, tmp_path: Path) -> None:
-    from detector.predictor import Detector
+    from detector.predictor import Predictor
 
     path = foreign(run, tmp_path / "x.ckpt")
     content = torch.load(path, weights_only=True)
     content["detector"]["config"]["model"]["weights"] = "/somewhere/else.pth"
     torch.save(content, path)
-    Detector.from_checkpoint(path)
+    Predictor.from_checkpoint(path)
 
 
 def test_environment_record_holds_no_variables(run: Path) -> None:

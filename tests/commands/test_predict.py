@@ -18,7 +18,7 @@ from detector.commands.image_files import find_images
 from detector.commands.predict import ResultFiles, drawn_names
 from detector.commands.predicted_ids import PredictedIds
 from detector.evaluation.coco import CocoEvaluator
-from detector.predictor import Detector, _reading
+from detector.predictor import Predictor, _reading
 from detector.structures import Detections
 from tests.training.tiny import run_training, write_dataset
 
@@ -129,7 +129,7 @@ def test_no_cell_runs_in_a_spreadsheet(tmp_path: Path) -> None:
 
 
 def test_python_gives_the_same_whatever_the_batch(checkpoint: Path, pictures: Path) -> None:
-    model = Detector.from_checkpoint(checkpoint)
+    model = Predictor.from_checkpoint(checkpoint)
     assert model.class_names == ("disc", "square")
     file = pictures / "sub/b.jpg"
     picture = cv2.imread(str(file))[..., ::-1].copy()
@@ -164,7 +164,7 @@ def test_what_is_read_in_part_is_said(
 def test_files_are_read_as_in_training(checkpoint: Path, tmp_path: Path) -> None:
     assert _reading({"image_range": [0, 255], "max_image_pixels": 7}) == ReadOptions((0.0, 255.0), 7)
     assert _reading({}) == ReadOptions()  # a checkpoint of before these options
-    model = Detector.from_checkpoint(checkpoint)
+    model = Predictor.from_checkpoint(checkpoint)
     assert model.reading == ReadOptions("full", 250_000_000)
     file = tmp_path / "float.tif"
     Image.fromarray(np.linspace(0, 1, 1600, dtype=np.float32).reshape(40, 40)).save(file)
@@ -175,12 +175,12 @@ def test_files_are_read_as_in_training(checkpoint: Path, tmp_path: Path) -> None
 
 
 def test_no_picture_gives_nothing(checkpoint: Path) -> None:
-    assert Detector.from_checkpoint(checkpoint).predict_batch([]) == []
+    assert Predictor.from_checkpoint(checkpoint).predict_batch([]) == []
 
 
 @pytest.mark.parametrize("threshold", [7.0, -0.1, float("nan")])
 def test_threshold_that_is_no_score(checkpoint: Path, pictures: Path, threshold: float) -> None:
-    model = Detector.from_checkpoint(checkpoint)
+    model = Predictor.from_checkpoint(checkpoint)
     with pytest.raises(ValueError, match=f"score_threshold = {threshold}: expected a number >= 0 and <= 1"):
         model.predict(pictures / "a.png", score_threshold=threshold)
 
@@ -188,7 +188,7 @@ def test_threshold_that_is_no_score(checkpoint: Path, pictures: Path, threshold:
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (0, 4, 3)])
 def test_array_that_is_no_picture(checkpoint: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected a picture as uint8 RGB of shape \(height, width, 3\)"):
-        Detector.from_checkpoint(checkpoint).predict(np.zeros(shape, np.uint8))
+        Predictor.from_checkpoint(checkpoint).predict(np.zeros(shape, np.uint8))
 
 
 def test_sources(pictures: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from detector.coco.reader import read_coco
 from detector.commands.train import contents
 from detector.data.dataset import CocoDataset
 from detector.data.transforms import ImageSize
-from tests.data.small_coco import write_dataset
+from tests.coco.small_coco import write_dataset
 
 
 def test_objects_and_crowds_stand_beside_the_images(tmp_path: Path) -> None:

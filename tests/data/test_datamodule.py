@@ -15,7 +15,7 @@ from detector.coco.layouts import SplitPaths
 from detector.data.collate import collate
 from detector.data.datamodule import DetectionDataModule
 from detector.data.transforms import ImageSize
-from tests.data.small_coco import valid, write_dataset, write_image
+from tests.coco.small_coco import valid, write_dataset, write_image
 from tests.shared import shared_path
 
 

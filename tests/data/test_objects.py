@@ -6,7 +6,7 @@ import pytest
 
 from detector.data.datamodule import DetectionDataModule
 from detector.data.transforms import ImageSize
-from tests.data.small_coco import valid, write_dataset
+from tests.coco.small_coco import valid, write_dataset
 
 SIZE = ImageSize(48, 64)
 

@@ -24,7 +24,7 @@ from detector.data.workers import (
     plan_loading,
 )
 from detector.structures import Batch
-from tests.data.small_coco import write_dataset
+from tests.coco.small_coco import write_dataset
 
 MB = 10**6
 ROOM = Limits(shared_bytes=10**10, handles=4000)

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from detector.checkpoint import load_checkpoint
 from detector.cli.jobs import _is_users
-from detector.predictor import Detector
+from detector.predictor import Predictor
 from detector.training.checkpoint_io import AtomicCheckpointIO
 from detector.training.resumable import require_entries, require_fitting
 from tests.training.tiny import run_training, write_dataset
@@ -180,7 +180,7 @@ def test_a_form_that_does_not_fit_is_told(form: str, whole: dict[str, Any], tmp_
     change(content)
     path = write(content, tmp_path / "x.ckpt")
     started = time.monotonic()
-    text = assert_one_message(path, lambda: Detector.from_checkpoint(path))
+    text = assert_one_message(path, lambda: Predictor.from_checkpoint(path))
     assert re.search(message, text), text
     assert time.monotonic() - started < 10
 
@@ -188,7 +188,7 @@ def test_a_form_that_does_not_fit_is_told(form: str, whole: dict[str, Any], tmp_
 @pytest.mark.parametrize("content", [[1], 3, "text", None, torch.ones(2), {}, {1: 2}], ids=repr)
 def test_another_torch_file_is_told(content: object, tmp_path: Path) -> None:
     path = write(content, tmp_path / "x.ckpt")
-    assert_one_message(path, lambda: Detector.from_checkpoint(path))
+    assert_one_message(path, lambda: Predictor.from_checkpoint(path))
 
 
 def test_all_problems_are_told_at_once(whole: dict[str, Any], tmp_path: Path) -> None:
@@ -200,12 +200,12 @@ def test_all_problems_are_told_at_once(whole: dict[str, Any], tmp_path: Path) ->
 
 def test_what_training_has_written_is_used(run: Path, whole: dict[str, Any], tmp_path: Path) -> None:
     """Also without what later versions added to the configuration."""
-    Detector.from_checkpoint(run / "checkpoints" / "best.ckpt")
+    Predictor.from_checkpoint(run / "checkpoints" / "best.ckpt")
     content = deepcopy(whole)
     config = content["detector"]["config"]
     for place, name in ((config["training"], "channels_last"), (config["model"], "weights_images")):
         del place[name]
-    Detector.from_checkpoint(write(content, tmp_path / "old.ckpt"))
+    Predictor.from_checkpoint(write(content, tmp_path / "old.ckpt"))
 
 
 # --- damage
@@ -373,6 +373,6 @@ def test_anything_anywhere_is_a_message_or_a_detector(
             place.pop(last)
     path = write(content, tmp_path / "x.ckpt")
     try:
-        Detector.from_checkpoint(path)
+        Predictor.from_checkpoint(path)
     except ValueError as error:
         assert _is_users(error), repr(error)  # noqa: PT017 (either is right)

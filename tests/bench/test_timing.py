@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from scripts.bench import timing as benchmark
-from scripts.bench.memory import peak_memory_mb
+from bench import timing as benchmark
+from bench.memory import peak_memory_mb
 
 
 def test_ratios_of_the_sums_are_not_sums_of_ratios() -> None:

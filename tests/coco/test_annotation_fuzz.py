@@ -17,7 +17,7 @@ from detector.coco.truth_file import read_ground_truth, require_objects
 from detector.data.datamodule import DetectionDataModule
 from detector.data.transforms import ImageSize
 from detector.evaluation.coco import CocoEvaluator
-from tests.data.small_coco import valid, write_dataset
+from tests.coco.small_coco import valid, write_dataset
 
 _LIMIT_S = 10.0
 

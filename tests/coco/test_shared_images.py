@@ -8,7 +8,7 @@ import pytest
 
 from detector.coco.reader import read_coco
 from detector.coco.shared_images import note_shared_images
-from tests.data.small_coco import valid, write_dataset, write_image
+from tests.coco.small_coco import valid, write_dataset, write_image
 
 
 def told(root, caplog, *, train=None, val=None, val_images="images"):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from bench import deform as benchmark_deform
+from bench import timing as benchmark
+from bench.deform import RESNET50, TINY, candidates
 
 from detector.backbones.resnet import ResNet
 from detector.layers.deform import DeformableStages, DeformConv2d
 from detector.ops.deform_conv import triton
-from scripts.bench import deform as benchmark_deform
-from scripts.bench import timing as benchmark
-from scripts.bench.deform import RESNET50, TINY, candidates
 
 
 def test_the_layers_are_those_of_a_resnet() -> None:

@@ -18,7 +18,7 @@ import torch
 
 from detector.comparing import training
 from detector.comparing.plan import PlannedRun
-from tests.commands.comparing.planned import planned_runs
+from tests.comparing.planned import planned_runs
 
 
 def test_parallel_2_trains_two_at_a_time_each_on_a_gpu_of_its_own(
@@ -79,16 +79,16 @@ COMPARISON = """
 import os, sys
 from functools import partial
 from pathlib import Path
-from detector import cli
-from detector.commands.comparing import training
-from tests.commands.comparing.planned import planned_runs
+from detector.cli import main as cli
+from detector.comparing import training
+from tests.comparing.planned import planned_runs
 
 def compare(*_):
     runs = planned_runs(Path(sys.argv[2]), 3)
     training.train_all(runs, way=partial(training.train_here, parallel=int(sys.argv[3])))
 
-import detector.jobs
-detector.jobs.run_verb = compare
+import detector.cli.jobs
+detector.cli.jobs.run_verb = compare
 sys.executable = sys.argv[4]
 cli.command()
 """

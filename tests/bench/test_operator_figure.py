@@ -6,9 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-
-from scripts.bench import numerics as benchmark_numerics
-from scripts.bench.operator_figure import corner_weights, operator_figure
+from bench import numerics as benchmark_numerics
+from bench.operator_figure import corner_weights, operator_figure
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from bench import device_check, device_report
+from bench.device_check import Check, check_row, checks
 
-from scripts.bench import device_check, device_report
-from scripts.bench.device_check import Check, check_row, checks
 from tests.test_scripts import ROOT, load
 
 

@@ -107,7 +107,7 @@ done
         text=True,
         timeout=120,
         check=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )
     prefix = "" if "=" in wordbreaks else "model/backbone="
     assert done.stdout.splitlines() == [
@@ -120,7 +120,7 @@ done
 
 def test_completion_imports_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom detector.cli import main\n"
+        "import sys\nfrom detector.cli.main import main\n"
         "sys.argv = ['detector', 'completion', '--query', 'detector train mod']\nmain()\n"
         "print([m for m in ('torch', 'hydra', 'lightning', 'numpy') if m in sys.modules])"
     )
@@ -130,7 +130,7 @@ def test_completion_imports_nothing_heavy() -> None:
         text=True,
         timeout=60,
         check=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )
     assert done.stdout.splitlines()[-1] == "[]"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from detector.coco.reader import read_coco
-from tests.data.small_coco import valid, write_dataset, write_image
+from tests.coco.small_coco import valid, write_dataset, write_image
 
 
 def read(root, content=None, **options):

@@ -7,7 +7,7 @@ import pytest
 
 from detector.coco.categories import drop_root_category
 from detector.coco.reader import read_coco
-from tests.data.small_coco import write_image
+from tests.coco.small_coco import write_image
 from tests.shared import shared_path
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
-from tests.models.exported import example
+from tests.export.exported import example
 
 pytestmark = pytest.mark.slow  # two graphs are recorded of each model
 
@@ -60,7 +60,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """graph.onnx and graph.pt2 of a model with deformable layers, and `example`, which needs torch alone."""
     folder = tmp_path_factory.mktemp(request.param)
     run(RECORD, request.param, folder, folder=ROOT)
-    (folder / "example.py").write_text((ROOT / "tests/models/exported.py").read_text())
+    (folder / "example.py").write_text((ROOT / "tests/export/exported.py").read_text())
     return folder
 
 

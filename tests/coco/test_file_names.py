@@ -14,7 +14,7 @@ import pytest
 from detector.coco.annotations import CocoAnnotations
 from detector.coco.file_names import FolderIndex, address_kind, base_name, name_inside
 from detector.coco.reader import read_coco
-from tests.data.small_coco import valid, write_dataset, write_image
+from tests.coco.small_coco import valid, write_dataset, write_image
 
 Rename = Callable[[str], str]
 

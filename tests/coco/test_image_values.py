@@ -18,7 +18,7 @@ from detector.coco.images import ImageError, ReadOptions, decode_image
 from detector.coco.reader import read_coco
 from detector.data.datamodule import DetectionDataModule
 from detector.data.transforms import ImageSize
-from tests.data.small_coco import valid, write_dataset
+from tests.coco.small_coco import valid, write_dataset
 from tests.shared import shared_path
 
 

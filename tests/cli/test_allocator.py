@@ -13,7 +13,7 @@ from detector.cli.allocator import keep_freed_memory
 
 _COUNTS_PAGE_FAULTS = """
 import resource
-from detector.allocator import keep_freed_memory
+from detector.cli.allocator import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

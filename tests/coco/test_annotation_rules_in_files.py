@@ -9,7 +9,7 @@ import pytest
 from detector.coco.reader import read_coco
 from detector.coco.truth_file import read_ground_truth, require_objects
 from detector.evaluation.coco import CocoEvaluator
-from tests.data.small_coco import valid, write_dataset
+from tests.coco.small_coco import valid, write_dataset
 from tests.evaluation.problems import perfect_results
 
 

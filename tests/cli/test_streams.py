@@ -10,7 +10,7 @@ import pytest
 
 PROGRAM = """
 import sys
-from detector.streams import keep_writing
+from detector.cli.streams import keep_writing
 keep_writing()
 for number in range(3):
     print("line", number)

@@ -16,7 +16,7 @@ from detector.cli import main as cli
 from detector.runs.folder import sole_use
 from tests import echo_command
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def fresh(*words: str, then: str) -> subprocess.CompletedProcess[str]:
     """Runs a command line in a fresh interpreter, `then` an expression of what was imported."""
     code = f"""
 import sys
-from detector.cli import main
+from detector.cli.main import main
 try:
     sys.exit(main())
 finally:

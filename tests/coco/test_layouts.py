@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from detector.coco.layouts import SplitPaths, find_split
-from tests.data.small_coco import write_dataset
+from tests.coco.small_coco import write_dataset
 
 NOTHING_SAID = SplitPaths()
 
