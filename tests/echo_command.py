@@ -5,11 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from omegaconf import DictConfig
-
 from detector.commands.train import Options
-from detector.config.plain import resolved
 from detector.exceptions import RunError
+from detector.runs.context import Context
 
 __all__ = ["Options", "argv", "runs"]
 
@@ -17,17 +15,17 @@ runs: list[dict[str, Any]] = []
 argv: list[list[str]] = []
 
 
-def run(cfg: DictConfig) -> None:
+def run(options: Options, context: Context) -> None:
     """Record; seeds from 900 up are accidents."""
-    runs.append(resolved(cfg))
+    runs.append(context.config)
     argv.append(list(sys.argv))
-    if cfg.seed == 900:
+    if options.seed == 900:
         raise KeyboardInterrupt
-    if cfg.seed == 901:
+    if options.seed == 901:
         raise RuntimeError("a bug")
-    if cfg.seed == 902:
+    if options.seed == 902:
         int("not a number")
-    if cfg.seed == 903:
+    if options.seed == 903:
         raise RunError("the loss is nan")
-    if cfg.seed == 904:
+    if options.seed == 904:
         raise OSError(28, "No space left on device", "last.ckpt")

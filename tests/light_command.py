@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from omegaconf import DictConfig
+from detector.runs.context import Context
 
-from detector.config.plain import resolved
-
-__all__ = ["run", "runs"]
+__all__ = ["Options", "run", "runs"]
 
 runs: list[dict[str, Any]] = []
 
 
-def run(cfg: DictConfig) -> None:
-    runs.append(resolved(cfg))
+class Options:
+    """Takes any key."""
+
+    def __init__(self, **values: Any) -> None:
+        self.values = values
+
+
+def run(options: Options, context: Context) -> None:
+    runs.append(context.config)

@@ -70,7 +70,7 @@ def test_recipe_composes_and_builds_with_its_schedule(name: str) -> None:
 
     cfg.model.backbone.weights = None
     with torch.device("meta"):  # shapes without numbers: fast
-        model = build_model(cfg, 80)
+        model = build_model(build(cfg.model), 80)
     deformable = [m for m in model.backbone.modules() if isinstance(m, DeformConv2d)]
     blocks = {"r50": 4 + 6 + 3, "101": 4 + 23 + 3}["101" if "101" in name else "r50"]
     assert len(deformable) == (blocks if "dcn" in name else 0)

@@ -1,4 +1,5 @@
-"""Running a verb: compose its configuration, check it, call the command; once, or for each job of a sweep."""
+"""Run a verb: compose its configuration, check it, build its options and call the command; once, or for each
+job of a sweep."""
 
 from __future__ import annotations
 
@@ -22,22 +23,26 @@ from omegaconf import DictConfig, ListConfig
 
 from detector import __version__
 from detector.cli.allocator import keep_freed_memory
+from detector.config.build import build_options
 from detector.config.check import ALLOW_TARGETS, check
 from detector.config.errors import ConfigError
 from detector.config.guard import guarded
 from detector.config.overrides import COMPOSITION_ERRORS, Arguments, explain, parse_arguments
 from detector.config.paths import config_dir
+from detector.config.plain import resolved
+from detector.config.recorded import without_environment
 from detector.config.targets import allowing
 from detector.exceptions import RunError, asked_for_memory
 from detector.quoting import quoted
+from detector.runs.context import Context, Launcher
 
 FAILED, WRONG_USE = 1, 2
 
 
 def run_verb(name: str, module: str, words: Sequence[str]) -> int:
-    """Run `module.run(cfg)` with configs/<name>.yaml and the overrides in `words`. Returns the exit code.
+    """Run `module.run(options, context)` with configs/<name>.yaml and the overrides in `words`.
 
-    All jobs of a sweep are checked before the first one runs.
+    Returns the exit code. All jobs of a sweep are checked before the first one runs.
     """
     try:
         arguments = parse_arguments(name, words)
@@ -152,17 +157,19 @@ class _Job:
             if self.module not in sys.modules and "LOCAL_RANK" not in os.environ:  # it takes seconds
                 print(f"Loading detector {__version__} ...", file=sys.stderr, flush=True)
             command = importlib.import_module(self.module)
-            check(cfg, getattr(command, "Options", None))
-            if not self.check_only:
+            if self.check_only:
+                check(cfg, command.Options)
+            else:
                 _number_output_dir(cfg)
             if "output_dir" in cfg:
                 self.output_dirs.append(cfg.output_dir)
                 self.task_overrides.append(list(HydraConfig.get().overrides.task))
             if not self.check_only:
+                options = build_options(cfg, command.Options)
                 sys.argv = self._argv_of_ranks(cfg)
                 keep_freed_memory()
                 with self._folder(cfg), plain_warnings():
-                    command.run(cfg)
+                    command.run(options, context_of(cfg))
 
     def _folder(self, cfg: DictConfig) -> AbstractContextManager[None]:
         """Sole use of the output_dir, where the verb has one."""
@@ -181,6 +188,27 @@ class _Job:
             flags = [flag for flag in self.flags if flag not in ("-m", "--multirun")]
             argv = [argv[0], self.name, *flags, *HydraConfig.get().overrides.task]
         return [*argv, f"output_dir={quoted(cfg.output_dir)}"] if "output_dir" in cfg else argv
+
+
+def context_of(cfg: DictConfig) -> Context:
+    """What a command is told of its command line; of Hydra, as far as it runs this call."""
+    plain, recorded = resolved(cfg), without_environment(cfg)
+    if not HydraConfig.initialized():
+        return Context(plain, recorded)
+    hydra_cfg = HydraConfig.get()
+    sources = [s for s in hydra_cfg.runtime.config_sources if s.provider == "command-line"]
+    launcher = None
+    if hydra_cfg.mode != RunMode.MULTIRUN:
+        parameters = resolved(hydra_cfg.launcher)
+        target = parameters.pop("_target_")
+        launcher = Launcher(hydra_cfg.runtime.choices["hydra/launcher"], target, parameters)
+    return Context(
+        plain,
+        recorded,
+        overrides=tuple(hydra_cfg.overrides.task),
+        config_dir_flags=tuple(word for s in sources for word in ("--config-dir", s.path)),
+        launcher=launcher,
+    )
 
 
 def _require_typed(cfg: DictConfig, allowed: tuple[str, ...]) -> None:

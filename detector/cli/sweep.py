@@ -11,7 +11,7 @@ from rich.console import Console
 
 from detector.quoting import quoted, shell_command
 from detector.reports.tables import print_table
-from detector.runs.record import overridden_key
+from detector.runs.context import overridden_key
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from omegaconf import DictConfig
 
 from detector.comparing.cluster import Cluster, chosen_cluster, train_on_cluster
 from detector.comparing.compared import changed_images, compared
@@ -16,20 +13,14 @@ from detector.comparing.latency import with_latencies
 from detector.comparing.plan import PlannedRun, plan_runs
 from detector.comparing.subjects import Subject, of_files, of_folders, of_planned
 from detector.comparing.training import Way, train_all, train_here
-from detector.config.plain import resolved
 from detector.exceptions import RunError
 from detector.files import write_text_atomically
 from detector.option_types import NonNegativeInt, PositiveInt
 from detector.reports.comparison import Study, print_study, write_study
 from detector.reports.html import comparison_html
+from detector.runs.context import Context, overridden_key
 from detector.runs.options import TrainOptions
-from detector.runs.record import (
-    overridden_key,
-    require_no_training_run,
-    require_writable,
-    task_overrides,
-    write_record,
-)
+from detector.runs.record import require_no_training_run, require_writable, write_record
 
 
 @dataclass(frozen=True)
@@ -81,7 +72,7 @@ OF_FILES = (
 )
 
 
-def run(cfg: DictConfig) -> None:
+def run(options: Options, context: Context) -> None:
     """Train what is not there yet, compare, and write report.html, report.md and comparison.json to
     `output_dir`.
 
@@ -89,18 +80,17 @@ def run(cfg: DictConfig) -> None:
         ValueError: nothing to compare, or arms that cannot be compared.
         RunError: an arm has no finished run with a seed of the first arm.
     """
-    config = resolved(cfg)
-    output_dir = Path(config["output_dir"])
+    output_dir = Path(options.output_dir)
     require_no_training_run(output_dir)
     require_writable(output_dir)
-    if config["replicates"] < 2:
+    if options.replicates < 2:
         raise ValueError("replicates=1: an interval takes at least 2, and 1000 to be exact.")
-    subjects = _subjects(cfg, config)
-    write_record(output_dir, config=config)
-    if config["latency"]:
-        subjects = with_latencies(subjects, accelerator=config["training"]["accelerator"])
-    found = [compared(subject, replicates=config["replicates"]) for subject in subjects]
-    study = Study(name=_title(config, subjects), points=tuple(point for point, _ in found))
+    subjects = _subjects(options, context)
+    write_record(output_dir, context)
+    if options.latency:
+        subjects = with_latencies(subjects, accelerator=options.training.accelerator)
+    found = [compared(subject, replicates=options.replicates) for subject in subjects]
+    study = Study(name=_title(options, context, subjects), points=tuple(point for point, _ in found))
     pairs = sum(len(point.comparisons) for point in study.points)
     changes = [one for _, models in found for one in changed_images(models, pairs=pairs)]
     write_study(study, output_dir, changes=changes)
@@ -109,38 +99,38 @@ def run(cfg: DictConfig) -> None:
     print(f"Written to {output_dir}: open {output_dir / 'report.html'}")
 
 
-def _title(config: Mapping[str, Any], subjects: Sequence[Subject]) -> str:
+def _title(options: Options, context: Context, subjects: Sequence[Subject]) -> str:
     """The name; of runs and files, which no plan named, what they are, unless the user named them."""
-    trained = config["runs"] is None and config["predictions"] is None
-    if trained or any(overridden_key(override) == "name" for override in task_overrides()):
-        return str(config["name"])
+    trained = options.runs is None and options.predictions is None
+    if trained or any(overridden_key(override) == "name" for override in context.overrides):
+        return options.name
     first, *others = subjects[0].results
     return f"{', '.join(others)} against {first}"
 
 
-def _subjects(cfg: DictConfig, config: Mapping[str, Any]) -> list[Subject]:
+def _subjects(options: Options, context: Context) -> list[Subject]:
     """Results of each arm and seed with their ground truth, one for each point."""
-    given = [key for key in ("runs", "predictions") if config[key] is not None]
+    given = [key for key in ("runs", "predictions") if getattr(options, key) is not None]
     if len(given) > 1:
         raise ValueError("Both runs= and predictions= are given. Compare one of them.")
-    if config["annotations"] is not None and given != ["predictions"]:
-        raise ValueError(f"annotations={config['annotations']} is the ground truth of predictions=.")
+    if options.annotations is not None and given != ["predictions"]:
+        raise ValueError(f"annotations={options.annotations} is the ground truth of predictions=.")
     if given:
-        _require_effect(given[0], also=("latency",) if given == ["runs"] else ())
-    if given == ["predictions"]:
-        return [of_files(config["predictions"], config["annotations"], cfg.evaluation)]
-    if given == ["runs"]:
-        return [of_folders(config["runs"], cfg.evaluation)]
-    cluster = chosen_cluster()
-    way = _way(cluster, parallel=config["parallel"])
-    runs = plan_runs(cfg, own_keys=OWN_KEYS, here=cluster is None)
-    _require_a_device_each(runs, parallel=config["parallel"])
+        _require_effect(given[0], context, also=("latency",) if given == ["runs"] else ())
+    if options.predictions is not None:
+        return [of_files(options.predictions, options.annotations, options.evaluation)]
+    if options.runs is not None:
+        return [of_folders(options.runs, options.evaluation)]
+    cluster = chosen_cluster(context.launcher)
+    way = _way(cluster, parallel=options.parallel, flags=context.config_dir_flags)
+    runs = plan_runs(context, own_keys=OWN_KEYS, here=cluster is None)
+    _require_a_device_each(runs, parallel=options.parallel)
     failed = train_all(runs, way=way)
     points = dict.fromkeys(run.point for run in runs)
     subjects, lost = [], []
     for point in points:
         try:
-            subjects.append(of_planned([r for r in runs if r.point == point], failed, cfg.evaluation))
+            subjects.append(of_planned([r for r in runs if r.point == point], failed, options.evaluation))
         except RunError as error:
             lost.append(f"{point}: {error}" if point else str(error))
     if not subjects:
@@ -160,22 +150,22 @@ def _require_a_device_each(runs: Sequence[PlannedRun], *, parallel: int) -> None
             )
 
 
-def _way(cluster: Cluster | None, *, parallel: int) -> Way:
+def _way(cluster: Cluster | None, *, parallel: int, flags: Sequence[str]) -> Way:
     """Where the runs are trained; raises ValueError for a `parallel` that is not ours to keep."""
     if cluster is None:
-        return partial(train_here, parallel=parallel)
+        return partial(train_here, parallel=parallel, flags=flags)
     if parallel > 1:
         instead = {"slurm": f", or say hydra.launcher.array_parallelism={parallel}"}.get(cluster.executor, "")
         raise ValueError(
             f"parallel={parallel} is of runs on this machine; hydra/launcher={cluster.choice} submits all at "
             f"once. Leave it out{instead}."
         )
-    return partial(train_on_cluster, cluster=cluster)
+    return partial(train_on_cluster, cluster=cluster, flags=flags)
 
 
-def _require_effect(option: str, *, also: tuple[str, ...]) -> None:
+def _require_effect(option: str, context: Context, *, also: tuple[str, ...]) -> None:
     """Raise ValueError for overrides of what is trained, where nothing is."""
-    unused = [o for o in task_overrides() if overridden_key(o).partition(".")[0] not in (*OF_FILES, *also)]
+    unused = [o for o in context.overrides if overridden_key(o).partition(".")[0] not in (*OF_FILES, *also)]
     if unused:
         raise ValueError(
             f"{option}= compares what is there: {', '.join(unused)} would have no effect. Leave it out."

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from omegaconf import DictConfig
-
 from detector.coco.truth_file import read_ground_truth, require_objects
-from detector.config.build import build
-from detector.config.plain import resolved
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.result_boxes import check_boxes
 from detector.evaluation.result_files import read_results
@@ -19,6 +15,7 @@ from detector.evaluation.results import write_metrics, write_predictions
 from detector.option_types import NonNegativeInt, PositiveInt
 from detector.quoting import advised
 from detector.reports.tables import print_coco_metrics
+from detector.runs.context import Context
 from detector.runs.record import require_no_training_run, require_writable, write_record
 from detector.runs.report import Evaluated, announce, write_run_report
 
@@ -62,32 +59,34 @@ class Options:
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
 
 
-def run(cfg: DictConfig) -> None:
+def run(options: Options, context: Context) -> None:
     """Evaluate, print the tables, write metrics.json, the record of the run and (of a checkpoint)
     predictions.json to `output_dir`.
 
     Raises:
         ValueError: unclear what to evaluate, or a file that cannot be.
     """
-    plain = resolved(cfg)
-    _require_one_subject(plain)
-    output_dir = Path(plain["output_dir"])
+    overrides = given(context.config["data"])
+    _require_one_subject(options, overrides)
+    output_dir = Path(options.output_dir)
     require_no_training_run(output_dir)
     require_writable(output_dir)
-    if plain["checkpoint"] is None:
-        found = _evaluate_file(plain)
+    if options.checkpoint is None:
+        assert options.predictions is not None
+        assert options.annotations is not None
+        found = _evaluate_file(Path(options.predictions), Path(options.annotations), options.evaluation)
     else:
         from detector.runs.inference import evaluate_checkpoint  # heavy, and not needed for a file
 
         found = evaluate_checkpoint(
-            plain["checkpoint"],
-            data_overrides=given(plain["data"]),
-            evaluator=build(plain["evaluation"]),
-            accelerator=plain["accelerator"],
+            options.checkpoint,
+            data_overrides=overrides,
+            evaluator=options.evaluation,
+            accelerator=options.accelerator,
             generate_into=output_dir / "data",
         )
         write_predictions(output_dir / "predictions.json", found.results)
-    write_record(output_dir, config=plain)
+    write_record(output_dir, context)
     write_metrics(output_dir / "metrics.json", found.metrics.to_dict())
     interval = write_run_report(output_dir, found)
     complete_in = str(output_dir / "metrics.json")
@@ -95,8 +94,8 @@ def run(cfg: DictConfig) -> None:
     print(f"Written to {output_dir}: open {output_dir / 'report.html'}")
 
 
-def _require_one_subject(plain: dict[str, Any]) -> None:
-    checkpoint, predictions, annotations = (plain[k] for k in ("checkpoint", "predictions", "annotations"))
+def _require_one_subject(options: Options, data: Mapping[str, Any]) -> None:
+    checkpoint, predictions, annotations = options.checkpoint, options.predictions, options.annotations
     if checkpoint is None and predictions is None:
         raise ValueError(
             "Nothing to evaluate. Give checkpoint=<run>/checkpoints/best.ckpt, or "
@@ -114,9 +113,9 @@ def _require_one_subject(plain: dict[str, Any]) -> None:
             f"annotations={annotations} is the ground truth of predictions=. The data of a checkpoint is "
             f"set by {advised('data.val.annotations', annotations)} (and data.val.images=...)."
         )
-    if predictions is not None and (unused := given(plain["data"])):
+    if predictions is not None and data:
         raise ValueError(
-            f"data is for checkpoint=: predictions= reads no images. Leave out data.{', data.'.join(unused)}."
+            f"data is for checkpoint=: predictions= reads no images. Leave out data.{', data.'.join(data)}."
         )
 
 
@@ -126,9 +125,9 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None and value != {}}
 
 
-def _evaluate_file(plain: dict[str, Any]) -> Evaluated:
-    predictions, annotations = Path(plain["predictions"]), Path(plain["annotations"])
-    make_evaluator = build(plain["evaluation"])
+def _evaluate_file(
+    predictions: Path, annotations: Path, make_evaluator: Callable[..., CocoEvaluator]
+) -> Evaluated:
     truth = read_ground_truth(annotations)
     evaluator = make_evaluator(truth, source=str(annotations))
     require_objects(evaluator.truth, truth, source=str(annotations))

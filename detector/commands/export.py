@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
 from torch.export import ExportedProgram
 from torch.nn import functional as F
@@ -21,7 +20,6 @@ from detector import __version__
 from detector.checkpoint import Checkpoint, load_checkpoint
 from detector.coco.images import ImageFileError, ReadOptions
 from detector.commands.image_files import find_images
-from detector.config.plain import resolved
 from detector.exceptions import RunError
 from detector.export.onnx_graph import open_onnx, require_onnx, write_onnx
 from detector.export.recording import (
@@ -36,9 +34,9 @@ from detector.files import write_atomically
 from detector.layers.deform import DeformConv2d
 from detector.option_types import PositiveFloat
 from detector.predictor import Predictor, load_picture
-from detector.runs.inference import stored_data
-from detector.runs.parts import build_data
+from detector.runs.context import Context
 from detector.runs.record import require_no_training_run, require_writable, write_record
+from detector.runs.validation import open_validation
 from detector.structures import Batch
 
 _ENDINGS = {"onnx": ".onnx", "torch_export": ".pt2"}
@@ -60,7 +58,7 @@ class Options:
     score_tolerance: PositiveFloat = 0.001
 
 
-def run(cfg: DictConfig) -> None:
+def run(options: Options, context: Context) -> None:
     """Write `<name>.onnx` or `<name>.pt2` to `output_dir`; say how far its detections are from the model's.
 
     Raises:
@@ -69,7 +67,6 @@ def run(cfg: DictConfig) -> None:
         RunError: the file's detections differ more than they may, there are none to compare, or it does not
             run. It is kept as `<name>.refused.*`; an earlier file and its record stay as they were.
     """
-    options = Options(**resolved(cfg))
     _require_file_name(options.name)
     if options.checkpoint is None:
         raise ValueError("Give checkpoint=<run>/checkpoints/best.ckpt.")
@@ -108,7 +105,7 @@ def run(cfg: DictConfig) -> None:
             f"box_tolerance_px={options.box_tolerance_px} and score_tolerance={options.score_tolerance}."
         )
     unchecked.replace(file)
-    write_record(output_dir, config=resolved(cfg))
+    write_record(output_dir, context)
     print(f"{said}.\nWritten to {file}")
 
 
@@ -127,11 +124,9 @@ def _pictures(
     try:
         if source is not None:
             return [load_picture(file, reading) for file in find_images(source).files[:_CHECKED_PICTURES]]
-        stored = stored_data(checkpoint.config["data"], {}, generate_into=generate_into)
-        data = build_data({"data": stored})
-        data.prepare_data()
-        data.know_classes(checkpoint.class_names)
-        data.setup("validate")
+        data = open_validation(
+            checkpoint.config["data"], class_names=checkpoint.class_names, generate_into=generate_into
+        )
         shown = range(min(_CHECKED_PICTURES, len(data.val_set)))
         return [data.val_set.picture(data.val_set.image_id(i)) for i in shown]
     except (ImageFileError, FileNotFoundError, ValueError) as error:

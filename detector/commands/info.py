@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from omegaconf import DictConfig
 from rich.console import Console
 from torch import nn
 
@@ -20,6 +19,7 @@ from detector.profiling.flops import count_flops
 from detector.profiling.latency import measure_latencies
 from detector.profiling.noise import random_batch
 from detector.reports.tables import print_table
+from detector.runs.context import Context
 from detector.runs.parts import build_model, find_accelerator
 from detector.structures import FeatureSpec
 
@@ -34,16 +34,16 @@ class Options:
     latency: bool = True
 
 
-def run(cfg: DictConfig) -> None:
+def run(options: Options, context: Context) -> None:
     """Print parameters by part, operations, the feature levels, the deformable layers, memory and time."""
-    model = build_model(cfg, cfg.num_classes)
+    model = build_model(options.model, options.num_classes)
     console = Console()
     parts = [_part(name, part) for name, part in (*model.named_children(), ("total", model))]
     print_table(
         "Parameters", ("part", "type", "parameters", "trained", "of them offsets"), parts, console=console
     )
 
-    height, width = cfg.image_size
+    height, width = options.image_size
     flops = count_flops(model, image_size=(height, width))
     costs = [("convolutions and linear layers", _giga(flops.matrix)), ("sampling", _giga(flops.sampling))]
     title = f"Operations for an image of {height} x {width}"
@@ -63,7 +63,7 @@ def run(cfg: DictConfig) -> None:
 
     kept = activation_bytes(model.cpu(), image_size=(height, width))
     print(f"\nMemory that training keeps of an image of {height} x {width}: {kept / 1e6:.1f} MB")
-    if cfg.latency:
+    if options.latency:
         print(_time(model, image_size=(height, width)))
 
 

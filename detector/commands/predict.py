@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
@@ -23,12 +22,12 @@ from detector.coco.images import ImageFileError, ImageNotes, ReadOptions, read_i
 from detector.commands.csv_cells import harmless
 from detector.commands.image_files import find_images
 from detector.commands.predicted_ids import PredictedIds, counted_ids, ids_of_annotations
-from detector.config.plain import resolved
 from detector.evaluation.results import detections_to_results
 from detector.files import GrowingFile, write_atomically
 from detector.option_types import Fraction, PositiveInt
 from detector.predictor import Predictor
 from detector.reports.drawings import draw_detections
+from detector.runs.context import Context
 from detector.runs.parts import find_accelerator
 from detector.runs.record import require_no_training_run, require_writable, write_record
 from detector.structures import Detections
@@ -51,7 +50,7 @@ class Options:
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
 
 
-def run(cfg: DictConfig) -> None:
+def run(options: Options, context: Context) -> None:
     """Write predictions.json (COCO results), predictions.csv and drawn pictures to `output_dir`.
 
     Files that are no images, or cannot be read, are counted, named and left out.
@@ -59,7 +58,6 @@ def run(cfg: DictConfig) -> None:
     Raises:
         ValueError: nothing to predict with or on, or nothing of it is a picture.
     """
-    options = Options(**resolved(cfg))
     if options.checkpoint is None or options.source is None:
         raise ValueError("Give checkpoint=<run>/checkpoints/best.ckpt and source=<picture, folder or glob>.")
     output_dir = Path(options.output_dir)
@@ -74,7 +72,7 @@ def run(cfg: DictConfig) -> None:
     detector = Predictor.from_checkpoint(options.checkpoint, device=device)
     detector.reading = _reading(options, detector.reading)
     ids = _ids(options.annotations, files, detector)
-    write_record(output_dir, config=resolved(cfg))
+    write_record(output_dir, context)
     if source.left_out:
         print(f"left out, no images by their names: {source.note()}", file=sys.stderr)
     skipped = 0

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from lightning import Trainer, seed_everything
-from omegaconf import DictConfig
 from rich.console import Console
 
 from detector.checkpoint import Checkpoint, ModelRecord, load_checkpoint
 from detector.coco.image_values import ImageRange
-from detector.config.build import build
-from detector.config.plain import resolved
-from detector.config.recorded import without_environment
 from detector.data.datamodule import DetectionDataModule
 from detector.data.dataset import CocoDataset
-from detector.evaluation.coco import CocoEvaluator, CocoMetrics
-from detector.evaluation.result_files import read_results
-from detector.evaluation.statistics import Interval
 from detector.exceptions import RunError, Terminated, exit_code, interrupted
 from detector.files import NotWrittenError, write_text_atomically
-from detector.reports.tables import print_coco_metrics
-from detector.runs.curves import read_curve, read_losses, read_offsets
+from detector.runs.console import say
+from detector.runs.context import Context
 from detector.runs.failures import explained
 from detector.runs.options import TrainOptions as Options
 from detector.runs.parts import (
-    build_data,
     build_model,
     require_buildable,
     require_hardware,
@@ -39,7 +29,6 @@ from detector.runs.parts import (
     validated_truth,
 )
 from detector.runs.record import require_writable, write_record
-from detector.runs.report import Evaluated, write_run_report
 from detector.runs.resume import (
     keep_image_range,
     lacks_report,
@@ -62,73 +51,70 @@ __all__ = ["Options", "run"]
 _SAVE_MEMORY = ("data.val_batch_size (in a validation)", "data.num_workers")
 
 
-def run(cfg: DictConfig) -> None:
-    """Train, validate, and print the COCO table of the best checkpoint. All files go to `cfg.output_dir`.
+def run(options: Options, context: Context) -> None:
+    """Train, validate, and print the COCO table of the best checkpoint. All files go to `options.output_dir`.
 
     Raises:
         ValueError: output_dir holds another run, data or checkpoint do not fit, a loss is not finite.
     """
-    config = resolved(cfg)
-    options: TrainingOptions = build(cfg.training)
-    require_hardware(options)
-    require_buildable(cfg)
-    output_dir = Path(cfg.output_dir)
+    training, data = options.training, options.data
+    require_hardware(training)
+    require_buildable(options.model)
+    output_dir = Path(options.output_dir)
     require_writable(output_dir)
     restarted = ""
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:  # other devices' processes start when files are there
-        restarted = require_free(output_dir, resume=options.resume)
-    resumed = None if options.resume is None else load_checkpoint(options.resume)
+        restarted = require_free(output_dir, resume=training.resume)
+    resumed = None if training.resume is None else load_checkpoint(training.resume)
+    changes: list[str] = []
     if resumed is not None:
-        keep_image_range(resumed, cfg, config)
-        if lacks_report(resumed, output_dir, max_epochs=options.max_epochs):
-            finish_report(cfg, resumed, output_dir=output_dir, options=options)
+        keep_image_range(resumed, data, context)
+        if lacks_report(resumed, output_dir, max_epochs=training.max_epochs):
+            finish_report(resumed, options, context)
             return
-    changes = (
-        []
-        if resumed is None
-        else require_same_model(resumed, without_environment(cfg), max_epochs=options.max_epochs)
-    )
+        changes = require_same_model(resumed, context.recorded, max_epochs=training.max_epochs)
 
-    data = build_data(cfg)
     data.prepare_data()
     data.setup("fit")
-    kept = without_environment(cfg)
-    for known in (config, kept):  # the range that auto stands for, for those who go by it
-        known["data"]["image_range"] = plain_range(data.image_range)
+    for config in (context.config, context.recorded):  # the range that auto stands for
+        config["data"]["image_range"] = plain_range(data.image_range)
     if resumed is not None:
         require_same_classes(resumed, data.class_names, where=str(data.train_set.annotations.path))
-    record = ModelRecord(class_names=data.class_names, category_ids=data.category_ids, config=kept)
+    record = ModelRecord(
+        class_names=data.class_names, category_ids=data.category_ids, config=context.recorded
+    )
     checkpoints = Checkpoints(output_dir)
-    offsets = OffsetLog(every_n_steps=options.log_offsets_every_n_steps)
-    display = choose_display(options)
+    offsets = OffsetLog(every_n_steps=training.log_offsets_every_n_steps)
+    display = choose_display(training)
     log = RunLog(display=display, checkpoints=checkpoints, offsets=offsets)
     told = EpochLog(log, display=display, checkpoints=checkpoints)
-    trainer = build_trainer(options, output_dir=output_dir, callbacks=[offsets, log, checkpoints, told])
-    seed_everything(cfg.seed, workers=True, verbose=False)  # here: generating data must not change the model
-    module = build_module(cfg, options=options, data=data, trainer=trainer, record=record)
+    trainer = build_trainer(training, output_dir=output_dir, callbacks=[offsets, log, checkpoints, told])
+    seed_everything(options.seed, workers=True, verbose=False)  # generating data must not change the model
+    module = build_module(options, trainer=trainer, record=record)
 
     if trainer.is_global_zero:
-        write_record(output_dir, config=config, data_fingerprint=data.fingerprint)
-        print_plan(module, options=options, data=data, output_dir=output_dir)
+        write_record(output_dir, context, data_fingerprint=data.fingerprint)
+        print_plan(module, options=training, data=data, output_dir=output_dir)
         for change in changes:
-            say(f"changed since {options.resume}: {change}")
+            say(f"changed since {training.resume}: {change}")
         if restarted:
             say(f"note: {restarted}")
             remove_curves(output_dir)
-    fit(trainer, module, data=data, checkpoints=checkpoints, resume=options.resume)
+    fit(trainer, module, data=data, checkpoints=checkpoints, resume=training.resume, context=context)
     if trainer.is_global_zero:
-        note = why_it_ended_early(options, epochs=trainer.current_epoch)
+        note = why_it_ended_early(training, epochs=trainer.current_epoch)
         Steady("stopped.txt", then="The training is complete.")(lambda: keep_note(note, output_dir))
-        evaluator = module.validation.evaluator
-        report(checkpoints, evaluator=evaluator, data=data, options=options, note=note)
+        from detector.runs.training_report import report_training  # what draws waits until it is needed
+
+        report_training(checkpoints, options, context, evaluator=module.validation.evaluator, note=note)
 
 
-def finish_report(
-    cfg: DictConfig, resumed: Checkpoint, *, output_dir: Path, options: TrainingOptions
-) -> None:
+def finish_report(resumed: Checkpoint, options: Options, context: Context) -> None:
     """Write what a run that was trained to its end still lacks: nothing is trained."""
+    from detector.runs.training_report import report_training
+
     say(f"{resumed.path} has all its epochs: its report is written")
-    data = build_data(cfg)
+    data, output_dir = options.data, Path(options.output_dir)
     data.prepare_data()
     data.setup("fit")
     require_same_classes(resumed, data.class_names, where=str(data.val_set.annotations.path))
@@ -136,9 +122,9 @@ def finish_report(
         write_rows(output_dir / "metrics.csv", resumed.epoch_rows)
     checkpoints = Checkpoints(output_dir)
     checkpoints.best_epoch = load_checkpoint(checkpoints.best).epoch
-    evaluator = build(cfg.evaluation)(validated_truth(data.val_set, resolved(cfg)))
-    note = why_it_ended_early(options, epochs=resumed.epoch)
-    report(checkpoints, evaluator=evaluator, data=data, options=options, note=note)
+    evaluator = options.evaluation(validated_truth(data.val_set, context.config))
+    note = why_it_ended_early(options.training, epochs=resumed.epoch)
+    report_training(checkpoints, options, context, evaluator=evaluator, note=note)
 
 
 def plain_range(image_range: ImageRange) -> str | list[float]:
@@ -146,31 +132,25 @@ def plain_range(image_range: ImageRange) -> str | list[float]:
     return image_range if isinstance(image_range, str) else [*image_range]
 
 
-def build_module(
-    cfg: DictConfig,
-    *,
-    options: TrainingOptions,
-    data: DetectionDataModule,
-    trainer: Trainer,
-    record: ModelRecord,
-) -> DetectionModule:
+def build_module(options: Options, *, trainer: Trainer, record: ModelRecord) -> DetectionModule:
+    data, training = options.data, options.training
     return DetectionModule(
-        build_model(cfg, data.num_classes, class_names=data.class_names),
-        optimization=build(cfg.optimizer),
-        schedule=build(cfg.schedule),
+        build_model(options.model, data.num_classes, class_names=data.class_names),
+        optimization=options.optimizer,
+        schedule=options.schedule,
         validation=Validation(
             ground_truth=data.val_set.ground_truth(),
-            evaluator=build(cfg.evaluation),
+            evaluator=options.evaluation,
             image_id=data.val_set.image_id,
             category_ids=data.category_ids,
         ),
         train_image_id=data.train_set.image_id,
-        length=run_length(options, data=data, trainer=trainer),
+        length=run_length(training, data=data, trainer=trainer),
         record=record,
-        seed=cfg.seed,
-        ema_decay=options.ema_decay,
-        channels_last=options.channels_last,
-        compile=options.compile,
+        seed=options.seed,
+        ema_decay=training.ema_decay,
+        channels_last=training.channels_last,
+        compile=training.compile,
     )
 
 
@@ -257,15 +237,6 @@ def keep_note(note: str, folder: Path) -> None:
         (folder / "stopped.txt").unlink(missing_ok=True)
 
 
-def validated_images(options: TrainingOptions, *, of: int, evaluator: CocoEvaluator) -> str:
-    """In words: all, or how many."""
-    count = len(evaluator.truth.image_numbers)
-    if count == of:
-        return "the validation images"
-    limit = f"training.limit_val_batches={options.limit_val_batches}"
-    return f"the first {count} of {of} validation images ({limit})"
-
-
 def fit(
     trainer: Trainer,
     module: DetectionModule,
@@ -273,12 +244,13 @@ def fit(
     data: DetectionDataModule,
     checkpoints: Checkpoints,
     resume: str | None,
+    context: Context,
 ) -> None:
     """Train. An interrupt ends the process, after saying what is kept."""
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         with (
-            ending_together(trainer, kept=lambda: what_is_kept(checkpoints)),
+            ending_together(trainer, kept=lambda: what_is_kept(checkpoints, context)),
             explained(data, batch_option="batch_size", lower=_SAVE_MEMORY),
         ):
             trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
@@ -288,70 +260,9 @@ def fit(
             interrupt = Terminated()
         if trainer.is_global_zero:
             when = f"{interrupted(interrupt)} in epoch {trainer.current_epoch + 1}"
-            say(f"{when}. {what_is_kept(checkpoints)}", error=True)
+            say(f"{when}. {what_is_kept(checkpoints, context)}", error=True)
         sys.exit(exit_code(interrupt))
     except NotWrittenError as error:
-        raise RunError(f"{error} {what_is_kept(checkpoints)}") from error
+        raise RunError(f"{error} {what_is_kept(checkpoints, context)}") from error
     finally:
         signal.signal(signal.SIGINT, on_interrupt)
-
-
-def report(
-    checkpoints: Checkpoints,
-    *,
-    evaluator: CocoEvaluator,
-    data: DetectionDataModule,
-    options: TrainingOptions,
-    note: str,
-) -> None:
-    """Print the metrics of the best checkpoint, as its validation computed and stored them, and write
-    report.html. An interrupt ends the process, after saying how to finish."""
-    try:
-        folder = checkpoints.output_dir
-        metrics = CocoMetrics(**json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
-        subject = validated_images(options, of=len(data.val_set), evaluator=evaluator)
-        title = f"{checkpoints.best} (epoch {checkpoints.best_epoch}) on {subject}"
-        rows = evaluator.rows(read_results(folder / "predictions.json"))
-        found = Evaluated(rows, metrics, title, evaluator, data.val_set.picture)
-        interval = _write_report(checkpoints, found, notes=[note] if note else [])
-        if note:
-            say(f"note: {note}")
-        say()
-        complete_in = str(folder / "metrics.json")
-        print_coco_metrics(metrics, title=title, interval=interval, trained=True, complete_in=complete_in)
-    except KeyboardInterrupt as interrupt:
-        when = f"{interrupted(interrupt)} while the report was written"
-        say(f"{when}. {what_is_kept(checkpoints)}", error=True)
-        sys.exit(exit_code(interrupt))
-    for what, name in (
-        ("report", "report.html"),
-        ("best checkpoint", "checkpoints/best.ckpt"),
-        ("last checkpoint", "checkpoints/last.ckpt"),
-        ("metrics", "metrics.json"),
-        ("detections", "predictions.json"),
-        ("losses and metrics of each epoch", "metrics.csv"),
-        ("curves (tensorboard --logdir)", "tensorboard"),
-    ):
-        if (folder / name).exists():
-            say(f"{what}: {folder / name}")
-
-
-def _write_report(checkpoints: Checkpoints, found: Evaluated, *, notes: Sequence[str]) -> Interval | None:
-    """The interval of AP. A report that cannot be written is no failure of the training."""
-    folder = checkpoints.output_dir
-    try:
-        return write_run_report(
-            folder,
-            found,
-            notes=notes,
-            curve=read_curve(folder),
-            losses=read_losses(folder),
-            offsets=read_offsets(folder),
-        )
-    except OSError as error:
-        say(f"warning: the report is not complete. {error} {what_is_kept(checkpoints)}", error=True)
-        return None
-
-
-def say(text: str = "", *, error: bool = False) -> None:
-    print(text, file=sys.stderr if error else sys.stdout, flush=True)

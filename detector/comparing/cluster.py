@@ -10,15 +10,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-
 from detector.comparing.plan import PlannedRun
 from detector.comparing.progress import Board
 from detector.comparing.training import POLL_S, train_run
-from detector.config.plain import resolved
 from detector.exceptions import RunError
-from detector.runs.record import config_dir_flags
+from detector.runs.context import Launcher
 
 if TYPE_CHECKING:  # an extra: imported where it is used
     from submitit import Job
@@ -41,33 +37,34 @@ class Cluster:
     parameters: Mapping[str, Any]
 
 
-def chosen_cluster() -> Cluster | None:
+def chosen_cluster(launcher: Launcher | None) -> Cluster | None:
     """What hydra/launcher says; None where it says to train here.
 
     Raises:
         ValueError: a launcher that is neither Hydra's own nor submitit's, or jobs of several tasks.
     """
-    hydra = HydraConfig.get()
-    choice, target = hydra.runtime.choices["hydra/launcher"], hydra.launcher["_target_"]
-    if target == _HERE or hydra.mode == RunMode.MULTIRUN:  # of a sweep, it is the launcher of its jobs
+    if launcher is None or launcher.target == _HERE:
         return None
-    if target not in _EXECUTORS:
+    if launcher.target not in _EXECUTORS:
         raise ValueError(
-            f"hydra/launcher={choice}: a comparison is trained by basic, submitit_local or submitit_slurm."
+            f"hydra/launcher={launcher.choice}: a comparison is trained by basic, submitit_local or "
+            "submitit_slurm."
         )
-    parameters = {k: v for k, v in resolved(hydra.launcher).items() if k != "_target_"}
     for key in ("nodes", "tasks_per_node"):
-        if parameters[key] != 1:
+        if launcher.parameters[key] != 1:
             raise ValueError(
-                f"hydra.launcher.{key}={parameters[key]}: expected 1. A run is one task, which starts the "
-                "processes of its devices itself: training.devices=... hydra.launcher.gpus_per_node=..."
+                f"hydra.launcher.{key}={launcher.parameters[key]}: expected 1. A run is one task, which "
+                "starts the processes of its devices itself: training.devices=... "
+                "hydra.launcher.gpus_per_node=..."
             )
-    return Cluster(choice, _EXECUTORS[target], parameters)
+    return Cluster(launcher.choice, _EXECUTORS[launcher.target], launcher.parameters)
 
 
-def train_on_cluster(runs: Sequence[PlannedRun], board: Board, *, cluster: Cluster) -> dict[Path, str]:
+def train_on_cluster(
+    runs: Sequence[PlannedRun], board: Board, *, cluster: Cluster, flags: Sequence[str]
+) -> dict[Path, str]:
     """Train each run in a job; they begin when the cluster lets them. An interrupt cancels the jobs."""
-    jobs = _submit(runs, cluster)
+    jobs = _submit(runs, cluster, flags)
     board.say(
         f"{len(jobs)} jobs submitted by hydra/launcher={cluster.choice}: "
         f"{', '.join(job.job_id for job in jobs)}. Their own output: {cluster.parameters['submitit_folder']}"
@@ -93,7 +90,7 @@ def train_on_cluster(runs: Sequence[PlannedRun], board: Board, *, cluster: Clust
     return done
 
 
-def _submit(runs: Sequence[PlannedRun], cluster: Cluster) -> list[Job[str]]:
+def _submit(runs: Sequence[PlannedRun], cluster: Cluster, flags: Sequence[str]) -> list[Job[str]]:
     """As the plugin does it; there, jobs are Hydra's."""
     from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
     from submitit import AutoExecutor
@@ -107,7 +104,7 @@ def _submit(runs: Sequence[PlannedRun], cluster: Cluster) -> list[Job[str]]:
     try:
         executor = AutoExecutor(folder, cluster=cluster.executor, **at_start)
         executor.update_parameters(**parameters)
-        return executor.map_array(_Training(tuple(config_dir_flags())), lean)
+        return executor.map_array(_Training(tuple(flags)), lean)
     except RuntimeError as error:
         raise RunError(f"hydra/launcher={cluster.choice}: no job could be submitted: {error}") from error
 

@@ -17,7 +17,8 @@ from detector.data.collate import collate
 from detector.data.dataset import Sample
 from detector.predictor import Predictor
 from detector.profiling.latency import Latency, measure_latencies
-from detector.runs.parts import build_data, find_accelerator
+from detector.runs.parts import find_accelerator
+from detector.runs.validation import folder_of, open_validation
 
 Measured = tuple[dict[str, list[Latency]], list[str]]
 
@@ -94,8 +95,6 @@ def _samples_for(checkpoint: Checkpoint, *, like: Checkpoint) -> list[Sample]:
 @cache
 def _first_samples(data_config: str, class_names: tuple[str, ...], count: int) -> list[Sample]:
     """Arms share their data: it is read once."""
-    data = build_data({"data": yaml.safe_load(data_config)})
-    data.prepare_data()
-    data.know_classes(class_names)
-    data.setup("validate")
+    config = yaml.safe_load(data_config)
+    data = open_validation(config, class_names=class_names, generate_into=folder_of(config))
     return [data.val_set[0, index] for index in range(min(count, len(data.val_set)))]

@@ -6,31 +6,24 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig
 
 from detector import __version__
-from detector.config.build import build
+from detector.config.build import build_options
 from detector.config.check import check
 from detector.config.errors import ConfigError
 from detector.config.overrides import composed
 from detector.config.plain import resolved
+from detector.data.datamodule import DetectionDataModule
 from detector.reports.comparison import ModelSize
 from detector.reports.gallery import ReadPicture
+from detector.runs.context import Context, overridden_key
+from detector.runs.model_size import model_size
 from detector.runs.options import TrainOptions
-from detector.runs.parts import (
-    build_data,
-    build_model,
-    model_size,
-    require_buildable,
-    require_hardware,
-    validated_truth,
-)
-from detector.runs.record import overridden_key, task_overrides
+from detector.runs.parts import build_model, require_buildable, require_hardware, validated_truth
 
 _OF_VALIDATION = ("limit_val_batches", "devices")  # what decides which images are validated
 _NOT_OF_ITS_RESULT = ("output_dir", "name", "seed")  # seed: it is told apart by itself
@@ -68,18 +61,18 @@ class PlannedRun:
         return ", ".join([*filter(None, [self.point]), self.arm, f"seed {self.seed}"])
 
 
-def plan_runs(cfg: DictConfig, *, own_keys: Sequence[str], here: bool = True) -> list[PlannedRun]:
-    """Every run of every point, arm and seed; nothing is trained. `own_keys` are no options of the runs,
+def plan_runs(context: Context, *, own_keys: Sequence[str], here: bool = True) -> list[PlannedRun]:
+    """Plan every run of every point, arm and seed; nothing is trained. `own_keys` are no options of the runs,
     `here` says that this machine trains them.
 
     Raises:
         ConfigError: every mistake of every arm.
         ValueError: fewer than two arms, arms with different validation images, or what a part refuses.
     """
-    config = resolved(cfg)
+    config = context.config
     plan, seeds = config["compare"], config["seeds"]
     _require_arms(plan["arms"], seeds)
-    given = _of_runs(task_overrides(), own_keys)
+    given = _of_runs(context.overrides, own_keys)
     _require_effect(given, plan["arms"])
     _require_own_options(plan)
     configs = _checked(
@@ -90,21 +83,28 @@ def plan_runs(cfg: DictConfig, *, own_keys: Sequence[str], here: bool = True) ->
         }
     )
     runs = []
+    read = _DataReader()
     for (point, arm), (words, arm_cfg) in configs.items():
+        plain = resolved(arm_cfg)
         try:
+            options = build_options(arm_cfg, TrainOptions)
             if here:
-                require_hardware(build(arm_cfg.training))
-            facts, size = _facts(arm_cfg)
+                require_hardware(options.training)
+            require_buildable(options.model)
+            facts = read(options.data, plain)
+            weights = _weights(plain["model"])
+            if weights:  # they must fit
+                build_model(options.model, facts.num_classes)
+            size = model_size(plain, facts.num_classes)
         except ValueError as error:
             raise ValueError(f"arm {arm}: {error}") from error
-        plain = {k: v for k, v in resolved(arm_cfg).items() if k not in _NOT_OF_ITS_RESULT}
-        plain["evaluation"].pop("backend", None)  # they give the same numbers
-        plain["training"].pop("log_offsets_every_n_steps", None)  # it only watches
+        decides = {k: v for k, v in plain.items() if k not in _NOT_OF_ITS_RESULT}
+        decides["evaluation"].pop("backend", None)  # they give the same numbers
+        decides["training"].pop("log_offsets_every_n_steps", None)  # it only watches
         for seed in seeds:
-            folder = Path(config["runs_dir"]) / _digest(
-                facts.fingerprint, _weight_hashes(arm_cfg), seed, plain
-            )
-            runs.append(PlannedRun(point, arm, seed, words, plain, facts, size, folder))
+            digest = _digest(facts.fingerprint, _file_hashes(weights), seed, decides)
+            folder = Path(config["runs_dir"]) / digest
+            runs.append(PlannedRun(point, arm, seed, words, decides, facts, size, folder))
     _require_same_truth(runs)
     return runs
 
@@ -169,34 +169,34 @@ def _checked(
     return found
 
 
-def _facts(cfg: DictConfig) -> tuple[DataFacts, ModelSize]:
-    """The data of a run, and the size of its model. Weights that it names are loaded: they must fit."""
-    require_buildable(cfg)
-    plain = resolved(cfg)
-    validated = yaml.safe_dump({"training": {k: plain["training"][k] for k in _OF_VALIDATION}})
-    facts = _read(yaml.safe_dump(plain["data"]), validated)
-    if cfg.model.weights or cfg.model.backbone.weights:
-        build_model(cfg, facts.num_classes)
-    return facts, model_size(cfg, facts.num_classes)
+class _DataReader:
+    """Reads the data of variants, which mostly share it, once."""
+
+    def __init__(self) -> None:
+        self._facts: dict[str, DataFacts] = {}
+
+    def __call__(self, data: DetectionDataModule, config: Mapping[str, Any]) -> DataFacts:
+        validated = {key: config["training"][key] for key in _OF_VALIDATION}
+        key = json.dumps([config["data"], validated], sort_keys=True)
+        if key not in self._facts:
+            data.prepare_data()
+            data.setup("fit")
+            truth = validated_truth(data.val_set, config)
+            self._facts[key] = DataFacts(data.fingerprint, data.num_classes, truth, data.val_set.picture)
+        return self._facts[key]
 
 
-@cache
-def _read(data_config: str, validation: str) -> DataFacts:
-    """Arms share their data: it is read once."""
-    config = {"data": yaml.safe_load(data_config), **yaml.safe_load(validation)}
-    data = build_data(config)
-    data.prepare_data()
-    data.setup("fit")
-    val_set = data.val_set
-    return DataFacts(data.fingerprint, data.num_classes, validated_truth(val_set, config), val_set.picture)
+def _weights(model: Mapping[str, Any]) -> list[str]:
+    """Return what a model starts from, as a whole and in its backbone."""
+    return [w for w in (model["weights"], model["backbone"]["weights"]) if w]
 
 
-def _weight_hashes(cfg: DictConfig) -> list[str]:
-    """Of the files of weights; published ones have theirs in their names."""
+def _file_hashes(weights: Sequence[str]) -> list[str]:
+    """Hash the files among weights; published ones have theirs in their names."""
     hashes = []
-    for weights in (cfg.model.weights, cfg.model.backbone.weights):
-        if weights and Path(weights).is_file():
-            with Path(weights).open("rb") as file:
+    for path in map(Path, weights):
+        if path.is_file():
+            with path.open("rb") as file:
                 hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
     return hashes
 

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig
 
 from detector.coco.truth_file import read_ground_truth, require_objects
 from detector.comparing.plan import PlannedRun
 from detector.comparing.progress import is_finished
-from detector.config.build import build
 from detector.data.dataset import CocoDataset
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.result_boxes import check_boxes
@@ -25,8 +23,10 @@ from detector.quoting import advised
 from detector.reports.comparison import Curve, ModelSize
 from detector.reports.gallery import ReadPicture
 from detector.runs.curves import read_curve
-from detector.runs.parts import build_data, model_size, validated_truth
+from detector.runs.model_size import model_size
+from detector.runs.parts import validated_truth
 from detector.runs.resume import flattened
+from detector.runs.validation import folder_of, open_validation
 
 Results = list[Any]
 _OF_EACH_RUN = ("seed", "data.seed", "name", "output_dir", "training.resume", "evaluation.backend")
@@ -59,7 +59,9 @@ class Subject:
         return f"{name}, one of {count}" if count > 1 else ""
 
 
-def of_planned(runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_evaluator: DictConfig) -> Subject:
+def of_planned(
+    runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_evaluator: Callable[..., CocoEvaluator]
+) -> Subject:
     """The finished ones of one point's runs. An arm without a seed that the first one has, too, is left out.
 
     Raises:
@@ -79,7 +81,7 @@ def of_planned(runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_eval
     results = _with_partners(results, notes)
     return Subject(
         name=runs[0].point,
-        evaluator=build(make_evaluator)(runs[0].data.ground_truth),
+        evaluator=make_evaluator(runs[0].data.ground_truth),
         results=results,
         notes=tuple(notes),
         curves={arm: {r.seed: read_curve(r.folder) for r in of_arm} for arm, of_arm in done.items()},
@@ -89,7 +91,7 @@ def of_planned(runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_eval
     )
 
 
-def of_folders(arms: Sequence[str | Sequence[str]], make_evaluator: DictConfig) -> Subject:
+def of_folders(arms: Sequence[str | Sequence[str]], make_evaluator: Callable[..., CocoEvaluator]) -> Subject:
     """Runs of detector train.
 
     Raises:
@@ -113,7 +115,7 @@ def of_folders(arms: Sequence[str | Sequence[str]], make_evaluator: DictConfig) 
     folders = {arm: dict(zip(seeds[arm], of_arm, strict=True)) for arm, of_arm in named.items()}
     return Subject(
         name="",
-        evaluator=build(make_evaluator)(truth),
+        evaluator=make_evaluator(truth),
         results={
             arm: {seed: read_results(folder / "predictions.json") for seed, folder in by_seed.items()}
             for arm, by_seed in folders.items()
@@ -134,15 +136,14 @@ def of_folders(arms: Sequence[str | Sequence[str]], make_evaluator: DictConfig) 
 
 
 def of_files(
-    arms: Sequence[str | Sequence[str]], annotations: str | None, make_evaluator: DictConfig
+    arms: Sequence[str | Sequence[str]], annotations: str | None, make_evaluator: Callable[..., CocoEvaluator]
 ) -> Subject:
     """COCO results files and their ground truth; raises ValueError for what cannot be read or compared."""
     if annotations is None:
         raise ValueError("predictions= needs its ground truth: annotations=<COCO file>.json.")
     named = _named("predictions", arms)
-    make: Callable[..., CocoEvaluator] = build(make_evaluator)
     truth = read_ground_truth(Path(annotations))
-    evaluator = make(truth, source=annotations)
+    evaluator = make_evaluator(truth, source=annotations)
     require_objects(evaluator.truth, truth, source=annotations)
     results: dict[str, dict[int, Results]] = {arm: {} for arm in named}
     notes: list[str] = []
@@ -213,11 +214,8 @@ def _classes_of(folder: Path) -> tuple[str, ...]:
 
 
 def _val_set(config: Mapping[str, Any], *, classes: tuple[str, ...]) -> CocoDataset:
-    data = build_data({"data": config["data"]})
-    data.prepare_data()
-    data.know_classes(classes)
-    data.setup("validate")
-    return data.val_set
+    data = config["data"]
+    return open_validation(data, class_names=classes, generate_into=folder_of(data)).val_set
 
 
 def _keys(runs: Sequence[PlannedRun]) -> tuple[str, ...]:

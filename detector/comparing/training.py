@@ -26,7 +26,6 @@ from detector.comparing.progress import FINISHED, Board, epochs_of, is_finished,
 from detector.exceptions import Terminated
 from detector.files import write_text_atomically
 from detector.quoting import override
-from detector.runs.record import config_dir_flags
 
 POLL_S = 1.0
 _PATIENCE_S = 10.0  # with what a terminal interrupts along with us
@@ -54,9 +53,10 @@ def train_all(runs: Sequence[PlannedRun], *, way: Way) -> dict[Path, str]:
     return {folder: why for folder, why in done.items() if why}
 
 
-def train_here(runs: Sequence[PlannedRun], board: Board, *, parallel: int) -> dict[Path, str]:
-    """Train on this machine, `parallel` at a time."""
-    flags = config_dir_flags()
+def train_here(
+    runs: Sequence[PlannedRun], board: Board, *, parallel: int, flags: Sequence[str] = ()
+) -> dict[Path, str]:
+    """Train on this machine, `parallel` at a time. `flags` are Hydra's."""
     stop = Event()
     patience_s = _PATIENCE_S
     devices: SimpleQueue[str | None] = SimpleQueue()

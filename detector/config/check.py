@@ -5,9 +5,8 @@ from __future__ import annotations
 import collections.abc
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, Protocol, get_origin
+from typing import Any, Protocol, cast, get_origin
 
 from omegaconf import DictConfig
 
@@ -15,13 +14,14 @@ from detector.config.errors import ConfigError, did_you_mean
 from detector.config.plain import MISSING, leniently_resolved
 from detector.config.signatures import Schema, schema_of
 from detector.config.targets import SPECIAL_KEYS, locate
-from detector.config.values import element, holds, members, misfit, show
+from detector.config.values import dataclass_in, element, holds, members, misfit, show
 
 ALLOW_TARGETS = "allow_targets"
 
 
-def check(cfg: DictConfig | dict[str, Any], options: Callable[..., Any] | None = None) -> None:
-    """Raise one ConfigError with every problem of `cfg`; nothing is built and no data is read.
+def check(cfg: DictConfig | dict[str, Any], options: Callable[..., Any] | None = None) -> dict[str, Any]:
+    """Raise one ConfigError with every problem of `cfg`; nothing is built and no data is read. Return the
+    configuration as plain containers.
 
     Every key of a `_target_` node must be a parameter of its target and every value must fit the annotation.
     `options` is a class or function whose parameters are the top-level keys; without it they are not checked.
@@ -35,6 +35,7 @@ def check(cfg: DictConfig | dict[str, Any], options: Callable[..., Any] | None =
         problems += _binding_problems(plain, schema_of(options), "", owner=None, partial=False)
     if problems:
         raise ConfigError(_without_consequences(problems))
+    return cast(dict[str, Any], plain)
 
 
 def _without_consequences(problems: list[str]) -> list[str]:
@@ -134,7 +135,7 @@ def _value_problems(value: Any, annotation: Any, path: str, *, built: bool = Tru
         return [f"{path}: has no value yet. Give it one: {path}=..."]
     if is_node(value):
         return _node_problems(value, annotation, path)
-    if isinstance(value, dict) and (kind := _dataclass(annotation)):
+    if isinstance(value, dict) and (kind := dataclass_in(annotation)):
         if built:
             return [f"{path}: lacks its _target_: {kind.__module__}.{kind.__qualname__}"]
         return _binding_problems(value, schema_of(kind), path, owner=None, partial=False)
@@ -161,7 +162,3 @@ def _unplain(value: Any) -> Iterator[Any]:
         if item == MISSING or is_node(item):
             yield item
         yield from _unplain(item)
-
-
-def _dataclass(annotation: Any) -> type | None:
-    return next((m for m in members(annotation) if inspect.isclass(m) and is_dataclass(m)), None)

@@ -6,6 +6,7 @@ import collections.abc
 import inspect
 import json
 import types
+from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -109,6 +110,11 @@ def members(annotation: Any) -> tuple[Any, ...]:
     if get_origin(annotation) in (Union, types.UnionType):
         return tuple(m for arg in get_args(annotation) for m in members(arg))
     return (annotation,)
+
+
+def dataclass_in(annotation: Any) -> type | None:
+    """The first alternative of a union that is a dataclass."""
+    return next((m for m in members(annotation) if inspect.isclass(m) and is_dataclass(m)), None)
 
 
 def choices(annotation: Any) -> tuple[Any, ...]:

@@ -107,7 +107,7 @@ class DetectionDataModule(LightningDataModule):
         self._drop_images_without_boxes = drop_images_without_boxes
         self._group_by_aspect_ratio = group_by_aspect_ratio
         self._source = source
-        self._given_range = image_range
+        self._given_range: Literal["auto"] | ImageRange = image_range
         self._max_image_pixels = max_image_pixels
         self._file_names = file_names
         self._image_range: ImageRange = "full" if image_range == "auto" else image_range
@@ -169,6 +169,10 @@ class DetectionDataModule(LightningDataModule):
     def know_classes(self, names: tuple[str, ...]) -> None:
         """Before `setup("validate")`: the classes of the model, of which none is a dummy root category."""
         self._known_classes = names
+
+    def use_image_range(self, image_range: ImageRange) -> None:
+        """Before `setup`: read images of more than 8 bits by this range, whatever the configuration says."""
+        self._given_range = self._image_range = image_range
 
     @property
     def train_set(self) -> CocoDataset:

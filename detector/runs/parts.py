@@ -1,45 +1,43 @@
-"""From a configuration, or from a checkpoint's, to the parts that commands put together."""
+"""The parts that commands put together, and what they need of this machine."""
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from functools import cache
-from typing import Any, Literal, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
-import yaml
-from omegaconf import DictConfig
 
 from detector.checkpoint import Checkpoint
 from detector.coco.ground_truth import of_images
-from detector.config.build import build
-from detector.config.plain import resolved
-from detector.data.datamodule import DetectionDataModule
 from detector.data.dataset import CocoDataset
+from detector.factory import Factory
 from detector.models.detector import Detector
-from detector.profiling.activations import activation_bytes
-from detector.profiling.flops import count_flops
-from detector.reports.comparison import ModelSize
 from detector.training.trainer import TrainingOptions
 
-Config = DictConfig | dict[str, Any]
 
+def build_model(
+    make: Callable[..., Detector], num_classes: int, *, class_names: Sequence[str] = ()
+) -> Detector:
+    """Build a detector with fresh or pretrained weights, as its options say.
 
-def build_data(cfg: Config) -> DetectionDataModule:
-    """The data module of `cfg.data`; nothing is read yet."""
-    return cast(DetectionDataModule, build(cfg["data"]))
-
-
-def build_model(cfg: Config, num_classes: int, *, class_names: Sequence[str] = ()) -> Detector:
-    """The detector of `cfg.model`, with fresh or pretrained weights as it says. Where it takes the names of
-    its classes, rows of pretrained weights are matched with them."""
-    make = build(cfg["model"])
+    Where it takes the names of its classes, rows of pretrained weights are matched with them.
+    """
     takes_names = "class_names" in inspect.signature(make).parameters  # a detector of the user's may not
     named = {"class_names": tuple(class_names)} if class_names and takes_names else {}
-    return cast(Detector, make(num_classes=num_classes, **named))
+    return make(num_classes=num_classes, **named)
+
+
+def require_buildable(make: Callable[..., Detector]) -> None:
+    """Raise ValueError for a model that its parts refuse, before any data is read.
+
+    Nothing is allocated and no weights are loaded.
+    """
+    if isinstance(make, Factory):
+        make = make.without("weights")
+    with torch.device("meta"):
+        build_model(make, 1)
 
 
 def validated_truth(val_set: CocoDataset, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,44 +78,6 @@ def require_hardware(options: TrainingOptions) -> None:
     count = {"cuda": torch.cuda.device_count(), "mps": 1, "cpu": sys.maxsize}[kind]
     if options.devices != "auto" and options.devices > count:
         raise ValueError(f"training.devices={options.devices}: this machine has {count}. Choose auto.")
-
-
-def require_buildable(cfg: DictConfig) -> None:
-    """Raise ValueError for a model or recipe that its parts refuse, before any data is read."""
-    build(cfg.optimizer)
-    build(cfg.schedule)
-    build_untrained(cfg, num_classes=1)
-
-
-def build_untrained(cfg: Config, num_classes: int) -> Detector:
-    """The detector of `cfg.model` without the weights that it names."""
-    without_weights = deepcopy(cfg)
-    without_weights["model"]["weights"] = None
-    without_weights["model"]["backbone"]["weights"] = None
-    return build_model(without_weights, num_classes)
-
-
-def model_size(cfg: Config, num_classes: int) -> ModelSize:
-    """Of the detector of `cfg.model`, for an image of `cfg.data`."""
-    config = resolved(cfg) if isinstance(cfg, DictConfig) else cfg
-    shorter, longer = (config["data"]["image_size"][side] for side in ("shorter", "longer"))
-    shorter = shorter if isinstance(shorter, int) else max(shorter)  # of several, which training draws from
-    return _model_size(yaml.safe_dump(config["model"]), num_classes, (shorter, longer))
-
-
-@cache
-def _model_size(model_config: str, num_classes: int, image_size: tuple[int, int]) -> ModelSize:
-    """Points of a comparison share their models: a training step takes seconds."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # what is kept depends on the regions that a model proposes
-        model = build_untrained({"model": yaml.safe_load(model_config)}, num_classes)
-    flops = count_flops(model, image_size=image_size)
-    return ModelSize(
-        parameters=sum(p.numel() for p in model.parameters()),
-        matrix_flops=flops.matrix,
-        sampling_flops=flops.sampling,
-        activation_bytes=activation_bytes(model, image_size=image_size),
-    )
 
 
 def require_same_classes(checkpoint: Checkpoint, class_names: tuple[str, ...], *, where: str) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.core.hydra_config import HydraConfig
 
 from detector.environment import environment
 from detector.files import write_text_atomically
+from detector.runs.context import Context
 
 
 def require_writable(output_dir: Path) -> None:
@@ -30,30 +30,12 @@ def require_no_training_run(output_dir: Path) -> None:
         )
 
 
-def write_record(output_dir: Path, *, config: dict[str, Any], **facts: Any) -> None:
-    """config.yaml, overrides.txt and environment.json, the last with `facts` about this run too."""
+def write_record(output_dir: Path, context: Context, **facts: Any) -> None:
+    """Write config.yaml, overrides.txt and environment.json, the last with `facts` about this run too."""
     texts = {
-        "config.yaml": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
-        "overrides.txt": "".join(f"{override}\n" for override in task_overrides()),
+        "config.yaml": yaml.safe_dump(context.config, sort_keys=False, allow_unicode=True),
+        "overrides.txt": "".join(f"{override}\n" for override in context.overrides),
         "environment.json": json.dumps({**environment(), **facts}, indent=2, ensure_ascii=False) + "\n",
     }
     for name, text in texts.items():
         write_text_atomically(output_dir / name, text)
-
-
-def overridden_key(override: str) -> str:
-    """`model.backbone` of `model/backbone=resnet50`."""
-    return override.lstrip("+~").partition("=")[0].replace("/", ".")
-
-
-def config_dir_flags() -> list[str]:
-    """`--config-dir` of the command line and its folder, for commands that start others."""
-    if not HydraConfig.initialized():
-        return []
-    sources = HydraConfig.get().runtime.config_sources
-    return [w for s in sources if s.provider == "command-line" for w in ("--config-dir", s.path)]
-
-
-def task_overrides() -> list[str]:
-    """The overrides of the command line, in order; none where the command was called from Python."""
-    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []

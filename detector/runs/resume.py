@@ -6,12 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from detector.checkpoint import Checkpoint, load_checkpoint
 from detector.config.defaults import with_defaults
+from detector.data.datamodule import DetectionDataModule
 from detector.quoting import advised, override, shell_command
-from detector.runs.record import config_dir_flags, overridden_key, task_overrides
+from detector.runs.context import Context, overridden_key
 from detector.training.callbacks import Checkpoints
 
 
@@ -101,14 +100,16 @@ def require_same_model(checkpoint: Checkpoint, config: dict[str, Any], *, max_ep
     return list(texts.values())
 
 
-def keep_image_range(checkpoint: Checkpoint, cfg: DictConfig, config: dict[str, Any]) -> None:
-    """Go on with the image_range of the checkpoint in both forms of a configuration that says auto."""
-    if config["data"].get("image_range") == "auto":
+def keep_image_range(checkpoint: Checkpoint, data: DetectionDataModule, context: Context) -> None:
+    """Go on with the image_range of the checkpoint where the configuration says auto."""
+    if context.config["data"].get("image_range") == "auto":
         trained = checkpoint.config["data"].get("image_range", "full")
-        cfg.data.image_range = config["data"]["image_range"] = trained
+        data.use_image_range("full" if isinstance(trained, str) else (trained[0], trained[1]))
+        for config in (context.config, context.recorded):
+            config["data"]["image_range"] = trained
 
 
-def what_is_kept(checkpoints: Checkpoints) -> str:
+def what_is_kept(checkpoints: Checkpoints, context: Context) -> str:
     """What an interrupted run leaves behind, and how to go on from it."""
     kept = next((path for path in _checkpoints_of(checkpoints.output_dir) if path.is_file()), None)
     if kept is None:
@@ -117,9 +118,10 @@ def what_is_kept(checkpoints: Checkpoints) -> str:
         after = f", after epoch {load_checkpoint(kept).epoch}"
     except (ValueError, OSError) as error:
         return f"Left: {kept}, which cannot be read: {error}"
-    overrides = [o for o in task_overrides() if overridden_key(o) not in ("training.resume", "output_dir")]
+    replaced = ("training.resume", "output_dir")
+    overrides = [o for o in context.overrides if overridden_key(o) not in replaced]
     here = [override("output_dir", checkpoints.output_dir), override("training.resume", kept)]
-    command = shell_command("train", [*config_dir_flags(), *overrides, *here])
+    command = shell_command("train", [*context.config_dir_flags, *overrides, *here])
     return f"Kept: {kept}{after}. To go on from it: {command}"
 
 

@@ -29,7 +29,7 @@ def test_warning_of_ours_is_one_line_without_its_source() -> None:
 
 def test_commands_run_with_plain_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     printed: list[str] = []
-    monkeypatch.setattr(light_command, "run", lambda _: printed.append(formatted()))
+    monkeypatch.setattr(light_command, "run", lambda *_: printed.append(formatted()))
     monkeypatch.setitem(cli.VERBS, "predict", replace(cli.VERBS["predict"], module="tests.light_command"))
     monkeypatch.setattr(sys, "argv", ["detector", "predict"])
     before = warnings.formatwarning

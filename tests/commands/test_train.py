@@ -13,6 +13,7 @@ import yaml
 from lightning import seed_everything
 
 from detector.checkpoint import load_checkpoint
+from detector.config.build import build
 from detector.evaluation.coco import CocoEvaluator
 from detector.exceptions import RunError
 from detector.models.detector import Detector
@@ -273,7 +274,7 @@ def build_model_of_seed(run: Path) -> Detector:
     """The model as its run started with it."""
     config = load_checkpoint(run / "checkpoints" / "last.ckpt").config
     seed_everything(config["seed"], verbose=False)
-    return build_model(config, 2)
+    return build_model(build(config["model"]), 2)
 
 
 def test_deterministic_algorithms_train_deformable_stages(dataset: Path, tmp_path: Path) -> None:

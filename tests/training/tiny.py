@@ -12,8 +12,9 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from detector.cli.jobs import context_of
 from detector.commands import train
-from detector.config.check import check
+from detector.config.build import build_options
 from detector.config.paths import config_dir
 
 SIZE = 64
@@ -83,8 +84,7 @@ def tiny_config(root: Path, output_dir: Path, *overrides: str) -> DictConfig:
 def run_training(root: Path, output_dir: Path, *overrides: str) -> Path:
     """Check and train, as the command line does. Returns `output_dir`."""
     cfg = tiny_config(root, output_dir, *overrides)
-    check(cfg, train.Options)
-    train.run(cfg)
+    train.run(build_options(cfg, train.Options), context_of(cfg))
     return output_dir
 
 

@@ -1,0 +1,38 @@
+"""What a command knows of the command line besides its options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """The choice of hydra/launcher, its `_target_`, and all of hydra.launcher without it."""
+
+    choice: str
+    target: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Context:
+    """The command line behind a run.
+
+    `config` is the resolved configuration, as plain containers. `recorded` is the same without values of the
+    environment, which a checkpoint keeps. `overrides` are those of the command line, in order, and
+    `config_dir_flags` its `--config-dir`, for commands that are printed or started. `launcher` is None for a
+    job of a sweep, whose launcher is the sweep's.
+    """
+
+    config: dict[str, Any]
+    recorded: dict[str, Any] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+    config_dir_flags: tuple[str, ...] = ()
+    launcher: Launcher | None = None
+
+
+def overridden_key(override: str) -> str:
+    """Return `model.backbone` for `model/backbone=resnet50`."""
+    return override.lstrip("+~").partition("=")[0].replace("/", ".")

@@ -1,0 +1,40 @@
+"""The size of a configured model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import torch
+import yaml
+
+from detector.config.build import build
+from detector.factory import Factory
+from detector.profiling.activations import activation_bytes
+from detector.profiling.flops import count_flops
+from detector.reports.comparison import ModelSize
+from detector.runs.parts import build_model
+
+
+def model_size(config: Mapping[str, Any], num_classes: int) -> ModelSize:
+    """Measure the model of a training's configuration for an image of its data; a model is built once."""
+    shorter, longer = (config["data"]["image_size"][side] for side in ("shorter", "longer"))
+    shorter = shorter if isinstance(shorter, int) else max(shorter)  # of several, which training draws from
+    return _model_size(yaml.safe_dump(config["model"]), num_classes, (shorter, longer))
+
+
+@cache
+def _model_size(model_config: str, num_classes: int, image_size: tuple[int, int]) -> ModelSize:
+    """Variants of a comparison share their models: a training step takes seconds."""
+    make = build(yaml.safe_load(model_config))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # what is kept depends on the regions that a model proposes
+        model = build_model(make.without("weights") if isinstance(make, Factory) else make, num_classes)
+    flops = count_flops(model, image_size=image_size)
+    return ModelSize(
+        parameters=sum(p.numel() for p in model.parameters()),
+        matrix_flops=flops.matrix,
+        sampling_flops=flops.sampling,
+        activation_bytes=activation_bytes(model, image_size=image_size),
+    )

@@ -1,0 +1,85 @@
+"""What a training says and writes at its end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+from detector.evaluation.coco import CocoEvaluator, CocoMetrics
+from detector.evaluation.result_files import read_results
+from detector.evaluation.statistics import Interval
+from detector.exceptions import exit_code, interrupted
+from detector.reports.tables import print_coco_metrics
+from detector.runs.console import say
+from detector.runs.context import Context
+from detector.runs.curves import read_curve, read_losses, read_offsets
+from detector.runs.options import TrainOptions
+from detector.runs.report import Evaluated, write_run_report
+from detector.runs.resume import what_is_kept
+from detector.training.callbacks import Checkpoints
+from detector.training.trainer import TrainingOptions
+
+
+def report_training(
+    checkpoints: Checkpoints, options: TrainOptions, context: Context, *, evaluator: CocoEvaluator, note: str
+) -> None:
+    """Print the metrics of the best checkpoint, as its validation computed and stored them, and write
+    report.html. An interrupt ends the process, after saying how to finish."""
+    folder, val_set = checkpoints.output_dir, options.data.val_set
+    try:
+        metrics = CocoMetrics(**json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
+        subject = _validated_images(options.training, of=len(val_set), evaluator=evaluator)
+        title = f"{checkpoints.best} (epoch {checkpoints.best_epoch}) on {subject}"
+        rows = evaluator.rows(read_results(folder / "predictions.json"))
+        found = Evaluated(rows, metrics, title, evaluator, val_set.picture)
+        interval = _write_report(checkpoints, found, context, notes=[note] if note else [])
+        if note:
+            say(f"note: {note}")
+        say()
+        complete_in = str(folder / "metrics.json")
+        print_coco_metrics(metrics, title=title, interval=interval, trained=True, complete_in=complete_in)
+    except KeyboardInterrupt as interrupt:
+        when = f"{interrupted(interrupt)} while the report was written"
+        say(f"{when}. {what_is_kept(checkpoints, context)}", error=True)
+        sys.exit(exit_code(interrupt))
+    for what, name in (
+        ("report", "report.html"),
+        ("best checkpoint", "checkpoints/best.ckpt"),
+        ("last checkpoint", "checkpoints/last.ckpt"),
+        ("metrics", "metrics.json"),
+        ("detections", "predictions.json"),
+        ("losses and metrics of each epoch", "metrics.csv"),
+        ("curves (tensorboard --logdir)", "tensorboard"),
+    ):
+        if (folder / name).exists():
+            say(f"{what}: {folder / name}")
+
+
+def _write_report(
+    checkpoints: Checkpoints, found: Evaluated, context: Context, *, notes: Sequence[str]
+) -> Interval | None:
+    """Return the interval of AP. A report that cannot be written is no failure of the training."""
+    folder = checkpoints.output_dir
+    try:
+        return write_run_report(
+            folder,
+            found,
+            notes=notes,
+            curve=read_curve(folder),
+            losses=read_losses(folder),
+            offsets=read_offsets(folder),
+        )
+    except OSError as error:
+        kept = what_is_kept(checkpoints, context)
+        say(f"warning: the report is not complete. {error} {kept}", error=True)
+        return None
+
+
+def _validated_images(options: TrainingOptions, *, of: int, evaluator: CocoEvaluator) -> str:
+    """In words: all, or how many."""
+    count = len(evaluator.truth.image_numbers)
+    if count == of:
+        return "the validation images"
+    limit = f"training.limit_val_batches={options.limit_val_batches}"
+    return f"the first {count} of {of} validation images ({limit})"

@@ -1,0 +1,92 @@
+"""The validation data of a training, opened again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from detector.config.build import build
+from detector.config.recorded import with_environment
+from detector.data.datamodule import DetectionDataModule
+from detector.data.warped_shapes.source import WarpedShapes
+
+_log = logging.getLogger(__name__)
+
+
+def open_validation(
+    trained: dict[str, Any],
+    *,
+    class_names: Sequence[str],
+    overrides: dict[str, Any] | None = None,
+    generate_into: Path | None = None,
+) -> DetectionDataModule:
+    """Open the validation split of a training whose configuration had `trained` as its data.
+
+    `class_names` are those of the training, which decided what a root category is. `overrides` (nested)
+    replace options of then. Generated data that is gone is generated anew in `generate_into`; nothing else is
+    written.
+
+    Raises:
+        ValueError: no such data, or generated data that is gone without a place to generate it into.
+    """
+    stored = stored_data(trained, overrides or {}, generate_into=generate_into)
+    data = cast(DetectionDataModule, build(stored))
+    data.prepare_data()
+    data.know_classes(tuple(class_names))
+    data.setup("validate")
+    return data
+
+
+def folder_of(trained: dict[str, Any]) -> Path | None:
+    """Return the root of a training's data, for those who may generate it there."""
+    return None if trained["root"] is None else Path(with_environment(trained["root"], option="data.root"))
+
+
+def data_config(trained: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """The data of the training with other values where `overrides` (nested) has some."""
+    merged = {**trained, **overrides}
+    paths = trained.get("val") or {"_target_": "detector.data.SplitPaths"}
+    if "root" in overrides:  # absolute paths of the training would not follow it
+        paths = {
+            k: None if k in ("annotations", "images") and _is_absolute(v) else v for k, v in paths.items()
+        }
+    merged["val"] = {**paths, **overrides.get("val", {})}
+    if "root" in overrides or "val" in overrides:
+        merged["source"] = None  # other data is named: nothing has to be generated
+    return merged
+
+
+def stored_data(
+    trained: dict[str, Any], overrides: dict[str, Any], *, generate_into: Path | None
+) -> dict[str, Any]:
+    """Return `data_config` such that building and reading it writes nowhere but into `generate_into`.
+
+    A checkpoint may be of somebody else, and where its training generated its data may be anywhere. Paths
+    that it took from the environment are those of today's.
+    """
+    merged = data_config(trained, overrides)
+    if (root := merged.get("root")) is not None:
+        merged["root"] = with_environment(root, option="data.root")
+    merged["val"] = {
+        key: with_environment(value, option=f"data.val.{key}") if isinstance(value, str) else value
+        for key, value in merged["val"].items()
+    }
+    if merged.get("source") is None or merged.get("root") is None:
+        return merged
+    source = build(merged["source"])
+    if isinstance(source, WarpedShapes) and (folder := source.existing(merged["root"])):
+        return {**merged, "root": str(folder), "source": None}
+    if generate_into is None:
+        raise ValueError(f"data.root={merged['root']}: the generated data is not there. Give data.root=...")
+    _log.warning(
+        "%s does not hold the generated data of the training: generated anew in %s",
+        merged["root"],
+        generate_into,
+    )
+    return {**merged, "root": str(generate_into)}
+
+
+def _is_absolute(path: str | None) -> bool:
+    return path is not None and Path(path).is_absolute()
