@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import albumentations
 from torch import Tensor, nn
 
 from detector.option_types import Fraction, NonNegativeFloat, PositiveInt
@@ -75,3 +76,7 @@ def make(depth: int, *, scale: float = 1.0) -> Part:
 class Loose(nn.Module):
     def __init__(self, known: int = 0, **others: object) -> None:
         super().__init__()
+
+
+class OwnAugmentation(albumentations.NoOp):
+    """A transform of the user's own package."""

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "detector"
 
 # A layer may import those before it, not its siblings on the same line nor those after.
 LAYERS = [
-    {"option_types", "exceptions", "files", "environment", "quoting", "lazy"},
+    {"option_types", "exceptions", "files", "environment", "quoting", "lazy", "factory"},
     {"structures", "coco"},
     {"ops"},
     {"layers"},

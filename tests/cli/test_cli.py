@@ -160,11 +160,11 @@ def test_misspelt_key_in_an_own_file_is_told(detector, tmp_path: Path) -> None:
 
 
 def test_class_of_the_users_own_is_refused_until_allowed(detector) -> None:
-    own = "+data.augmentation.own={_target_: fractions.Fraction, numerator: 1}"
+    own = "+data.augmentation.own={_target_: tests.parts.OwnAugmentation}"
     code, _, err = detector("train", own)
     assert code == 2
-    assert "'+allow_targets=[fractions.Fraction]'" in err
-    assert detector("train", own, "+allow_targets=[fractions.Fraction]")[0] == 0
+    assert "'+allow_targets=[tests.parts.OwnAugmentation]'" in err
+    assert detector("train", own, "+allow_targets=[tests.parts.OwnAugmentation]")[0] == 0
 
 
 # --- sweeps
@@ -337,7 +337,7 @@ def test_signal_before_there_is_anything_to_keep_ends_with_its_exit_code(
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"])
 def test_signal_ends_with_its_exit_code_and_a_word(detector, monkeypatch, name: str) -> None:
     number = signal.Signals[name]
-    monkeypatch.setattr(echo_command, "run", lambda cfg: os.kill(os.getpid(), number))
+    monkeypatch.setattr(echo_command, "run", lambda *_: os.kill(os.getpid(), number))
     code, _, err = detector("train")
     assert code == 128 + number
     assert err == ("\nInterrupted.\n" if name == "SIGTERM" else f"\nInterrupted by {name}.\n")
@@ -347,7 +347,7 @@ def test_signal_that_is_ignored_stays_so(detector, monkeypatch) -> None:
     """nohup(1) ignores SIGHUP."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        monkeypatch.setattr(echo_command, "run", lambda cfg: os.kill(os.getpid(), signal.SIGHUP))
+        monkeypatch.setattr(echo_command, "run", lambda *_: os.kill(os.getpid(), signal.SIGHUP))
         assert detector("train")[0] == 0
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,6 @@ from detector.evaluation.coco import CocoEvaluator
 from detector.exceptions import RunError
 from detector.profiling import latency
 from detector.runs.curves import read_curve
-from detector.runs.record import config_dir_flags
 from tests.evaluation.problems import ground_truth, perfect_results
 from tests.evaluation.test_statistics import run_of, world
 from tests.training.tiny import TrainedRuns, run_training, tiny_overrides, write_dataset
@@ -608,7 +608,8 @@ def test_own_arms_and_what_they_name_reach_the_runs(
 
     def stop(runs: list[PlannedRun], *, way: Way) -> dict[Path, str]:
         planned.extend(runs)
-        flags.extend(config_dir_flags())
+        assert isinstance(way, partial)
+        flags.extend(way.keywords["flags"])
         raise RunError("planned")
 
     monkeypatch.setattr(compare, "train_all", stop)

@@ -11,7 +11,7 @@ import torch
 from detector.cli.main import main
 from detector.evaluation.results import detections_to_results
 from detector.predictor import Predictor, load_picture
-from detector.runs.inference import data_config
+from detector.runs.validation import data_config
 
 TRAINING = (  # averaged weights, bf16 and channels-last: each changes the numbers where it is forgotten
     "training.precision=bf16-mixed",

@@ -14,8 +14,8 @@ from detector.cli.main import main
 from detector.config.recorded import with_environment, without_environment
 from detector.data.warped_shapes.source import WarpedShapes
 from detector.predictor import check_stored
-from detector.runs.inference import stored_data
 from detector.runs.resume import require_same_model
+from detector.runs.validation import stored_data
 from tests.training.tiny import run_training, tiny_config, write_dataset
 
 SECRET = "hush-4711"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from detector.checkpoint import Checkpoint
+from detector.data.datamodule import DetectionDataModule
+from detector.data.transforms import ImageSize
+from detector.runs.context import Context
 from detector.runs.resume import keep_image_range, require_same_model
 
 STAGES = {"_target_": "detector.layers.DeformableStages", "stages": [3]}
@@ -65,8 +67,18 @@ def test_a_run_that_goes_on_keeps_the_range_that_auto_stood_for(
 ) -> None:
     before = checkpoint()
     before.config["data"] = {} if trained is None else {"image_range": trained}
-    config = {"data": {"image_range": now}}
-    cfg = OmegaConf.create(config)
-    keep_image_range(before, cfg, config)
-    assert config["data"]["image_range"] == expected
-    assert cfg.data.image_range == expected
+    context = Context(*({"data": {"image_range": now}} for _ in range(2)))
+    data = DetectionDataModule(
+        root=None,
+        image_size=ImageSize(64, 64),
+        batch_size=1,
+        val_batch_size=1,
+        num_workers=0,
+        seed=0,
+        image_range=now,
+    )
+    keep_image_range(before, data, context)
+    assert context.config["data"]["image_range"] == expected
+    assert context.recorded["data"]["image_range"] == expected
+    if now == "auto":
+        assert data.image_range == (tuple(expected) if isinstance(expected, list) else expected)

@@ -11,6 +11,7 @@ import pytest
 from detector.checkpoint import load_checkpoint
 from detector.commands import train
 from detector.exceptions import RunError, Terminated
+from detector.runs.context import Context
 from detector.runs.resume import lacks_report, remove_curves, require_free, what_is_kept
 from detector.training import callbacks
 from detector.training.callbacks import Checkpoints
@@ -69,7 +70,7 @@ def test_an_interrupted_report_is_finished_by_the_printed_command(
     run = tmp_path / "run"
     last = run / "checkpoints" / "last.ckpt"
     with monkeypatch.context() as context:
-        context.setattr(train, "write_run_report", terminate)
+        context.setattr("detector.runs.training_report.write_run_report", terminate)
         with pytest.raises(SystemExit) as caught:
             run_training(dataset, run)
     assert caught.value.code == 143
@@ -108,7 +109,7 @@ def test_a_checkpoint_that_cannot_be_read_is_named_too(
     last.parent.mkdir()
     last.touch()
     monkeypatch.setattr("detector.runs.resume.load_checkpoint", fail)
-    said = what_is_kept(Checkpoints(tmp_path))
+    said = what_is_kept(Checkpoints(tmp_path), Context({}))
     assert str(last) in said
     assert str(error) in said
     assert "after epoch" not in said
@@ -182,7 +183,7 @@ def test_logs_and_a_report_that_cannot_be_written_end_no_training(
     run.mkdir()
     (run / "tensorboard").write_text("in the way")
     monkeypatch.setattr(callbacks, "write_rows", _full)
-    monkeypatch.setattr(train, "write_run_report", _full_report)
+    monkeypatch.setattr("detector.runs.training_report.write_run_report", _full_report)
     monkeypatch.setattr("detector.training.displays.LineDisplay.epoch", _full)
     run_training(dataset, run)
     assert load_checkpoint(Checkpoints(run).last).epoch == 2
