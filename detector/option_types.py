@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval
 
@@ -11,3 +11,10 @@ NonNegativeInt = Annotated[int, Ge(0)]
 PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Interval(ge=0, le=1)]
+
+# What a configuration may say, where several modules take it.
+WeightsImages = Literal["auto", "imagenet", "caffe"]  # how the images of pretrained weights were scaled
+OnBadBox = Literal["error", "drop"]
+OnBadImage = Literal["error", "skip"]
+CheckImages = Literal["headers", "decode"]
+FileNames = Literal["paths", "base"]

@@ -10,14 +10,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
+from detector.option_types import FileNames
 from detector.quoting import advised
-
-FileNames = Literal["paths", "base"]
 
 _SCHEME = re.compile(
     r"([A-Za-z][A-Za-z0-9+.-]+)://|(s3|gs|https?|file|hdfs|az|abfss?):/|(data):", re.IGNORECASE

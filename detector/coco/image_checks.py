@@ -12,23 +12,23 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
 from detector.coco.columns import RawCoco
-from detector.coco.file_names import FileNames, explain_lost, locate_files, other_reading
+from detector.coco.file_names import explain_lost, locate_files, other_reading
 from detector.coco.findings import Findings
 from detector.coco.image_errors import DamagedImageError, ImageError, MissingImageError
 from detector.coco.image_values import OpenRangeError, ValueRange, find_range, range_override
 from detector.coco.images import ImageNotes, Inspection, ReadOptions, inspect_image
 from detector.coco.rules import is_encodable, shown
+from detector.option_types import CheckImages, FileNames
 
 _log = logging.getLogger(__name__)
 
-CheckImages = Literal["headers", "decode"]
 
 _CHUNK = 256
 _MEASURED = 1_000  # images whose values are looked at, spread over the split

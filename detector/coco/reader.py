@@ -7,7 +7,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -22,9 +21,8 @@ from detector.coco.annotations import Category, CocoAnnotations
 from detector.coco.box_format import find_box_format
 from detector.coco.categories import read_categories
 from detector.coco.columns import RawCoco, id_array, read_columns
-from detector.coco.file_names import FileNames
 from detector.coco.findings import Findings, settle
-from detector.coco.image_checks import CheckedImages, CheckImages, ImageChecks, check_images
+from detector.coco.image_checks import CheckedImages, ImageChecks, check_images
 from detector.coco.images import ReadOptions
 from detector.coco.rules import (
     fill_areas,
@@ -39,11 +37,9 @@ from detector.coco.rules import (
     repeats_note,
 )
 from detector.coco.strings import StringTable
+from detector.option_types import CheckImages, FileNames, OnBadBox, OnBadImage
 
 _log = logging.getLogger(__name__)
-
-OnBadBox = Literal["error", "drop"]
-OnBadImage = Literal["error", "skip"]
 
 
 def read_coco(

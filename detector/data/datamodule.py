@@ -21,13 +21,10 @@ from torch.utils.data import DataLoader
 
 from detector.coco.annotations import CocoAnnotations
 from detector.coco.categories import drop_root_category, require_same_categories, require_unique_names
-from detector.coco.file_names import FileNames
-from detector.coco.image_checks import CheckImages
 from detector.coco.image_headers import MAX_IMAGE_PIXELS
 from detector.coco.image_values import ImageRange, find_range, range_note, require_ascending
 from detector.coco.images import ReadOptions
 from detector.coco.layouts import SplitFiles, SplitName, SplitPaths, find_split
-from detector.coco.reader import OnBadBox, OnBadImage, read_coco
 from detector.coco.shared_images import note_shared_images
 from detector.data.collate import SIZE_DIVISOR, collate
 from detector.data.dataset import CocoDataset
@@ -44,7 +41,7 @@ from detector.data.workers import (
     collate_to_pipe,
     plan_loading,
 )
-from detector.option_types import NonNegativeInt, PositiveInt
+from detector.option_types import CheckImages, FileNames, NonNegativeInt, OnBadBox, OnBadImage, PositiveInt
 from detector.structures import Batch
 
 _log = logging.getLogger(__name__)
@@ -230,6 +227,8 @@ class DetectionDataModule(LightningDataModule):
         return str(self._source.generate(Path(self.root)))
 
     def _read(self, split: SplitName) -> CocoAnnotations:
+        from detector.coco.reader import read_coco  # with all its checks, for those who read
+
         files: SplitFiles = find_split(split, root=self._find_root(), paths=self._paths[split])
         return read_coco(
             files.annotations,

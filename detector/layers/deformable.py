@@ -24,6 +24,7 @@ class Deformable(nn.Module, ABC):
 
     offset: nn.Module
     modulation: str
+    max_offset_px: float | None = None
 
     @property
     @abstractmethod

@@ -10,10 +10,8 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from detector.heads.head import Head
-from detector.option_types import PositiveInt
+from detector.option_types import PositiveInt, WeightsImages
 from detector.structures import Batch, Detections, FeatureSpec
-from detector.weights.detectors import load_detector_weights
-from detector.weights.foreign import Images
 
 
 class FeatureModule(Protocol):
@@ -85,7 +83,7 @@ def assemble(
     head: Callable[[Sequence[FeatureSpec], int], Head],
     num_classes: PositiveInt,
     weights: str | None = None,
-    weights_images: Images = "auto",
+    weights_images: WeightsImages = "auto",
     class_names: tuple[str, ...] = (),
 ) -> Detector:
     """A detector from a backbone and from a neck and head that still wait for what comes below them.
@@ -105,5 +103,7 @@ def assemble(
     made_neck = neck(cast(FeatureModule, backbone).out_features)
     model = Detector(backbone, made_neck, head(cast(FeatureModule, made_neck).out_features, num_classes))
     if weights is not None:
+        from detector.weights.detectors import load_detector_weights  # name maps that others do not need
+
         load_detector_weights(model, weights, images=weights_images, class_names=class_names)
     return model

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from detector.checkpoint import Checkpoint, load_checkpoint
-from detector.config.defaults import with_defaults
 from detector.data.datamodule import DetectionDataModule
 from detector.quoting import advised, override, shell_command
 from detector.runs.context import Context, overridden_key
@@ -79,6 +78,8 @@ def require_same_model(checkpoint: Checkpoint, config: dict[str, Any], *, max_ep
         ValueError: nothing is left to train; or the model, the kind of optimiser or the use of an average
             differs, so that the saved state has no place.
     """
+    from detector.config.defaults import with_defaults  # of configurations, for those who compare two
+
     if checkpoint.epoch >= max_epochs:
         raise ValueError(
             f"training.resume={checkpoint.path} has finished {checkpoint.epoch} epochs, "

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from detector.layers.deform import DeformConv2d
 from detector.layers.deformable import Deformable
 
 _log = logging.getLogger(__name__)
@@ -76,7 +75,7 @@ class OffsetWatch:
             else "a lower optimizer.lr"
         )
         bound = "bound those of v1 and v2 convolutions: deform.max_offset_px of the backbone, neck or head"
-        if isinstance(layer, DeformConv2d) and layer.max_offset_px is not None:
+        if layer.max_offset_px is not None:
             bound = f"lower deform.max_offset_px (it is {layer.max_offset_px:g})"
         return (
             "Samples outside of the feature map are 0 and teach their offsets nothing. Start again with "

@@ -11,9 +11,10 @@ from torchvision.models import detection
 
 from detector.layers.deform import DeformConv2d
 from detector.layers.deformable import Deformable, replaced_convolutions
+from detector.option_types import WeightsImages
 from detector.weights.class_rows import CLASS_LAYERS, classes_of, matched_rows
 from detector.weights.fit import require_usable
-from detector.weights.foreign import DEFORMABLE_PARTS, Converted, Images, State, convert
+from detector.weights.foreign import DEFORMABLE_PARTS, Converted, State, convert
 from detector.weights.published import read_weights
 from detector.weights.state import without_prefix
 
@@ -40,7 +41,7 @@ _MASKS = ("doubled_sigmoid", "sigmoid")  # of one shape
 
 
 def load_detector_weights(
-    model: nn.Module, weights: str, *, images: Images = "auto", class_names: Sequence[str] = ()
+    model: nn.Module, weights: str, *, images: WeightsImages = "auto", class_names: Sequence[str] = ()
 ) -> None:
     """Load what fits, and log what does not take part.
 

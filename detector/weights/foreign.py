@@ -15,9 +15,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from detector.option_types import WeightsImages
+
 State = dict[str, Tensor]
 Rules = Sequence[tuple[str, str]]
-Images = Literal["auto", "imagenet", "caffe"]
 Project = Literal["torchvision", "mmdetection", "detectron2", "detector"]
 
 # Ours and torchvision's names differ by the path of the four parts alone.
@@ -118,7 +119,7 @@ _THEIR_SAMPLING = {part: Sampling("sigmoid") for _, part in DEFORMABLE_PARTS}
 
 
 def convert(
-    state: Mapping[str, Tensor], *, images: Images = "auto", config: Mapping[str, Any] | None = None
+    state: Mapping[str, Tensor], *, images: WeightsImages = "auto", config: Mapping[str, Any] | None = None
 ) -> Converted:
     """The state dict under our names, whichever of the four projects' it has. `config` is that of the model
     where it is known, as in checkpoints of ours.
