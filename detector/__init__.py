@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+from detector.version import __version__
+
 if TYPE_CHECKING:
     from detector.predictor import Predictor
 
-__version__ = "0.1.0"
-
-__all__ = ["Predictor"]
+__all__ = ["Predictor", "__version__"]
 
 
 def __getattr__(name: str) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -16,14 +16,13 @@ from torch import Tensor, nn
 from detector.checkpoint import Checkpoint, load_checkpoint
 from detector.coco.images import ReadOptions, read_image
 from detector.config.build import build
-from detector.config.check import check
-from detector.config.errors import ConfigError
+from detector.config.recorded import check_stored
 from detector.data.collate import collate
-from detector.data.datamodule import DetectionDataModule
 from detector.data.dataset import Sample
 from detector.data.transforms import ImageSize, resize
 from detector.layers.deform import replace_backends
 from detector.models.detector import Detector
+from detector.option_types import PositiveInt
 from detector.structures import Batch, Detections
 from detector.weights.fit import unusable
 
@@ -41,7 +40,7 @@ class Predictor:
     """
 
     def __init__(self, checkpoint: Checkpoint, *, device: torch.device | str = "cpu") -> None:
-        check_stored(checkpoint.config, source=str(checkpoint.path))
+        check_used(checkpoint.config, source=str(checkpoint.path))
         self.class_names = checkpoint.class_names
         self.category_ids = checkpoint.category_ids
         self.image_size = cast(ImageSize, build(checkpoint.config["data"]["image_size"]))
@@ -128,31 +127,36 @@ class Precision:
 
 
 @dataclass(frozen=True)
-class _Stored:
-    """The parts of a stored configuration that the use of a checkpoint needs."""
+class Reading:
+    """The options of a training's data that its model is used with, and their defaults."""
+
+    image_size: ImageSize
+    image_range: Literal["full", "auto"] | tuple[float, float] = "full"
+    max_image_pixels: PositiveInt = ReadOptions().max_pixels
+
+
+@dataclass(frozen=True)
+class _Used:
+    """The parts of a stored configuration that prediction needs."""
 
     model: Callable[..., Detector]
-    data: DetectionDataModule
+    data: Reading
     training: Precision
 
 
-def check_stored(config: Mapping[str, Any], *, source: str) -> None:
-    """Raise ConfigError, which begins with `source`, where no model or data can be built from it."""
-    parts = {name: config[name] for name in ("model", "data") if name in config}
-    training = config.get("training", {})
-    if isinstance(training, Mapping):
-        training = {k: training[k] for k in ("precision", "channels_last") if k in training}
-    try:
-        check({**parts, "training": training}, _Stored)
-    except ConfigError as error:
-        problems = "; ".join(problem.rstrip(".") for problem in error.problems[:5])
-        more = f"; and {len(error.problems) - 5} more" if len(error.problems) > 5 else ""
-        raise ConfigError(
-            [
-                f"{source}: its configuration is not one of this version of detector: {problems}{more}. "
-                "Use the version that wrote it, or another checkpoint"
-            ]
-        ) from error
+def check_used(config: Mapping[str, Any], *, source: str) -> None:
+    """Raise ConfigError, which begins with `source`, where nothing can be predicted with a configuration."""
+    parts = {"model": config["model"]} if "model" in config else {}
+    if "data" in config:
+        parts["data"] = _chosen(config["data"], Reading)
+    check_stored({**parts, "training": _chosen(config.get("training", {}), Precision)}, _Used, source=source)
+
+
+def _chosen(options: Any, kind: type) -> Any:
+    """Return the options that `kind` has, where they are a mapping."""
+    if not isinstance(options, Mapping):
+        return options
+    return {field.name: options[field.name] for field in fields(kind) if field.name in options}
 
 
 def load_picture(picture: Picture, reading: ReadOptions = ReadOptions()) -> np.ndarray:  # noqa: B008 (frozen)

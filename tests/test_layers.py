@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,17 @@ PACKAGE = ROOT / "detector"
 
 # A layer may import those before it, not its siblings on the same line nor those after.
 LAYERS = [
-    {"option_types", "exceptions", "files", "environment", "quoting", "lazy", "factory"},
+    {
+        "option_types",
+        "exceptions",
+        "files",
+        "environment",
+        "quoting",
+        "lazy",
+        "factory",
+        "version",
+        "run_folder",
+    },
     {"structures", "coco"},
     {"ops"},
     {"layers"},
@@ -87,7 +98,10 @@ def test_module_imports_only_lower_layers(module: Path) -> None:
     if module == PACKAGE / "__init__.py":
         body = ast.parse(module.read_text(encoding="utf-8")).body
         found = [ast.unparse(x) for x in body if isinstance(x, ast.Import | ast.ImportFrom)]
-        assert found == ["from typing import TYPE_CHECKING"], "it stays instant"
+        assert found == [
+            "from typing import TYPE_CHECKING",
+            "from detector.version import __version__",
+        ], "it stays instant"
         return
     mine = layer(module)
     for name in imports(module):
@@ -146,3 +160,53 @@ def test_files_and_functions_fit_their_size(file: Path) -> None:
     assert len(text.splitlines()) <= 400
     functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
     assert not [f.name for f in functions if (f.end_lineno or 0) - f.lineno >= 60]
+
+
+def loaded(statement: str) -> list[str]:
+    """The modules that a statement imports in a fresh interpreter."""
+    code = f"{statement}\nimport sys; print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, cwd=ROOT)
+    return done.stdout.split()
+
+
+def ours(modules: list[str]) -> list[Path]:
+    paths = [ROOT.joinpath(*name.split(".")) for name in modules if name.partition(".")[0] == "detector"]
+    return [path / "__init__.py" if path.is_dir() else path.with_suffix(".py") for path in paths]
+
+
+def test_training_imports_no_more_than_it_needs() -> None:
+    files = ours(loaded("import detector.commands.train"))
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) <= 9_000
+
+
+@pytest.mark.parametrize("statement", ["import detector.layers", "from detector.layers import DeformConv2d"])
+def test_a_layer_loads_few_files(statement: str) -> None:
+    limit = 12 if statement.startswith("import") else 16
+    assert len(ours(loaded(statement))) <= limit
+
+
+def test_predictor_loads_no_framework_of_training() -> None:
+    assert not {"lightning", "hydra", "albumentations", "matplotlib"} & {
+        *loaded("from detector import Predictor")
+    }
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    names = {
+        ".".join(m.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): m for m in MODULES
+    }
+    graph = {name: {*imported_modules(file, names)} - {name} for name, file in names.items()}
+    while leaves := {name for name, others in graph.items() if not others & graph.keys()}:
+        graph = {name: others for name, others in graph.items() if name not in leaves}
+    assert not graph, f"circles among {sorted(graph)}"
+
+
+def imported_modules(module: Path, names: Mapping[str, Path]) -> Iterator[str]:
+    """The files that `module` imports from, at its top, in functions and for type checkers."""
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from [name for name in inner if name in names] or {node.module} & names.keys()
+        elif isinstance(node, ast.Import):
+            yield from {alias.name for alias in node.names} & names.keys()

@@ -21,7 +21,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig
 
-from detector import __version__
 from detector.cli.allocator import keep_freed_memory
 from detector.config.build import build_options
 from detector.config.check import ALLOW_TARGETS, check
@@ -35,6 +34,7 @@ from detector.config.targets import allowing
 from detector.exceptions import RunError, asked_for_memory
 from detector.quoting import quoted
 from detector.runs.context import Context, Launcher
+from detector.version import __version__
 
 FAILED, WRONG_USE = 1, 2
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
-from detector import __version__
 from detector.cli.streams import keep_writing
 from detector.exceptions import Terminated, exit_code, interrupted
+from detector.version import __version__
 
 WRONG_USE = 2
 _ECHO_S = 1.0

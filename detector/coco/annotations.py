@@ -10,9 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from detector.coco.categories import Category
 from detector.coco.image_values import ValueRange
 from detector.coco.strings import StringTable
+
+
+@dataclass(frozen=True)
+class Category:
+    """A class as the file names it."""
+
+    id: int
+    name: str
+    supercategory: str
 
 
 @dataclass(frozen=True)

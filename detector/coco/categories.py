@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from detector.coco.annotations import Category, CocoAnnotations
 from detector.coco.findings import Findings
 from detector.coco.rules import is_encodable, printable, shown
-
-if TYPE_CHECKING:
-    from detector.coco.annotations import CocoAnnotations
 
 _log = logging.getLogger(__name__)
 
 _MAX_LISTED = 20
-
-
-@dataclass(frozen=True)
-class Category:
-    """A class as the file names it."""
-
-    id: int
-    name: str
-    supercategory: str
 
 
 def read_categories(entries: Sequence[dict[str, Any]], fatal: Findings) -> tuple[Category, ...]:

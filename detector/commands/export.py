@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.nn import functional as F
 
-from detector import __version__
 from detector.checkpoint import Checkpoint, load_checkpoint
 from detector.coco.images import ImageFileError, ReadOptions
 from detector.commands.image_files import find_images
@@ -38,6 +37,7 @@ from detector.runs.context import Context
 from detector.runs.record import require_no_training_run, require_writable, write_record
 from detector.runs.validation import open_validation
 from detector.structures import Batch
+from detector.version import __version__
 
 _ENDINGS = {"onnx": ".onnx", "torch_export": ".pt2"}
 _CHECKED_PICTURES = 4
@@ -125,7 +125,10 @@ def _pictures(
         if source is not None:
             return [load_picture(file, reading) for file in find_images(source).files[:_CHECKED_PICTURES]]
         data = open_validation(
-            checkpoint.config["data"], class_names=checkpoint.class_names, generate_into=generate_into
+            checkpoint.config["data"],
+            class_names=checkpoint.class_names,
+            source=checkpoint.path,
+            generate_into=generate_into,
         )
         shown = range(min(_CHECKED_PICTURES, len(data.val_set)))
         return [data.val_set.picture(data.val_set.image_id(i)) for i in shown]

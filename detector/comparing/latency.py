@@ -89,12 +89,12 @@ def _measured(folders: Mapping[str, Path], kind: str) -> Measured:
 def _samples_for(checkpoint: Checkpoint, *, like: Checkpoint) -> list[Sample]:
     """The first validation images, resized as for this checkpoint; as many as the other has in a batch."""
     data, count = yaml.safe_dump(checkpoint.config["data"]), like.config["data"]["val_batch_size"]
-    return _first_samples(data, checkpoint.class_names, count)
+    return _first_samples(data, checkpoint.class_names, count, like.path)
 
 
 @cache
-def _first_samples(data_config: str, class_names: tuple[str, ...], count: int) -> list[Sample]:
+def _first_samples(data_config: str, class_names: tuple[str, ...], count: int, source: Path) -> list[Sample]:
     """Arms share their data: it is read once."""
     config = yaml.safe_load(data_config)
-    data = open_validation(config, class_names=class_names, generate_into=folder_of(config))
+    data = open_validation(config, class_names=class_names, source=source, generate_into=folder_of(config))
     return [data.val_set[0, index] for index in range(min(count, len(data.val_set)))]

@@ -11,7 +11,6 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from detector import __version__
 from detector.config.build import build_options
 from detector.config.check import check
 from detector.config.errors import ConfigError
@@ -24,6 +23,7 @@ from detector.runs.context import Context, overridden_key
 from detector.runs.model_size import model_size
 from detector.runs.options import TrainOptions
 from detector.runs.parts import build_model, require_buildable, require_hardware, validated_truth
+from detector.version import __version__
 
 _OF_VALIDATION = ("limit_val_batches", "devices")  # what decides which images are validated
 _NOT_OF_ITS_RESULT = ("output_dir", "name", "seed")  # seed: it is told apart by itself

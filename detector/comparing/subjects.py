@@ -100,12 +100,12 @@ def of_folders(arms: Sequence[str | Sequence[str]], make_evaluator: Callable[...
     named = _named("runs", arms)
     configs = {arm: [_config_of(folder) for folder in folders] for arm, folders in named.items()}
     first, first_config = next((arm, of_arm[0]) for arm, of_arm in configs.items())
-    val_set = _val_set(first_config, classes=_classes_of(named[first][0]))
+    val_set = _val_set(named[first][0], first_config)
     truth = validated_truth(val_set, first_config)
     for arm, of_arm in configs.items():
         for config, folder in zip(of_arm, named[arm], strict=True):
             if any(config[part] != first_config[part] for part in ("data", "training")) and (
-                validated_truth(_val_set(config, classes=_classes_of(folder)), config) != truth
+                validated_truth(_val_set(folder, config), config) != truth
             ):
                 raise ValueError(
                     f"{first} and {arm} were validated on different images or boxes: their numbers cannot be "
@@ -213,9 +213,12 @@ def _classes_of(folder: Path) -> tuple[str, ...]:
     return tuple(json.loads(file.read_text(encoding="utf-8"))["per_class"]) if file.is_file() else ()
 
 
-def _val_set(config: Mapping[str, Any], *, classes: tuple[str, ...]) -> CocoDataset:
-    data = config["data"]
-    return open_validation(data, class_names=classes, generate_into=folder_of(data)).val_set
+def _val_set(folder: Path, config: Mapping[str, Any]) -> CocoDataset:
+    data, source = config["data"], folder / "config.yaml"
+    opened = open_validation(
+        data, class_names=_classes_of(folder), source=source, generate_into=folder_of(data)
+    )
+    return opened.val_set
 
 
 def _keys(runs: Sequence[PlannedRun]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
+from detector.config.check import check
+from detector.config.errors import ConfigError
 from detector.config.plain import resolved
 
 _FREE_TEXTS = {"root", "annotations", "images", "weights", "output_dir", "name", "resume"}
@@ -31,6 +33,25 @@ def without_environment(cfg: DictConfig) -> dict[str, Any]:
         key: _merged(value, named.get(key), key, is_model=key == "model")
         for key, value in resolved(cfg).items()
     }
+
+
+def check_stored(parts: Mapping[str, Any], kind: Callable[..., Any], *, source: str) -> None:
+    """Check parts of a stored configuration against the dataclass `kind`.
+
+    Raises:
+        ConfigError: the problems in one sentence that begins with `source`, the file that holds them.
+    """
+    try:
+        check(dict(parts), kind)
+    except ConfigError as error:
+        problems = "; ".join(problem.rstrip(".") for problem in error.problems[:5])
+        more = f"; and {len(error.problems) - 5} more" if len(error.problems) > 5 else ""
+        raise ConfigError(
+            [
+                f"{source}: its configuration is not one of this version of detector: {problems}{more}. "
+                "Use the version that wrote it, or another checkpoint"
+            ]
+        ) from error
 
 
 def with_environment(path: str, *, option: str) -> str:

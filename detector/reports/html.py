@@ -8,7 +8,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from detector import __version__
 from detector.evaluation.errors import ErrorAnalysis
 from detector.reports.comparison import (
     CLASS_HEADER,
@@ -40,6 +39,7 @@ from detector.reports.gallery import Changes
 from detector.reports.offsets import OFFSET_HEADER, offset_rows, offsets_figure
 from detector.reports.run import RunReport
 from detector.reports.tables import CLASS_COLUMNS, class_rows, summary_rows, told_interval
+from detector.version import __version__
 
 
 def comparison_html(study: Study, changes: Sequence[Changes] = ()) -> str:

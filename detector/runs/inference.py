@@ -14,7 +14,7 @@ from detector.data.datamodule import DetectionDataModule
 from detector.data.objects import require_objects
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.results import ResultCollector
-from detector.predictor import Predictor, check_stored
+from detector.predictor import Predictor, check_used
 from detector.runs.failures import explained
 from detector.runs.parts import find_accelerator, require_same_classes
 from detector.runs.report import Evaluated
@@ -40,10 +40,11 @@ def evaluate_checkpoint(
     """
     kind = find_accelerator(accelerator)
     checkpoint = load_checkpoint(path)
-    check_stored(checkpoint.config, source=path)
+    check_used(checkpoint.config, source=path)
     data = open_validation(
         checkpoint.config["data"],
         class_names=checkpoint.class_names,
+        source=path,
         overrides=data_overrides,
         generate_into=generate_into,
     )

@@ -4,33 +4,44 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from detector.config.build import build
-from detector.config.recorded import with_environment
+from detector.config.recorded import check_stored, with_environment
 from detector.data.datamodule import DetectionDataModule
 from detector.data.warped_shapes.source import WarpedShapes
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """The part of a stored configuration that is opened."""
+
+    data: DetectionDataModule
+
+
 def open_validation(
     trained: dict[str, Any],
     *,
     class_names: Sequence[str],
+    source: str | Path,
     overrides: dict[str, Any] | None = None,
     generate_into: Path | None = None,
 ) -> DetectionDataModule:
     """Open the validation split of a training whose configuration had `trained` as its data.
 
-    `class_names` are those of the training, which decided what a root category is. `overrides` (nested)
+    `class_names` are those of the training, which decided what a root category is; `source` is the file that
+    holds the configuration, for messages. `overrides` (nested)
     replace options of then. Generated data that is gone is generated anew in `generate_into`; nothing else is
     written.
 
     Raises:
         ValueError: no such data, or generated data that is gone without a place to generate it into.
     """
+    check_stored({"data": trained}, _Stored, source=str(source))
     stored = stored_data(trained, overrides or {}, generate_into=generate_into)
     data = cast(DetectionDataModule, build(stored))
     data.prepare_data()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from detector import __version__
 from detector.cli import main as cli
 from detector.runs.folder import sole_use
+from detector.version import __version__
 from tests import echo_command
 
 ROOT = Path(__file__).resolve().parents[2]

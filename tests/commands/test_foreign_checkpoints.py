@@ -13,7 +13,7 @@ from detector.checkpoint import Checkpoint, load_checkpoint
 from detector.cli.main import main
 from detector.config.recorded import with_environment, without_environment
 from detector.data.warped_shapes.source import WarpedShapes
-from detector.predictor import check_stored
+from detector.predictor import check_used
 from detector.runs.resume import require_same_model
 from detector.runs.validation import stored_data
 from tests.training.tiny import run_training, tiny_config, write_dataset
@@ -115,7 +115,7 @@ def test_options_chosen_from_few_are_kept_so_that_the_checkpoint_is_of_use(
         "data.check_images=${oc.env:TEST_NOT_SET,headers}",
     )
     kept = without_environment(tiny_config(dataset, tmp_path, *chosen, "data.root=${oc.env:TEST_DATA}"))
-    check_stored(kept, source="best.ckpt")
+    check_used(kept, source="best.ckpt")
     assert (kept["training"]["precision"], kept["data"]["check_images"]) == ("bf16-mixed", "headers")
     assert kept["data"]["root"] == "${oc.env:TEST_DATA}"
 
