@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from detector.ops.cpu.winograd import winograd_conv3x3
-from detector.ops.differentiation import is_transformed
 from detector.ops.recording import is_recorded
 from detector.option_types import PositiveInt
 
@@ -23,7 +22,7 @@ class Conv3x3(nn.Conv2d):
     """`nn.Conv2d(in_channels, out_channels, 3, padding=1)`, faster for wide layers on large maps on a CPU.
 
     Same parameters, names and initialisation. Winograd's algorithm serves float32 on a CPU; everything else
-    (other devices and types, autocast, export, torch.func) is torch's convolution. Its results are channels
+    (other devices and types, autocast, export) is torch's convolution. Its results are channels
     last and differ from torch's by rounding, 3e-6: a trace, which records torch's, needs
     `check_tolerance=1e-4`.
     """
@@ -42,7 +41,7 @@ class Conv3x3(nn.Conv2d):
 
     def _winograd_pays(self, maps: Sequence[Tensor]) -> bool:
         """Its gain is largest in the backward pass."""
-        if is_recorded() or is_transformed() or torch.compiler.is_compiling():
+        if is_recorded() or torch.compiler.is_compiling():
             return False
         if any(x.dim() != 4 or x.shape[1] != self.in_channels for x in maps):
             return False  # torch says what is wrong

@@ -12,16 +12,8 @@ from torch import Tensor
 
 from detector.ops.cpu.bags import differentiable_bags, recordable_bags
 from detector.ops.deform_conv.statistics import modulation_statistics
-from detector.ops.differentiation import is_transformed
 from detector.ops.recording import is_recorded
-from detector.ops.roi_align import (
-    Placed,
-    neighbours,
-    place,
-    pyramid_level,
-    pyramid_rows,
-    require_countable_samples,
-)
+from detector.ops.roi_align import Placed, neighbours, place, pyramid_level, pyramid_rows
 
 _SHIFT = 0.1  # of a region's side, for an offset of 1: Dai et al. 2017, section 2.2
 
@@ -45,7 +37,6 @@ def pyramid_deform_roi_pool(
     float64 whatever the dtype of the features, which the result has. A graph can be recorded where
     sampling_ratio is not 0.
     """
-    require_countable_samples(sampling_ratio)
     dtype, size = features[0].dtype, offset.shape[-1]
     compute = torch.float64 if dtype == torch.float64 else torch.float32
     level = pyramid_level(boxes, num_levels=len(features), finest_stride_px=strides_px[0])
@@ -53,7 +44,7 @@ def pyramid_deform_roi_pool(
     placed = place(boxes.to(compute), features, strides_px, level, image_index, aligned=aligned)
     mask = None if mask is None else mask.to(compute)
     index, starts, weights = _samples(placed, offset.to(compute), mask, sampling_ratio)
-    if is_recorded() or is_transformed():
+    if is_recorded():
         pooled = recordable_bags(rows, index, weights, bag_size=4 * sampling_ratio**2)
     else:
         pooled = differentiable_bags(rows, index, starts, weights)

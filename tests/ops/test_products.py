@@ -145,18 +145,6 @@ def test_other_shapes_are_torchs(shape: tuple[int, ...], monkeypatch: pytest.Mon
     assert torch.equal(linear(rows, weight, None), F.linear(rows, weight))
 
 
-def test_many_gradients_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "_FEWEST_PRODUCTS", 1)
-    rows, weight = (t.requires_grad_() for t in draw((17, 8), (5, 8)))
-    (grads,) = draw((3, 17, 5))
-    found, expected = (
-        torch.autograd.grad(function(rows, weight, None), (rows, weight), grads, is_grads_batched=True)
-        for function in (linear, F.linear)
-    )
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b)
-
-
 def test_the_result_of_a_linear_layer_can_be_changed_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "_FEWEST_PRODUCTS", 1)
     rows, weight = (t.requires_grad_() for t in draw((32, 8), (5, 8)))

@@ -16,7 +16,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from detector.environment import has_intel_cpu
-from detector.ops.differentiation import is_batched, is_transformed
 from detector.ops.recording import is_recorded
 
 Library = Literal["mkl", "onednn"]
@@ -50,7 +49,7 @@ def linear(
 
 
 def _linear_pays(rows: Tensor, weight: Tensor) -> bool:
-    if is_recorded() or is_transformed() or torch.compiler.is_compiling():
+    if is_recorded() or torch.compiler.is_compiling():
         return False
     if rows.dim() != 2 or rows.shape[1] != weight.shape[1] or rows.dtype != weight.dtype:
         return False  # torch computes it, or says what is wrong
@@ -68,7 +67,7 @@ class _Linear(torch.autograd.Function):
         rows, weight = ctx.saved_tensors
         need_rows, need_weight, need_bias = ctx.needs_input_grad
         of_bias = grad.sum(0) if need_bias else None
-        if torch.is_grad_enabled() or is_batched(grad):  # what is differentiated again must be torch's
+        if torch.is_grad_enabled():  # what is differentiated again must be torch's
             return grad @ weight, grad.mT @ rows, of_bias
         grad = grad.contiguous()
         return (

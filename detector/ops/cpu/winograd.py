@@ -42,7 +42,6 @@ from detector.ops.cpu.winograd_transforms import (
     sum_outputs,
     weight_at,
 )
-from detector.ops.differentiation import is_batched
 
 _PART_BYTES = 16 << 20  # of the transforms made at once
 
@@ -85,7 +84,7 @@ class _WinogradConv3x3(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         weight, *maps = ctx.saved_tensors
         with without_autocast(weight.device):  # it may be on around the call of backward
-            if torch.is_grad_enabled() or any(map(is_batched, grads)):
+            if torch.is_grad_enabled():
                 return _differentiable_gradients(ctx.needs_input_grad, weight, maps, grads)
             return _WinogradConv3x3._backward(ctx.needs_input_grad, weight, maps, grads)
 

@@ -18,6 +18,7 @@ from detector.ops.deform_conv.geometry import (
     check_tensors,
     pair,
 )
+from detector.ops.differentiation import refuse_forward_mode
 from detector.ops.recording import is_recorded
 
 __all__ = ["Backend", "IntOrPair", "chosen_backend", "deform_conv2d", "pair", "runs_on"]
@@ -67,6 +68,7 @@ def deform_conv2d(
     recorded = is_recorded()
     if not recorded:
         check_tensors(x, offset, weight, bias, mask)
+        refuse_forward_mode("deform_conv2d", x, offset, weight, bias, mask)
     kernel = (int(weight.shape[2]), int(weight.shape[3]))  # torch.jit.trace gives shapes as tensors
     offset_groups = int(offset.shape[1]) // (2 * kernel[0] * kernel[1])
     geometry = Geometry(kernel, pair(stride), pair(padding), pair(dilation), groups, offset_groups)

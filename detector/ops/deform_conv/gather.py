@@ -20,10 +20,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from detector.ops.autocast import without_autocast
-from detector.ops.cpu.bags import EqualBags, recordable_bags
+from detector.ops.cpu.bags import EqualBags
 from detector.ops.cpu.products import add_kernel_gradient, back_to_rows, times_kernel
 from detector.ops.deform_conv.geometry import Geometry, homes, neighbours
-from detector.ops.differentiation import is_transformed, once_differentiable
+from detector.ops.differentiation import once_differentiable
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -38,8 +38,6 @@ def deform_conv2d(
 ) -> Tensor:
     """See `detector.ops.deform_conv2d`. The result has the memory format of x."""
     index, blend = _corners(offset, mask, geometry, x.shape[2], x.shape[3])
-    if is_transformed():
-        return _composed(x, blend, weight, bias, index, geometry)
     return _SampledProduct.apply(x, blend, weight, bias, index, geometry)
 
 
@@ -139,18 +137,6 @@ class _SampledProduct(torch.autograd.Function):
             None,
             None,
         )
-
-
-def _composed(
-    x: Tensor, blend: Tensor, weight: Tensor, bias: Tensor | None, index: Tensor, geometry: Geometry
-) -> Tensor:
-    """The same of operators of torch alone. The columns stay in memory for the backward pass."""
-    rows = _to_rows(x, geometry)
-    taps = recordable_bags(rows, index.flatten(), blend.flatten(), bag_size=_CORNERS)
-    features = geometry.taps * x.shape[1]
-    columns = _group(taps.view(math.prod(blend.shape[:3]), features), geometry)
-    pixels = columns.view(*blend.shape[:3], features).permute(0, 3, 1, 2)
-    return torch.conv2d(pixels, _to_kernel(weight)[..., None, None], bias, groups=geometry.groups)
 
 
 def _to_rows(x: Float[Tensor, "N C H W"], geometry: Geometry) -> Float[Tensor, "R c"]:
