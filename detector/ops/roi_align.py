@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from detector.ops.cpu.bags import differentiable_bags
+from detector.ops.cpu import embedding_bag
 from detector.ops.differentiation import refuse_forward_mode
 from detector.ops.recording import integers
 
@@ -94,7 +94,7 @@ def _gathered(
         placed = place(boxes.to(rows.dtype), features, strides_px, level, image, aligned=grid.aligned)
         index, weights = _bins(placed, grid)
     starts = torch.arange(0, index.numel(), index.shape[1], dtype=index.dtype)
-    pooled = differentiable_bags(rows, index.flatten(), starts, weights.flatten())
+    pooled = embedding_bag(rows, index.flatten(), starts, weights.flatten())
     return pooled.view(len(boxes), grid.size, grid.size, rows.shape[1]).permute(0, 3, 1, 2)
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from detector.ops.cpu.bags import differentiable_bags
+from detector.ops.cpu import embedding_bag
 from detector.ops.deform_conv.geometry import Geometry, IntOrPair, finite_shifts, homes, neighbours, pair
 from detector.ops.recording import integers, is_recorded
 
@@ -98,7 +98,7 @@ def _gathered(
     group = torch.arange(groups, dtype=torch.int32, device=x.device).view(groups, 1, 1)
     index = ((image + lines) * (width * groups) + group)[..., :, None] + (columns * groups)[..., None, :]
     starts = torch.arange(0, index.numel(), 4 * shifts.shape[4], dtype=torch.int32, device=x.device)
-    y = differentiable_bags(rows, index.flatten(), starts, blend.flatten())
+    y = embedding_bag(rows, index.flatten(), starts, blend.flatten())
     return y.view(*shifts.shape[:3], channels).permute(0, 3, 1, 2)
 
 
