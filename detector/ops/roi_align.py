@@ -14,7 +14,7 @@ from torchvision.ops import roi_align
 
 from detector.ops.cpu import embedding_bag
 from detector.ops.differentiation import refuse_forward_mode
-from detector.ops.recording import integers
+from detector.ops.recording import integers, is_eager_on_cpu
 
 
 def pyramid_roi_align(
@@ -70,14 +70,7 @@ class _Grid:
 
 def _gather_pays(x: Tensor, sampling_ratio: int) -> bool:
     """torchvision's CPU kernel runs on one core, and its layout makes the gather of a channel a jump."""
-    return (
-        x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.float64)
-        and sampling_ratio > 0
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.jit.is_tracing()
-        and not torch.compiler.is_compiling()
-    )
+    return is_eager_on_cpu(x) and x.dtype in (torch.float32, torch.float64) and sampling_ratio > 0
 
 
 def _gathered(

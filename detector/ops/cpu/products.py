@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from detector.environment import has_intel_cpu
-from detector.ops.recording import is_recorded
+from detector.ops.recording import is_eager_on_cpu
 
 Library = Literal["mkl", "onednn"]
 
@@ -42,18 +42,16 @@ _FASTER = faster_library()
 def linear(
     rows: Float[Tensor, "*m f"], weight: Float[Tensor, "o f"], bias: Float[Tensor, "o"] | None
 ) -> Float[Tensor, "*m o"]:
-    """`F.linear`, differentiable as that; torch's own wherever it is as fast."""
+    """`F.linear(rows, weight, bias)`, by oneDNN where that is faster."""
     if _linear_pays(rows, weight):
         return _Linear.apply(rows.contiguous(), weight, bias)
     return F.linear(rows, weight, bias)
 
 
 def _linear_pays(rows: Tensor, weight: Tensor) -> bool:
-    if is_recorded() or torch.compiler.is_compiling():
-        return False
     if rows.dim() != 2 or rows.shape[1] != weight.shape[1] or rows.dtype != weight.dtype:
         return False  # torch computes it, or says what is wrong
-    return rows.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and _many_pay(rows, weight)
+    return is_eager_on_cpu(rows) and _many_pay(rows, weight)
 
 
 class _Linear(torch.autograd.Function):
@@ -80,7 +78,7 @@ class _Linear(torch.autograd.Function):
 def grouped_linear(
     rows: Float[Tensor, "m f"], kernel: Float[Tensor, "o _f"], bias: Tensor | None = None, *, groups: int = 1
 ) -> Float[Tensor, "m o"]:
-    """`rows @ kernel.T + bias`; with groups, each of its rows has a part of the features, in order."""
+    """`F.linear(rows, kernel, bias)`; with groups, a row of the kernel multiplies its group's features."""
     return _to_rows(torch.conv2d(_to_pixels(rows), kernel[..., None, None], bias, groups=groups))
 
 

@@ -42,7 +42,7 @@ from detector.ops.cpu.winograd_transforms import (
     sum_outputs,
     weight_at,
 )
-from detector.ops.recording import is_recorded
+from detector.ops.recording import is_eager_on_cpu
 
 # Channels, and positions times channels in and out: below these the direct kernel is as fast or faster,
 # measured on 2 cores of an AMD EPYC and an Intel Xeon.
@@ -63,17 +63,14 @@ def conv3x3(
 
 
 def _winograd_pays(maps: Sequence[Tensor], weight: Tensor) -> bool:
-    """Its gain is largest in the backward pass."""
-    if is_recorded() or torch.compiler.is_compiling():
-        return False
-    if any(x.dim() != 4 or x.shape[1] != weight.shape[1] for x in maps):
-        return False  # torch says what is wrong
+    """Whether the layer is wide and the maps are large enough; the gain is largest in the backward pass."""
+    if not is_eager_on_cpu(weight) or any(x.dim() != 4 or x.shape[1] != weight.shape[1] for x in maps):
+        return False  # torch computes it, or says what is wrong
     work = weight.shape[:2].numel() * sum(x.shape[0] * x.shape[2] * x.shape[3] for x in maps)
     return (
         min(weight.shape[:2]) >= _FEWEST_CHANNELS
         and work >= (_LEAST_WITH_BACKWARD if torch.is_grad_enabled() else _LEAST_WITHOUT)
-        and all(x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 for x in maps)
-        and not torch.is_autocast_enabled("cpu")
+        and all(x.device == weight.device and x.dtype == weight.dtype == torch.float32 for x in maps)
     )
 
 

@@ -15,7 +15,7 @@ from detector.ops.deform_conv.geometry import Geometry, IntOrPair, check_shapes,
 from detector.ops.differentiation import refuse_forward_mode
 from detector.ops.recording import is_recorded
 
-__all__ = ["Backend", "IntOrPair", "chosen_backend", "deform_conv2d", "pair", "runs_on"]
+__all__ = ["Backend", "chosen_backend", "deform_conv2d", "runs_on"]
 
 Backend = Literal["auto", "gather", "torchvision", "triton"]
 
