@@ -89,7 +89,7 @@ def imports(module: Path, root: Path = PACKAGE) -> Iterator[str]:
             base = package[: len(package) - node.level + 1] if node.level else ()
             name = ".".join([*base, *filter(None, [node.module])])
             yield name
-            if name == "detector":  # from detector import heads
+            if name in ("detector", "detector.ops.cpu"):  # from detector import heads
                 yield from (f"{name}.{alias.name}" for alias in node.names)
 
 
@@ -115,6 +115,13 @@ def test_module_imports_only_lower_layers(module: Path) -> None:
 def test_package_is_imported_in_its_places_only(package: str) -> None:
     importers = {layer(m) for m in MODULES if any(n.partition(".")[0] == package for n in imports(m))}
     assert importers <= PLACES[package]
+
+
+def test_the_kernels_for_a_cpu_have_one_face() -> None:
+    """Whoever uses them could take torch's instead; which algorithm computes is their own matter."""
+    room = PACKAGE / "ops" / "cpu"
+    for module in sorted({*MODULES} - {*room.iterdir()}):
+        assert not {f"detector.ops.cpu.{inner.stem}" for inner in room.iterdir()} & {*imports(module)}, module
 
 
 def test_every_folder_has_its_layer() -> None:

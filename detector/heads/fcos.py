@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from detector.heads.grid import Grid
 from detector.heads.head import Head
 from detector.heads.points import Points, assign_points, make_points
-from detector.layers.conv import Conv3x3
+from detector.layers.conv import Conv3x3, apply_to_levels
 from detector.layers.deform import DeformConv2d
 from detector.layers.norms import norm_layer
 from detector.layers.towers import DeformableConvs, deformable_count, require_deform_conv
@@ -223,13 +223,6 @@ def _normal(conv: Conv, bias: float = 0.0) -> Conv:
     return conv
 
 
-def _through(tower: nn.Sequential, levels: Sequence[Tensor]) -> list[Tensor]:
-    """What the tower makes of each level. Layer by layer, for convolutions take all levels at once."""
-    for layer in tower:
-        levels = layer.each(levels) if isinstance(layer, Conv3x3) else [layer(x) for x in levels]
-    return [*levels]
-
-
 class _ClassificationTower(nn.Module):
     def __init__(self, tower: nn.Sequential, channels: int, num_classes: int) -> None:
         super().__init__()
@@ -238,7 +231,7 @@ class _ClassificationTower(nn.Module):
         self.cls_logits = _normal(Conv3x3(channels, num_classes), bias=-math.log((1 - prior) / prior))
 
     def forward(self, levels: Sequence[Float[Tensor, "B _C _H _W"]]) -> list[Float[Tensor, "B C _H _W"]]:
-        return self.cls_logits.each(_through(self.conv, levels))
+        return apply_to_levels(self.cls_logits, apply_to_levels(self.conv, levels))
 
 
 class _RegressionTower(nn.Module):
@@ -257,7 +250,7 @@ class _RegressionTower(nn.Module):
         assert self.bbox_reg.bias is not None
         assert self.bbox_ctrness.bias is not None
         bias = torch.cat([self.bbox_reg.bias, self.bbox_ctrness.bias])
-        outputs = [F.conv2d(x, weight, bias, padding=1) for x in _through(self.conv, levels)]
+        outputs = [F.conv2d(x, weight, bias, padding=1) for x in apply_to_levels(self.conv, levels)]
         if not self.scales:
             return outputs
         kept = torch.ones_like(outputs[0][:1, :1, :1, :1])  # of centerness, the fifth channel

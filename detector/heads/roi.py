@@ -22,7 +22,7 @@ from detector.layers.norms import norm_layer
 from detector.layers.roi_pooling import RoIAlign
 from detector.layers.towers import DeformableConvs, deformable_count, require_deform_conv, require_unset
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes, encode_boxes
-from detector.ops.cpu.products import linear
+from detector.ops.cpu import linear
 from detector.ops.losses import DeltaLoss, delta_loss, giou_loss
 from detector.ops.nms import Candidates
 from detector.ops.ranks import normalizer

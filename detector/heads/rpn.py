@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from detector.heads.anchors import Anchors
 from detector.heads.matching import BACKGROUND, BalancedSampler, match_boxes
-from detector.layers.conv import Conv3x3
+from detector.layers.conv import Conv3x3, apply_to_levels
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes, encode_boxes
 from detector.ops.losses import DeltaLoss, delta_loss
 from detector.ops.nms import Candidates, batch_class_nms, padded_class_nms
@@ -203,9 +203,7 @@ class _RPNHead(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, levels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        for layer in self.conv.modules():
-            if isinstance(layer, Conv3x3):
-                levels = [F.relu(x, inplace=True) for x in layer.each(levels)]
+        levels = apply_to_levels(self.conv, levels)
         return [self.cls_logits(x) for x in levels], [self.bbox_pred(x) for x in levels]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from detector.ops.cpu.products import linear
+from detector.ops.cpu import linear
 
 
 class Linear(nn.Linear):

@@ -7,21 +7,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from detector.ops.cpu.bags import differentiable_bags, recordable_bags
+from detector.ops.cpu import embedding_bag
 from detector.ops.deform_conv.statistics import modulation_statistics
-from detector.ops.differentiation import is_transformed
 from detector.ops.recording import is_recorded
-from detector.ops.roi_align import (
-    Placed,
-    neighbours,
-    place,
-    pyramid_level,
-    pyramid_rows,
-    require_countable_samples,
-)
+from detector.ops.roi_align import Placed, neighbours, place, pyramid_level, pyramid_rows
 
 _SHIFT = 0.1  # of a region's side, for an offset of 1: Dai et al. 2017, section 2.2
 
@@ -45,7 +37,6 @@ def pyramid_deform_roi_pool(
     float64 whatever the dtype of the features, which the result has. A graph can be recorded where
     sampling_ratio is not 0.
     """
-    require_countable_samples(sampling_ratio)
     dtype, size = features[0].dtype, offset.shape[-1]
     compute = torch.float64 if dtype == torch.float64 else torch.float32
     level = pyramid_level(boxes, num_levels=len(features), finest_stride_px=strides_px[0])
@@ -53,11 +44,22 @@ def pyramid_deform_roi_pool(
     placed = place(boxes.to(compute), features, strides_px, level, image_index, aligned=aligned)
     mask = None if mask is None else mask.to(compute)
     index, starts, weights = _samples(placed, offset.to(compute), mask, sampling_ratio)
-    if is_recorded() or is_transformed():
-        pooled = recordable_bags(rows, index, weights, bag_size=4 * sampling_ratio**2)
+    if is_recorded():
+        pooled = _recordable_bags(rows, index, weights, bag_size=4 * sampling_ratio**2)
     else:
-        pooled = differentiable_bags(rows, index, starts, weights)
+        pooled = embedding_bag(rows, index, starts, weights)
     return pooled.view(boxes.shape[0], size, size, rows.shape[1]).permute(0, 3, 1, 2).to(dtype)
+
+
+def _recordable_bags(
+    rows: Float[Tensor, "R c"], index: Int[Tensor, " n"], weights: Float[Tensor, " n"], *, bag_size: int
+) -> Float[Tensor, "_bags c"]:
+    """`embedding_bag` of bags of one size, by operators that every exporter knows."""
+    index, weights = index.long().view(-1, bag_size), weights.view(-1, bag_size, 1)
+    total = rows.index_select(0, index[:, 0]) * weights[:, 0]
+    for i in range(1, bag_size):
+        total = total + rows.index_select(0, index[:, i]) * weights[:, i]
+    return total
 
 
 @torch.no_grad()
@@ -102,7 +104,7 @@ def _samples(
     mask: Float[Tensor, "R S S"] | None,
     sampling_ratio: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows, the first of each bin among them, and weights: what `differentiable_bags` takes."""
+    """Rows, the first of each bin among them, and weights: what `embedding_bag` takes."""
     size = offset.shape[-1]
     counts = _sample_counts(placed, size, sampling_ratio)
     samples = counts.prod(dim=1).repeat_interleave(size**2)  # of each bin

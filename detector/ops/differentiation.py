@@ -13,19 +13,16 @@ from torch.autograd import forward_ad
 Gradients = tuple[Tensor | None, ...]
 
 
-def is_transformed() -> bool:
-    """Whether a transform of torch.func (grad, vmap, jvp, ...) runs this call.
+def refuse_forward_mode(operator: str, *inputs: Tensor | None) -> None:
+    """Raise RuntimeError where an input carries a tangent.
 
-    They know torch's operators, and no `autograd.Function` that writes in place. Forward mode likewise.
+    torch drops it without an error in an operator that has a rule for reverse mode only: the derivative would
+    be 0.
     """
     if torch.compiler.is_compiling():
-        return False
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-
-
-def is_batched(grad: Tensor) -> bool:
-    """Whether it stands for many gradients at once (`is_grads_batched` of `torch.autograd.grad`)."""
-    return torch._C._functorch.is_batchedtensor(grad) or torch._C._functorch.is_legacy_batchedtensor(grad)
+        return
+    if any(x is not None and forward_ad.unpack_dual(x).tangent is not None for x in inputs):
+        raise RuntimeError(f"{operator} has no forward-mode derivative; differentiate it by backward.")
 
 
 def once_differentiable(operator: str) -> Callable[[Callable[..., Gradients]], Callable[..., Gradients]]:
@@ -62,7 +59,5 @@ class _Last(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> NoReturn:
         raise RuntimeError(
-            f"{ctx.operator} can be differentiated once, but a second derivative was asked for. On a CPU "
-            "torch.func's transforms, such as torch.func.hessian, have it (of pooling with a sampling_ratio "
-            "above 0): slower, and in more memory."
+            f"{ctx.operator} can be differentiated once, but a second derivative was asked for."
         )

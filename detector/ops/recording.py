@@ -16,6 +16,12 @@ def is_recorded() -> bool:
     return torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
 
 
+def is_eager_on_cpu(x: Tensor) -> bool:
+    """Whether a CPU runs the operators on x one by one: without a tracer, compiler or autocast."""
+    recorded = is_recorded() or torch.compiler.is_compiling()
+    return x.device.type == "cpu" and not recorded and not torch.is_autocast_enabled("cpu")
+
+
 def integers(values: Sequence[int], *, device: torch.device) -> Int64[Tensor, " n"]:
     """As `torch.tensor`; while recording, sizes stay symbols."""
     if not is_recorded():

@@ -12,9 +12,9 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from detector.ops.cpu.bags import differentiable_bags, recordable_bags
-from detector.ops.differentiation import is_transformed
-from detector.ops.recording import integers
+from detector.ops.cpu import embedding_bag
+from detector.ops.differentiation import refuse_forward_mode
+from detector.ops.recording import integers, is_eager_on_cpu
 
 
 def pyramid_roi_align(
@@ -33,11 +33,11 @@ def pyramid_roi_align(
     `aligned` shifts by half a cell, so that a pixel's middle and not its corner has whole coordinates
     (Detectron2, MMDetection); torchvision's detectors do not.
     """
-    require_countable_samples(sampling_ratio)
     level = pyramid_level(boxes, num_levels=len(features), finest_stride_px=strides_px[0])
     if _gather_pays(features[0], sampling_ratio):
         grid = _Grid(output_size, sampling_ratio, aligned)
         return _gathered(features, strides_px, boxes, image_index * len(features) + level, grid)
+    refuse_forward_mode("RoIAlign", boxes, *features)
     regions = torch.cat([image_index[:, None].to(boxes.dtype), boxes], dim=1)
     pooled = [
         roi_align(x, regions[level == i], output_size, 1 / stride, sampling_ratio, aligned)
@@ -45,15 +45,6 @@ def pyramid_roi_align(
     ]
     order = torch.cat([torch.where(level == i)[0] for i in range(len(features))])
     return torch.cat(pooled)[order.argsort()]
-
-
-def require_countable_samples(sampling_ratio: int) -> None:
-    """RuntimeError where a transform of torch.func would have to count the samples of each bin."""
-    if sampling_ratio == 0 and is_transformed():
-        raise RuntimeError(
-            "Pooling of regions with sampling_ratio=0 has as many samples as a bin covers cells, which the "
-            "transforms of torch.func cannot count. Give it a sampling_ratio above 0, such as 2."
-        )
 
 
 def pyramid_level(
@@ -79,14 +70,7 @@ class _Grid:
 
 def _gather_pays(x: Tensor, sampling_ratio: int) -> bool:
     """torchvision's CPU kernel runs on one core, and its layout makes the gather of a channel a jump."""
-    return (
-        x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.float64)
-        and sampling_ratio > 0
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.jit.is_tracing()
-        and not torch.compiler.is_compiling()
-    )
+    return is_eager_on_cpu(x) and x.dtype in (torch.float32, torch.float64) and sampling_ratio > 0
 
 
 def _gathered(
@@ -102,11 +86,8 @@ def _gathered(
         level, image = image_and_level % len(features), image_and_level // len(features)
         placed = place(boxes.to(rows.dtype), features, strides_px, level, image, aligned=grid.aligned)
         index, weights = _bins(placed, grid)
-    if is_transformed():
-        pooled = recordable_bags(rows, index.flatten(), weights.flatten(), bag_size=index.shape[1])
-    else:
-        starts = torch.arange(0, index.numel(), index.shape[1], dtype=index.dtype)
-        pooled = differentiable_bags(rows, index.flatten(), starts, weights.flatten())
+    starts = torch.arange(0, index.numel(), index.shape[1], dtype=index.dtype)
+    pooled = embedding_bag(rows, index.flatten(), starts, weights.flatten())
     return pooled.view(len(boxes), grid.size, grid.size, rows.shape[1]).permute(0, 3, 1, 2)
 
 

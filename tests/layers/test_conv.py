@@ -9,19 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from detector.layers import conv as conv_module
-from detector.layers.conv import Conv3x3
+from detector.layers.conv import Conv3x3, apply_to_levels
+from detector.ops.cpu import conv3x3
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
+    """Sizes of the maps that Winograd's convolution gets."""
     seen: list[torch.Size] = []
 
     def spy(maps: list[torch.Tensor], weight: torch.Tensor, bias: torch.Tensor | None) -> list[torch.Tensor]:
         seen.extend(x.shape for x in maps)
         return [F.conv2d(x, weight, bias, padding=1) for x in maps]
 
-    monkeypatch.setattr(conv_module, "winograd_conv3x3", spy)
+    monkeypatch.setattr("detector.ops.cpu.winograd.winograd_conv3x3", spy)
     return seen
 
 
@@ -48,9 +49,18 @@ def test_wide_layers_train_by_winograd_and_give_the_same(calls: list[torch.Size]
 def test_small_maps_go_along_with_a_large_one(calls: list[torch.Size]) -> None:
     layer = Conv3x3(256, 256)
     maps = [torch.randn(1, 256, size, size) for size in (56, 4)]
-    for found, x in zip(layer.each(maps), maps, strict=True):
+    for found, x in zip(apply_to_levels(layer, maps), maps, strict=True):
         torch.testing.assert_close(found, nn.Conv2d.forward(layer, x))
     assert calls == [x.shape for x in maps]
+
+
+def test_a_tower_takes_all_levels_layer_by_layer(calls: list[torch.Size]) -> None:
+    """However its layers are nested, with the parameters of each level's own pass."""
+    layers = [nn.Sequential(Conv3x3(256, 256), nn.ReLU(inplace=True)), nn.GroupNorm(32, 256)]
+    tower, maps = nn.Sequential(*layers), [torch.randn(1, 256, size, size) for size in (56, 4)]
+    found = apply_to_levels(tower, maps)
+    assert calls == [x.shape for x in maps]
+    torch.testing.assert_close(found, [tower(x) for x in maps])
 
 
 def test_wide_layers_infer_by_winograd_on_larger_maps(calls: list[torch.Size]) -> None:
@@ -69,23 +79,14 @@ def test_wrong_channels_are_told_by_torch(calls: list[torch.Size]) -> None:
     assert not calls
 
 
-def test_a_single_image_without_batch_is_left_to_torch() -> None:
-    assert not Conv3x3(256, 256)._winograd_pays([torch.randn(256, 64, 64)])
+def test_a_single_image_without_batch_is_left_to_torch(calls: list[torch.Size]) -> None:
+    layer, x = Conv3x3(256, 256), torch.randn(256, 64, 64)
+    assert conv3x3([x], layer.weight, layer.bias)[0].shape == x.shape
+    assert not calls
 
 
-@pytest.mark.parametrize(
-    "case", ["narrow", "small", "no gradient", "double", "autocast", "traced", "transformed"]
-)
-def test_the_rest_is_torchs_convolution(
-    case: str, calls: list[torch.Size], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[torch.Size] = []
-
-    def convolve(_: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
-        asked.append(x.shape)
-        return x
-
-    monkeypatch.setattr(nn.Conv2d, "forward", convolve)
+@pytest.mark.parametrize("case", ["narrow", "small", "no gradient", "double", "autocast", "traced"])
+def test_the_rest_is_torchs_convolution(case: str, calls: list[torch.Size]) -> None:
     layer, x = Conv3x3(256, 256), torch.randn(1, 256, 64, 64)
     if case == "narrow":
         layer, x = Conv3x3(127, 256), x[:, :127].repeat(2, 1, 1, 1)
@@ -97,9 +98,5 @@ def test_the_rest_is_torchs_convolution(
         torch.autocast("cpu", torch.bfloat16, enabled=case == "autocast"),
         torch.set_grad_enabled(case != "no gradient"),
     ):
-        {
-            "traced": partial(torch.jit.trace, layer),
-            "transformed": torch.func.grad(lambda x: layer(x).sum()),
-        }.get(case, layer)(x)
-    assert asked
+        (partial(torch.jit.trace, layer) if case == "traced" else layer)(x)
     assert not calls

@@ -25,7 +25,7 @@ from detector.heads.roi import RoIHead
 from detector.heads.rpn import RPN, ProposalLimits
 from detector.models.detector import Detector, assemble
 from detector.necks.fpn import FPN
-from detector.ops.cpu.winograd import winograd_conv3x3
+from detector.ops.cpu import winograd
 from detector.structures import Batch, Detections
 from detector.weights.foreign import from_torchvision
 from tests.samples import make_batch
@@ -243,12 +243,13 @@ def test_detections_by_winograds_convolution_are_those_by_torchs(
 
     def counted(*arguments: object) -> list[Tensor]:
         calls.append(arguments)
-        return winograd_conv3x3(*arguments)
+        return by_winograd(*arguments)
 
-    monkeypatch.setattr("detector.layers.conv.winograd_conv3x3", counted)
+    by_winograd = winograd.winograd_conv3x3
+    monkeypatch.setattr(winograd, "winograd_conv3x3", counted)
     found = {}
     for name, least in {"direct": 10**12, "winograd": 0}.items():
-        monkeypatch.setattr("detector.layers.conv._LEAST_WITHOUT", least)
+        monkeypatch.setattr(winograd, "_LEAST_WITHOUT", least)
         with torch.no_grad():
             found[name] = model.predict(batch)
         assert bool(calls) == (name == "winograd")

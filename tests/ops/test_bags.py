@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from detector.ops.cpu.bags import EqualBags, differentiable_bags, recordable_bags, weighted_bags
+from detector.ops.cpu import EmbeddingBags, embedding_bag
 
 STARTS = torch.tensor([0, 0, 2, 2, 5, 6])  # sizes 0, 2, 0, 3, 1, 0
 
@@ -22,30 +23,22 @@ def test_each_bag_is_the_sum_of_its_weighted_rows() -> None:
     expected = torch.zeros(6, 3, dtype=torch.float64)
     for bag, uses in {1: (0, 1), 3: (2, 3, 4), 4: (5,)}.items():
         expected[bag] = sum(weights[use] * rows[index[use]] for use in uses)
-    torch.testing.assert_close(differentiable_bags(rows, index, STARTS, weights), expected)
+    torch.testing.assert_close(embedding_bag(rows, index, STARTS, weights), expected)
 
 
 def test_gradients() -> None:
     rows, index, weights = problem()
-    assert torch.autograd.gradcheck(lambda r, w: differentiable_bags(r, index, STARTS, w), (rows, weights))
+    assert torch.autograd.gradcheck(lambda r, w: embedding_bag(r, index, STARTS, w), (rows, weights))
 
 
 def test_no_bags() -> None:
     rows, none = torch.randn(4, 3, requires_grad=True), torch.zeros(0, dtype=torch.int32)
     weights = torch.zeros(0, requires_grad=True)
-    found = differentiable_bags(rows, none, none, weights)
+    found = embedding_bag(rows, none, none, weights)
     assert found.shape == (0, 3)
     found.sum().backward()
     assert rows.grad.eq(0).all()
     assert weights.grad.shape == (0,)
-
-
-def test_bags_for_recording_equal_the_others() -> None:
-    torch.manual_seed(0)
-    rows, index, weights = torch.randn(7, 3), torch.randint(7, (20,), dtype=torch.int32), torch.randn(20)
-    starts = torch.arange(0, 20, 4, dtype=torch.int32)
-    found = recordable_bags(rows, index, weights, bag_size=4)
-    torch.testing.assert_close(found, weighted_bags(rows, index, starts, weights))
 
 
 @pytest.mark.parametrize("lowest", [0, 7_231, 7_232, 39_000])  # 2^15 rows up to the last, and one less
@@ -56,9 +49,10 @@ def test_gradients_of_bags_of_one_size(lowest: int) -> None:
     index[0], index[-1], index[5] = lowest, len(rows) - 1, index[4]
     weights = torch.randn(24, dtype=torch.float64, requires_grad=True)
     grad = torch.randn(6, 3, dtype=torch.float64)
-    expected = torch.autograd.grad(recordable_bags(rows, index, weights, bag_size=4), (rows, weights), grad)
+    summed = F.embedding_bag(index.view(6, 4), rows, mode="sum", per_sample_weights=weights.view(6, 4))
+    expected = torch.autograd.grad(summed, (rows, weights), grad)
 
-    bags, found = EqualBags.of(4, most=9, like=index), torch.zeros_like(rows)
+    bags, found = EmbeddingBags.of(4, most=9, like=index), torch.zeros_like(rows)
     with torch.no_grad():
         bags.add_row_gradient(grad, index, weights, into=found)
         torch.testing.assert_close((found, bags.weight_gradient(grad, rows, index)), expected)

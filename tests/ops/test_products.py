@@ -8,13 +8,13 @@ import torch.nn.functional as F
 
 from detector.ops.cpu import products
 from detector.ops.cpu.products import (
-    add_kernel_gradient,
-    add_kernel_gradients,
-    back_to_rows,
+    add_batched_linear_weight_grads,
+    add_grouped_linear_weight_grad,
+    batched_linear,
     faster_library,
+    grouped_linear,
+    grouped_linear_input_grad,
     linear,
-    many_times_kernels,
-    times_kernel,
 )
 
 
@@ -40,12 +40,12 @@ def test_a_product_and_its_gradients(m: int, groups: int) -> None:
     wide = [t.double().requires_grad_() for t in (rows, kernel)]
     parts = zip(wide[0].chunk(groups, dim=1), wide[1].chunk(groups), strict=True)
     expected = torch.cat([part @ of_part.mT for part, of_part in parts], dim=1)
-    close(times_kernel(rows, kernel, bias, groups=groups), expected + bias)
+    close(grouped_linear(rows, kernel, bias, groups=groups), expected + bias)
     of_rows, of_kernel = torch.autograd.grad(expected, wide, grad.double())
     transposed = kernel.unflatten(0, (groups, -1)).mT.flatten(0, 1)
-    close(back_to_rows(grad, transposed, groups=groups), of_rows)
+    close(grouped_linear_input_grad(grad, transposed, groups=groups), of_rows)
     start = torch.ones(groups, 6 // groups, 12 // groups)
-    add_kernel_gradient(grad, rows, into=start)
+    add_grouped_linear_weight_grad(grad, rows, into=start)
     close(start.flatten(0, 1), of_kernel + 1)
 
 
@@ -54,10 +54,10 @@ def test_a_product_and_its_gradients(m: int, groups: int) -> None:
 def test_many_products_and_their_gradients(m: int, fewest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "_FEWEST_PRODUCTS", fewest)
     rows, kernels, grads = draw((2, 3, m, 8), (2, 3, 4, 8), (2, 3, m, 4))
-    found = torch.stack([torch.stack(group) for group in many_times_kernels(rows, kernels)])
+    found = torch.stack([torch.stack(group) for group in batched_linear(rows, kernels)])
     close(found, rows.double() @ kernels.double().mT)
     into = torch.ones(2, 3, 4, 8)
-    add_kernel_gradients(grads, rows, into=into)
+    add_batched_linear_weight_grads(grads, rows, into=into)
     close(into, grads.double().mT @ rows.double() + 1)
 
 
@@ -67,8 +67,8 @@ def test_the_library_is_the_one_chosen(library: str | None, monkeypatch: pytest.
     monkeypatch.setattr(products, "_kernel_gradient", lambda *a: calls.append("dW") or kernel_gradient(*a))
     monkeypatch.setattr(torch, "mm", lambda *a: calls.append("mm") or mm(*a))
     grad, rows, kernel = draw((32, 8), (32, 4), (4, 8))
-    back_to_rows(grad, kernel, groups=1)
-    add_kernel_gradient(grad, rows, into=torch.zeros(1, 8, 4))
+    grouped_linear_input_grad(grad, kernel, groups=1)
+    add_grouped_linear_weight_grad(grad, rows, into=torch.zeros(1, 8, 4))
     assert calls == {"mkl": ["mm"], "onednn": ["dW"], None: []}[library]
 
 
@@ -89,7 +89,7 @@ def test_the_faster_library_is_told_by_the_processor(
 def test_float64_is_never_onednns() -> None:
     grad, rows = (t.double() for t in draw((32, 8), (32, 4)))
     into = torch.zeros(1, 8, 4).double()
-    add_kernel_gradient(grad, rows, into=into)
+    add_grouped_linear_weight_grad(grad, rows, into=into)
     torch.testing.assert_close(into[0], grad.mT @ rows)
 
 
@@ -115,7 +115,7 @@ def test_a_linear_layer_is_by_the_chosen_library(
 ) -> None:
     """Where it pays; small ones, other types and what is recorded are torch's."""
     calls: list[torch.Size] = []
-    monkeypatch.setattr(products, "times_kernel", lambda x, *_: calls.append(x.shape) or x)
+    monkeypatch.setattr(products, "grouped_linear", lambda x, *_: calls.append(x.shape) or x)
     (rows, weight), small = draw((400, 256), (256, 256)), draw((10, 8), (8, 8))
     linear(*small, None)
     linear(rows.double(), weight.double(), None)
@@ -143,18 +143,6 @@ def test_other_shapes_are_torchs(shape: tuple[int, ...], monkeypatch: pytest.Mon
     monkeypatch.setattr(products, "_FEWEST_PRODUCTS", 1)
     rows, weight = draw(shape, (5, 8))
     assert torch.equal(linear(rows, weight, None), F.linear(rows, weight))
-
-
-def test_many_gradients_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "_FEWEST_PRODUCTS", 1)
-    rows, weight = (t.requires_grad_() for t in draw((17, 8), (5, 8)))
-    (grads,) = draw((3, 17, 5))
-    found, expected = (
-        torch.autograd.grad(function(rows, weight, None), (rows, weight), grads, is_grads_batched=True)
-        for function in (linear, F.linear)
-    )
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b)
 
 
 def test_the_result_of_a_linear_layer_can_be_changed_in_place(monkeypatch: pytest.MonkeyPatch) -> None:

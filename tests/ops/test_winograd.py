@@ -96,15 +96,3 @@ def test_autocast_around_backward_alone_casts_nothing(library: str, monkeypatch:
     with torch.autocast("cpu", torch.bfloat16):
         found = torch.autograd.grad(y, (weight, x), grad)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-
-
-def test_many_gradients_at_once() -> None:
-    torch.manual_seed(0)
-    weight, x = torch.randn(7, 5, 3, 3, requires_grad=True), torch.randn(2, 5, 8, 8, requires_grad=True)
-    grads = torch.randn(3, 2, 7, 8, 8)
-    found, expected = (
-        torch.autograd.grad(y, (weight, x), grads, is_grads_batched=True)
-        for y in (winograd_conv3x3([x], weight, None)[0], F.conv2d(x, weight, padding=1))
-    )
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b)

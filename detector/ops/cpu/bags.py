@@ -33,32 +33,20 @@ def weighted_bags(
     )[0]
 
 
-def differentiable_bags(
+def embedding_bag(
     rows: Float[Tensor, "R c"],
     index: Int[Tensor, " n"],
     starts: Int[Tensor, " bags"],
     weights: Float[Tensor, " n"],
 ) -> Float[Tensor, "bags c"]:
-    """Bags of any sizes, the first from use 0 on, empty ones 0. Differentiable once, in rows and weights."""
-    return _DifferentiableBags.apply(rows, index, starts, weights)
+    """`F.embedding_bag(index, rows, starts, mode="sum", per_sample_weights=weights)`, on any device.
+
+    Bags may be empty. Differentiable once, in rows and weights.
+    """
+    return _EmbeddingBag.apply(rows, index, starts, weights)
 
 
-def recordable_bags(
-    rows: Float[Tensor, "R c"],
-    index: Int[Tensor, " n"],
-    weights: Float[Tensor, " n"],
-    *,
-    bag_size: int,
-) -> Float[Tensor, "_bags c"]:
-    """The same of bags of one size, one after the other, by operators that every exporter knows."""
-    index, weights = index.long().view(-1, bag_size), weights.view(-1, bag_size, 1)
-    total = rows.index_select(0, index[:, 0]) * weights[:, 0]
-    for i in range(1, bag_size):
-        total = total + rows.index_select(0, index[:, i]) * weights[:, i]
-    return total
-
-
-class _DifferentiableBags(torch.autograd.Function):
+class _EmbeddingBag(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, index: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
         ctx.save_for_backward(rows, index, starts, weights)
@@ -85,7 +73,7 @@ class _DifferentiableBags(torch.autograd.Function):
 
 
 @dataclass(frozen=True)
-class EqualBags:
+class EmbeddingBags:
     """Bags of `size` rows each, at most `len(starts)` at once."""
 
     size: int
@@ -93,10 +81,10 @@ class EqualBags:
     bag: Int[Tensor, " uses"]  # of each row
 
     @staticmethod
-    def of(size: int, *, most: int, like: Int[Tensor, "*_"]) -> EqualBags:
+    def of(size: int, *, most: int, like: Int[Tensor, "*_"]) -> EmbeddingBags:
         starts = torch.arange(0, most * size, size, dtype=like.dtype, device=like.device)
         bag = torch.arange(most, dtype=like.dtype, device=like.device).repeat_interleave(size)
-        return EqualBags(size, starts, bag)
+        return EmbeddingBags(size, starts, bag)
 
     def sum(
         self, rows: Float[Tensor, "R c"], index: Int[Tensor, "*B"], weights: Float[Tensor, "*B"]

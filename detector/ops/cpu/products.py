@@ -16,8 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from detector.environment import has_intel_cpu
-from detector.ops.differentiation import is_batched, is_transformed
-from detector.ops.recording import is_recorded
+from detector.ops.recording import is_eager_on_cpu
 
 Library = Literal["mkl", "onednn"]
 
@@ -28,7 +27,7 @@ _FEWEST_PRODUCTS = 10_000_000  # multiplications, below which a call of its own 
 def faster_library() -> Library | None:
     """The one that is faster on this processor; None where each has its products, as below.
 
-    On an Intel Xeon MKL gains a fifth, but not for `times_kernel`. On an AMD EPYC with AVX-512 oneDNN is
+    On an Intel Xeon MKL gains a fifth, but not for `grouped_linear`. On an AMD EPYC with AVX-512 oneDNN is
     twice as fast in all; with AVX2 alone MKL is as fast, or faster, in those that it has here.
     """
     if has_intel_cpu():
@@ -43,32 +42,30 @@ _FASTER = faster_library()
 def linear(
     rows: Float[Tensor, "*m f"], weight: Float[Tensor, "o f"], bias: Float[Tensor, "o"] | None
 ) -> Float[Tensor, "*m o"]:
-    """`F.linear`, differentiable as that; torch's own wherever it is as fast."""
+    """`F.linear(rows, weight, bias)`, by oneDNN where that is faster."""
     if _linear_pays(rows, weight):
         return _Linear.apply(rows.contiguous(), weight, bias)
     return F.linear(rows, weight, bias)
 
 
 def _linear_pays(rows: Tensor, weight: Tensor) -> bool:
-    if is_recorded() or is_transformed() or torch.compiler.is_compiling():
-        return False
     if rows.dim() != 2 or rows.shape[1] != weight.shape[1] or rows.dtype != weight.dtype:
         return False  # torch computes it, or says what is wrong
-    return rows.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and _many_pay(rows, weight)
+    return is_eager_on_cpu(rows) and _many_pay(rows, weight)
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(rows, weight)
-        return times_kernel(rows, weight, bias).clone()  # not a view, which could not be changed in place
+        return grouped_linear(rows, weight, bias).clone()  # not a view, which could not be changed in place
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight = ctx.saved_tensors
         need_rows, need_weight, need_bias = ctx.needs_input_grad
         of_bias = grad.sum(0) if need_bias else None
-        if torch.is_grad_enabled() or is_batched(grad):  # what is differentiated again must be torch's
+        if torch.is_grad_enabled():  # what is differentiated again must be torch's
             return grad @ weight, grad.mT @ rows, of_bias
         grad = grad.contiguous()
         return (
@@ -78,23 +75,23 @@ class _Linear(torch.autograd.Function):
         )
 
 
-def times_kernel(
+def grouped_linear(
     rows: Float[Tensor, "m f"], kernel: Float[Tensor, "o _f"], bias: Tensor | None = None, *, groups: int = 1
 ) -> Float[Tensor, "m o"]:
-    """`rows @ kernel.T + bias`; with groups, each of its rows has a part of the features, in order."""
+    """`F.linear(rows, kernel, bias)`; with groups, a row of the kernel multiplies its group's features."""
     return _to_rows(torch.conv2d(_to_pixels(rows), kernel[..., None, None], bias, groups=groups))
 
 
-def back_to_rows(
+def grouped_linear_input_grad(
     grad: Float[Tensor, "m o"], kernel: Float[Tensor, "f _o"], *, groups: int
 ) -> Float[Tensor, "m f"]:
     """The gradient of `rows` from that of the product; `kernel` is transposed, group by group."""
     if groups == 1 and _FASTER == "mkl":
         return torch.mm(grad, kernel.mT)
-    return times_kernel(grad, kernel, groups=groups)
+    return grouped_linear(grad, kernel, groups=groups)
 
 
-def add_kernel_gradient(
+def add_grouped_linear_weight_grad(
     grad: Float[Tensor, "m o"], rows: Float[Tensor, "m f"], *, into: Float[Tensor, "D _o _f"]
 ) -> None:
     """Adds the gradient of the kernel from that of the product, group by group."""
@@ -104,23 +101,23 @@ def add_kernel_gradient(
         into.baddbmm_(_by_group(grad, len(into)).mT, _by_group(rows, len(into)))
 
 
-def many_times_kernels(
+def batched_linear(
     rows: Float[Tensor, "g P m f"], kernels: Float[Tensor, "g P o f"]
 ) -> list[list[Float[Tensor, "m o"]]]:
     """`rows @ kernels.mT`, g lists of P products."""
     if _many_pay(rows, kernels):
         return [
-            [times_kernel(*pair) for pair in zip(*group, strict=True)]
+            [grouped_linear(*pair) for pair in zip(*group, strict=True)]
             for group in zip(rows, kernels, strict=True)
         ]
     products = torch.bmm(rows.flatten(0, 1), kernels.flatten(0, 1).mT)
     return [[*group] for group in products.unflatten(0, rows.shape[:2])]
 
 
-def add_kernel_gradients(
+def add_batched_linear_weight_grads(
     grads: Float[Tensor, "g P m o"], rows: Float[Tensor, "g P m f"], *, into: Float[Tensor, "g P o f"]
 ) -> None:
-    """Adds the gradients of the kernels of `many_times_kernels` from those of the products."""
+    """Adds the gradients of the kernels of `batched_linear` from those of the products."""
     gradients, grads, rows = (x.flatten(0, 1) for x in (into, grads, rows))
     if not _many_pay(rows, gradients):
         gradients.baddbmm_(grads.mT, rows)
@@ -148,7 +145,7 @@ def _kernel_gradient(grad: Float[Tensor, "m o"], rows: Float[Tensor, "m f"]) -> 
 def _convolution_gradients(
     grad: Float[Tensor, "m o"], rows: Float[Tensor, "m f"], kernel: Float[Tensor, "o f"], *, of_kernel: bool
 ) -> Float[Tensor, "_m f"]:
-    """Those of `times_kernel`: of the kernel, or of the rows."""
+    """Those of `grouped_linear`: of the kernel, or of the rows."""
     pixels, wanted = (_to_pixels(grad), _to_pixels(rows)), (not of_kernel, of_kernel, False)
     found = torch.ops.aten.convolution_backward(
         *pixels, kernel[..., None, None], None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1, wanted

@@ -10,24 +10,14 @@ import torch
 from torch import Tensor
 
 from detector.ops.autocast import autocasts, without_autocast
-from detector.ops.deform_conv import gather, torchvision, triton
-from detector.ops.deform_conv.geometry import (
-    Geometry,
-    IntOrPair,
-    check_shapes,
-    check_tensors,
-    pair,
-)
+from detector.ops.deform_conv import gather, torchvision
+from detector.ops.deform_conv.geometry import Geometry, IntOrPair, check_shapes, check_tensors, pair
+from detector.ops.differentiation import refuse_forward_mode
 from detector.ops.recording import is_recorded
 
-__all__ = ["Backend", "IntOrPair", "chosen_backend", "deform_conv2d", "pair", "runs_on"]
+__all__ = ["Backend", "chosen_backend", "deform_conv2d", "runs_on"]
 
 Backend = Literal["auto", "gather", "torchvision", "triton"]
-
-
-# Each has a function `deform_conv2d`, and DTYPES of x, weight and bias that it computes in. Others it gets as
-# float32; offset and mask as float32, or float64 with features in float64.
-_BACKENDS = {"gather": gather, "torchvision": torchvision, "triton": triton}
 
 
 def deform_conv2d(
@@ -67,12 +57,13 @@ def deform_conv2d(
     recorded = is_recorded()
     if not recorded:
         check_tensors(x, offset, weight, bias, mask)
+        refuse_forward_mode("deform_conv2d", x, offset, weight, bias, mask)
     kernel = (int(weight.shape[2]), int(weight.shape[3]))  # torch.jit.trace gives shapes as tensors
     offset_groups = int(offset.shape[1]) // (2 * kernel[0] * kernel[1])
     geometry = Geometry(kernel, pair(stride), pair(padding), pair(dilation), groups, offset_groups)
     if not recorded:
         check_shapes(x, offset, weight, bias, mask, geometry)
-    chosen = _BACKENDS[chosen_backend(backend, x.device)]
+    chosen = _module(chosen_backend(backend, x.device))
     return _in_working_precision(chosen, x, offset, weight, bias, mask, geometry)
 
 
@@ -88,7 +79,19 @@ def chosen_backend(backend: Backend, device: torch.device) -> Backend:
 
 def runs_on(backend: Backend, device: torch.device) -> bool:
     """Whether it can compute on tensors of this device."""
-    return backend != "triton" or triton.obstacle(device) is None
+    return backend != "triton" or _module(backend).obstacle(device) is None
+
+
+def _module(backend: Backend) -> ModuleType:
+    """Import a backend: a function `deform_conv2d`, and the DTYPES of x, weight and bias that it computes in.
+
+    Others it gets as float32; offset and mask as float32, or float64 with features in float64.
+    """
+    if backend == "triton":  # not loaded where another one computes
+        from detector.ops.deform_conv import triton
+
+        return triton
+    return gather if backend == "gather" else torchvision
 
 
 def _in_working_precision(

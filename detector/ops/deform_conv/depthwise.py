@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from detector.ops.cpu.bags import differentiable_bags, recordable_bags
+from detector.ops.cpu import embedding_bag
 from detector.ops.deform_conv.geometry import Geometry, IntOrPair, finite_shifts, homes, neighbours, pair
-from detector.ops.differentiation import is_transformed
 from detector.ops.recording import integers, is_recorded
 
 _GATHER_FROM = 32  # channels a group; with fewer, sorting what the rows are used for costs more than the rows
@@ -55,10 +54,8 @@ def deform_sampled_sum(
 
 def chosen_sampling(device: torch.device, *, channels_per_group: int) -> Literal["gather", "grid_sample"]:
     """How `deform_sampled_sum` samples on this device, now."""
-    if device.type != "cpu" or is_recorded():
-        return "grid_sample"
-    # grid_sample cannot be differentiated twice, as transforms may ask for
-    return "gather" if channels_per_group >= _GATHER_FROM or is_transformed() else "grid_sample"
+    gather_pays = device.type == "cpu" and channels_per_group >= _GATHER_FROM and not is_recorded()
+    return "gather" if gather_pays else "grid_sample"
 
 
 def _check_shapes(x: Tensor, offset: Tensor, modulation: Tensor, geometry: Geometry) -> None:
@@ -100,12 +97,8 @@ def _gathered(
     image = torch.arange(n, dtype=torch.int32, device=x.device).view(n, 1, 1, 1, 1, 1) * height
     group = torch.arange(groups, dtype=torch.int32, device=x.device).view(groups, 1, 1)
     index = ((image + lines) * (width * groups) + group)[..., :, None] + (columns * groups)[..., None, :]
-    size = 4 * shifts.shape[4]
-    if is_transformed():
-        y = recordable_bags(rows, index.flatten(), blend.flatten(), bag_size=size)
-    else:
-        starts = torch.arange(0, index.numel(), size, dtype=torch.int32, device=x.device)
-        y = differentiable_bags(rows, index.flatten(), starts, blend.flatten())
+    starts = torch.arange(0, index.numel(), 4 * shifts.shape[4], dtype=torch.int32, device=x.device)
+    y = embedding_bag(rows, index.flatten(), starts, blend.flatten())
     return y.view(*shifts.shape[:3], channels).permute(0, 3, 1, 2)
 
 

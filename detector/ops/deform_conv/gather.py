@@ -20,10 +20,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from detector.ops.autocast import without_autocast
-from detector.ops.cpu.bags import EqualBags, recordable_bags
-from detector.ops.cpu.products import add_kernel_gradient, back_to_rows, times_kernel
+from detector.ops.cpu import (
+    EmbeddingBags,
+    add_grouped_linear_weight_grad,
+    grouped_linear,
+    grouped_linear_input_grad,
+)
 from detector.ops.deform_conv.geometry import Geometry, homes, neighbours
-from detector.ops.differentiation import is_transformed, once_differentiable
+from detector.ops.differentiation import once_differentiable
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -38,8 +42,6 @@ def deform_conv2d(
 ) -> Tensor:
     """See `detector.ops.deform_conv2d`. The result has the memory format of x."""
     index, blend = _corners(offset, mask, geometry, x.shape[2], x.shape[3])
-    if is_transformed():
-        return _composed(x, blend, weight, bias, index, geometry)
     return _SampledProduct.apply(x, blend, weight, bias, index, geometry)
 
 
@@ -95,7 +97,7 @@ class _SampledProduct(torch.autograd.Function):
         taps = _bags(index, size)
         for part in _chunks(len(blend), size):
             columns = _group(_sample(taps, rows, index[part], blend[part]), geometry)
-            y_rows[part] = times_kernel(columns, kernel, bias, groups=geometry.groups)
+            y_rows[part] = grouped_linear(columns, kernel, bias, groups=geometry.groups)
             del columns  # the next take their place, in memory and cache
         return _to_contiguous(y) if ctx.x_is_contiguous else y
 
@@ -119,11 +121,11 @@ class _SampledProduct(torch.autograd.Function):
         for part in _chunks(len(blend), size):
             if need_weight:
                 columns = _group(_sample(taps, rows, index[part], blend[part]), geometry)
-                add_kernel_gradient(grad[part], columns, into=grad_kernel)
+                add_grouped_linear_weight_grad(grad[part], columns, into=grad_kernel)
                 del columns  # their gradient takes their place
             if not need_x and not need_blend:
                 continue
-            of_columns = back_to_rows(grad[part], kernel, groups=geometry.groups)
+            of_columns = grouped_linear_input_grad(grad[part], kernel, groups=geometry.groups)
             of_columns = _ungroup(of_columns, geometry).view(-1, rows.shape[1])
             if need_blend:
                 grad_blend[part] = taps.weight_gradient(of_columns, rows, index[part])
@@ -139,18 +141,6 @@ class _SampledProduct(torch.autograd.Function):
             None,
             None,
         )
-
-
-def _composed(
-    x: Tensor, blend: Tensor, weight: Tensor, bias: Tensor | None, index: Tensor, geometry: Geometry
-) -> Tensor:
-    """The same of operators of torch alone. The columns stay in memory for the backward pass."""
-    rows = _to_rows(x, geometry)
-    taps = recordable_bags(rows, index.flatten(), blend.flatten(), bag_size=_CORNERS)
-    features = geometry.taps * x.shape[1]
-    columns = _group(taps.view(math.prod(blend.shape[:3]), features), geometry)
-    pixels = columns.view(*blend.shape[:3], features).permute(0, 3, 1, 2)
-    return torch.conv2d(pixels, _to_kernel(weight)[..., None, None], bias, groups=geometry.groups)
 
 
 def _to_rows(x: Float[Tensor, "N C H W"], geometry: Geometry) -> Float[Tensor, "R c"]:
@@ -210,14 +200,14 @@ def _chunks(positions: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, positions))
 
 
-def _bags(index: Int[Tensor, "M corners"], chunk_size: int) -> EqualBags:
+def _bags(index: Int[Tensor, "M corners"], chunk_size: int) -> EmbeddingBags:
     """The taps of a chunk."""
     most = min(len(index), chunk_size) * index.shape[1] // _CORNERS
-    return EqualBags.of(_CORNERS, most=most, like=index)
+    return EmbeddingBags.of(_CORNERS, most=most, like=index)
 
 
 def _sample(
-    taps: EqualBags,
+    taps: EmbeddingBags,
     rows: Float[Tensor, "R c"],
     index: Int[Tensor, "m corners"],
     blend: Float[Tensor, "m corners"],

@@ -9,7 +9,6 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from torchvision.ops import deform_conv2d as operator
 
 from detector.ops.deform_conv.geometry import Geometry, finite_shifts, homes
-from detector.ops.differentiation import is_transformed
 from detector.ops.recording import is_recorded
 
 # N images, G offset groups, K taps
@@ -49,5 +48,5 @@ def _survivable(
     if mask is not None:
         return offset, mask * factor
     # A mask makes the backward pass a tenth slower. What has no values cannot be asked for them.
-    has_values = not (torch.compiler.is_compiling() or is_transformed() or is_in_torch_dispatch_mode())
+    has_values = not (torch.compiler.is_compiling() or is_in_torch_dispatch_mode())
     return offset, None if has_values and not factor.isnan().any() else factor
