@@ -189,7 +189,7 @@ def test_training_imports_no_more_than_it_needs() -> None:
 
 @pytest.mark.parametrize("statement", ["import detector.layers", "from detector.layers import DeformConv2d"])
 def test_a_layer_loads_few_files(statement: str) -> None:
-    limit = 12 if statement.startswith("import") else 16
+    limit = 12 if statement.startswith("import") else 25
     assert len(ours(loaded(statement))) <= limit
 
 

@@ -13,6 +13,8 @@ from typing import Literal
 
 import numpy as np
 
+from detector.coco.rules import UNIT, look_like_fractions, overhangs
+
 BoxFormat = Literal["xyxy", "cxcywh", "yxhw", "fractions", "percent"]
 
 # An overhang counts from this part of the image's side. Rounding, a pixel too much and slightly turned or
@@ -23,7 +25,6 @@ _ALMOST_ALL = 0.99
 _LARGE_SHARE = 0.2  # of many boxes, by however little
 _MANY = 10
 _ALL_FIT_PX = 2.0  # what a box in the right format may overhang
-_UNIT = 1.001  # the largest fraction, with rounding
 
 _READINGS: dict[BoxFormat, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "xyxy": ("x1, y1, x2, y2", lambda b: b),
@@ -95,28 +96,6 @@ def find_box_format(
     return BoxFormatFinding(format_, suspects, len(rows), reason)
 
 
-def look_like_fractions(boxes: np.ndarray, *, image_sizes: np.ndarray) -> np.ndarray:
-    """Which boxes lie within the unit square with a part of a pixel as side (N,).
-
-    In pixels such a box would be a speck in the corner of its image.
-    """
-    inside = ((boxes >= -0.001) & (boxes <= _UNIT)).all(axis=1) & (boxes[:, 2:] < 1).any(axis=1)
-    tiny_image = (image_sizes > 0) & (image_sizes <= 2)
-    return np.asarray(inside & ~tiny_image.any(axis=1))
-
-
-@np.errstate(over="ignore", invalid="ignore")  # of 1e308
-def overhangs(boxes: np.ndarray, *, image_sizes: np.ndarray) -> np.ndarray:
-    """How far each xywh box reaches beyond its image, in sides of the image (N,); 0 where none is known."""
-    height, width = np.asarray(image_sizes, dtype=np.float64).T
-    beyond = np.zeros(len(boxes))
-    for start, length, side in ((boxes[:, 0], boxes[:, 2], width), (boxes[:, 1], boxes[:, 3], height)):
-        known = side > 0
-        over = np.maximum(start + length - side, -start)
-        beyond = np.maximum(beyond, np.where(known, over / np.where(known, side, 1), 0))
-    return beyond
-
-
 _Found = tuple[BoxFormat, np.ndarray, str]
 
 
@@ -168,7 +147,7 @@ def _as_others(reaching: np.ndarray, words: str, how_many_fit: str) -> str:
 def _percent(boxes: np.ndarray, sizes: np.ndarray, areas: np.ndarray) -> _Found | None:
     """Boxes in percent of their image, whose `area` is in pixels."""
     with_area = np.isfinite(areas) & (areas > 0) & (sizes > 0).all(axis=1)
-    inside = ((boxes >= 0) & (boxes <= 100 * _UNIT)).all(axis=1)
+    inside = ((boxes >= 0) & (boxes <= 100 * UNIT)).all(axis=1)
     products = boxes[:, 2:].prod(axis=1)
     in_pixels = products * sizes.prod(axis=1) / 1e4
     suspects = with_area & _nearly(areas, in_pixels) & ~_nearly(areas, products)

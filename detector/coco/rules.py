@@ -10,8 +10,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from detector.coco.box_format import look_like_fractions, overhangs
-
+UNIT = 1.001  # the largest fraction, with rounding
 # Thinner boxes have no pixel to see. Augmentation divides coordinates by the image's sides in float32, whose
 # steps are 0.004 px in an image of 65,536: below that a box may come out empty.
 MIN_BOX_SIDE_PX = 0.01
@@ -240,3 +239,25 @@ def printable(text: str) -> str:
 
 def _annotations(count: int) -> str:
     return "1 annotation has" if count == 1 else f"{count} annotations have"
+
+
+@np.errstate(over="ignore", invalid="ignore")  # of 1e308
+def overhangs(boxes: np.ndarray, *, image_sizes: np.ndarray) -> np.ndarray:
+    """How far each xywh box reaches beyond its image, in sides of the image (N,); 0 where none is known."""
+    height, width = np.asarray(image_sizes, dtype=np.float64).T
+    beyond = np.zeros(len(boxes))
+    for start, length, side in ((boxes[:, 0], boxes[:, 2], width), (boxes[:, 1], boxes[:, 3], height)):
+        known = side > 0
+        over = np.maximum(start + length - side, -start)
+        beyond = np.maximum(beyond, np.where(known, over / np.where(known, side, 1), 0))
+    return beyond
+
+
+def look_like_fractions(boxes: np.ndarray, *, image_sizes: np.ndarray) -> np.ndarray:
+    """Which boxes lie within the unit square with a part of a pixel as side (N,).
+
+    In pixels such a box would be a speck in the corner of its image.
+    """
+    inside = ((boxes >= -0.001) & (boxes <= UNIT)).all(axis=1) & (boxes[:, 2:] < 1).any(axis=1)
+    tiny_image = (image_sizes > 0) & (image_sizes <= 2)
+    return np.asarray(inside & ~tiny_image.any(axis=1))

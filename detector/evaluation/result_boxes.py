@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from detector.coco.box_format import find_box_format, overhangs
+from detector.coco.box_format import find_box_format
 from detector.coco.ground_truth import GroundTruth
+from detector.coco.rules import overhangs
 from detector.evaluation.matching import Rows
 
 _FEW = 5  # boxes that may reach beyond their image by accident

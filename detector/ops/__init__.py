@@ -3,7 +3,7 @@
 from detector.lazy import lazy_getattr
 
 _MODULES = {
-    "deform_conv2d": "detector.ops.deform_conv",
+    "deform_conv2d": "detector.ops.deform_conv.dispatch",
     "deform_sampled_sum": "detector.ops.deform_conv.depthwise",
 }
 __all__ = [*_MODULES]

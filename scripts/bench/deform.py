@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from detector.ops.deform_conv import Backend, deform_conv2d
+from detector.ops.deform_conv.dispatch import Backend, deform_conv2d
 from detector.ops.deform_conv.triton import obstacle
 
 from .timing import times_table

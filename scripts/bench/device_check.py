@@ -23,7 +23,8 @@ from detector.layers.deform import DeformableStages
 from detector.models.detector import Detector, assemble
 from detector.necks.fpn import FPN
 from detector.ops.boxes import pairwise_iou
-from detector.ops.deform_conv import Backend, deform_conv2d, triton
+from detector.ops.deform_conv import triton
+from detector.ops.deform_conv.dispatch import Backend, deform_conv2d
 from detector.ops.nms import class_nms
 from detector.ops.roi_align import pyramid_roi_align
 from detector.profiling.noise import random_batch

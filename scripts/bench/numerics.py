@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import deform_conv2d as torchvision_operator
 
-from detector.ops.deform_conv import Backend, deform_conv2d
+from detector.ops.deform_conv.dispatch import Backend, deform_conv2d
 
 from .timing import markdown_row
 

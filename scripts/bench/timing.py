@@ -15,7 +15,7 @@ import torchvision
 from torch.nn import functional as F
 
 from detector.environment import processor_name
-from detector.ops.deform_conv import Backend, deform_conv2d
+from detector.ops.deform_conv.dispatch import Backend, deform_conv2d
 from detector.ops.deform_conv.triton import obstacle
 from detector.profiling.latency import interleaved_times
 

@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from detector.layers.deform import DeformConv2d
-from detector.ops.deform_conv import deform_conv2d, gather
+from detector.ops.deform_conv import gather
+from detector.ops.deform_conv.dispatch import deform_conv2d
 from detector.ops.deform_conv.geometry import Geometry
 
 BACKENDS = ("gather", "torchvision")

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from detector.layers.deform import DeformConv2d
-from detector.ops.deform_conv import deform_conv2d
 from detector.ops.deform_conv import triton as backend
+from detector.ops.deform_conv.dispatch import deform_conv2d
 from tests.ops.test_deform_conv import CASES, Case
 
 pytest.importorskip("triton")
@@ -260,7 +260,8 @@ def test_the_kernels_compile_for_an_h100(dtype: str, tmp_path: Path) -> None:
         from triton.backends.compiler import GPUTarget
         from triton.runtime import driver, jit
 
-        from detector.ops.deform_conv import deform_conv2d, triton_launch
+        from detector.ops.deform_conv import triton_launch
+        from detector.ops.deform_conv.dispatch import deform_conv2d
 
         class H100:
             def get_current_target(self):

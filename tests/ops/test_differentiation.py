@@ -13,8 +13,8 @@ from torch.autograd import forward_ad
 from torch.func import grad, hessian, jvp, vmap
 
 from detector.ops.cpu.winograd import winograd_conv3x3
-from detector.ops.deform_conv import Backend, deform_conv2d
 from detector.ops.deform_conv.depthwise import deform_sampled_sum
+from detector.ops.deform_conv.dispatch import Backend, deform_conv2d
 from detector.ops.deform_roi_pool import pyramid_deform_roi_pool
 from detector.ops.roi_align import pyramid_roi_align
 
