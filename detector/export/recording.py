@@ -98,7 +98,7 @@ def _without_origin(graph: ExportedProgram) -> ExportedProgram:
 def detections(boxes: Tensor, scores: Tensor, labels: Tensor) -> list[Detections]:
     """What a graph put out, as the model would say it."""
     kept = labels >= 0
-    return [Detections(*(x[i, k] for x in (boxes, scores, labels))) for i, k in enumerate(kept)]
+    return [Detections(boxes[i, k], scores[i, k], labels[i, k]) for i, k in enumerate(kept)]
 
 
 @dataclass(frozen=True)
