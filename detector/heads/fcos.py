@@ -28,11 +28,11 @@ from detector.layers.norms import norm_layer
 from detector.layers.towers import DeformableConvs, deformable_count, require_deform_conv
 from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxes
 from detector.ops.losses import focal_loss_sum, giou_loss
-from detector.ops.nms import Candidates
+from detector.ops.nms import Candidates, suppressed
 from detector.ops.ranks import normalizer
 from detector.ops.recording import top
 from detector.option_types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
-from detector.structures import FeatureSpec, Targets
+from detector.structures import Detections, FeatureSpec, Targets
 
 Conv = TypeVar("Conv", Conv3x3, DeformConv2d)
 
@@ -147,6 +147,10 @@ class FCOSHead(Head[FCOSOutputs]):
             "loss_box": loss_box,
             "loss_centerness": centerness_losses.masked_fill(~foreground, 0).sum() / count,
         }
+
+    @torch.no_grad()
+    def predict(self, outputs: FCOSOutputs) -> list[Detections]:
+        return suppressed(self.candidates(outputs))
 
     def candidates(self, outputs: FCOSOutputs) -> Candidates:
         # sqrt(class * centerness): FCOS v2, section 3
