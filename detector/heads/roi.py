@@ -21,9 +21,9 @@ from detector.layers.linear import Linear
 from detector.layers.norms import norm_layer
 from detector.layers.roi_pooling import RoIAlign
 from detector.layers.towers import DeformableConvs, deformable_count, require_deform_conv, require_unset
-from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes, encode_boxes
+from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes
 from detector.ops.cpu.products import linear
-from detector.ops.losses import DeltaLoss, delta_loss, giou_loss
+from detector.ops.losses import BoxLoss, DeltaCoder, SmoothL1
 from detector.ops.nms import Candidates
 from detector.ops.ranks import normalizer
 from detector.ops.recording import is_recorded
@@ -35,7 +35,6 @@ _POOLED = 7
 _SMALLEST_PX = 1e-2
 
 ConvFactory = Callable[..., nn.Conv2d | DeformConv2d]
-BoxLoss = DeltaLoss | Literal["giou"]
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,9 @@ class RoIHead(nn.Module):
 
     A region is foreground from `foreground_iou` on with some box. `sampled` regions of an image train, at
     most `positive_fraction` of them foreground. `deformable_convs` of its convolutions, the last, all, or so
-    many of the last, are what `deform` makes, called like `nn.Conv2d`. `box_loss` compares deltas (smooth L1
-    with `smooth_l1_beta`, L1) or boxes (generalised IoU). `class_agnostic` predicts one box for all classes.
-    `pooling` makes what pools, `RoIAlign` or `DeformRoIPool`: they sample as `aligned` and `sampling_ratio`
-    say.
+    many of the last, are what `deform` makes, called like `nn.Conv2d`. `class_agnostic` predicts one box for
+    all classes. `pooling` makes what pools, `RoIAlign` or `DeformRoIPool`: they sample as `aligned` and
+    `sampling_ratio` say.
     """
 
     def __init__(
@@ -73,8 +71,7 @@ class RoIHead(nn.Module):
         foreground_iou: Fraction = 0.5,
         sampled: PositiveInt = 512,
         positive_fraction: Fraction = 0.25,
-        box_loss: BoxLoss = "smooth_l1",
-        smooth_l1_beta: Fraction = 1 / 9,
+        box_loss: BoxLoss = SmoothL1(),  # noqa: B008 (frozen)
         class_agnostic: bool = False,
         pooling: Callable[..., nn.Module] = RoIAlign,
         aligned: bool = False,
@@ -87,8 +84,7 @@ class RoIHead(nn.Module):
         self.num_classes = num_classes
         self.foreground_iou = foreground_iou
         self.sampler = BalancedSampler(count=sampled, positive_fraction=positive_fraction)
-        self.box_loss: BoxLoss = box_loss
-        self.smooth_l1_beta = smooth_l1_beta
+        self.box_loss = box_loss
         self.aligned, self.sampling_ratio = aligned, sampling_ratio
         self.score_threshold = score_threshold
         self.nms_iou_threshold = nms_iou_threshold
@@ -134,11 +130,7 @@ class RoIHead(nn.Module):
         found = deltas[torch.arange(len(deltas), device=deltas.device), channel]
         foreground = regions.labels >= 0
         wanted = torch.where(foreground[:, None], regions.targets, regions.boxes)
-        if self.box_loss == "giou":
-            losses = giou_loss(decode_boxes(found, regions.boxes, weights=_WEIGHTS), wanted)
-        else:
-            encoded = encode_boxes(wanted, regions.boxes, weights=_WEIGHTS)
-            losses = delta_loss(found, encoded, kind=self.box_loss, beta=self.smooth_l1_beta)
+        losses = self.box_loss.of_encoded(found, wanted, coder=DeltaCoder(regions.boxes, _WEIGHTS))
         return losses.masked_fill(~foreground, 0)
 
     @torch.no_grad()
