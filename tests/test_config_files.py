@@ -232,6 +232,15 @@ def test_a_loss_from_outside_the_package_is_one_override() -> None:
     assert type(built.head.box_loss).__name__ == "CenterDistance"
 
 
+def test_a_branch_from_outside_the_package_is_one_override() -> None:
+    branch = "{_target_: tests.heads.test_roi_branch.Point, _partial_: true}"
+    words = ["model=faster_rcnn_small", f"+model.head.roi.branches.point={branch}"]
+    with allowing(["tests."]):
+        check(composed("train", *words), options("train"))
+        built = build(composed("train", *words).model)(num_classes=1)
+    assert [*built.head.roi_heads.branches] == ["point"]
+
+
 def test_no_file_in_the_repository_has_an_equals_sign_in_its_name() -> None:
     root = Path(__file__).resolve().parents[1]
     folders = [root / name for name in ("configs", "detector", "docs", "scripts", "tests")]

@@ -66,7 +66,8 @@ class FasterRCNNHead(Head[FasterRCNNOutputs]):
 
     @torch.no_grad()
     def predict(self, outputs: FasterRCNNOutputs) -> list[Detections]:
-        return suppressed(self.candidates(outputs))
+        detections = suppressed(self.candidates(outputs))
+        return self.roi_heads.completed(outputs.features[:-1], detections)
 
     def candidates(self, outputs: FasterRCNNOutputs) -> Candidates:
         proposals = self.rpn.proposals(outputs.rpn, outputs.image_sizes, training=False)

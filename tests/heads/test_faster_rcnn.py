@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from detector.heads.roi import Regions
+from detector.heads.roi_branch import Regions
 from detector.layers.deform import DeformConv2d
 from detector.layers.roi_pooling import DeformRoIPool, RoIAlign
 from detector.ops import L1, BoxLoss, GIoU, SmoothL1
@@ -107,7 +107,13 @@ def test_exact_boxes_cost_nothing(loss: BoxLoss) -> None:
     head = model.head.roi_heads
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10]])
     targets = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 12], [0, 0, 10, 12]])
-    regions = Regions(boxes, torch.zeros(3, dtype=torch.int64), torch.tensor([1, 2, -1]), targets)
+    regions = Regions(
+        boxes,
+        image=torch.zeros(3, dtype=torch.int64),
+        labels=torch.tensor([1, 2, -1]),
+        targets=targets,
+        matched=torch.tensor([0, 1, -1]),
+    )
     losses = head._box_losses(torch.zeros(3, 4, 4), regions)
     assert losses[0].abs() < 1e-6
     assert losses[1] > 0.05
