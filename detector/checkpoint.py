@@ -23,7 +23,7 @@ from detector.checkpoint_entries import entry_problems, listed, shown
 from detector.files import write_atomically
 from detector.weights.archives import damage_of, is_whole_archive
 
-_FORMAT = 2
+_FORMAT = 3
 EPOCH_ROWS = "epoch_rows"  # of a file: the rows of metrics.csv until then
 
 Row = dict[str, int | float]
@@ -109,17 +109,39 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def _of_this_format(config: dict[str, Any], format: int) -> dict[str, Any]:
-    """Format 1 had the modulation of deformable necks and heads among their own options."""
+    """Return a configuration of an earlier format as this version writes it."""
     config = deepcopy(config)
     model = _part(config, "model")
     head = _part(model, "head")
-    for part in (_part(model, "neck"), head, _part(head, "roi")) if format == 1 else ():
-        if "modulation" in part and str(part.get("_target_")).startswith(
-            ("detector.necks.", "detector.heads.")
-        ):
-            deform = {"_target_": "detector.layers.DeformConv2d", "_partial_": True}
-            part["deform"] = {**deform, "modulation": part.pop("modulation")}
+    if format < 2:
+        for part in (_part(model, "neck"), head, _part(head, "roi")):
+            _move_modulation(part)
+    if format < 3:
+        for part in (_part(head, "rpn"), _part(head, "roi")):
+            _name_box_loss(part)
     return config
+
+
+def _move_modulation(part: dict[str, Any]) -> None:
+    """Format 1 had the modulation of deformable necks and heads among their own options."""
+    if "modulation" in part and str(part.get("_target_")).startswith(("detector.necks.", "detector.heads.")):
+        deform = {"_target_": "detector.layers.DeformConv2d", "_partial_": True}
+        part["deform"] = {**deform, "modulation": part.pop("modulation")}
+
+
+def _name_box_loss(part: dict[str, Any]) -> None:
+    """Format 2 chose among the box losses of Faster R-CNN by a text, with the beta of smooth L1 beside it."""
+    if not str(part.get("_target_")).startswith("detector.heads."):
+        return
+    beta = {"beta": part["smooth_l1_beta"]} if "smooth_l1_beta" in part else {}
+    kind = part.get("box_loss", "smooth_l1" if beta else None)
+    if kind in ("smooth_l1", "l1", "giou"):
+        part.pop("smooth_l1_beta", None)
+        part["box_loss"] = {
+            "smooth_l1": {"_target_": "detector.ops.SmoothL1", **beta},
+            "l1": {"_target_": "detector.ops.L1"},
+            "giou": {"_target_": "detector.ops.GIoU"},
+        }[kind]
 
 
 def _part(config: dict[str, Any], name: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from detector.checkpoint import Checkpoint, load_checkpoint
 from detector.coco.images import ReadOptions, read_image
@@ -86,7 +86,9 @@ class Predictor:
         found = self.detect(batch)
         sizes = zip(batch.image_sizes.tolist(), batch.original_sizes.tolist(), strict=True)
         return [
-            _above(one.resized(from_size=tuple(resized), to_size=tuple(original)).to("cpu"), score_threshold)
+            one.select(one.scores >= score_threshold)
+            .resized(from_size=tuple(resized), to_size=tuple(original))
+            .to("cpu")
             for one, (resized, original) in zip(found, sizes, strict=True)
         ]
 
@@ -241,8 +243,3 @@ def _autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     if precision == "16-mixed" and device.type == "cpu":
         return None
     return {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]
-
-
-def _above(found: Detections, score: float) -> Detections:
-    kept: Tensor = found.scores >= score
-    return Detections(found.boxes[kept], found.scores[kept], found.labels[kept])

@@ -1,14 +1,20 @@
 """The data that flows between the parts: frozen dataclasses of tensors."""
 
-# B images, G ground-truth boxes (padded), N detections of one image
+# B images, G ground-truth boxes (padded), N detections of one image, K keypoints, S cells of a mask's side
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
+
+R = TypeVar("R", bound="Record")
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,158 @@ class FeatureSpec:
 
 
 @dataclass(frozen=True)
-class Targets:
+class Record:
+    """A frozen dataclass whose fields are tensors, records of tensors, or None where there is nothing to
+    hold.
+
+    Example:
+        >>> points = Keypoints(xy=torch.zeros(3, 17, 2), visibility=torch.zeros(3, 17, dtype=torch.int64))
+        >>> points.select(points.visibility.amax(dim=-1) > 0).xy.shape
+        torch.Size([0, 17, 2])
+    """
+
+    def to(self: R, device: torch.device | str, non_blocking: bool = False) -> R:
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self: R) -> R:
+        return self._mapped(lambda tensor: tensor.pin_memory())
+
+    def select(self: R, index: Tensor | slice) -> R:
+        """Index the leading dimension of every tensor: by positions, by a mask, or by a slice."""
+        return self._mapped(lambda tensor: tensor[index])
+
+    @classmethod
+    def cat(cls: type[R], records: Sequence[R]) -> R:
+        """Concatenate along the leading dimension; a field is None in all of `records` or in none."""
+        assert records, "nothing tells the shapes of no record"
+        columns = {field.name: [getattr(record, field.name) for record in records] for field in fields(cls)}
+        return cls(**{name: _concatenated(column, name) for name, column in columns.items()})
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Yield every tensor, in the order of the fields, those of inner records too."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Record):
+                yield from value.tensors()
+            elif value is not None:
+                yield value
+
+    def _mapped(self: R, change: Callable[[Tensor], Tensor]) -> R:
+        return type(self)(
+            **{field.name: _changed(getattr(self, field.name), change) for field in fields(self)}
+        )
+
+
+def _changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Record):
+        return value._mapped(change)
+    return None if value is None else change(value)
+
+
+def _concatenated(values: Sequence[Any], name: str) -> Any:
+    if any(value is None for value in values):
+        assert all(value is None for value in values), f"{name} is None in some of the records only"
+        return None
+    first = values[0]
+    return type(first).cat(values) if isinstance(first, Record) else torch.cat([*values])
+
+
+@dataclass(frozen=True)
+class BoxMasks(Record):
+    """Masks, each in the frame of its own box.
+
+    A mask divides its box into S x S cells, rows from top to bottom; `coverage` is the part of a cell that
+    the object covers, 0 for none and 255 for all. Moving, scaling and padding boxes leaves it as it is.
+    """
+
+    coverage: UInt8[Tensor, "*B N S S"]
+
+    def mirrored(self) -> BoxMasks:
+        """Return the masks of the left-right mirrored image, for boxes that are mirrored themselves."""
+        return BoxMasks(self.coverage.flip(-1))
+
+
+@dataclass(frozen=True)
+class Keypoints(Record):
+    """K points of each object, in the order of its `KeypointSchema`.
+
+    `xy` is in pixels of the image, as boxes are. `visibility` is 0 for a point that is not labelled, whose
+    `xy` must have no effect, 1 for a hidden one and 2 for a visible one.
+    """
+
+    xy: Float[Tensor, "*B N K 2"]
+    visibility: Int64[Tensor, "*B N K"]
+
+    def scaled(self, x: float, y: float) -> Keypoints:
+        """Return the points of an image that is resized by these factors."""
+        return replace(self, xy=self.xy * self.xy.new_tensor([x, y]))
+
+    def mirrored(self, *, width_px: float, schema: KeypointSchema) -> Keypoints:
+        """Return the points of the left-right mirrored image: left points become right ones."""
+        x, y = self.xy.unbind(-1)
+        order = list(schema.flip_permutation())
+        return Keypoints(torch.stack([width_px - x, y], dim=-1)[..., order, :], self.visibility[..., order])
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeypointSchema:
+    """The keypoints of a category.
+
+    `sigmas` are the constants of COCO's object keypoint similarity, one a keypoint: the larger, the farther
+    a prediction may lie. `flip_pairs` name the points that change places in a mirrored image, `skeleton`
+    those that a drawing connects.
+
+    Example:
+        >>> eyes = KeypointSchema(
+        ...     names=("nose", "left_eye", "right_eye"),
+        ...     sigmas=(0.026, 0.025, 0.025),
+        ...     flip_pairs=(("left_eye", "right_eye"),),
+        ... )
+        >>> eyes.flip_permutation()
+        (0, 2, 1)
+    """
+
+    names: tuple[str, ...]
+    sigmas: tuple[float, ...]
+    flip_pairs: tuple[tuple[str, str], ...] = ()
+    skeleton: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        problems = [*self._name_problems(), *self._sigma_problems()]
+        if problems:
+            raise ValueError(f"keypoints: {'; '.join(problems)}.")
+
+    def flip_permutation(self) -> tuple[int, ...]:
+        """Return, for each keypoint, the position of the one that takes its place in a mirrored image."""
+        partner = {name: other for a, b in self.flip_pairs for name, other in ((a, b), (b, a))}
+        return tuple(self.names.index(partner.get(name, name)) for name in self.names)
+
+    def _name_problems(self) -> Iterator[str]:
+        if not self.names:
+            yield "names is empty: give each keypoint a name"
+        if twice := _repeated(self.names):
+            yield f"names has {', '.join(twice)} more than once: give each keypoint its own name"
+        for field, pairs in (("flip_pairs", self.flip_pairs), ("skeleton", self.skeleton)):
+            if unknown := sorted({name for pair in pairs for name in pair} - {*self.names}):
+                yield f"{field} has {', '.join(unknown)}, expected names of {', '.join(self.names)}"
+            if same := [a for a, b in pairs if a == b]:
+                yield f"{field} pairs {', '.join(same)} with itself: leave the pair out"
+        if twice := _repeated([name for pair in self.flip_pairs if len({*pair}) == 2 for name in pair]):
+            yield f"flip_pairs has {', '.join(twice)} in more than one pair: a point has one counterpart"
+
+    def _sigma_problems(self) -> Iterator[str]:
+        if len(self.sigmas) != len(self.names):
+            yield f"{len(self.names)} names and {len(self.sigmas)} sigmas: give each name one sigma"
+        if wrong := [sigma for sigma in self.sigmas if not (math.isfinite(sigma) and sigma > 0)]:
+            yield f"sigmas has {', '.join(map(str, wrong))}, expected numbers > 0 (COCO has 0.025 to 0.107)"
+
+
+def _repeated(names: Sequence[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
+@dataclass(frozen=True)
+class Targets(Record):
     """Ground truth of a batch, padded to the image with the most boxes.
 
     Boxes are xyxy in pixels of the resized image, x1 < x2 and y1 < y2. Labels are contiguous classes in [0,
@@ -36,18 +193,12 @@ class Targets:
     boxes: Float[Tensor, "B G 4"]
     labels: Int64[Tensor, "B G"]
     valid: Bool[Tensor, "B G"]
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Targets:
-        return Targets(
-            *(t.to(device, non_blocking=non_blocking) for t in (self.boxes, self.labels, self.valid))
-        )
-
-    def pin_memory(self) -> Targets:
-        return Targets(self.boxes.pin_memory(), self.labels.pin_memory(), self.valid.pin_memory())
+    masks: BoxMasks | None = None
+    keypoints: Keypoints | None = None
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(Record):
     """Images of one step, padded at the right and bottom to a common size.
 
     `image_sizes` and `original_sizes` are (height, width) in pixels: of the resized image inside the padding,
@@ -61,27 +212,9 @@ class Batch:
     indices: Int64[Tensor, "B"]
     targets: Targets
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        return Batch(
-            images=self.images.to(device, non_blocking=non_blocking),
-            image_sizes=self.image_sizes.to(device, non_blocking=non_blocking),
-            original_sizes=self.original_sizes.to(device, non_blocking=non_blocking),
-            indices=self.indices.to(device, non_blocking=non_blocking),
-            targets=self.targets.to(device, non_blocking=non_blocking),
-        )
-
-    def pin_memory(self) -> Batch:
-        return Batch(
-            images=self.images.pin_memory(),
-            image_sizes=self.image_sizes.pin_memory(),
-            original_sizes=self.original_sizes.pin_memory(),
-            indices=self.indices.pin_memory(),
-            targets=self.targets.pin_memory(),
-        )
-
 
 @dataclass(frozen=True)
-class Detections:
+class Detections(Record):
     """Detections of one image, best first.
 
     Boxes are xyxy in pixels, scores in [0, 1], labels in [0, num_classes).
@@ -90,16 +223,22 @@ class Detections:
     boxes: Float[Tensor, "N 4"]
     scores: Float[Tensor, "N"]
     labels: Int64[Tensor, "N"]
+    masks: BoxMasks | None = None
+    keypoints: Keypoints | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def resized(self, *, from_size: tuple[int, int], to_size: tuple[int, int]) -> Detections:
-        """The same detections in another size (height, width) of the same image, clipped to it."""
+        """Return the same detections in another size (height, width) of the same image, boxes clipped to it.
+
+        Masks stay as they are, in the frames of their boxes; keypoints may lie outside the image.
+        """
         (h0, w0), (h1, w1) = from_size, to_size
         scale = self.boxes.new_tensor([w1 / w0, h1 / h0, w1 / w0, h1 / h0])
         limit = self.boxes.new_tensor([w1, h1, w1, h1])
-        return replace(self, boxes=(self.boxes * scale).clamp(min=0).minimum(limit))
-
-    def to(self, device: torch.device | str) -> Detections:
-        return Detections(self.boxes.to(device), self.scores.to(device), self.labels.to(device))
+        return replace(
+            self,
+            boxes=(self.boxes * scale).clamp(min=0).minimum(limit),
+            keypoints=None if self.keypoints is None else self.keypoints.scaled(w1 / w0, h1 / h0),
+        )

@@ -346,3 +346,12 @@ def test_defaults_are_spelled_out_in_nested_nodes() -> None:
     assert with_defaults(named) == head
     assert "features" not in head, "has no default"
     assert with_defaults({"_target_": "os.system"}) == {"_target_": "os.system"}
+
+
+def test_what_an_older_checkpoint_does_not_say_of_losses_and_branches_is_what_a_new_one_says() -> None:
+    """A run of before resumes: no option looks changed."""
+    head = with_defaults({"_target_": "detector.heads.RoIHead", "_partial_": True})
+    assert head["branches"] == {}
+    assert isinstance(head["branches"], dict), "read like that of a file"
+    told = {"_target_": "detector.ops.SmoothL1", "beta": 1 / 9}
+    assert with_defaults({**head, "box_loss": told}) == head

@@ -15,12 +15,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from detector.cli.main import VERBS
+from detector.config.build import build
 from detector.config.check import SPECIAL_KEYS, check, nodes
 from detector.config.errors import ConfigError
+from detector.config.overrides import composed as compose_words
 from detector.config.paths import config_dir
 from detector.config.plain import leniently_resolved
 from detector.config.signatures import schema_of
-from detector.config.targets import locate
+from detector.config.targets import allowing, locate
 
 FILES = sorted(config_dir().rglob("*.yaml"))
 GROUP_FILES = [f for f in FILES if f.parent != config_dir() and f.parent.name != "hydra"]
@@ -73,6 +75,11 @@ def misspelt(key: str) -> str:
 MANDATORY = {
     "model/backbone/resnet": ["model.backbone.depth=18"],
     "model/head/faster_rcnn": ["model=faster_rcnn"],
+    **{
+        f"model/head/{part}/box_loss/{kind}": ["model=faster_rcnn"]
+        for part in ("rpn", "roi")
+        for kind in ("smooth_l1", "l1", "giou")
+    },
     **{
         f"model/head/roi/pooling/{kind}": ["model=faster_rcnn"]
         for kind in ("align", "deform_v1", "deform_v2")
@@ -191,6 +198,47 @@ def test_documented_choices_are_real(file: Path) -> None:
             changed = copy.deepcopy(base)
             parent(changed, path)[path[-1]] = OmegaConf.create(f"x: {choice}").x
             check(OmegaConf.create(changed), options(verb))
+
+
+@pytest.mark.parametrize("part", ["rpn", "roi"])
+@pytest.mark.parametrize("kind", ["smooth_l1", "l1", "giou"])
+def test_a_box_loss_as_it_was_chosen_before_is_answered_with_how_it_is_now(part: str, kind: str) -> None:
+    cfg = composed("train", "model=faster_rcnn", f"model.head.{part}.box_loss={kind}")
+    with pytest.raises(ConfigError) as raised:
+        check(cfg, options("train"))
+    (problem,) = raised.value.problems
+    assert problem.startswith(f"model.head.{part}.box_loss = {kind}: ")
+    assert problem.endswith(f"write model/head/{part}/box_loss={kind}")
+    check(composed("train", "model=faster_rcnn", f"model/head/{part}/box_loss={kind}"), options("train"))
+
+
+@pytest.mark.parametrize("part", ["rpn", "roi"])
+def test_the_beta_of_smooth_l1_as_it_was_given_before_is_answered_with_how_it_is_now(part: str) -> None:
+    words = ["model=faster_rcnn", f"model.head.{part}.smooth_l1_beta=0.5"]
+    with initialize_config_dir(str(config_dir()), version_base="1.3"), pytest.raises(ConfigError) as raised:
+        compose_words("train", words)
+    now = f"model.head.{part}.box_loss.beta"
+    (problem,) = raised.value.problems
+    assert problem == f"{words[1]}: model.head.{part}.smooth_l1_beta is {now} now. Write {now}=0.5"
+    cfg = composed("train", "model=faster_rcnn", f"{now}=0.5")
+    assert cfg.model.head[part].box_loss.beta == 0.5
+
+
+def test_a_loss_from_outside_the_package_is_one_override() -> None:
+    word = "model.head.box_loss._target_=tests.ops.test_losses.CenterDistance"
+    with allowing(["tests."]):
+        check(composed("train", word), options("train"))
+        built = build(composed("train", word).model)(num_classes=1)
+    assert type(built.head.box_loss).__name__ == "CenterDistance"
+
+
+def test_a_branch_from_outside_the_package_is_one_override() -> None:
+    branch = "{_target_: tests.heads.test_roi_branch.Point, _partial_: true}"
+    words = ["model=faster_rcnn_small", f"+model.head.roi.branches.point={branch}"]
+    with allowing(["tests."]):
+        check(composed("train", *words), options("train"))
+        built = build(composed("train", *words).model)(num_classes=1)
+    assert [*built.head.roi_heads.branches] == ["point"]
 
 
 def test_no_file_in_the_repository_has_an_equals_sign_in_its_name() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -36,6 +37,8 @@ def _as_config(default: Any) -> Any:
     if is_dataclass(default):
         values = {field.name: getattr(default, field.name) for field in fields(default)}
         return {"_target_": _name(type(default)), **{k: _as_config(v) for k, v in values.items()}}
+    if isinstance(default, Mapping):
+        return {key: _as_config(value) for key, value in default.items()}
     return [*default] if isinstance(default, tuple) else default
 
 

@@ -27,6 +27,9 @@ from detector.config.paths import config_dir
 from detector.config.words import repaired
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
+_MOVED = {  # options of earlier versions, and what they are now
+    f"model.head.{part}.smooth_l1_beta": f"model.head.{part}.box_loss.beta" for part in ("rpn", "roi")
+}
 _OF_SLURM = ("submitit_local", "submitit_slurm")  # launchers that the extra brings
 
 
@@ -299,6 +302,8 @@ def _key_problem(override: Override, cfg: DictConfig, groups: dict[str, list[str
         return f"{word}: there is no group {key}.{f' Did you mean {meant}=...?' if meant else ''}"
     if _has(cfg, key):
         return None
+    if key in _MOVED:
+        return f"{word}: {key} is {_MOVED[key]} now. Write {_MOVED[key]}={word.partition('=')[2]}"
     meant = _suggest(key, [*_known_keys(cfg), *groups])
     hint = f" Did you mean {meant}?" if meant else " See --cfg job for all options."
     return f"{key}: there is no such option.{hint}"

@@ -27,6 +27,7 @@ _OURS = (
     "detector.layers.",
     "detector.models.",
     "detector.necks.",
+    "detector.ops.",
     "detector.structures.",
     "detector.training.",
 )

@@ -7,8 +7,8 @@ import multiprocessing
 import os
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from torch.utils.data import Dataset, get_worker_info
 from detector.data.collate import collate
 from detector.data.dataset import CocoDataset, Sample
 from detector.option_types import NonNegativeInt, PositiveInt
-from detector.structures import Batch, Targets
+from detector.structures import Batch, Record
 
 _log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def collate_to_memory(samples: Sequence[Sample]) -> Batch | ByPipe:
     """
     batch = collate(samples)
     try:
-        for tensor in _tensors(batch):
+        for tensor in batch.tensors():
             if tensor.numel() > 0:
                 tensor.share_memory_()
     except (RuntimeError, OSError):  # no room, or too many open files
@@ -131,24 +131,25 @@ def collate_to_pipe(samples: Sequence[Sample]) -> ByPipe:
 
 
 class ByPipe:
-    """A batch that is pickled by value, and is a `Batch` at the other end."""
+    """A record that is pickled by value, and is itself again at the other end."""
 
-    def __init__(self, batch: Batch) -> None:
-        self._arrays = [tensor.numpy() for tensor in _tensors(batch)]
+    def __init__(self, record: Record) -> None:
+        self._kind = type(record)
+        self._values = {field.name: _by_value(getattr(record, field.name)) for field in fields(record)}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _batch_of, (self._arrays,)
+        return _arrived, (self._kind, self._values)
 
 
-def _tensors(batch: Batch) -> list[Tensor]:
-    targets = batch.targets
-    sizes = (batch.image_sizes, batch.original_sizes, batch.indices)
-    return [batch.images, *sizes, targets.boxes, targets.labels, targets.valid]
+def _by_value(field: Tensor | Record | None) -> np.ndarray | ByPipe | None:
+    if isinstance(field, Record):
+        return ByPipe(field)
+    return None if field is None else field.numpy()
 
 
-def _batch_of(arrays: Sequence[np.ndarray]) -> Batch:
-    images, image_sizes, original_sizes, indices, *targets = (torch.from_numpy(array) for array in arrays)
-    return Batch(images, image_sizes, original_sizes, indices, Targets(*targets))
+def _arrived(kind: type[Record], values: Mapping[str, Any]) -> Record:
+    tensors = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in values.items()}
+    return kind(**tensors)
 
 
 # What each worker reads

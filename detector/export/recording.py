@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
+from detector.heads.roi_branch import RoIBranch
 from detector.layers.roi_pooling import DeformRoIPool
 from detector.models.detector import Detector
 from detector.ops.nms import padded_class_nms, recording_torchvision_nms
@@ -56,7 +57,8 @@ def recorded(model: Detector) -> ExportedProgram:
     the graph has the model's parameters, which it freezes, so that no result carries a history of gradients.
 
     Raises:
-        ValueError: bins of deformable RoI pooling have as many samples as they cover cells.
+        ValueError: bins of deformable RoI pooling have as many samples as they cover cells, or the model has
+            a `RoIBranch`.
         RuntimeError: torch cannot record a part of the model.
     """
     for name, part in model.named_modules():
@@ -64,6 +66,11 @@ def recorded(model: Detector) -> ExportedProgram:
             raise ValueError(
                 f"{name} is deformable RoI pooling with sampling_ratio=0, whose samples no graph can count. "
                 "Train with model.head.roi.sampling_ratio=2 for a model that can be exported."
+            )
+        if isinstance(part, RoIBranch):
+            raise ValueError(
+                f"{name} is a branch that adds to detections, and a graph puts out boxes, scores and labels "
+                "alone. Export a model without model.head.roi.branches."
             )
     batch, rows, columns = Dim("batch"), Dim("rows"), Dim("columns")
     # Some cells on the coarsest level, and unequal: no size must look like a constant
@@ -98,7 +105,7 @@ def _without_origin(graph: ExportedProgram) -> ExportedProgram:
 def detections(boxes: Tensor, scores: Tensor, labels: Tensor) -> list[Detections]:
     """What a graph put out, as the model would say it."""
     kept = labels >= 0
-    return [Detections(*(x[i, k] for x in (boxes, scores, labels))) for i, k in enumerate(kept)]
+    return [Detections(boxes[i, k], scores[i, k], labels[i, k]) for i, k in enumerate(kept)]
 
 
 @dataclass(frozen=True)

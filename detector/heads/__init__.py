@@ -9,6 +9,7 @@ _MODULES = {
     "Head": "detector.heads.head",
     "ProposalLimits": "detector.heads.rpn",
     "RPN": "detector.heads.rpn",
+    "RoIBranch": "detector.heads.roi_branch",
     "RoIHead": "detector.heads.roi",
 }
 __all__ = [*_MODULES]

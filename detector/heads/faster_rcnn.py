@@ -7,15 +7,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from detector.heads.head import Head
 from detector.heads.roi import RoIHead
 from detector.heads.rpn import RPN, RPNOutputs
-from detector.ops.nms import Candidates
+from detector.ops.nms import Candidates, suppressed
 from detector.option_types import PositiveInt
-from detector.structures import FeatureSpec, Targets
+from detector.structures import Detections, FeatureSpec, Targets
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,11 @@ class FasterRCNNHead(Head[FasterRCNNOutputs]):
             **self.rpn.loss(outputs.rpn, targets),
             **self.roi_heads.loss(outputs.features[:-1], proposals, targets),
         }
+
+    @torch.no_grad()
+    def predict(self, outputs: FasterRCNNOutputs) -> list[Detections]:
+        detections = suppressed(self.candidates(outputs))
+        return self.roi_heads.completed(outputs.features[:-1], detections)
 
     def candidates(self, outputs: FasterRCNNOutputs) -> Candidates:
         proposals = self.rpn.proposals(outputs.rpn, outputs.image_sizes, training=False)

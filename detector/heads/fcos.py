@@ -26,13 +26,13 @@ from detector.layers.conv import Conv3x3, apply_to_levels
 from detector.layers.deform import DeformConv2d
 from detector.layers.norms import norm_layer
 from detector.layers.towers import DeformableConvs, deformable_count, require_deform_conv
-from detector.ops.boxes import boxes_to_distances, clip_boxes, distances_to_boxes
-from detector.ops.losses import focal_loss_sum, giou_loss
-from detector.ops.nms import Candidates
+from detector.ops.boxes import clip_boxes, distances_to_boxes
+from detector.ops.losses import BoxLoss, ClassificationLoss, DistanceCoder, Focal, GIoU
+from detector.ops.nms import Candidates, suppressed
 from detector.ops.ranks import normalizer
 from detector.ops.recording import top
 from detector.option_types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
-from detector.structures import FeatureSpec, Targets
+from detector.structures import Detections, FeatureSpec, Targets
 
 Conv = TypeVar("Conv", Conv3x3, DeformConv2d)
 
@@ -55,7 +55,7 @@ class FCOSHead(Head[FCOSOutputs]):
     `center_sampling_radius` is in strides, 0 trains every point inside a box. `point_offset` is the place of
     a point in its cell: 0 the corner, on which a ResNet's receptive fields are centred (torchvision), 0.5 the
     middle (the paper). `grid`: how far cells lie apart, see `cell_steps`. `centerness_weighted_boxes` weights
-    each positive's GIoU by its centerness target (the paper) instead of equally (torchvision).
+    each positive's box loss by its centerness target (the paper) instead of equally (torchvision).
     `level_scales` learns a factor for the distances of each level (the paper); torchvision has none.
     `deformable_convs` of each tower, the last, all, or so many of the last, are what `deform` makes, called
     like `nn.Conv2d`.
@@ -71,6 +71,8 @@ class FCOSHead(Head[FCOSOutputs]):
         center_sampling_radius: NonNegativeFloat = 1.5,
         point_offset: Fraction = 0.0,
         grid: Grid = "stride",
+        classification_loss: ClassificationLoss = Focal(),  # noqa: B008 (frozen)
+        box_loss: BoxLoss = GIoU(),  # noqa: B008 (frozen)
         centerness_weighted_boxes: bool = False,
         score_threshold: Fraction = 0.001,
         candidates_per_level: PositiveInt = 1000,
@@ -89,6 +91,7 @@ class FCOSHead(Head[FCOSOutputs]):
         self.strides_px = [f.stride_px for f in features]
         self.center_sampling_radius = center_sampling_radius
         self.point_offset, self.grid = point_offset, grid
+        self.classification_loss, self.box_loss = classification_loss, box_loss
         self.centerness_weighted_boxes = centerness_weighted_boxes
         self.score_threshold = score_threshold
         self.candidates_per_level = candidates_per_level
@@ -127,13 +130,13 @@ class FCOSHead(Head[FCOSOutputs]):
         matched = assign_points(points, targets, center_radius=self.center_sampling_radius)
         foreground = matched >= 0
         labels, boxes = _gather_targets(targets, matched)
-        distances = boxes_to_distances(points.xy, boxes) / points.strides[:, None]
-        centerness = _centerness(distances).masked_fill(~foreground, 0)
+        coder = DistanceCoder(points.xy, points.strides)
+        centerness = _centerness(coder.encode(boxes)).masked_fill(~foreground, 0)
         # In training all ranks have a batch; in validation each has its own number of them.
         count = normalizer(foreground.sum(), at_least=1.0, all_ranks=self.training)
 
-        predicted = distances_to_boxes(points.xy, outputs.distances * points.strides[:, None])
-        box_losses = giou_loss(predicted, boxes).masked_fill(~foreground, 0)
+        box_losses = self.box_loss.of_encoded(outputs.distances, boxes, coder=coder)
+        box_losses = box_losses.masked_fill(~foreground, 0)
         if self.centerness_weighted_boxes:
             weight = normalizer(centerness.sum(), at_least=1e-6, all_ranks=self.training)
             loss_box = (box_losses * centerness).sum() / weight
@@ -143,10 +146,14 @@ class FCOSHead(Head[FCOSOutputs]):
             outputs.centerness, centerness, reduction="none"
         )
         return {
-            "loss_cls": focal_loss_sum(outputs.logits, labels) / count,
+            "loss_cls": self.classification_loss(outputs.logits, labels) / count,
             "loss_box": loss_box,
             "loss_centerness": centerness_losses.masked_fill(~foreground, 0).sum() / count,
         }
+
+    @torch.no_grad()
+    def predict(self, outputs: FCOSOutputs) -> list[Detections]:
+        return suppressed(self.candidates(outputs))
 
     def candidates(self, outputs: FCOSOutputs) -> Candidates:
         # sqrt(class * centerness): FCOS v2, section 3

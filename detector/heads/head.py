@@ -5,11 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
-import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from detector.ops.nms import Candidates, batch_class_nms
+from detector.ops.nms import Candidates
 from detector.structures import Detections, Targets
 
 Outputs = TypeVar("Outputs")
@@ -24,15 +23,6 @@ class Head(nn.Module, ABC, Generic[Outputs]):
 
     num_classes: int
 
-    @torch.no_grad()
-    def predict(self, outputs: Outputs) -> list[Detections]:
-        """Detections of each image, clipped to its size."""
-        found = self.candidates(outputs)
-        return [
-            Detections(found.boxes[i, kept], found.scores[i, kept], found.labels[i, kept])
-            for i, kept in enumerate(batch_class_nms(found))
-        ]
-
     @abstractmethod
     def forward(
         self, features: list[Float[Tensor, "B _C _H _W"]], image_sizes: Int64[Tensor, "B 2"]
@@ -44,5 +34,9 @@ class Head(nn.Module, ABC, Generic[Outputs]):
         """Losses by log name ("loss_..."); their sum is minimised."""
 
     @abstractmethod
+    def predict(self, outputs: Outputs) -> list[Detections]:
+        """Detections of each image, best first, clipped to its size, without gradients."""
+
+    @abstractmethod
     def candidates(self, outputs: Outputs) -> Candidates:
-        """What may become a detection, clipped to its image, before suppression."""
+        """Return what may become a detection, clipped to its image, before suppression: export records it."""

@@ -5,9 +5,9 @@ torchvision's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,37 +15,28 @@ from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor, nn
 
 from detector.heads.matching import BACKGROUND, BalancedSampler, match_boxes
+from detector.heads.roi_branch import BranchFactory, Regions, RoIBranch
 from detector.heads.rpn import Proposals, taken
 from detector.layers.deform import DeformConv2d
 from detector.layers.linear import Linear
 from detector.layers.norms import norm_layer
 from detector.layers.roi_pooling import RoIAlign
 from detector.layers.towers import DeformableConvs, deformable_count, require_deform_conv, require_unset
-from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes, encode_boxes
+from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes
 from detector.ops.cpu import linear
-from detector.ops.losses import DeltaLoss, delta_loss, giou_loss
+from detector.ops.losses import BoxLoss, DeltaCoder, SmoothL1
 from detector.ops.nms import Candidates
 from detector.ops.ranks import normalizer
 from detector.ops.recording import is_recorded
 from detector.option_types import Fraction, NonNegativeInt, PositiveInt
-from detector.structures import FeatureSpec, Targets
+from detector.structures import Detections, FeatureSpec, Targets
 
 _WEIGHTS: CoderWeights = (10.0, 10.0, 5.0, 5.0)
 _POOLED = 7
 _SMALLEST_PX = 1e-2
 
 ConvFactory = Callable[..., nn.Conv2d | DeformConv2d]
-BoxLoss = DeltaLoss | Literal["giou"]
-
-
-@dataclass(frozen=True)
-class Regions:
-    """Regions of all images, one after the other, with what they learn: a class, -1 for none, and a box."""
-
-    boxes: Float[Tensor, "R 4"]
-    image: Int64[Tensor, "R"]
-    labels: Int64[Tensor, "R"]
-    targets: Float[Tensor, "R 4"]
+_NO_BRANCHES: Mapping[str, BranchFactory] = MappingProxyType({})
 
 
 class RoIHead(nn.Module):
@@ -53,10 +44,9 @@ class RoIHead(nn.Module):
 
     A region is foreground from `foreground_iou` on with some box. `sampled` regions of an image train, at
     most `positive_fraction` of them foreground. `deformable_convs` of its convolutions, the last, all, or so
-    many of the last, are what `deform` makes, called like `nn.Conv2d`. `box_loss` compares deltas (smooth L1
-    with `smooth_l1_beta`, L1) or boxes (generalised IoU). `class_agnostic` predicts one box for all classes.
-    `pooling` makes what pools, `RoIAlign` or `DeformRoIPool`: they sample as `aligned` and `sampling_ratio`
-    say.
+    many of the last, are what `deform` makes, called like `nn.Conv2d`. `class_agnostic` predicts one box for
+    all classes. `pooling` makes what pools, `RoIAlign` or `DeformRoIPool`: they sample as `aligned` and
+    `sampling_ratio` say. Each of `branches` makes what predicts more of the objects, see `RoIBranch`.
     """
 
     def __init__(
@@ -73,8 +63,7 @@ class RoIHead(nn.Module):
         foreground_iou: Fraction = 0.5,
         sampled: PositiveInt = 512,
         positive_fraction: Fraction = 0.25,
-        box_loss: BoxLoss = "smooth_l1",
-        smooth_l1_beta: Fraction = 1 / 9,
+        box_loss: BoxLoss = SmoothL1(),  # noqa: B008 (frozen)
         class_agnostic: bool = False,
         pooling: Callable[..., nn.Module] = RoIAlign,
         aligned: bool = False,
@@ -82,13 +71,13 @@ class RoIHead(nn.Module):
         score_threshold: Fraction = 0.001,
         nms_iou_threshold: Fraction = 0.5,
         detections_per_image: PositiveInt = 100,
+        branches: Mapping[str, BranchFactory] = _NO_BRANCHES,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.foreground_iou = foreground_iou
         self.sampler = BalancedSampler(count=sampled, positive_fraction=positive_fraction)
-        self.box_loss: BoxLoss = box_loss
-        self.smooth_l1_beta = smooth_l1_beta
+        self.box_loss = box_loss
         self.aligned, self.sampling_ratio = aligned, sampling_ratio
         self.score_threshold = score_threshold
         self.nms_iou_threshold = nms_iou_threshold
@@ -107,8 +96,10 @@ class RoIHead(nn.Module):
         else:
             self.box_head = _LinearHead(channels * _POOLED**2, num_linear, width)
         self.box_predictor = _Predictor(width, num_classes, 1 if class_agnostic else num_classes + 1)
-        # Last: all other layers start as they would with any other pooling.
+        # Last: all other layers start as they would with any other pooling, and without branches.
         self.pooling = pooling(features, output_size=_POOLED, sampling_ratio=sampling_ratio, aligned=aligned)
+        made = nn.ModuleDict({name: make(features, num_classes) for name, make in branches.items()})
+        self.branches = cast("Mapping[str, RoIBranch]", made)
 
     def forward(
         self, features: Sequence[Tensor], boxes: Float[Tensor, "R 4"], image: Int64[Tensor, "R"]
@@ -123,10 +114,18 @@ class RoIHead(nn.Module):
         logits, deltas = self(features, regions.boxes, regions.image)
         sampled = logits.new_tensor(len(regions.labels), dtype=torch.float32)
         count = normalizer(sampled, at_least=1.0, all_ranks=self.training)
-        return {
+        losses = {
             "loss_cls": F.cross_entropy(logits, regions.labels + 1, reduction="sum") / count,
             "loss_box": self._box_losses(deltas, regions).sum() / count,
         }
+        if not self.branches:
+            return losses
+        foreground = regions.select(regions.labels >= 0)
+        for name, branch in self.branches.items():
+            more = branch.loss(features, foreground, targets)
+            assert not losses.keys() & more.keys(), f"branch {name} gives losses that another part has"
+            losses |= more
+        return losses
 
     def _box_losses(self, deltas: Float[Tensor, "R _D 4"], regions: Regions) -> Float[Tensor, "R"]:
         """Of each region, zero for background."""
@@ -134,11 +133,7 @@ class RoIHead(nn.Module):
         found = deltas[torch.arange(len(deltas), device=deltas.device), channel]
         foreground = regions.labels >= 0
         wanted = torch.where(foreground[:, None], regions.targets, regions.boxes)
-        if self.box_loss == "giou":
-            losses = giou_loss(decode_boxes(found, regions.boxes, weights=_WEIGHTS), wanted)
-        else:
-            encoded = encode_boxes(wanted, regions.boxes, weights=_WEIGHTS)
-            losses = delta_loss(found, encoded, kind=self.box_loss, beta=self.smooth_l1_beta)
+        losses = self.box_loss.of_encoded(found, wanted, coder=DeltaCoder(regions.boxes, _WEIGHTS))
         return losses.masked_fill(~foreground, 0)
 
     @torch.no_grad()
@@ -160,6 +155,7 @@ class RoIHead(nn.Module):
             image=image[sample.valid],
             labels=_labels(targets, matched).gather(1, sample.index)[sample.valid],
             targets=_boxes(targets, matched, like=boxes).gather(1, _four(sample.index))[sample.valid],
+            matched=matched.gather(1, sample.index)[sample.valid],
         )
 
     def candidates(
@@ -191,6 +187,17 @@ class RoIHead(nn.Module):
             limit=self.detections_per_image,
             labels_alternate=True,
         )
+
+    def completed(self, features: Sequence[Tensor], detections: list[Detections]) -> list[Detections]:
+        """Add to the detections of each image what the branches predict, of all images at once."""
+        if not self.branches:
+            return detections
+        counts = torch.tensor([len(one) for one in detections])
+        image = torch.arange(len(counts)).repeat_interleave(counts).to(detections[0].boxes.device)
+        together = Detections.cat(detections)
+        for branch in self.branches.values():
+            together = branch.add_to(features, together, image)
+        return [together.select(image == number) for number in range(len(detections))]
 
 
 def _labels(targets: Targets, matched: Int64[Tensor, "B A"]) -> Int64[Tensor, "B A"]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +19,8 @@ from torch.nn.utils.rnn import pad_sequence
 from detector.heads.anchors import Anchors
 from detector.heads.matching import BACKGROUND, BalancedSampler, match_boxes
 from detector.layers.conv import Conv3x3, apply_to_levels
-from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes, encode_boxes
-from detector.ops.losses import DeltaLoss, delta_loss
+from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes
+from detector.ops.losses import BoxLoss, DeltaCoder, SmoothL1
 from detector.ops.nms import Candidates, batch_class_nms, padded_class_nms
 from detector.ops.ranks import normalizer
 from detector.ops.recording import is_recorded, top
@@ -66,8 +65,7 @@ class RPN(nn.Module):
 
     An anchor is foreground from `foreground_iou` on with some box (and where none overlaps a box more),
     background below `background_iou`. `sampled` anchors of an image train, at most `positive_fraction` of
-    them foreground. `box_loss` compares deltas: smooth L1 with `smooth_l1_beta` (torchvision), or L1
-    (MMDetection).
+    them foreground. `box_loss` is smooth L1 in torchvision, L1 in MMDetection.
     """
 
     def __init__(
@@ -80,8 +78,7 @@ class RPN(nn.Module):
         background_iou: Fraction = 0.3,
         sampled: PositiveInt = 256,
         positive_fraction: Fraction = 0.5,
-        box_loss: DeltaLoss = "smooth_l1",
-        smooth_l1_beta: Fraction = 1 / 9,
+        box_loss: BoxLoss = SmoothL1(),  # noqa: B008 (frozen)
         limits: ProposalLimits = ProposalLimits(),
         nms_iou_threshold: Fraction = 0.7,
     ) -> None:
@@ -92,7 +89,7 @@ class RPN(nn.Module):
         self.anchors = anchors
         self.foreground_iou, self.background_iou = foreground_iou, background_iou
         self.sampler = BalancedSampler(count=sampled, positive_fraction=positive_fraction)
-        self.box_loss = partial(delta_loss, kind=box_loss, beta=smooth_l1_beta)
+        self.box_loss = box_loss
         self.limits = limits
         self.nms_iou_threshold = nms_iou_threshold
         self.head = _RPNHead(channels, anchors.per_cell, num_convs)
@@ -122,23 +119,14 @@ class RPN(nn.Module):
         objectness = F.binary_cross_entropy_with_logits(
             outputs.objectness.gather(1, sample.index), sample.positive.float(), reduction="none"
         )
-        found, wanted = (
-            taken(x, sample.index) for x in (outputs.deltas, self._wanted(anchors, targets, matched))
+        deltas, sampled, boxes = (
+            taken(x, sample.index) for x in (outputs.deltas, anchors, _learned(anchors, targets, matched))
         )
+        box_losses = self.box_loss.of_encoded(deltas, boxes, coder=DeltaCoder(sampled, _WEIGHTS))
         return {
             "loss_objectness": objectness.masked_fill(~sample.valid, 0).sum() / count,
-            "loss_rpn_box": self.box_loss(found, wanted).masked_fill(~sample.positive, 0).sum() / count,
+            "loss_rpn_box": box_losses.masked_fill(~sample.positive, 0).sum() / count,
         }
-
-    def _wanted(
-        self, anchors: Float[Tensor, "B A 4"], targets: Targets, matched: Int64[Tensor, "B A"]
-    ) -> Float[Tensor, "B A 4"]:
-        """The deltas to the boxes the anchors learn; zero elsewhere."""
-        if targets.boxes.shape[1] == 0:
-            return torch.zeros_like(anchors)
-        boxes = taken(targets.boxes, matched.clamp(min=0))
-        boxes = torch.where((matched >= 0)[..., None], boxes, anchors)
-        return encode_boxes(boxes, anchors, weights=_WEIGHTS)
 
     @torch.no_grad()
     def proposals(
@@ -186,6 +174,16 @@ class RPN(nn.Module):
             levels.append(index.new_full((index.shape[1],), number))
             start += objectness.shape[1]
         return torch.cat(scores, dim=1), torch.cat(parts, dim=1), torch.cat(levels), torch.cat(valid, dim=1)
+
+
+def _learned(
+    anchors: Float[Tensor, "B A 4"], targets: Targets, matched: Int64[Tensor, "B A"]
+) -> Float[Tensor, "B A 4"]:
+    """Return the boxes that the anchors learn; the anchors themselves where they learn none."""
+    if targets.boxes.shape[1] == 0:
+        return anchors
+    boxes = taken(targets.boxes, matched.clamp(min=0))
+    return torch.where((matched >= 0)[..., None], boxes, anchors)
 
 
 class _RPNHead(nn.Module):

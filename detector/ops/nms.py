@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torchvision.ops import batched_nms, nms
 
+from detector.structures import Detections
+
 _by_torchvision = ContextVar("_by_torchvision", default=False)
 
 
@@ -64,6 +66,14 @@ def batch_class_nms(found: Candidates) -> list[Int64[Tensor, "_K"]]:
         )
         kept.append(among[keep])
     return kept
+
+
+def suppressed(candidates: Candidates) -> list[Detections]:
+    """Detections of each image: the candidates that `batch_class_nms` keeps, best first."""
+    return [
+        Detections(candidates.boxes[i, kept], candidates.scores[i, kept], candidates.labels[i, kept])
+        for i, kept in enumerate(batch_class_nms(candidates))
+    ]
 
 
 @contextmanager

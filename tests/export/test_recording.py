@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # without this package.
 RECORD = """
 import sys, torch
-from detector.commands.onnx_graph import write_onnx
-from detector.models.exporting import recorded, recorded_by_torchvision
+from detector.export.onnx_graph import write_onnx
+from detector.export.recording import recorded, recorded_by_torchvision
 from tests import samples
 model = getattr(samples, sys.argv[1])(stages=(4,))
 graph = recorded(model)

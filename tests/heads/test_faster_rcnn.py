@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from detector.heads.roi import Regions
+from detector.heads.roi_branch import Regions
 from detector.layers.deform import DeformConv2d
 from detector.layers.roi_pooling import DeformRoIPool, RoIAlign
+from detector.ops import L1, BoxLoss, GIoU, SmoothL1
 from tests.samples import make_batch, small_faster_rcnn, total
 
 BOXES = [[[8.0, 8, 40, 40], [30, 20, 60, 62]], [[0, 0, 50, 64]]]
@@ -22,9 +23,9 @@ SIZES = [(64, 64), (64, 50)]
     "options",
     [
         {"class_agnostic": True},
-        {"box_loss": "giou"},
-        {"box_loss": "l1"},
-        {"box_loss": "giou", "class_agnostic": True},
+        {"box_loss": GIoU()},
+        {"box_loss": L1()},
+        {"box_loss": GIoU(), "class_agnostic": True},
         {"num_convs": 2, "num_linear": 1, "norm": "group"},
         {"num_convs": 1, "norm": "batch"},
         {"num_convs": 2, "deformable_convs": "all", "deform": partial(DeformConv2d, modulation="none")},
@@ -99,14 +100,20 @@ def test_labels_of_the_candidates_alternate_as_they_say() -> None:
     assert torch.equal(found.labels, torch.arange(found.labels.shape[1]).expand_as(found.labels) % 3)
 
 
-@pytest.mark.parametrize("loss", ["smooth_l1", "l1", "giou"])
-def test_exact_boxes_cost_nothing(loss: str) -> None:
+@pytest.mark.parametrize("loss", [SmoothL1(), L1(), GIoU()], ids=str)
+def test_exact_boxes_cost_nothing(loss: BoxLoss) -> None:
     """With deltas of zero, a region that is its box has no loss, and every other one has some."""
     model = small_faster_rcnn(box_loss=loss)
     head = model.head.roi_heads
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10]])
     targets = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 12], [0, 0, 10, 12]])
-    regions = Regions(boxes, torch.zeros(3, dtype=torch.int64), torch.tensor([1, 2, -1]), targets)
+    regions = Regions(
+        boxes,
+        image=torch.zeros(3, dtype=torch.int64),
+        labels=torch.tensor([1, 2, -1]),
+        targets=targets,
+        matched=torch.tensor([0, 1, -1]),
+    )
     losses = head._box_losses(torch.zeros(3, 4, 4), regions)
     assert losses[0].abs() < 1e-6
     assert losses[1] > 0.05

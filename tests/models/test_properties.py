@@ -73,13 +73,7 @@ def test_images_of_a_batch_are_detected_as_each_alone(make: Make) -> None:
     together = model.predict(batch())
     for i in range(2):
         one = batch()
-        alone = Batch(
-            one.images[i : i + 1],
-            one.image_sizes[i : i + 1],
-            one.original_sizes[i : i + 1],
-            one.indices[i : i + 1],
-            Targets(one.targets.boxes[:0], one.targets.labels[:0], one.targets.valid[:0]),
-        )
+        alone = replace(one.select(slice(i, i + 1)), targets=one.targets.select(slice(0)))
         (found,) = model.predict(alone)
         torch.testing.assert_close(found.scores, together[i].scores, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(found.boxes, together[i].boxes, rtol=1e-3, atol=1e-2)

@@ -18,7 +18,7 @@ from detector.ops.boxes import (
     generalized_iou,
     pairwise_iou,
 )
-from detector.ops.losses import focal_loss_sum
+from detector.ops.losses import Focal
 
 
 def _random_boxes(n: int, seed: int) -> torch.Tensor:
@@ -54,7 +54,7 @@ def test_focal_loss_equals_torchvisions() -> None:
     labels = torch.randint(-1, 4, (2, 7))
     one_hot = torch.nn.functional.one_hot(labels.clamp(min=0), 4).float() * (labels >= 0)[..., None]
     expected = torchvision.ops.sigmoid_focal_loss(logits, one_hot, reduction="sum")
-    found = focal_loss_sum(logits, labels)
+    found = Focal()(logits, labels)
     torch.testing.assert_close(found, expected)
     (gradient,) = torch.autograd.grad(found, logits)
     (expected_gradient,) = torch.autograd.grad(expected, logits)
@@ -63,7 +63,7 @@ def test_focal_loss_equals_torchvisions() -> None:
 
 def test_focal_loss_is_finite_for_extreme_logits() -> None:
     logits = torch.tensor([[-200.0, 200.0]], requires_grad=True)
-    loss = focal_loss_sum(logits, torch.tensor([0]))
+    loss = Focal()(logits, torch.tensor([0]))
     loss.backward()
     assert loss.isfinite()
     assert logits.grad is not None

@@ -6,7 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detector.ops.nms import Candidates, batch_class_nms, class_nms, padded_class_nms, torchvision_class_nms
+from detector.ops.nms import (
+    Candidates,
+    batch_class_nms,
+    class_nms,
+    padded_class_nms,
+    suppressed,
+    torchvision_class_nms,
+)
 
 
 def problem(seed: int, count: int = 30) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -46,6 +53,16 @@ def test_a_batch_is_its_images_and_only_candidates_count() -> None:
     for (b, s, c), allowed, index in zip(problems, found.allowed, batch_class_nms(found), strict=True):
         expected = kept(b[allowed], s[allowed], c[allowed], limit=4)
         assert torch.equal(index, torch.where(allowed)[0][expected])
+
+
+def test_detections_are_what_suppression_keeps_best_first() -> None:
+    boxes, scores, labels = (torch.stack(parts) for parts in zip(problem(0), problem(1), strict=True))
+    candidates = Candidates(boxes, scores, labels, scores > 0.4, num_labels=3, iou_threshold=0.5, limit=4)
+    for i, (found, index) in enumerate(zip(suppressed(candidates), batch_class_nms(candidates), strict=True)):
+        assert 0 < len(found) == len(index)
+        assert torch.equal(found.boxes, boxes[i, index])
+        assert torch.equal(found.labels, labels[i, index])
+        assert found.scores.tolist() == sorted(scores[i, index].tolist(), reverse=True)
 
 
 def test_padded_indices_are_those_of_the_batch() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from detector.models.detector import Detector
 from detector.ops.ranks import all_gathered, mean_over_ranks, normalizer, num_ranks, total_over_ranks
-from detector.structures import Batch, Targets
+from detector.structures import Batch
 from tests.samples import make_batch, small_faster_rcnn, small_fcos, total
 
 Losses = dict[str, Tensor]
@@ -40,17 +40,6 @@ class Ranks:
             results.append(rank())
         self._patch.undo()
         return results
-
-
-def part(batch: Batch, rows: slice) -> Batch:
-    targets = batch.targets
-    return Batch(
-        batch.images[rows],
-        batch.image_sizes[rows],
-        batch.original_sizes[rows],
-        batch.indices[rows],
-        Targets(targets.boxes[rows], targets.labels[rows], targets.valid[rows]),
-    )
 
 
 def frozen(make: Callable[[], Detector]) -> Detector:
@@ -93,7 +82,7 @@ def test_two_ranks_learn_as_one_process_with_the_same_images(
     expected = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
     ranks = Ranks(monkeypatch)
-    halves = [partial(loss_and_backward, model, part(batch, rows)) for rows in (slice(0, 2), slice(2, 4))]
+    halves = [partial(loss_and_backward, model, batch.select(rows)) for rows in (slice(0, 2), slice(2, 4))]
     model.zero_grad()
     losses = ranks.run(*(partial(fresh, model, half) for half in halves))
     for term, value in alone.items():

@@ -8,9 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 
 from detector.checkpoint import ModelRecord, describe_checkpoint, load_checkpoint, save_atomically
+from detector.config.build import build
+from detector.config.paths import config_dir
+from detector.config.plain import resolved
 from detector.files import write_atomically
+from detector.ops import L1, SmoothL1
+from detector.predictor import Predictor
 from detector.training.checkpoint_io import AtomicCheckpointIO
 
 RECORD = ModelRecord(
@@ -101,7 +107,7 @@ def test_checkpoint_of_another_format_names_both(tmp_path: Path) -> None:
     other = content()
     other["detector"]["format"] = 99
     save_atomically(other, tmp_path / "a.ckpt")
-    with pytest.raises(ValueError, match="format 99, this version reads 1 to 2"):
+    with pytest.raises(ValueError, match="format 99, this version reads 1 to 3"):
         load_checkpoint(tmp_path / "a.ckpt")
 
 
@@ -128,6 +134,48 @@ def test_options_that_the_first_format_had_elsewhere_are_moved(tmp_path: Path) -
     }
     own = {"neck": None, "head": part("mine.Head", modulation="none")}
     assert moved(**own) == own
+
+
+@pytest.mark.parametrize("format", [1, 2])
+def test_box_losses_that_earlier_formats_had_as_texts_are_named(tmp_path: Path, format: int) -> None:
+    def converted(**head: object) -> dict[str, object]:
+        earlier = content()
+        earlier["detector"] |= {"format": format, "config": {"model": {"head": head}}}
+        save_atomically(earlier, tmp_path / "a.ckpt")
+        return load_checkpoint(tmp_path / "a.ckpt").config["model"]["head"]
+
+    rpn, roi = {"_target_": "detector.heads.RPN"}, {"_target_": "detector.heads.RoIHead"}
+    smooth, l1, giou = ({"_target_": f"detector.ops.{name}"} for name in ("SmoothL1", "L1", "GIoU"))
+    assert converted(
+        rpn={**rpn, "box_loss": "smooth_l1", "smooth_l1_beta": 0.25},
+        roi={**roi, "box_loss": "giou", "smooth_l1_beta": 0.25, "width": 8},
+    ) == {"rpn": {**rpn, "box_loss": {**smooth, "beta": 0.25}}, "roi": {**roi, "box_loss": giou, "width": 8}}
+    assert converted(rpn={**rpn, "box_loss": "l1"}, roi={**roi, "smooth_l1_beta": 1.0}) == {
+        "rpn": {**rpn, "box_loss": l1},
+        "roi": {**roi, "box_loss": {**smooth, "beta": 1.0}},
+    }
+    others = {
+        "rpn": {"_target_": "mine.RPN", "box_loss": "l1", "smooth_l1_beta": 1.0},
+        "roi": {**roi, "box_loss": "nonsense"},
+    }
+    assert converted(**others) == others
+
+
+def test_a_model_whose_losses_format_2_had_as_texts_is_restored(tmp_path: Path) -> None:
+    """Every option of an entry of format 2 finds its place in the signatures of today."""
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = compose("train", overrides=["model=faster_rcnn_small"])
+    stored = {name: resolved(config[name]) for name in ("model", "data")}
+    for part, kind in (("rpn", "l1"), ("roi", "smooth_l1")):
+        stored["model"]["head"][part] |= {"box_loss": kind, "smooth_l1_beta": 0.5}
+    model = build(config.model)(num_classes=2)
+    earlier = content(weights="")
+    earlier["state_dict"] = model.state_dict()
+    earlier["detector"] |= {"format": 2, "config": stored}
+    save_atomically(earlier, tmp_path / "a.ckpt")
+    head = Predictor.from_checkpoint(tmp_path / "a.ckpt").model.head
+    assert head.rpn.box_loss == L1()
+    assert head.roi_heads.box_loss == SmoothL1(beta=0.5)
 
 
 def test_failed_write_leaves_the_old_file_and_no_litter(path: Path) -> None:

@@ -1,0 +1,58 @@
+"""What a second stage can predict of each object beside its class and box."""
+
+# B images, G ground-truth boxes, R regions of all images, N detections of all images
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from detector.structures import Detections, FeatureSpec, Record, Targets
+
+
+@dataclass(frozen=True)
+class Regions(Record):
+    """Sampled regions of the batch, concatenated, with target class (-1: background) and target box.
+
+    `image` is the position of a region's image in the batch, `matched` that of its object among the targets
+    of the image, below 0 for background.
+    """
+
+    boxes: Float[Tensor, "R 4"]
+    image: Int64[Tensor, "R"]
+    labels: Int64[Tensor, "R"]
+    targets: Float[Tensor, "R 4"]
+    matched: Int64[Tensor, "R"]
+
+
+class RoIBranch(nn.Module, ABC):
+    """A part of `RoIHead` that predicts more of each object, such as a mask or keypoints.
+
+    It pools for itself from the `features` (B, C, H, W) of the levels that it was made for. All its
+    parameters take part in each loss, without any foreground too: several devices wait for their gradients.
+    """
+
+    @abstractmethod
+    def loss(
+        self, features: Sequence[Tensor], foreground: Regions, targets: Targets
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Return losses by log name ("loss_..."), names that no other part of the head has.
+
+        `targets.masks`, for example, are those of `foreground` at [foreground.image, foreground.matched].
+        """
+
+    @abstractmethod
+    def add_to(
+        self, features: Sequence[Tensor], detections: Detections, image: Int64[Tensor, "N"]
+    ) -> Detections:
+        """Return the detections, in the same order, with the field that this branch predicts.
+
+        They are those of the whole batch after suppression; `image` is the position of each one's image.
+        """
+
+
+BranchFactory = Callable[[Sequence[FeatureSpec], int], RoIBranch]  # of the levels and the number of classes
