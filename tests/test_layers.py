@@ -17,7 +17,7 @@ PACKAGE = ROOT / "detector"
 # A layer may import those before it, not its siblings on the same line nor those after.
 LAYERS = [
     {"option_types", "exceptions", "files", "environment", "quoting", "lazy"},
-    {"structures", "coco"},
+    {"structures", "coco", "run_folder"},
     {"ops"},
     {"layers"},
     {"weights"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from detector.quoting import quoted, shell_command
 from detector.reports.tables import print_table
+from detector.run_folder import RunFolder
 from detector.runs.record import overridden_key
 
 
@@ -21,15 +21,19 @@ class SweepJob:
     overrides: Sequence[str]
     folder: Path
 
+    @property
+    def files(self) -> RunFolder:
+        return RunFolder(self.folder)
+
 
 def print_sweep(jobs: Sequence[SweepJob]) -> None:
     """A table of the jobs, with what tells them apart and their AP; and the command that compares trained
     ones. Nothing for jobs without metrics."""
-    if not any((job.folder / "metrics.json").is_file() for job in jobs):
+    if not any(job.files.metrics.is_file() for job in jobs):
         return
     shared = set.intersection(*(set(job.overrides) for job in jobs))
     rows = [
-        (str(number), " ".join(_own(job, shared)), *_scores(job.folder), str(job.folder))
+        (str(number), " ".join(_own(job, shared)), *_scores(job.files), str(job.folder))
         for number, job in enumerate(jobs)
     ]
     print_table("Sweep", ("job", "overrides", "AP", "AP50", "folder"), rows, console=Console())
@@ -41,11 +45,10 @@ def _own(job: SweepJob, shared: set[str]) -> list[str]:
     return [override for override in job.overrides if override not in shared]
 
 
-def _scores(folder: Path) -> tuple[str, str]:
-    path = folder / "metrics.json"
-    if not path.is_file():  # it failed
+def _scores(files: RunFolder) -> tuple[str, str]:
+    if not files.metrics.is_file():  # it failed
         return "-", "-"
-    metrics = json.loads(path.read_text(encoding="utf-8"))
+    metrics = files.read_metrics()
     return f"{metrics['AP']:.3f}", f"{metrics['AP50']:.3f}"
 
 
@@ -54,7 +57,7 @@ def _comparable(jobs: Sequence[SweepJob], shared: set[str]) -> str:
     where there are not two such arms, of equally many seeds."""
     arms: dict[tuple[str, ...], list[str]] = {}
     for job in jobs:
-        if (job.folder / "metrics.json").is_file() and (job.folder / "checkpoints").is_dir():
+        if job.files.metrics.is_file() and job.files.checkpoints.is_dir():
             arm = tuple(override for override in _own(job, shared) if overridden_key(override) != "seed")
             arms.setdefault(arm, []).append(quoted(str(job.folder)))
     counts = {len(folders) for folders in arms.values()}

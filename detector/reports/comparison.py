@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,12 +11,13 @@ from rich.console import Console
 
 from detector.evaluation.errors import ErrorAnalysis
 from detector.evaluation.statistics import Comparison, Difference
-from detector.files import write_text_atomically
+from detector.files import write_json, write_text_atomically
 from detector.profiling.latency import Latency
 from detector.reports.costs import ap_per_ms, cost_tables
 from detector.reports.errors import error_header, error_rows
 from detector.reports.gallery import Changes
 from detector.reports.tables import print_table, signed
+from detector.run_folder import RunFolder
 
 METRIC_HEADER = ("metric", "a", "b", "b - a", "95 % interval", "p")
 _MANY_CLASSES = 20
@@ -210,9 +210,9 @@ def write_study(study: Study, folder: Path, *, changes: Sequence[Changes] = ()) 
         for arm in point.comparisons:
             written["comparisons"][arm]["verdict"] = point_verdict(point, arm)
         written["ap_per_ms"] = ap_per_ms(point)
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text_atomically(folder / "comparison.json", text + "\n")
-    write_text_atomically(folder / "report.md", markdown(study))
+    files = RunFolder(folder)
+    write_json(files.comparison, content)
+    write_text_atomically(files.summary, markdown(study))
 
 
 def markdown(study: Study) -> str:

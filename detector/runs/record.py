@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.hydra_config import HydraConfig
 
 from detector.environment import environment
-from detector.files import write_text_atomically
+from detector.run_folder import RunFolder
 
 
 def require_writable(output_dir: Path) -> None:
@@ -24,21 +22,17 @@ def require_writable(output_dir: Path) -> None:
 
 def require_no_training_run(output_dir: Path) -> None:
     """Raise ValueError where the files of a training run would be lost."""
-    if (output_dir / "checkpoints").exists():
+    if RunFolder(output_dir).checkpoints.exists():
         raise ValueError(
             f"output_dir={output_dir} is a training run, whose files would be lost. Choose another."
         )
 
 
 def write_record(output_dir: Path, *, config: dict[str, Any], **facts: Any) -> None:
-    """config.yaml, overrides.txt and environment.json, the last with `facts` about this run too."""
-    texts = {
-        "config.yaml": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
-        "overrides.txt": "".join(f"{override}\n" for override in task_overrides()),
-        "environment.json": json.dumps({**environment(), **facts}, indent=2, ensure_ascii=False) + "\n",
-    }
-    for name, text in texts.items():
-        write_text_atomically(output_dir / name, text)
+    """Write the configuration, the overrides, and the environment with `facts` about this run."""
+    RunFolder(output_dir).write_record(
+        config=config, overrides=task_overrides(), environment={**environment(), **facts}
+    )
 
 
 def overridden_key(override: str) -> str:

@@ -11,14 +11,14 @@ from typing import Any
 from detector.evaluation.coco import CocoEvaluator, CocoMetrics
 from detector.evaluation.errors import ErrorAnalysis, analyse_errors, image_f1
 from detector.evaluation.matching import ClassMatches, Rows, match
-from detector.evaluation.results import write_metrics
 from detector.evaluation.statistics import Interval, ap_interval
-from detector.files import write_text_atomically
+from detector.files import write_json, write_text_atomically
 from detector.reports.comparison import Curve
 from detector.reports.gallery import Example, Found, ReadPicture, examples, worst
 from detector.reports.html import run_html
 from detector.reports.offsets import OffsetCurve
 from detector.reports.run import Losses, RunReport
+from detector.run_folder import RunFolder
 
 _PICTURED = 6
 
@@ -63,14 +63,14 @@ def write_run_report(
 
     `curve`, `losses` and `offsets` by layer are of the model's training.
     """
-    evaluator = found.evaluator
+    evaluator, files = found.evaluator, RunFolder(output_dir)
     announce(f"Analyzing {len(found.rows.scores):,} detections of {len(evaluator.class_names):,} classes ...")
     matches = [*match(found.rows, evaluator.truth)]
     errors, model = analysed(found.rows, matches, evaluator)
-    write_metrics(output_dir / "errors.json", asdict(errors))
+    write_json(files.errors, asdict(errors))
     announce("Drawing the images again and again for the interval of AP ...")
     interval = ap_interval(matches)
-    write_metrics(output_dir / "interval.json", {"AP": None if interval is None else asdict(interval)})
+    write_json(files.interval, {"AP": None if interval is None else asdict(interval)})
     shown: Sequence[Example] = ()
     if found.picture is not None:
         chosen = worst(model.image_f1, count=_PICTURED)
@@ -88,5 +88,5 @@ def write_run_report(
         offsets=offsets or {},
         examples=shown,
     )
-    write_text_atomically(output_dir / "report.html", run_html(report))
+    write_text_atomically(files.report, run_html(report))
     return interval

@@ -13,6 +13,7 @@ from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
 from detector.option_types import Fraction, PositiveFloat, PositiveInt
+from detector.run_folder import RunFolder
 from detector.training.checkpoint_io import AtomicCheckpointIO
 from detector.training.event_log import TensorBoard
 
@@ -67,7 +68,7 @@ def build_trainer(options: TrainingOptions, *, output_dir: Path, callbacks: Sequ
         deterministic=options.deterministic,
         callbacks=[ValidateLastEpoch(options.validate_every_n_epochs), *callbacks, *_early_stopping(options)],
         plugins=[AtomicCheckpointIO()],
-        logger=TensorBoard(output_dir / "tensorboard"),
+        logger=TensorBoard(RunFolder(output_dir).tensorboard),
         default_root_dir=output_dir,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # our batch sampler knows ranks, and does not pad them
