@@ -9,8 +9,8 @@ from detector.comparing.subjects import Subject
 from detector.evaluation.matching import match
 from detector.evaluation.replicates import Replicates
 from detector.evaluation.statistics import compare, corrected_for_arms, draw, run_metrics
-from detector.reports.comparison import Point
 from detector.reports.gallery import Changes, Found, examples, most_changed
+from detector.reports.study import Point
 from detector.runs.report import analysed
 
 _PICTURED = 12  # images in a report, of each of gained and lost

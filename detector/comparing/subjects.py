@@ -20,8 +20,8 @@ from detector.evaluation.result_files import read_results
 from detector.exceptions import RunError
 from detector.profiling.latency import Latency
 from detector.quoting import advised
-from detector.reports.comparison import Curve, ModelSize
 from detector.reports.gallery import ReadPicture
+from detector.reports.study import Curve, ModelSize
 from detector.run_folder import RunFolder
 from detector.runs.curves import read_curve
 from detector.runs.parts import build_data, model_size, validated_truth

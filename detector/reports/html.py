@@ -13,7 +13,6 @@ from detector.evaluation.errors import ErrorAnalysis
 from detector.reports.comparison import (
     CLASS_HEADER,
     METRIC_HEADER,
-    Study,
     clearest_classes,
     difference_rows,
     means,
@@ -39,6 +38,7 @@ from detector.reports.figures import (
 from detector.reports.gallery import Changes
 from detector.reports.offsets import OFFSET_HEADER, offset_rows, offsets_figure
 from detector.reports.run import RunReport
+from detector.reports.study import Study
 from detector.reports.tables import CLASS_COLUMNS, class_rows, summary_rows, told_interval
 
 

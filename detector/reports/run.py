@@ -8,20 +8,8 @@ from dataclasses import dataclass, field
 from detector.evaluation.coco import CocoMetrics
 from detector.evaluation.errors import ErrorAnalysis
 from detector.evaluation.statistics import Interval
-from detector.reports.comparison import Curve
 from detector.reports.gallery import Example
-from detector.reports.offsets import OffsetCurve
-
-
-@dataclass(frozen=True)
-class Losses:
-    """Of a run, by epoch: the learning rate; `loss`, the total, and its terms by name in training and in
-    validation, None where there was none."""
-
-    epochs: Sequence[int]
-    lr: Sequence[float]
-    train: Mapping[str, Sequence[float | None]]
-    val: Mapping[str, Sequence[float | None]]
+from detector.reports.study import Curve, Losses, OffsetCurve
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from detector.reports.comparison import Curve
-from detector.reports.offsets import OffsetCurve
-from detector.reports.run import Losses
+from detector.reports.study import Curve, Losses, OffsetCurve
 from detector.run_folder import Row, RunFolder, columns_of
 
 

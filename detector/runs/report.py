@@ -13,11 +13,10 @@ from detector.evaluation.errors import ErrorAnalysis, analyse_errors, image_f1
 from detector.evaluation.matching import ClassMatches, Rows, match
 from detector.evaluation.statistics import Interval, ap_interval
 from detector.files import write_json, write_text_atomically
-from detector.reports.comparison import Curve
 from detector.reports.gallery import Example, Found, ReadPicture, examples, worst
 from detector.reports.html import run_html
-from detector.reports.offsets import OffsetCurve
-from detector.reports.run import Losses, RunReport
+from detector.reports.run import RunReport
+from detector.reports.study import Curve, Losses, OffsetCurve
 from detector.run_folder import RunFolder
 
 _PICTURED = 6

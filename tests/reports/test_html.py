@@ -22,10 +22,11 @@ from detector.evaluation.matching import match
 from detector.evaluation.replicates import Replicates
 from detector.evaluation.statistics import compare, draw
 from detector.profiling.latency import Latency
-from detector.reports.comparison import Curve, Point, Study, clearest_classes
+from detector.reports.comparison import clearest_classes
 from detector.reports.gallery import Changes, Example
 from detector.reports.html import comparison_html, run_html
-from detector.reports.run import Losses, RunReport
+from detector.reports.run import RunReport
+from detector.reports.study import Curve, Losses, Point, Study
 from tests.evaluation.test_statistics import run_of, world
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
