@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 from detector.coco.ground_truth import check_ground_truth
 from detector.evaluation.backends import BackendName, curves
 from detector.evaluation.ceilings import ceiling_notes
-from detector.evaluation.matching import ClassMatches, Rows, match
+from detector.evaluation.matching import Matched, Rows, match
 from detector.evaluation.results import check_results
 
 # T IoU thresholds 0.50:0.05:0.95, R 101 recalls, K classes, A areas (all, small, medium, large),
@@ -108,8 +108,8 @@ class CocoEvaluator:
             notes=(*notes,),
         )
 
-    def matches(self, results: Sequence[Any], *, source: str = "results") -> Iterator[ClassMatches]:
-        """What each detection found, class after class; raises as `evaluate`."""
+    def matched(self, results: Sequence[Any], *, source: str = "results") -> Matched:
+        """What each detection found; raises as `evaluate`."""
         return match(self.rows(results, source=source), self.truth)
 
     def rows(self, results: Sequence[Any], *, source: str = "results") -> Rows:

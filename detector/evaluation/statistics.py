@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
-from detector.evaluation.matching import ClassMatches
+from detector.evaluation.matching import Matched
 from detector.evaluation.replicates import Replicates
 
 COMPARED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
@@ -131,10 +131,10 @@ def draw(runs: Sequence[Replicates], *, replicates: int = 1000, seed: int = 0) -
     )
 
 
-def ap_interval(matches: Iterable[ClassMatches], *, replicates: int = 300) -> Interval | None:
-    """That of AP; None where fewer than 5 images hold objects, or nothing is found. The default tells its
-    width to 4 %."""
-    draws = draw([Replicates(matches, areas=("all",))], replicates=replicates)
+def ap_interval(matched: Matched, *, replicates: int = 300) -> Interval | None:
+    """Estimate the interval of AP; None where fewer than 5 images hold objects, or nothing is found. The
+    default of `replicates` tells its width to 4 %."""
+    draws = draw([Replicates(matched.classes, areas=("all",))], replicates=replicates)
     images = draws.images_of_area["all"]
     if images < _FEWEST_IMAGES:
         return None

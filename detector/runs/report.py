@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from detector.evaluation.coco import CocoEvaluator, CocoMetrics
-from detector.evaluation.errors import ErrorAnalysis, analyse_errors, image_f1
-from detector.evaluation.matching import ClassMatches, Rows, match
+from detector.evaluation.errors import ErrorAnalysis, analyse_errors
+from detector.evaluation.matching import Matched, Rows, match
 from detector.evaluation.statistics import Interval, ap_interval
 from detector.files import write_json, write_text_atomically
 from detector.reports.gallery import Example, Found, ReadPicture, examples, worst
@@ -34,13 +35,16 @@ class Evaluated:
     picture: ReadPicture | None = None
     results: Sequence[dict[str, Any]] = ()
 
+    @cached_property
+    def matched(self) -> Matched:
+        """The detections matched with the ground truth, once for the whole report."""
+        return match(self.rows, self.evaluator.truth)
 
-def analysed(
-    rows: Rows, matches: Sequence[ClassMatches], evaluator: CocoEvaluator
-) -> tuple[ErrorAnalysis, Found]:
+
+def analysed(matched: Matched) -> tuple[ErrorAnalysis, Found]:
     """The errors of detections, and what of them is shown."""
-    errors = analyse_errors(rows, matches, evaluator.truth)
-    return errors, Found(rows, errors.best_score, image_f1(matches, score=errors.best_score))
+    errors = analyse_errors(matched)
+    return errors, Found.of(matched, score=errors.best_score)
 
 
 def announce(text: str) -> None:
@@ -64,16 +68,15 @@ def write_run_report(
     """
     evaluator, files = found.evaluator, RunFolder(output_dir)
     announce(f"Analyzing {len(found.rows.scores):,} detections of {len(evaluator.class_names):,} classes ...")
-    matches = [*match(found.rows, evaluator.truth)]
-    errors, model = analysed(found.rows, matches, evaluator)
+    errors, model = analysed(found.matched)
     write_json(files.errors, asdict(errors))
     announce("Drawing the images again and again for the interval of AP ...")
-    interval = ap_interval(matches)
+    interval = ap_interval(found.matched)
     write_json(files.interval, {"AP": None if interval is None else asdict(interval)})
     shown: Sequence[Example] = ()
     if found.picture is not None:
         chosen = worst(model.image_f1, count=_PICTURED)
-        shown = examples(chosen, {"found": model}, evaluator=evaluator, read=found.picture)
+        shown = examples(chosen, {"found": model}, read=found.picture)
     report = RunReport(
         title=found.title,
         metrics=found.metrics,

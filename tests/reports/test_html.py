@@ -18,7 +18,6 @@ from PIL import Image
 
 from detector.evaluation.coco import METRIC_NAMES, CocoEvaluator, CocoMetrics
 from detector.evaluation.errors import ErrorAnalysis, analyse_errors
-from detector.evaluation.matching import match
 from detector.evaluation.replicates import Replicates
 from detector.evaluation.statistics import compare, draw
 from detector.profiling.latency import Latency
@@ -41,7 +40,7 @@ def study() -> Study:
         truth = world(30, random)
         evaluator = CocoEvaluator(truth)
         results = [run_of(truth, random, skill=skill) for skill in (0.5, 0.9, 0.5)]
-        draws = draw([Replicates(evaluator.matches(r)) for r in results], replicates=30)
+        draws = draw([Replicates(evaluator.matched(r).classes) for r in results], replicates=30)
         arms = {
             arm: compare(draws, [0], [number], class_names=evaluator.class_names)
             for number, arm in enumerate(("good & new", "other"), start=1)
@@ -57,8 +56,7 @@ def study() -> Study:
 
 
 def analysed(evaluator: CocoEvaluator, results: list[dict[str, Any]]) -> ErrorAnalysis:
-    rows = evaluator.rows(results)
-    return analyse_errors(rows, [*match(rows, evaluator.truth)], evaluator.truth)
+    return analyse_errors(evaluator.matched(results))
 
 
 @pytest.fixture(scope="module")
