@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from detector.evaluation.metrics import COCO_METRICS
 from detector.quoting import quoted, shell_command
 from detector.reports.tables import print_table
 from detector.run_folder import RunFolder
@@ -26,9 +27,12 @@ class SweepJob:
         return RunFolder(self.folder)
 
 
+_SHOWN = COCO_METRICS[:2]
+
+
 def print_sweep(jobs: Sequence[SweepJob]) -> None:
-    """A table of the jobs, with what tells them apart and their AP; and the command that compares trained
-    ones. Nothing for jobs without metrics."""
+    """Print a table of the jobs, with what tells them apart and their metrics, and the command that compares
+    trained ones. Print nothing for jobs without metrics."""
     if not any(job.files.metrics.is_file() for job in jobs):
         return
     shared = set.intersection(*(set(job.overrides) for job in jobs))
@@ -36,7 +40,8 @@ def print_sweep(jobs: Sequence[SweepJob]) -> None:
         (str(number), " ".join(_own(job, shared)), *_scores(job.files), str(job.folder))
         for number, job in enumerate(jobs)
     ]
-    print_table("Sweep", ("job", "overrides", "AP", "AP50", "folder"), rows, console=Console())
+    header = ("job", "overrides", *(spec.label for spec in _SHOWN), "folder")
+    print_table("Sweep", header, rows, console=Console())
     if runs := _comparable(jobs, shared):
         print(f"To compare them: {shell_command('compare', [f'runs={runs}'])}")
 
@@ -45,11 +50,11 @@ def _own(job: SweepJob, shared: set[str]) -> list[str]:
     return [override for override in job.overrides if override not in shared]
 
 
-def _scores(files: RunFolder) -> tuple[str, str]:
+def _scores(files: RunFolder) -> list[str]:
     if not files.metrics.is_file():  # it failed
-        return "-", "-"
+        return ["-"] * len(_SHOWN)
     metrics = files.read_metrics()
-    return f"{metrics['AP']:.3f}", f"{metrics['AP50']:.3f}"
+    return [f"{metrics[spec.name]:.3f}" for spec in _SHOWN]
 
 
 def _comparable(jobs: Sequence[SweepJob], shared: set[str]) -> str:

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from detector.comparing.plan import PlannedRun
+from detector.evaluation.metrics import MONITORED
 from detector.run_folder import Row, RunFolder
 
 
@@ -84,8 +85,9 @@ class Board:
 
     def _state(self, run: PlannedRun) -> str:
         epochs, length = epochs_of(run), run.config["training"]["max_epochs"]
-        best = max((row["val/AP"] for row in epochs if "val/AP" in row), default=None)
-        ap = "" if best is None else f", best AP {best:.3f}"
+        column = f"val/{MONITORED.name}"
+        best = min((row[column] for row in epochs if column in row), key=MONITORED.rank, default=None)
+        ap = "" if best is None else f", best {MONITORED.label} {best:.3f}"
         if run.folder in self._failed:
             return f"failed in epoch {len(epochs) + 1}{ap}"
         if is_finished(run):

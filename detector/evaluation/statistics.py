@@ -14,12 +14,11 @@ import numpy as np
 from scipy import stats
 
 from detector.evaluation.matching import Matched
+from detector.evaluation.metrics import BY_CLASS
 from detector.evaluation.replicates import Replicates
 
-COMPARED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 _CONFIDENCE = 0.95
 _FEWEST_IMAGES = 5  # with such objects: fewer can give no interval
-_AREA_OF = {"APs": "small", "APm": "medium", "APl": "large"}
 
 
 @dataclass(frozen=True)
@@ -160,14 +159,14 @@ def compare(
     assert len(a) == len(b) > 0, "each seed trains both models"
     a, b = list(a), list(b)
     metrics = {
-        name: _difference(
-            _mean_of_defined(draws.observed[name]),
-            _mean_of_defined(draws.replicated[name]),
+        spec.name: _difference(
+            _mean_of_defined(draws.observed[spec.name]),
+            _mean_of_defined(draws.replicated[spec.name]),
             a,
             b,
-            images=draws.images_of_area[_AREA_OF.get(name, "all")],
+            images=draws.images_of_area[spec.area],
         )
-        for name in COMPARED
+        for spec in BY_CLASS
     }
     ap, replicated = draws.observed["AP"], draws.replicated["AP"]
     classes = {

@@ -22,7 +22,7 @@ from detector.run_folder import RunFolder
 METRIC_HEADER = ("metric", "a", "b", "b - a", "95 % interval", "p")
 _MANY_CLASSES = 20
 _TWO_SEEDS = "With two seeds the interval is somewhat too narrow: three tell more surely."
-CLASS_HEADER = ("class", "AP a", "AP b", "b - a", "95 % interval", "p (Holm)")
+CLASS_DIFFERENCE_HEADER = ("class", "AP a", "AP b", "b - a", "95 % interval", "p (Holm)")
 
 
 def verdict(found: Comparison, *, a: str, b: str, is_trained: bool = True) -> str:
@@ -161,7 +161,7 @@ def markdown(study: Study) -> str:
             where = f"{point.name}: " if point.name else ""
             lines += [f"## {where}{arm} (b) against {point.baseline} (a){means(found)}", ""]
             lines += _table(METRIC_HEADER, difference_rows(found.metrics))
-            lines += _table(CLASS_HEADER, difference_rows(found.classes))
+            lines += _table(CLASS_DIFFERENCE_HEADER, difference_rows(found.classes))
             lines += [method(found), ""]
         for table in cost_tables(point):
             lines += [f"### {table.title}", "", *_table(table.header, table.rows)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from detector.evaluation.coco import CocoMetrics
 from detector.evaluation.errors import ErrorAnalysis
+from detector.evaluation.metrics import Metrics
 from detector.evaluation.statistics import Interval
 from detector.reports.gallery import Example
 from detector.reports.study import Curve, Losses, OffsetCurve
@@ -19,7 +19,7 @@ class RunReport:
     they are known."""
 
     title: str
-    metrics: CocoMetrics
+    metrics: Metrics
     errors: ErrorAnalysis
     class_names: Sequence[str]
     num_images: int

@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from detector.evaluation.coco import CocoEvaluator, CocoMetrics
+from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.errors import ErrorAnalysis, analyse_errors
 from detector.evaluation.matching import Matched, Rows, match
+from detector.evaluation.metrics import Metrics
 from detector.evaluation.statistics import Interval, ap_interval
 from detector.files import write_json, write_text_atomically
 from detector.reports.gallery import Example, Found, ReadPicture, examples, worst
@@ -29,7 +30,7 @@ class Evaluated:
     those that a checkpoint gave, to be written."""
 
     rows: Rows
-    metrics: CocoMetrics
+    metrics: Metrics
     title: str
     evaluator: CocoEvaluator
     picture: ReadPicture | None = None

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from detector.checkpoint import EPOCH_ROWS
 from detector.environment import peak_memory_mb
+from detector.evaluation.metrics import MONITORED
 from detector.evaluation.results import write_predictions
 from detector.exceptions import SharedError
 from detector.files import copy_atomically, write_json
@@ -103,9 +104,10 @@ class Checkpoints(Callback):
     def _take_best(self, module: DetectionModule) -> bool:
         if module.metrics is None or module.validated_epoch != module.current_epoch:
             return False
-        if self.best_ap is not None and self.best_ap > module.metrics.AP:
+        value = module.metrics.values[MONITORED.name]
+        if self.best_ap is not None and MONITORED.rank(value) > MONITORED.rank(self.best_ap):
             return False
-        self.best_ap, self.best_epoch = module.metrics.AP, module.current_epoch + 1
+        self.best_ap, self.best_epoch = value, module.current_epoch + 1
         return True
 
     def _write_results(self, module: DetectionModule) -> None:

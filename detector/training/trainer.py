@@ -12,6 +12,7 @@ from typing import Literal
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
+from detector.evaluation.metrics import MONITORED
 from detector.option_types import Fraction, PositiveFloat, PositiveInt
 from detector.run_folder import RunFolder
 from detector.training.checkpoint_io import AtomicCheckpointIO
@@ -112,6 +113,9 @@ def _early_stopping(options: TrainingOptions) -> list[Callback]:
         return []
     return [
         EarlyStopping(
-            "val/AP", mode="max", patience=options.early_stopping_patience, check_on_train_epoch_end=False
+            f"val/{MONITORED.name}",
+            mode="max" if MONITORED.higher_is_better else "min",
+            patience=options.early_stopping_patience,
+            check_on_train_epoch_end=False,
         )
     ]

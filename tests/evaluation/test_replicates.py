@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.evaluation.coco import METRIC_NAMES, CocoEvaluator
+from detector.evaluation.coco import CocoEvaluator
+from detector.evaluation.metrics import METRIC_NAMES
 from detector.evaluation.replicates import Replicates
 from tests.evaluation.problems import random_problem
 

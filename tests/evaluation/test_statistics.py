@@ -10,9 +10,9 @@ import pytest
 
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.matching import IOUS, ClassMatches
+from detector.evaluation.metrics import BY_CLASS
 from detector.evaluation.replicates import Replicates
 from detector.evaluation.statistics import (
-    COMPARED,
     Comparison,
     Difference,
     Draws,
@@ -74,7 +74,7 @@ def test_differences_are_those_of_the_metrics() -> None:
     found = compared(truth, a, b)
     evaluator = CocoEvaluator(truth)
     scores = [[evaluator.evaluate(results) for results in arm] for arm in (a, b)]
-    for name in COMPARED:
+    for name in (spec.name for spec in BY_CLASS):
         if name not in found.metrics:
             continue
         means = [np.mean([getattr(metrics, name) for metrics in arm]) for arm in scores]
@@ -174,7 +174,7 @@ def test_the_metrics_of_one_area_do_not_change_without_the_others() -> None:
 def test_no_number_of_seeds_is_needed_for_nothing() -> None:
     """Two seeds of models that find next to nothing, and of models that differ by nothing."""
     for a, b in (((0.0, 0.004), (0.001, 0.005)), ((0.5, 0.6), (0.5003, 0.6003))):
-        observed = {name: np.array([*a, *b])[:, None] for name in COMPARED}
+        observed = {name: np.array([*a, *b])[:, None] for name in (spec.name for spec in BY_CLASS)}
         noise = 1e-5 * np.random.default_rng(0).standard_normal((50, 4, 1))
         replicated = {name: values + noise for name, values in observed.items()}
         images = dict.fromkeys(("all", "small", "medium", "large"), 50)

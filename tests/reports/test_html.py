@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.evaluation.coco import METRIC_NAMES, CocoEvaluator, CocoMetrics
+from detector.evaluation.coco import CocoEvaluator, CocoMetrics
 from detector.evaluation.errors import ErrorAnalysis, analyse_errors
+from detector.evaluation.metrics import METRIC_NAMES
 from detector.evaluation.replicates import Replicates
 from detector.evaluation.statistics import compare, draw
 from detector.profiling.latency import Latency
@@ -103,7 +104,8 @@ def run_page(changes: list[Changes], tmp_path_factory: pytest.TempPathFactory) -
 
 def run_of_classes(count: int) -> RunReport:
     names = [f"class_{number}" for number in range(count)]
-    metrics = CocoMetrics(*[0.5] * 12, per_class={name: dict.fromkeys(METRIC_NAMES, 0.5) for name in names})
+    halves = dict.fromkeys(METRIC_NAMES, 0.5)
+    metrics = CocoMetrics(**halves, per_class=dict.fromkeys(names, halves))
     truth = world(3, np.random.default_rng(0))
     evaluator = CocoEvaluator(truth)
     return RunReport("run", metrics, analysed(evaluator, []), names, num_images=3)
