@@ -15,8 +15,7 @@ from detector.evaluation.metrics import COCO_METRICS, Metrics
 from detector.evaluation.results import check_results
 
 # T IoU thresholds 0.50:0.05:0.95, R 101 recalls, K classes, A areas (all, small, medium, large),
-# M limits (1, 10, 100)
-
+# M limits
 
 CocoMetrics = Metrics  # its public name
 _LIMITS = (1, 10, 100)

@@ -26,8 +26,8 @@ _PICTURED = 6
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What a model found; `title` says which one on what, `picture` reads an image by its id. `results` are
-    those that a checkpoint gave, to be written."""
+    """The detections of a model and their metrics. `title` names the model and its data, `picture` reads an
+    image by its id, `results` are the detections of a checkpoint, to be written."""
 
     rows: Rows
     metrics: Metrics
