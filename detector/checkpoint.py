@@ -21,12 +21,11 @@ from torch import Tensor
 
 from detector.checkpoint_entries import entry_problems, listed, shown
 from detector.files import write_atomically
+from detector.run_folder import Row, RunFolder
 from detector.weights.archives import damage_of, is_whole_archive
 
 _FORMAT = 3
 EPOCH_ROWS = "epoch_rows"  # of a file: the rows of metrics.csv until then
-
-Row = dict[str, int | float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,9 +165,8 @@ def _require_known_format(path: Path, format: object) -> None:
 
 def read_content(path: Path) -> dict[str, Any]:
     if path.is_dir():
-        inside = [
-            found for name in ("best", "last") if (found := path / "checkpoints" / f"{name}.ckpt").is_file()
-        ]
+        folder = RunFolder(path)
+        inside = [file for file in (folder.best, folder.last) if file.is_file()]
         hint = f"Pass {inside[0]}." if inside else "Pass the file, such as <run>/checkpoints/best.ckpt."
         raise ValueError(f"{path}: a folder, expected a checkpoint file. {hint}")
     if not path.is_file():

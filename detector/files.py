@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 _SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -71,6 +72,11 @@ def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:
     """Write `text` as UTF-8."""
     content = text.encode("utf-8")
     write_atomically(path, lambda temporary: temporary.write_bytes(content), needed_bytes=len(content))
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write `value` with all its digits; NaN, which JSON does not know, is a ValueError."""
+    write_text_atomically(path, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
 
 
 def copy_atomically(source: Path, target: Path) -> None:

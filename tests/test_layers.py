@@ -17,18 +17,8 @@ PACKAGE = ROOT / "detector"
 
 # A layer may import those before it, not its siblings on the same line nor those after.
 LAYERS = [
-    {
-        "option_types",
-        "exceptions",
-        "files",
-        "environment",
-        "quoting",
-        "lazy",
-        "factory",
-        "version",
-        "run_folder",
-    },
-    {"structures", "coco"},
+    {"version", "lazy", "factory", "option_types", "exceptions", "quoting", "files", "environment"},
+    {"structures", "coco", "run_folder"},
     {"ops"},
     {"layers"},
     {"weights"},

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from detector.evaluation.metrics import COCO_METRICS
 from detector.quoting import quoted, shell_command
 from detector.reports.tables import print_table
+from detector.run_folder import RunFolder
 from detector.runs.context import overridden_key
 
 
@@ -21,18 +22,26 @@ class SweepJob:
     overrides: Sequence[str]
     folder: Path
 
+    @property
+    def files(self) -> RunFolder:
+        return RunFolder(self.folder)
+
+
+_SHOWN = COCO_METRICS[:2]
+
 
 def print_sweep(jobs: Sequence[SweepJob]) -> None:
-    """A table of the jobs, with what tells them apart and their AP; and the command that compares trained
-    ones. Nothing for jobs without metrics."""
-    if not any((job.folder / "metrics.json").is_file() for job in jobs):
+    """Print a table of the jobs, with what tells them apart and their metrics, and the command that compares
+    trained ones. Print nothing for jobs without metrics."""
+    if not any(job.files.metrics.is_file() for job in jobs):
         return
     shared = set.intersection(*(set(job.overrides) for job in jobs))
     rows = [
-        (str(number), " ".join(_own(job, shared)), *_scores(job.folder), str(job.folder))
+        (str(number), " ".join(_own(job, shared)), *_scores(job.files), str(job.folder))
         for number, job in enumerate(jobs)
     ]
-    print_table("Sweep", ("job", "overrides", "AP", "AP50", "folder"), rows, console=Console())
+    header = ("job", "overrides", *(spec.label for spec in _SHOWN), "folder")
+    print_table("Sweep", header, rows, console=Console())
     if runs := _comparable(jobs, shared):
         print(f"To compare them: {shell_command('compare', [f'runs={runs}'])}")
 
@@ -41,12 +50,11 @@ def _own(job: SweepJob, shared: set[str]) -> list[str]:
     return [override for override in job.overrides if override not in shared]
 
 
-def _scores(folder: Path) -> tuple[str, str]:
-    path = folder / "metrics.json"
-    if not path.is_file():  # it failed
-        return "-", "-"
-    metrics = json.loads(path.read_text(encoding="utf-8"))
-    return f"{metrics['AP']:.3f}", f"{metrics['AP50']:.3f}"
+def _scores(files: RunFolder) -> list[str]:
+    if not files.metrics.is_file():  # it failed
+        return ["-"] * len(_SHOWN)
+    metrics = files.read_metrics()
+    return [f"{metrics[spec.name]:.3f}" for spec in _SHOWN]
 
 
 def _comparable(jobs: Sequence[SweepJob], shared: set[str]) -> str:
@@ -54,7 +62,7 @@ def _comparable(jobs: Sequence[SweepJob], shared: set[str]) -> str:
     where there are not two such arms, of equally many seeds."""
     arms: dict[tuple[str, ...], list[str]] = {}
     for job in jobs:
-        if (job.folder / "metrics.json").is_file() and (job.folder / "checkpoints").is_dir():
+        if job.files.metrics.is_file() and job.files.checkpoints.is_dir():
             arm = tuple(override for override in _own(job, shared) if overridden_key(override) != "seed")
             arms.setdefault(arm, []).append(quoted(str(job.folder)))
     counts = {len(folders) for folders in arms.values()}

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from detector.comparing.subjects import Subject
-from detector.evaluation.matching import match
 from detector.evaluation.replicates import Replicates
 from detector.evaluation.statistics import compare, corrected_for_arms, draw, run_metrics
-from detector.reports.comparison import Point
 from detector.reports.gallery import Changes, Found, examples, most_changed
+from detector.reports.study import Point
 from detector.runs.report import analysed
 
 _PICTURED = 12  # images in a report, of each of gained and lost
@@ -37,12 +36,11 @@ def compared(subject: Subject, *, replicates: int) -> tuple[Point, Models]:
         shown = [*of_all, *by_seed][0]
         names[arm] = subject.run_name(arm, shown)
         for seed, results in by_seed.items():
-            rows = evaluator.rows(results, source=f"{arm}, seed {seed}")
-            matches = [*match(rows, evaluator.truth)]
+            matched = evaluator.matched(results, source=f"{arm}, seed {seed}")
             keys.append((arm, seed))
-            runs.append(Replicates(matches))
+            runs.append(Replicates(matched.classes))
             if seed == shown:
-                errors[arm], found[arm] = analysed(rows, matches, evaluator)
+                errors[arm], found[arm] = analysed(matched)
     draws = draw(runs, replicates=replicates)
     comparisons = {}
     for arm in others:
@@ -80,7 +78,7 @@ def changed_images(models: Models, *, pairs: int) -> list[Changes]:
     for arm, after in others:
         count = max(1, min(_PICTURED_OF_A_PAIR, _PICTURED // pairs))
         gained, lost = (
-            examples(chosen, {first: before, arm: after}, evaluator=subject.evaluator, read=subject.picture)
+            examples(chosen, {first: before, arm: after}, read=subject.picture)
             for chosen in most_changed(before.image_f1, after.image_f1, count=count)
         )
         changes.append(Changes(subject.name, first, arm, gained, lost, models.runs))

@@ -17,6 +17,7 @@ from detector.data.collate import collate
 from detector.data.dataset import Sample
 from detector.predictor import Predictor
 from detector.profiling.latency import Latency, measure_latencies
+from detector.run_folder import RunFolder
 from detector.runs.parts import find_accelerator
 from detector.runs.validation import folder_of, open_validation
 
@@ -45,7 +46,7 @@ def with_latencies(subjects: Sequence[Subject], *, accelerator: str) -> list[Sub
 
 def _what_decides(folder: Path) -> list[Any]:
     """What makes one model faster than another; trained weights add what they find."""
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    config = RunFolder(folder).read_config()
     data, training = config["data"], config["training"]
     return [
         config["model"],
@@ -66,7 +67,7 @@ def _measured(folders: Mapping[str, Path], kind: str) -> Measured:
     notes = []
     for arm, folder in folders.items():
         try:
-            checkpoints[arm] = load_checkpoint(folder / "checkpoints" / "best.ckpt")
+            checkpoints[arm] = load_checkpoint(RunFolder(folder).best)
         except ValueError as error:
             notes.append(f"The latency of {arm} is not known: {error}")
     if not checkpoints:

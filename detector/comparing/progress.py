@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -13,26 +12,18 @@ from rich.live import Live
 from rich.table import Table
 
 from detector.comparing.plan import PlannedRun
-
-FINISHED = "finished.txt"
+from detector.evaluation.metrics import MONITORED
+from detector.run_folder import Row, RunFolder
 
 
 def is_finished(run: PlannedRun) -> bool:
-    return (run.folder / FINISHED).is_file()
+    return RunFolder(run.folder).finished.is_file()
 
 
-def log_of(run: PlannedRun) -> Path:
-    """What the process of a run prints."""
-    return run.folder.with_suffix(".log")
-
-
-def epochs_of(run: PlannedRun) -> list[dict[str, str]]:
-    """The rows of its metrics.csv so far, an epoch each."""
-    path = run.folder / "metrics.csv"
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def epochs_of(run: PlannedRun) -> list[Row]:
+    """The epochs of the run so far."""
+    files = RunFolder(run.folder)
+    return files.read_epochs() if files.epochs.is_file() else []
 
 
 class Board:
@@ -94,8 +85,9 @@ class Board:
 
     def _state(self, run: PlannedRun) -> str:
         epochs, length = epochs_of(run), run.config["training"]["max_epochs"]
-        best = max((float(row["val/AP"]) for row in epochs if row.get("val/AP")), default=None)
-        ap = "" if best is None else f", best AP {best:.3f}"
+        column = f"val/{MONITORED.name}"
+        best = min((row[column] for row in epochs if column in row), key=MONITORED.rank, default=None)
+        ap = "" if best is None else f", best {MONITORED.label} {best:.3f}"
         if run.folder in self._failed:
             return f"failed in epoch {len(epochs) + 1}{ap}"
         if is_finished(run):
@@ -107,7 +99,7 @@ class Board:
     def _remaining(self) -> str:
         """An estimate from the epochs so far, once there are some."""
         open_runs = list({r.folder: r for r in self._runs if not is_finished(r)}.values())
-        seconds = [float(row["seconds"]) for run in self._runs for row in epochs_of(run)]
+        seconds = [row["seconds"] for run in self._runs for row in epochs_of(run)]
         if not seconds or not open_runs:
             return ""
         left = sum(run.config["training"]["max_epochs"] - len(epochs_of(run)) for run in open_runs)

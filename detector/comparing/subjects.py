@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from detector.coco.truth_file import read_ground_truth, require_objects
 from detector.comparing.plan import PlannedRun
@@ -20,8 +17,9 @@ from detector.evaluation.result_files import read_results
 from detector.exceptions import RunError
 from detector.profiling.latency import Latency
 from detector.quoting import advised
-from detector.reports.comparison import Curve, ModelSize
 from detector.reports.gallery import ReadPicture
+from detector.reports.study import Curve, ModelSize
+from detector.run_folder import RunFolder
 from detector.runs.curves import read_curve
 from detector.runs.model_size import model_size
 from detector.runs.parts import validated_truth
@@ -75,7 +73,7 @@ def of_planned(
         notes.append("The arms were trained on different images or boxes.")
     notes += [f"{run.title} failed: {failed[run.folder]}" for run in runs if run.folder in failed]
     results = {
-        arm: {run.seed: read_results(run.folder / "predictions.json") for run in of_arm}
+        arm: {run.seed: read_results(RunFolder(run.folder).predictions) for run in of_arm}
         for arm, of_arm in done.items()
     }
     results = _with_partners(results, notes)
@@ -117,7 +115,7 @@ def of_folders(arms: Sequence[str | Sequence[str]], make_evaluator: Callable[...
         name="",
         evaluator=make_evaluator(truth),
         results={
-            arm: {seed: read_results(folder / "predictions.json") for seed, folder in by_seed.items()}
+            arm: {seed: read_results(RunFolder(folder).predictions) for seed, folder in by_seed.items()}
             for arm, by_seed in folders.items()
         },
         notes=(*notes, *_differences(configs)),
@@ -180,17 +178,16 @@ def _named(option: str, arms: Sequence[str | Sequence[str]]) -> dict[str, list[P
 
 
 def _config_of(folder: Path) -> dict[str, Any]:
-    for name in ("config.yaml", "predictions.json", "metrics.csv"):
-        if not (folder / name).is_file():
-            raise ValueError(f"runs=: {folder} is no finished run of detector train: it has no {name}.")
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    assert isinstance(config, dict)
+    files = RunFolder(folder)
+    for file in (files.config, files.predictions, files.epochs):
+        if not file.is_file():
+            raise ValueError(f"runs=: {folder} is no finished run of detector train: it has no {file.name}.")
+    config = files.read_config()
     epochs, planned = read_curve(folder).epochs, config["training"]["max_epochs"]
     if epochs[-1] < planned and config["training"]["early_stopping_patience"] is None:
-        last = folder / "checkpoints" / "last.ckpt"
         raise ValueError(
             f"runs=: {folder} ended in epoch {epochs[-1]} of {planned}. "
-            f"Go on with it by {advised('training.resume', last)}"
+            f"Go on with it by {advised('training.resume', files.last)}"
         )
     return config
 
@@ -209,8 +206,8 @@ def _seeds(configs: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[dict[str
 
 def _classes_of(folder: Path) -> tuple[str, ...]:
     """The classes that a run was trained on, empty where its metrics are gone."""
-    file = folder / "metrics.json"
-    return tuple(json.loads(file.read_text(encoding="utf-8"))["per_class"]) if file.is_file() else ()
+    files = RunFolder(folder)
+    return tuple(files.read_metrics()["per_class"]) if files.metrics.is_file() else ()
 
 
 def _val_set(folder: Path, config: Mapping[str, Any]) -> CocoDataset:

@@ -22,10 +22,11 @@ import torch
 
 from detector.checkpoint import load_checkpoint
 from detector.comparing.plan import PlannedRun
-from detector.comparing.progress import FINISHED, Board, epochs_of, is_finished, log_of
+from detector.comparing.progress import Board, epochs_of, is_finished
 from detector.exceptions import Terminated
 from detector.files import write_text_atomically
 from detector.quoting import override
+from detector.run_folder import RunFolder
 
 POLL_S = 1.0
 _PATIENCE_S = 10.0  # with what a terminal interrupts along with us
@@ -116,7 +117,7 @@ def train_run(
     ends, killed or not; `patience_s` is for one that is about to. `flags` are Hydra's.
     """
     run.folder.parent.mkdir(parents=True, exist_ok=True)
-    with run.folder.with_suffix(".lock").open("w") as lock:
+    with RunFolder(run.folder).training_lock.open("w") as lock:
         if not _taken(lock, patience_s):
             return f"another command is training it (it holds {lock.name})"
         return _train_locked(run, flags, environment, watch, lock=lock.fileno())
@@ -144,14 +145,14 @@ def _train_locked(
 ) -> str:
     if is_finished(run) or _has_all_epochs(run):  # ended in the moment before it was marked
         return _finish(run)
-    last = run.folder / "checkpoints" / "last.ckpt"
+    last, output = RunFolder(run.folder).last, RunFolder(run.folder).output
     if run.folder.exists() and not last.is_file():
         _set_aside(run.folder)  # it ended before its first epoch did
     words = [*run.overrides, f"seed={run.seed}", "name=compared", override("output_dir", run.folder)]
     if last.is_file():
         words.append(override("training.resume", last))
     command = [sys.executable, "-m", "detector", "train", *flags, *words]
-    with log_of(run).open("a", encoding="utf-8") as log:
+    with output.open("a", encoding="utf-8") as log:
         log.write(f"$ {shlex.join(command)}\n")
         log.flush()
         start = log.tell()
@@ -164,7 +165,7 @@ def _train_locked(
             preexec_fn=_end_with_parent,
         )
         watch(process)
-    return _last_words(log_of(run), start, process.returncode) if process.returncode else _finish(run)
+    return _last_words(output, start, process.returncode) if process.returncode else _finish(run)
 
 
 def _end_with_parent() -> None:
@@ -183,14 +184,14 @@ def _end(process: subprocess.Popen[bytes], *, patience_s: float) -> None:
 
 
 def _has_all_epochs(run: PlannedRun) -> bool:
-    last = run.folder / "checkpoints" / "last.ckpt"
-    if not last.is_file() or not (run.folder / "predictions.json").is_file():
+    files = RunFolder(run.folder)
+    if not files.last.is_file() or not files.predictions.is_file():
         return False
-    return load_checkpoint(last).epoch >= run.config["training"]["max_epochs"]
+    return load_checkpoint(files.last).epoch >= run.config["training"]["max_epochs"]
 
 
 def _finish(run: PlannedRun) -> str:
-    write_text_atomically(run.folder / FINISHED, f"{len(epochs_of(run))} epochs\n")
+    write_text_atomically(RunFolder(run.folder).finished, f"{len(epochs_of(run))} epochs\n")
     return ""
 
 

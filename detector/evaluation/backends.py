@@ -38,11 +38,7 @@ def hotcoco_run(rows: Rows, truth: GroundTruth) -> hotcoco.COCOeval:
 
 
 def _by_hotcoco(rows: Rows, truth: GroundTruth) -> _Curves:
-    return hotcoco_curves(hotcoco_run(rows, truth))
-
-
-def hotcoco_curves(run: hotcoco.COCOeval) -> _Curves:
-    """Precision and recall of a run after matching."""
+    run = hotcoco_run(rows, truth)
     run.accumulate()
     assert run.eval is not None, "it was accumulated"
     return run.eval["precision"], run.eval["recall"]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,45 +10,15 @@ import numpy as np
 from detector.coco.ground_truth import check_ground_truth
 from detector.evaluation.backends import BackendName, curves
 from detector.evaluation.ceilings import ceiling_notes
-from detector.evaluation.matching import ClassMatches, Rows, match
+from detector.evaluation.matching import AREAS, Matched, Rows, match
+from detector.evaluation.metrics import COCO_METRICS, Metrics
 from detector.evaluation.results import check_results
 
 # T IoU thresholds 0.50:0.05:0.95, R 101 recalls, K classes, A areas (all, small, medium, large),
-# M limits (1, 10, 100)
+# M limits
 
-
-@dataclass(frozen=True)
-class CocoMetrics:
-    """The twelve numbers of the COCO box task, in [0, 1], or -1 where they are undefined.
-
-    AP and AR average over IoU 0.50:0.95, AP50 and AP75 are at one IoU; s, m, l are areas below 32^2, up to
-    96^2 and above, in pixels of the image file; AR1, AR10, AR100 allow that many detections an image and
-    class. -1 is what pycocotools gives where no object of the size (or class) exists; it is kept, because
-    zero would read as failure. `per_class` holds the same twelve for each class name, `notes` what else to
-    know of the numbers.
-    """
-
-    AP: float
-    AP50: float
-    AP75: float
-    APs: float
-    APm: float
-    APl: float
-    AR1: float
-    AR10: float
-    AR100: float
-    ARs: float
-    ARm: float
-    ARl: float
-    per_class: Mapping[str, Mapping[str, float]]
-    notes: Sequence[str] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain containers for JSON, all digits kept."""
-        return asdict(self) | {"notes": [*self.notes]}
-
-
-METRIC_NAMES = tuple(field.name for field in fields(CocoMetrics) if field.type == "float")
+CocoMetrics = Metrics  # its public name
+_LIMITS = (1, 10, 100)
 
 
 class CocoEvaluator:
@@ -84,7 +53,7 @@ class CocoEvaluator:
         """The keys of `per_class`, in the order of the category ids."""
         return self.truth.class_names
 
-    def evaluate(self, results: Sequence[Any], *, source: str = "results") -> CocoMetrics:
+    def evaluate(self, results: Sequence[Any], *, source: str = "results") -> Metrics:
         """The metrics of results with original ids, or file names. No results give zeros.
 
         The order of the rows matters only between equal scores of one class in one image: there the earlier
@@ -95,11 +64,11 @@ class CocoEvaluator:
         """
         return self.score(*self.read(results, source=source))
 
-    def score(self, rows: Rows, notes: Sequence[str] = ()) -> CocoMetrics:
+    def score(self, rows: Rows, notes: Sequence[str] = ()) -> Metrics:
         """The metrics of the rows that `read` gives, with its notes."""
         precision, recall = curves(self._backend, rows, self.truth)
         every = slice(None)
-        return CocoMetrics(
+        return Metrics(
             **_summary(precision, recall, classes=every),
             per_class={
                 name: _summary(precision, recall, classes=slice(k, k + 1))
@@ -108,8 +77,8 @@ class CocoEvaluator:
             notes=(*notes,),
         )
 
-    def matches(self, results: Sequence[Any], *, source: str = "results") -> Iterator[ClassMatches]:
-        """What each detection found, class after class; raises as `evaluate`."""
+    def matched(self, results: Sequence[Any], *, source: str = "results") -> Matched:
+        """What each detection found; raises as `evaluate`."""
         return match(self.rows(results, source=source), self.truth)
 
     def rows(self, results: Sequence[Any], *, source: str = "results") -> Rows:
@@ -132,20 +101,13 @@ def _summary(precision: np.ndarray, recall: np.ndarray, *, classes: slice) -> di
 
     Shapes: precision (T, R, K, A, M), recall (T, K, A, M).
     """
-
-    def ap(iou: slice = slice(None), *, area: int = 0) -> float:
-        return _mean_of_defined(precision[iou][:, :, classes, [area], [2]])
-
-    def ar(*, area: int = 0, limit: int = 2) -> float:
-        return _mean_of_defined(recall[:, classes, [area], [limit]])
-
+    curves = {"precision": precision, "recall": recall}
+    areas = [*AREAS]
     return {
-        "AP": ap(),
-        "AP50": ap(slice(0, 1)),
-        "AP75": ap(slice(5, 6)),
-        **{f"AP{size}": ap(area=area) for area, size in enumerate("sml", start=1)},
-        **{f"AR{count}": ar(limit=limit) for limit, count in enumerate((1, 10, 100))},
-        **{f"AR{size}": ar(area=area) for area, size in enumerate("sml", start=1)},
+        spec.name: _mean_of_defined(
+            curves[spec.kind][spec.ious][..., classes, [areas.index(spec.area)], [_LIMITS.index(spec.limit)]]
+        )
+        for spec in COCO_METRICS
     }
 
 

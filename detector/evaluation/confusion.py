@@ -4,30 +4,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from pycocotools import mask
 
 from detector.coco.ground_truth import GroundTruth
-from detector.evaluation.matching import AREAS, IOUS, ClassMatches, Rows
+from detector.evaluation.matching import AREAS, IOUS, Matched, Rows
 
 
-def confusion(
-    rows: Rows, matches: Sequence[ClassMatches], truth: GroundTruth, *, score: float
-) -> tuple[tuple[int, int, int], ...]:
-    """(class of an object, class it was found as, how often), where that is not 0, at IoU 0.5 by detections
-    from `score` on.
+def confusion(matched: Matched, *, score: float) -> tuple[tuple[int, int, int], ...]:
+    """Count (class of an object, class it was found as, how often), where that is not 0, at IoU 0.5 by
+    detections from `score` on.
 
     Classes count from 0, the last number is nothing: missed, or background. What found an object of its own
     class is what AP counts as right; only the others are taken for another class, best first, each with the
     free object of highest IoU. What lies in a crowd counts for nothing.
     """
+    rows, truth = matched.rows, matched.truth
     num_classes = len(truth.class_names)
     table = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
     found = np.zeros(len(truth.annotations), dtype=bool)
     others = []
-    for number, of_class in enumerate(matches):
+    for number, of_class in enumerate(matched.classes):
         counted = (of_class.scores >= score) & ~of_class.ignored[0, 0]
         hit = counted & of_class.matched[0, 0]
         table[number, number] = np.count_nonzero(hit)

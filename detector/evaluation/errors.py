@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from detector.coco.ground_truth import GroundTruth
-from detector.evaluation.backends import hotcoco_curves, hotcoco_run
+from detector.evaluation.backends import hotcoco_run
 from detector.evaluation.confusion import confusion
-from detector.evaluation.matching import IOUS, ClassMatches, Rows
+from detector.evaluation.matching import IOUS, ClassMatches, Matched, Rows
 
 RECALLS = np.linspace(0.0, 1.0, 101)
 # TIDE (Bolya et al. 2020), in the order of its figures; hotcoco's names.
@@ -67,24 +67,24 @@ class ErrorAnalysis:
         return max(self.f1)
 
 
-def analyse_errors(rows: Rows, matches: Sequence[ClassMatches], truth: GroundTruth) -> ErrorAnalysis:
-    """Of detections `rows`, and what each of them found."""
-    tide, precision = _tide(rows, truth), _precision(rows, truth)
+def analyse_errors(matched: Matched) -> ErrorAnalysis:
+    rows, truth = matched.rows, matched.truth
+    tide = _tide(rows, truth)
     lowest, highest = (rows.scores.min(), rows.scores.max()) if len(rows.scores) else (0.0, 1.0)
     scores = np.linspace(min(0.0, lowest), max(1.0, highest), 101)
-    f1 = _f1_by_score(matches, scores)
+    f1 = _f1_by_score(matched.classes, scores)
     best = float(scores[int(f1.argmax())])
     at_best = _tide(rows.selected(rows.scores >= best), truth)
     return ErrorAnalysis(
         lost={kind: float(tide["delta_ap"][key]) for kind, key in KINDS.items()},
         counts={kind: int(tide["counts"][key]) for kind, key in KINDS.items()},
         counts_at_best={kind: int(at_best["counts"][key]) for kind, key in KINDS.items()},
-        precision=precision,
+        precision=_precision(matched.classes),
         scores=tuple(scores.tolist()),
         f1=tuple(f1.tolist()),
         best_score=best,
-        lrp=_lrp(matches),
-        confusion=confusion(rows, matches, truth, score=best),
+        lrp=_lrp(matched.classes),
+        confusion=confusion(matched, score=best),
     )
 
 
@@ -94,33 +94,41 @@ def _tide(rows: Rows, truth: GroundTruth) -> dict[str, Any]:
     return tide
 
 
-def _precision(rows: Rows, truth: GroundTruth) -> dict[str, tuple[float, ...]]:
-    precision, _ = hotcoco_curves(hotcoco_run(rows, truth))
-    return {name: _mean_precision(precision[ious]) for name, ious in _PRECISIONS.items()}
-
-
-def image_f1(matches: Sequence[ClassMatches], *, score: float) -> np.ndarray:
-    """F1 of each image (N) over all its classes, detections counting from `score` on; the mean over the IoUs
-    0.50:0.95. 1 where there is nothing and nothing was found."""
-    num_images = matches[0].objects.shape[1]
+def image_f1(matched: Matched, *, score: float) -> np.ndarray:
+    """Compute F1 of each image (N) over all its classes, detections counting from `score` on; the mean over
+    the IoUs 0.50:0.95. 1 where there is nothing and nothing was found."""
+    num_images = len(matched.truth.image_numbers)
     found, made = np.zeros((len(IOUS), num_images)), np.zeros((len(IOUS), num_images))
-    for of_class in matches:
+    for of_class in matched.classes:
         chosen = of_class.scores >= score
         for iou in range(len(IOUS)):
             counted = chosen & ~of_class.ignored[0, iou]
             hit = counted & of_class.matched[0, iou]
             made[iou] += np.bincount(of_class.images[counted], minlength=num_images)
             found[iou] += np.bincount(of_class.images[hit], minlength=num_images)
-    objects = np.sum([of_class.objects[0] for of_class in matches], axis=0)
+    objects = np.sum([of_class.objects[0] for of_class in matched.classes], axis=0)
     total = made + objects
     return np.asarray(np.where(total > 0, 2 * found / np.maximum(total, 1), 1.0).mean(axis=0))
 
 
-def _mean_precision(precision: np.ndarray) -> tuple[float, ...]:
-    """At each recall, of precision (T, R, K, A, M)."""
-    of_all = precision[:, :, :, 0, 2]
-    defined = of_all[:, :, (of_all > -1).all(axis=(0, 1))]
-    return tuple(defined.mean(axis=(0, 2)).tolist()) if defined.size else (0.0,) * len(RECALLS)
+def _precision(classes: Sequence[ClassMatches]) -> dict[str, tuple[float, ...]]:
+    of_classes = [_precision_of_class(c) for c in classes if c.objects[0].any()]
+    if not of_classes:
+        return dict.fromkeys(_PRECISIONS, (0.0,) * len(RECALLS))
+    precision = np.stack(of_classes).transpose(1, 2, 0)
+    return {name: tuple(precision[ious].mean(axis=(0, 2)).tolist()) for name, ious in _PRECISIONS.items()}
+
+
+def _precision_of_class(matches: ClassMatches) -> np.ndarray:
+    """Interpolate precision at `RECALLS` (T, R) as pycocotools does, to its last digit."""
+    kept = ~matches.ignored[0]
+    found = np.cumsum(matches.matched[0] & kept, axis=1)
+    false = np.cumsum(~matches.matched[0] & kept, axis=1)
+    precision = found / (found + false + np.spacing(1))
+    highest = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    highest = np.append(highest, np.zeros((len(IOUS), 1)), axis=1)  # at recalls that are not reached
+    recall = found / matches.objects[0].sum()
+    return np.stack([one[np.searchsorted(at, RECALLS)] for one, at in zip(highest, recall, strict=True)])
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ and takes seconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,14 +94,25 @@ class _Objects:
     ignored: np.ndarray  # (A, G)
 
 
-def match(rows: Rows, truth: GroundTruth) -> Iterator[ClassMatches]:
-    """Each class in the order of its number."""
+@dataclass(frozen=True)
+class Matched:
+    """The detections of one model, matched with the ground truth: errors, confusions, F1, intervals and
+    galleries all take it. `classes` are in the order of their numbers."""
+
+    rows: Rows
+    truth: GroundTruth
+    classes: tuple[ClassMatches, ...]
+
+
+def match(rows: Rows, truth: GroundTruth) -> Matched:
     annotations = sorted(truth.annotations, key=lambda a: a["image_id"])
     category_of = np.array([a["category_id"] for a in annotations], dtype=np.int64)
+    classes = []
     for number in range(1, len(truth.category_numbers) + 1):
         objects = _objects([annotations[i] for i in np.flatnonzero(category_of == number)])
         chosen = np.flatnonzero(rows.categories == number)
-        yield _match_class(rows, chosen, objects, num_images=len(truth.image_numbers))
+        classes.append(_match_class(rows, chosen, objects, num_images=len(truth.image_numbers)))
+    return Matched(rows, truth, tuple(classes))
 
 
 def _objects(annotations: Sequence[dict[str, Any]]) -> _Objects:

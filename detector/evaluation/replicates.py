@@ -15,8 +15,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from detector.evaluation.matching import AREAS, IOUS, ClassMatches
+from detector.evaluation.metrics import BY_CLASS
 
-_NAMES = {"all": "AP", "small": "APs", "medium": "APm", "large": "APl"}  # of the metric of an area
+_METRICS = sorted(BY_CLASS, key=lambda spec: (spec.kind, spec.iou is not None))  # as comparison.json has them
 
 
 class Replicates:
@@ -70,7 +71,7 @@ class Replicates:
         return holds[:, self.areas.index("all")].sum(axis=-1), holds.any(axis=0).sum(axis=-1)
 
     def metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """AP, AP50, AP75, AR100 and those of APs, APm, APl in `areas`, by class; NaN where it has no object.
+        """Compute the metrics of `BY_CLASS` in `areas`, for each class; NaN where it has no object.
 
         `weights` (N): how often each image counts, whole numbers from 0. Means over the classes that are not
         NaN are COCO's numbers.
@@ -84,11 +85,12 @@ class Replicates:
         defined = (objects > 0).reshape(*shape[:2], 1)
         recall = np.where(defined, recall, np.nan)
         ap = np.where(defined, precision.reshape(*shape, -1).mean(axis=-1), np.nan)
-        values = {_NAMES[area]: ap[:, place].mean(axis=1) for place, area in enumerate(self.areas)}
-        everything = self.areas.index("all")
-        values["AP50"], values["AP75"] = ap[:, everything, 0], ap[:, everything, 5]
-        values["AR100"] = recall[:, everything].mean(axis=1)
-        return values
+        curves = {"precision": ap, "recall": recall}
+        return {
+            spec.name: curves[spec.kind][:, self.areas.index(spec.area), spec.ious].mean(axis=1)
+            for spec in _METRICS
+            if spec.area in self.areas
+        }
 
     def _precision_and_found(self, weights: np.ndarray, objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Interpolated precision (S, R), and the weight of the objects found (S)."""

@@ -19,13 +19,14 @@ from detector.coco.ground_truth import GroundTruth, is_box, is_finite_number
 from detector.coco.ids import Key, id_key, is_id, mismatch_hint, shift_hint, shown
 from detector.evaluation.result_columns import count_keys, result_columns
 from detector.evaluation.result_ids import Resolved, has_text, resolve
-from detector.files import write_text_atomically
+from detector.files import write_json, write_text_atomically
 from detector.structures import Batch, Detections
 
 BOX_DECIMALS = 3  # whole pixels cost 0.7 AP points
 SCORE_DECIMALS = 6  # fewer make ties
 RESULT_KEYS = ("image_id", "category_id", "bbox", "score")
 _NAME_OF = {"image_id": "file_name", "category_id": "category_name"}  # what tells as well
+write_metrics = write_json  # as commands call it
 
 
 def detections_to_results(
@@ -133,11 +134,6 @@ def write_predictions(path: Path, results: Iterable[dict[str, Any]]) -> None:
     """Write results, one a line. The file is complete or not there."""
     lines = ",\n".join(json.dumps(result, ensure_ascii=False, allow_nan=False) for result in results)
     write_text_atomically(path, f"[\n{lines}\n]\n" if lines else "[]\n")
-
-
-def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
-    """Write metrics with all their digits. The file is complete or not there."""
-    write_text_atomically(path, json.dumps(metrics, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
 
 
 def _result_fault(result: Any) -> str:

@@ -6,20 +6,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
-from detector.evaluation.matching import ClassMatches
+from detector.evaluation.matching import Matched
+from detector.evaluation.metrics import BY_CLASS
 from detector.evaluation.replicates import Replicates
 
-COMPARED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 _CONFIDENCE = 0.95
 _FEWEST_IMAGES = 5  # with such objects: fewer can give no interval
-_AREA_OF = {"APs": "small", "APm": "medium", "APl": "large"}
 
 
 @dataclass(frozen=True)
@@ -131,10 +130,10 @@ def draw(runs: Sequence[Replicates], *, replicates: int = 1000, seed: int = 0) -
     )
 
 
-def ap_interval(matches: Iterable[ClassMatches], *, replicates: int = 300) -> Interval | None:
-    """That of AP; None where fewer than 5 images hold objects, or nothing is found. The default tells its
-    width to 4 %."""
-    draws = draw([Replicates(matches, areas=("all",))], replicates=replicates)
+def ap_interval(matched: Matched, *, replicates: int = 300) -> Interval | None:
+    """Estimate the interval of AP; None where fewer than 5 images hold objects, or nothing is found. The
+    default of `replicates` tells its width to 4 %."""
+    draws = draw([Replicates(matched.classes, areas=("all",))], replicates=replicates)
     images = draws.images_of_area["all"]
     if images < _FEWEST_IMAGES:
         return None
@@ -160,14 +159,14 @@ def compare(
     assert len(a) == len(b) > 0, "each seed trains both models"
     a, b = list(a), list(b)
     metrics = {
-        name: _difference(
-            _mean_of_defined(draws.observed[name]),
-            _mean_of_defined(draws.replicated[name]),
+        spec.name: _difference(
+            _mean_of_defined(draws.observed[spec.name]),
+            _mean_of_defined(draws.replicated[spec.name]),
             a,
             b,
-            images=draws.images_of_area[_AREA_OF.get(name, "all")],
+            images=draws.images_of_area[spec.area],
         )
-        for name in COMPARED
+        for spec in BY_CLASS
     }
     ap, replicated = draws.observed["AP"], draws.replicated["AP"]
     classes = {

@@ -2,88 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 
-from detector.evaluation.errors import ErrorAnalysis
 from detector.evaluation.statistics import Comparison, Difference
-from detector.files import write_text_atomically
-from detector.profiling.latency import Latency
+from detector.files import write_json, write_text_atomically
 from detector.reports.costs import ap_per_ms, cost_tables
 from detector.reports.errors import error_header, error_rows
 from detector.reports.gallery import Changes
+from detector.reports.study import ModelSize as ModelSize  # plan and parts take it from here
+from detector.reports.study import Point, Study
 from detector.reports.tables import print_table, signed
+from detector.run_folder import RunFolder
 
 METRIC_HEADER = ("metric", "a", "b", "b - a", "95 % interval", "p")
 _MANY_CLASSES = 20
 _TWO_SEEDS = "With two seeds the interval is somewhat too narrow: three tell more surely."
-CLASS_HEADER = ("class", "AP a", "AP b", "b - a", "95 % interval", "p (Holm)")
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A run's epochs: their numbers, validation AP (None where it was not validated) and time; the images of
-    all epochs until then, and the most memory until then (None where it is not known)."""
-
-    epochs: tuple[int, ...]
-    ap: tuple[float | None, ...]
-    seconds: tuple[float, ...]
-    images_per_second: tuple[float, ...]
-    images_seen: tuple[int, ...]
-    peak_memory_mb: tuple[float | None, ...]
-
-
-@dataclass(frozen=True)
-class ModelSize:
-    """Parameters; for one image of the data's size, operations in matrix products and in sampling, and what
-    training keeps for its backward pass."""
-
-    parameters: int
-    matrix_flops: int
-    sampling_flops: int
-    activation_bytes: int
-
-
-@dataclass(frozen=True)
-class Point:
-    """Arms against the first, `baseline`, on the same images; by arm, `metrics` and `curves` by seed, too.
-
-    `shown_runs` says which run of each arm `errors` are of, where there are several; `is_trained` that the
-    runs are trainings of this project, not results files.
-    """
-
-    name: str
-    baseline: str
-    comparisons: Mapping[str, Comparison]
-    notes: Sequence[str] = ()
-    curves: Mapping[str, Mapping[int, Curve]] | None = None
-    sizes: Mapping[str, ModelSize] | None = None
-    latencies: Mapping[str, Sequence[Latency]] | None = None
-    metrics: Mapping[str, Mapping[int, Mapping[str, float | None]]] = field(default_factory=dict)
-    errors: Mapping[str, ErrorAnalysis] = field(default_factory=dict)
-    class_names: Sequence[str] = ()
-    shown_runs: Mapping[str, str] = field(default_factory=dict)
-    is_trained: bool = True
-
-    @property
-    def errors_of(self) -> str:
-        """Which runs the errors and images are of; empty where each arm has one alone."""
-        if len(set(self.shown_runs.values())) == 1:
-            return next(iter(self.shown_runs.values()))
-        return "; ".join(f"{arm}: {run}" for arm, run in self.shown_runs.items())
-
-
-@dataclass(frozen=True)
-class Study:
-    """All that one `detector compare` found."""
-
-    name: str
-    points: Sequence[Point]
+CLASS_DIFFERENCE_HEADER = ("class", "AP a", "AP b", "b - a", "95 % interval", "p (Holm)")
 
 
 def verdict(found: Comparison, *, a: str, b: str, is_trained: bool = True) -> str:
@@ -210,9 +149,9 @@ def write_study(study: Study, folder: Path, *, changes: Sequence[Changes] = ()) 
         for arm in point.comparisons:
             written["comparisons"][arm]["verdict"] = point_verdict(point, arm)
         written["ap_per_ms"] = ap_per_ms(point)
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text_atomically(folder / "comparison.json", text + "\n")
-    write_text_atomically(folder / "report.md", markdown(study))
+    files = RunFolder(folder)
+    write_json(files.comparison, content)
+    write_text_atomically(files.summary, markdown(study))
 
 
 def markdown(study: Study) -> str:
@@ -222,7 +161,7 @@ def markdown(study: Study) -> str:
             where = f"{point.name}: " if point.name else ""
             lines += [f"## {where}{arm} (b) against {point.baseline} (a){means(found)}", ""]
             lines += _table(METRIC_HEADER, difference_rows(found.metrics))
-            lines += _table(CLASS_HEADER, difference_rows(found.classes))
+            lines += _table(CLASS_DIFFERENCE_HEADER, difference_rows(found.classes))
             lines += [method(found), ""]
         for table in cost_tables(point):
             lines += [f"### {table.title}", "", *_table(table.header, table.rows)]

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from detector.reports.comparison import Curve, ModelSize, Point
+from detector.reports.study import Curve, ModelSize, Point
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import io
 import warnings
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -14,11 +14,8 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from detector.evaluation.statistics import Difference
 from detector.reports.drawings import class_colour
+from detector.reports.study import Curve, Losses, Point, Study
 from detector.reports.tables import signed
-
-if TYPE_CHECKING:
-    from detector.reports.comparison import Curve, Point, Study
-    from detector.reports.run import Losses
 
 _WIDTH_IN = 6.0  # a phone shows it at 0.6 of its size
 _LONGEST_NAME = 28

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from detector.evaluation.coco import CocoEvaluator
-from detector.evaluation.matching import Rows
+from detector.coco.ground_truth import GroundTruth
+from detector.evaluation.errors import image_f1
+from detector.evaluation.matching import Matched, Rows
 from detector.reports.drawings import draw_detections
 from detector.structures import Detections
 
@@ -24,11 +25,17 @@ _LARGEST_SIDE_PX, _QUALITY = 480, 80
 
 @dataclass(frozen=True)
 class Found:
-    """What a model found: detections, the score from which on they count, and F1 of each image (N)."""
+    """Detections of a model on `truth`, the score from which on they count, and F1 of each image (N)."""
 
     rows: Rows
+    truth: GroundTruth
     score: float
     image_f1: np.ndarray
+
+    @classmethod
+    def of(cls, matched: Matched, *, score: float) -> Found:
+        """Leave out what each detection matched: galleries are drawn when all models are known."""
+        return cls(matched.rows, matched.truth, score, image_f1(matched, score=score))
 
 
 @dataclass(frozen=True)
@@ -68,16 +75,15 @@ def worst(f1: np.ndarray, *, count: int) -> list[int]:
     return [int(i) for i in order[:count] if f1[i] < 1]
 
 
-def examples(
-    chosen: Sequence[int], models: Mapping[str, Found], *, evaluator: CocoEvaluator, read: ReadPicture
-) -> list[Example]:
-    """Ground truth and each model, for the images of these numbers (from 0)."""
-    ids = [value for _, value in evaluator.truth.image_numbers]
-    names = evaluator.class_names
+def examples(chosen: Sequence[int], models: Mapping[str, Found], *, read: ReadPicture) -> list[Example]:
+    """Draw the ground truth and each model, for the images of these numbers (from 0)."""
+    truth = next(iter(models.values())).truth
+    ids = [value for _, value in truth.image_numbers]
+    names = truth.class_names
     made = []
     for number in chosen:
         picture = read(ids[number])
-        objects = draw_detections(picture, _objects(evaluator, number), class_names=names, scores=False)
+        objects = draw_detections(picture, _objects(truth, number), class_names=names, scores=False)
         pictures = [("ground truth", _address(objects))]
         for name, found in models.items():
             drawn = draw_detections(picture, _detections(found, number), class_names=names)
@@ -87,9 +93,9 @@ def examples(
     return made
 
 
-def _objects(evaluator: CocoEvaluator, number: int) -> Detections:
-    """Those that are to be found: no crowds."""
-    rows = [a for a in evaluator.truth.annotations if a["image_id"] == number + 1 and not a["iscrowd"]]
+def _objects(truth: GroundTruth, number: int) -> Detections:
+    """The objects that are to be found: no crowds."""
+    rows = [a for a in truth.annotations if a["image_id"] == number + 1 and not a["iscrowd"]]
     return _as_detections([a["bbox"] for a in rows], [1.0] * len(rows), [a["category_id"] for a in rows])
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from detector.evaluation.errors import ErrorAnalysis
+from detector.evaluation.metrics import IN_LOG
 from detector.reports.comparison import (
-    CLASS_HEADER,
+    CLASS_DIFFERENCE_HEADER,
     METRIC_HEADER,
-    Study,
     clearest_classes,
     difference_rows,
     means,
@@ -38,7 +38,8 @@ from detector.reports.figures import (
 from detector.reports.gallery import Changes
 from detector.reports.offsets import OFFSET_HEADER, offset_rows, offsets_figure
 from detector.reports.run import RunReport
-from detector.reports.tables import CLASS_COLUMNS, class_rows, summary_rows, told_interval
+from detector.reports.study import Study
+from detector.reports.tables import CLASS_HEADER, SUMMARY_HEADER, class_rows, summary_rows, told_interval
 from detector.version import __version__
 
 
@@ -53,7 +54,7 @@ def comparison_html(study: Study, changes: Sequence[Changes] = ()) -> str:
         curves=[_embedded(curves_figure(point)) for point in study.points],
         costs=[cost_tables(point) for point in study.points],
         metric_header=METRIC_HEADER,
-        class_header=CLASS_HEADER,
+        class_header=CLASS_DIFFERENCE_HEADER,
         rows=difference_rows,
         clearest_classes=clearest_classes,
         method=method,
@@ -66,11 +67,10 @@ def comparison_html(study: Study, changes: Sequence[Changes] = ()) -> str:
 def run_html(run: RunReport) -> str:
     classes, _ = class_rows(run.metrics.per_class, complete_in=None)
     shown, notes = class_rows(run.metrics.per_class, complete_in="the table of all classes")
-    summary = summary_rows(run.metrics)
     return _rendered(
         "run.html.j2",
         run=run,
-        headline={name: value for name, value, *_ in summary},
+        headline=[(spec.label, spec.shown(run.metrics.values[spec.name])) for spec in IN_LOG],
         notes=notes,
         interval=told_interval(run.interval) if run.interval else None,
         curves=_embedded(run_figure(run.curve) if run.curve else None),
@@ -78,9 +78,9 @@ def run_html(run: RunReport) -> str:
         offset_header=OFFSET_HEADER,
         offset_rows=offset_rows(run.offsets),
         offset_curves=_embedded(offsets_figure(run.offsets) if run.offsets else None),
-        metric_header=("metric", "value", "IoU", "area", "detections"),
-        metric_rows=summary,
-        class_header=("class", *CLASS_COLUMNS),
+        metric_header=SUMMARY_HEADER,
+        metric_rows=summary_rows(run.metrics),
+        class_header=CLASS_HEADER,
         shown_classes=shown,
         class_rows=classes,
         errors=_errors({"value": run.errors}, run.class_names),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from matplotlib import colormaps
 from matplotlib.ticker import MaxNLocator
 
 from detector.reports.figures import as_svg, in_style, new_figure
+from detector.reports.study import OffsetCurve
 
 _COLUMNS = {
     "mean_px": ("offset, px", "{:.2f}"),
@@ -19,15 +19,6 @@ _COLUMNS = {
     "gradient_norm": ("gradient", "{:.2g}"),
 }
 OFFSET_HEADER = ("layer", *(title for title, _ in _COLUMNS.values()))
-
-
-@dataclass(frozen=True)
-class OffsetCurve:
-    """A deformable layer at the last step of each of `epochs`: the `statistics` that training logs, by name;
-    None where there was none."""
-
-    epochs: tuple[int, ...]
-    statistics: Mapping[str, tuple[float | None, ...]]
 
 
 def offset_rows(curves: Mapping[str, OffsetCurve]) -> list[tuple[str, ...]]:

@@ -5,23 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from detector.evaluation.coco import CocoMetrics
 from detector.evaluation.errors import ErrorAnalysis
+from detector.evaluation.metrics import Metrics
 from detector.evaluation.statistics import Interval
-from detector.reports.comparison import Curve
 from detector.reports.gallery import Example
-from detector.reports.offsets import OffsetCurve
-
-
-@dataclass(frozen=True)
-class Losses:
-    """Of a run, by epoch: the learning rate; `loss`, the total, and its terms by name in training and in
-    validation, None where there was none."""
-
-    epochs: Sequence[int]
-    lr: Sequence[float]
-    train: Mapping[str, Sequence[float | None]]
-    val: Mapping[str, Sequence[float | None]]
+from detector.reports.study import Curve, Losses, OffsetCurve
 
 
 @dataclass(frozen=True)
@@ -31,7 +19,7 @@ class RunReport:
     they are known."""
 
     title: str
-    metrics: CocoMetrics
+    metrics: Metrics
     errors: ErrorAnalysis
     class_names: Sequence[str]
     num_images: int

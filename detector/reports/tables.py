@@ -9,25 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from detector.evaluation.coco import CocoMetrics
+from detector.evaluation.metrics import BY_CLASS, COCO_METRICS, MONITORED, Metrics
 from detector.evaluation.statistics import Interval
 
-# (name, IoU, area, detections an image): the lines of COCO's own summary, in its order.
-_TWELVE = (
-    ("AP", "0.50:0.95", "all", 100),
-    ("AP50", "0.50", "all", 100),
-    ("AP75", "0.75", "all", 100),
-    ("APs", "0.50:0.95", "small", 100),
-    ("APm", "0.50:0.95", "medium", 100),
-    ("APl", "0.50:0.95", "large", 100),
-    ("AR1", "0.50:0.95", "all", 1),
-    ("AR10", "0.50:0.95", "all", 10),
-    ("AR100", "0.50:0.95", "all", 100),
-    ("ARs", "0.50:0.95", "small", 100),
-    ("ARm", "0.50:0.95", "medium", 100),
-    ("ARl", "0.50:0.95", "large", 100),
-)
-CLASS_COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+SUMMARY_HEADER = ("metric", "value", "IoU", "area", "detections")
+CLASS_HEADER = ("class", *(spec.label for spec in BY_CLASS))
 _MANY_CLASSES = 20  # more than this: the best and the worst half of it
 _ROWS_SPARED = "..."
 _NAME_WIDTH, _GAP = 24, 3  # what a name is folded to at least; what stands between two columns
@@ -36,7 +22,7 @@ Row = tuple[str, ...]
 
 
 def print_coco_metrics(
-    metrics: CocoMetrics,
+    metrics: Metrics,
     *,
     title: str,
     interval: Interval | None = None,
@@ -44,7 +30,7 @@ def print_coco_metrics(
     complete_in: str = "metrics.json",
     console: Console | None = None,
 ) -> None:
-    """Print the twelve numbers and the classes, best first, and the interval of AP.
+    """Print the numbers and the classes, best first, and the interval of AP.
 
     A number that is undefined (no such object in the ground truth) is shown as "-". Of more than 20 classes
     the ten best and the ten worst are shown; `complete_in` names the file with all of them. `trained` says
@@ -54,8 +40,8 @@ def print_coco_metrics(
     console = console or Console()
     classes, notes = class_rows(metrics.per_class, complete_in=complete_in)
     tables: list[tuple[str, Row, list[Row]]] = [
-        (title, ("metric", "value", "IoU", "area", "detections"), summary_rows(metrics)),
-        ("By class", ("class", *CLASS_COLUMNS), classes),
+        (title, SUMMARY_HEADER, summary_rows(metrics)),
+        ("By class", CLASS_HEADER, classes),
     ]
     for heading, header, rows in tables:
         if rows:
@@ -67,9 +53,12 @@ def print_coco_metrics(
         console.print(Text(note, style="dim"), soft_wrap=True)
 
 
-def summary_rows(metrics: CocoMetrics) -> list[Row]:
-    """The twelve numbers, each with its IoU, area and limit."""
-    return [(name, _shown(getattr(metrics, name)), *map(str, rest)) for name, *rest in _TWELVE]
+def summary_rows(metrics: Metrics) -> list[Row]:
+    """Each number with its IoU, area and limit."""
+    return [
+        (spec.label, spec.shown(metrics.values[spec.name]), spec.iou_label, spec.area, str(spec.limit))
+        for spec in COCO_METRICS
+    ]
 
 
 def print_table(title: str, header: Row, rows: Sequence[Row], *, console: Console) -> None:
@@ -84,16 +73,16 @@ def print_table(title: str, header: Row, rows: Sequence[Row], *, console: Consol
 def class_rows(
     per_class: Mapping[str, Mapping[str, float]], *, complete_in: str | None
 ) -> tuple[list[Row], list[str]]:
-    """Rows of the class table, best AP first, and notes on the classes that are not in it: of many, those
+    """Rows of the class table, the best first, and notes on the classes that are not in it: of many, those
     between the best and the worst, which `complete_in` names the file of. None: all have a row."""
-    scored = {name: numbers for name, numbers in per_class.items() if numbers["AP"] >= 0}
-    names = sorted(scored, key=lambda name: (-scored[name]["AP"], name))
-    rows = [(name, *(_shown(scored[name][column]) for column in CLASS_COLUMNS)) for name in names]
+    scored = {name: numbers for name, numbers in per_class.items() if numbers[MONITORED.name] >= 0}
+    names = sorted(scored, key=lambda name: (MONITORED.rank(scored[name][MONITORED.name]), name))
+    rows = [(name, *(spec.shown(scored[name][spec.name]) for spec in BY_CLASS)) for name in names]
     notes = []
     if complete_in is not None and len(rows) > _MANY_CLASSES:
         half = _MANY_CLASSES // 2
         spared = len(rows) - 2 * half
-        rows = [*rows[:half], (_ROWS_SPARED, *[""] * len(CLASS_COLUMNS)), *rows[-half:]]
+        rows = [*rows[:half], (_ROWS_SPARED, *[""] * len(BY_CLASS)), *rows[-half:]]
         notes.append(f"{half} best and {half} worst classes; the {spared} between them are in {complete_in}.")
     absent = [name for name in per_class if name not in scored]
     if absent:
@@ -116,10 +105,6 @@ def _counted(classes: int) -> str:
     return "1 class" if classes == 1 else f"{classes} classes"
 
 
-def _shown(value: float) -> str:
-    return "-" if value < 0 else f"{value:.4f}"
-
-
 def _rich_table(header: Row, rows: Sequence[Row], *, width: int) -> Table:
     """A table at most `width` wide: long names are folded, and the last columns left out, never a digit."""
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
@@ -136,7 +121,8 @@ def _rich_table(header: Row, rows: Sequence[Row], *, width: int) -> Table:
         )
     for row in rows:
         # Text, not markup: a class may be called "[red]".
-        table.add_row(*(Text(row[column]) for column in columns), style="bold" if row[0] == "AP" else "")
+        style = "bold" if row[0] == MONITORED.label else ""
+        table.add_row(*(Text(row[column]) for column in columns), style=style)
     return table
 
 

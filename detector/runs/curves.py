@@ -1,89 +1,72 @@
-"""What a run wrote of its epochs."""
+"""The curves of a run, from the epochs in its metrics.csv."""
 
 from __future__ import annotations
 
-import csv
-import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from detector.reports.comparison import Curve
-from detector.reports.offsets import OffsetCurve
-from detector.reports.run import Losses
+from detector.reports.study import Curve, Losses, OffsetCurve
+from detector.run_folder import Row, RunFolder, columns_of
 
 
 def read_curve(folder: Path) -> Curve:
-    """Validation AP, images and costs of each epoch of a run, from its metrics.csv."""
-    rows = _rows(folder)
+    """Read validation AP, images and costs of each epoch."""
+    files = RunFolder(folder)
+    rows = files.read_epochs()
     return Curve(
         epochs=tuple(int(row["epoch"]) for row in rows),
-        images_seen=tuple(_images_seen(folder, row) for row in rows),
-        ap=tuple(_number(row, "val/AP") for row in rows),
-        seconds=tuple(float(row["seconds"]) for row in rows),
-        images_per_second=tuple(float(row["images_per_second"]) for row in rows),
-        peak_memory_mb=tuple(_number(row, "peak_memory_mb") for row in rows),
+        images_seen=tuple(_images_seen(files, row) for row in rows),
+        ap=tuple(row.get("val/AP") for row in rows),
+        seconds=tuple(row["seconds"] for row in rows),
+        images_per_second=tuple(row["images_per_second"] for row in rows),
+        peak_memory_mb=tuple(row.get("peak_memory_mb") for row in rows),
     )
 
 
 def read_losses(folder: Path) -> Losses:
-    """Losses and learning rate of each epoch of a run, from its metrics.csv."""
-    rows = _rows(folder)
+    """Read losses and learning rate of each epoch."""
+    rows = RunFolder(folder).read_epochs()
 
     def of_stage(stage: str) -> dict[str, list[float | None]]:
-        columns = [column for column in rows[0] if column.startswith(f"{stage}/loss")]
-        return {c.removeprefix(f"{stage}/"): [_number(row, c) for row in rows] for c in columns}
+        columns = [column for column in columns_of(rows) if column.startswith(f"{stage}/loss")]
+        return {c.removeprefix(f"{stage}/"): [row.get(c) for row in rows] for c in columns}
 
     return Losses(
         epochs=[int(row["epoch"]) for row in rows],
-        lr=[float(row["lr"]) for row in rows],
+        lr=[row["lr"] for row in rows],
         train=of_stage("train"),
         val=of_stage("val"),
     )
 
 
 def read_offsets(folder: Path) -> dict[str, OffsetCurve]:
-    """What each deformable layer of a run did, from its metrics.csv; empty where none is."""
-    rows = _rows(folder)
+    """Read what each deformable layer did; empty where there is none."""
+    rows = RunFolder(folder).read_epochs()
     columns: dict[str, dict[str, str]] = {}
-    for column in rows[0]:
+    for column in columns_of(rows):
         if column.startswith("offsets/"):
             _, layer, statistic = column.split("/")
             columns.setdefault(layer, {})[statistic] = column
     epochs = tuple(int(row["epoch"]) for row in rows)
     return {
         layer: OffsetCurve(
-            epochs, {name: tuple(_number(row, column) for row in rows) for name, column in of_layer.items()}
+            epochs, {name: tuple(row.get(column) for row in rows) for name, column in of_layer.items()}
         )
         for layer, of_layer in columns.items()
     }
 
 
-def _rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def _number(row: dict[str, str], column: str) -> float | None:
-    """None where the epoch, or the version that wrote it, has none."""
-    return float(row[column]) if row.get(column) else None
-
-
-def _images_seen(folder: Path, row: dict[str, str]) -> int:
-    """Until they were counted, runs had the steps alone; every batch is full."""
-    if row.get("images_seen"):
+def _images_seen(files: RunFolder, row: Row) -> int:
+    """Older runs counted the steps alone; every batch is full."""
+    if "images_seen" in row:
         return int(row["images_seen"])
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    config = files.read_config()
     batches = int(row["step"]) * config["training"]["accumulate_batches"]
-    return batches * int(config["data"]["batch_size"]) * _devices(folder, config["training"])
+    return batches * int(config["data"]["batch_size"]) * _devices(files, config["training"])
 
 
-def _devices(folder: Path, training: dict[str, Any]) -> int:
-    """Of a run whose `training.devices` may be auto: all GPUs, one CPU."""
+def _devices(files: RunFolder, training: dict[str, Any]) -> int:
+    """The number of devices, which may be configured as auto: all GPUs, one CPU."""
     if training["devices"] != "auto":
         return int(training["devices"])
-    if training["accelerator"] == "cpu":
-        return 1
-    facts = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    return max(1, len(facts["gpus"]))
+    return 1 if training["accelerator"] == "cpu" else max(1, len(files.read_environment()["gpus"]))

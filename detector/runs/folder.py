@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.files import not_written, remove_temporaries
+from detector.run_folder import RunFolder
 from detector.runs.record import require_writable
 
 try:
@@ -21,7 +22,6 @@ try:
 except ImportError:  # no such locks on Windows
     fcntl: Any = None  # type: ignore[no-redef]
 
-LOCK = ".lock"
 _TAKEN = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
 
 _held: set[int] = set()  # file descriptors of the locks of this process
@@ -53,15 +53,16 @@ def sole_use(output_dir: Path, *, command: str) -> Iterator[None]:
         yield
         return
     require_writable(output_dir)
+    files = RunFolder(output_dir)
     made = [folder for folder in (output_dir, *output_dir.parents) if not folder.exists()]
-    lock = _take(output_dir, command)
+    lock = _take(files, command)
     try:
-        for folder in (output_dir, output_dir / "checkpoints"):
+        for folder in (output_dir, files.checkpoints):
             remove_temporaries(folder)
         yield
     finally:
         with suppress(OSError):
-            (output_dir / LOCK).unlink(missing_ok=True)  # while it is ours
+            files.lock.unlink(missing_ok=True)  # while it is ours
         _held.discard(lock.fileno())
         with suppress(OSError):  # a full disk: it held nothing but our name
             lock.close()
@@ -70,9 +71,9 @@ def sole_use(output_dir: Path, *, command: str) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _take(output_dir: Path, command: str) -> TextIOWrapper:
-    """The open and locked file. One that its holder removed in between is no lock any more."""
-    path = output_dir / LOCK
+def _take(files: RunFolder, command: str) -> TextIOWrapper:
+    """Open and lock the file. One that its holder removed in between is no lock any more."""
+    output_dir, path = files.path, files.lock
     while True:
         try:
             output_dir.mkdir(parents=True, exist_ok=True)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from detector.environment import environment
-from detector.files import write_text_atomically
+from detector.run_folder import RunFolder
 from detector.runs.context import Context
 
 
@@ -24,18 +21,14 @@ def require_writable(output_dir: Path) -> None:
 
 def require_no_training_run(output_dir: Path) -> None:
     """Raise ValueError where the files of a training run would be lost."""
-    if (output_dir / "checkpoints").exists():
+    if RunFolder(output_dir).checkpoints.exists():
         raise ValueError(
             f"output_dir={output_dir} is a training run, whose files would be lost. Choose another."
         )
 
 
 def write_record(output_dir: Path, context: Context, **facts: Any) -> None:
-    """Write config.yaml, overrides.txt and environment.json, the last with `facts` about this run too."""
-    texts = {
-        "config.yaml": yaml.safe_dump(context.config, sort_keys=False, allow_unicode=True),
-        "overrides.txt": "".join(f"{override}\n" for override in context.overrides),
-        "environment.json": json.dumps({**environment(), **facts}, indent=2, ensure_ascii=False) + "\n",
-    }
-    for name, text in texts.items():
-        write_text_atomically(output_dir / name, text)
+    """Write the configuration, the overrides, and the environment with `facts` about this run."""
+    RunFolder(output_dir).write_record(
+        config=context.config, overrides=context.overrides, environment={**environment(), **facts}
+    )

@@ -5,43 +5,47 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from detector.evaluation.coco import CocoEvaluator, CocoMetrics
-from detector.evaluation.errors import ErrorAnalysis, analyse_errors, image_f1
-from detector.evaluation.matching import ClassMatches, Rows, match
-from detector.evaluation.results import write_metrics
+from detector.evaluation.coco import CocoEvaluator
+from detector.evaluation.errors import ErrorAnalysis, analyse_errors
+from detector.evaluation.matching import Matched, Rows, match
+from detector.evaluation.metrics import Metrics
 from detector.evaluation.statistics import Interval, ap_interval
-from detector.files import write_text_atomically
-from detector.reports.comparison import Curve
+from detector.files import write_json, write_text_atomically
 from detector.reports.gallery import Example, Found, ReadPicture, examples, worst
 from detector.reports.html import run_html
-from detector.reports.offsets import OffsetCurve
-from detector.reports.run import Losses, RunReport
+from detector.reports.run import RunReport
+from detector.reports.study import Curve, Losses, OffsetCurve
+from detector.run_folder import RunFolder
 
 _PICTURED = 6
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What a model found; `title` says which one on what, `picture` reads an image by its id. `results` are
-    those that a checkpoint gave, to be written."""
+    """The detections of a model and their metrics. `title` names the model and its data, `picture` reads an
+    image by its id, `results` are the detections of a checkpoint, to be written."""
 
     rows: Rows
-    metrics: CocoMetrics
+    metrics: Metrics
     title: str
     evaluator: CocoEvaluator
     picture: ReadPicture | None = None
     results: Sequence[dict[str, Any]] = ()
 
+    @cached_property
+    def matched(self) -> Matched:
+        """The detections matched with the ground truth, once for the whole report."""
+        return match(self.rows, self.evaluator.truth)
 
-def analysed(
-    rows: Rows, matches: Sequence[ClassMatches], evaluator: CocoEvaluator
-) -> tuple[ErrorAnalysis, Found]:
+
+def analysed(matched: Matched) -> tuple[ErrorAnalysis, Found]:
     """The errors of detections, and what of them is shown."""
-    errors = analyse_errors(rows, matches, evaluator.truth)
-    return errors, Found(rows, errors.best_score, image_f1(matches, score=errors.best_score))
+    errors = analyse_errors(matched)
+    return errors, Found.of(matched, score=errors.best_score)
 
 
 def announce(text: str) -> None:
@@ -63,18 +67,17 @@ def write_run_report(
 
     `curve`, `losses` and `offsets` by layer are of the model's training.
     """
-    evaluator = found.evaluator
+    evaluator, files = found.evaluator, RunFolder(output_dir)
     announce(f"Analyzing {len(found.rows.scores):,} detections of {len(evaluator.class_names):,} classes ...")
-    matches = [*match(found.rows, evaluator.truth)]
-    errors, model = analysed(found.rows, matches, evaluator)
-    write_metrics(output_dir / "errors.json", asdict(errors))
+    errors, model = analysed(found.matched)
+    write_json(files.errors, asdict(errors))
     announce("Drawing the images again and again for the interval of AP ...")
-    interval = ap_interval(matches)
-    write_metrics(output_dir / "interval.json", {"AP": None if interval is None else asdict(interval)})
+    interval = ap_interval(found.matched)
+    write_json(files.interval, {"AP": None if interval is None else asdict(interval)})
     shown: Sequence[Example] = ()
     if found.picture is not None:
         chosen = worst(model.image_f1, count=_PICTURED)
-        shown = examples(chosen, {"found": model}, evaluator=evaluator, read=found.picture)
+        shown = examples(chosen, {"found": model}, read=found.picture)
     report = RunReport(
         title=found.title,
         metrics=found.metrics,
@@ -88,5 +91,5 @@ def write_run_report(
         offsets=offsets or {},
         examples=shown,
     )
-    write_text_atomically(output_dir / "report.html", run_html(report))
+    write_text_atomically(files.report, run_html(report))
     return interval

@@ -9,6 +9,7 @@ from typing import Any
 from detector.checkpoint import Checkpoint, load_checkpoint
 from detector.data.datamodule import DetectionDataModule
 from detector.quoting import advised, override, shell_command
+from detector.run_folder import RunFolder
 from detector.runs.context import Context, overridden_key
 from detector.training.callbacks import Checkpoints
 
@@ -21,13 +22,14 @@ def require_free(output_dir: Path, *, resume: str | None) -> str:
     """
     if resume is not None and output_dir.resolve() in Path(resume).resolve().parents:
         return ""
-    present = _kept_files(output_dir)
+    files = RunFolder(output_dir)
+    present = _kept_files(files)
     if not present:
-        begun = (output_dir / "overrides.txt").is_file()
+        begun = files.overrides.is_file()
         return (
             f"{output_dir} holds a run that ended before its first checkpoint: started anew" if begun else ""
         )
-    kept = [c for c in _checkpoints_of(output_dir) if c.is_file()]
+    kept = files.kept_checkpoints()
     go_on = f" To go on with it: {advised('training.resume', kept[0])}" if kept else ""
     raise ValueError(
         f"output_dir={output_dir} already holds a run ({', '.join(present)}). Choose another output_dir "
@@ -37,34 +39,28 @@ def require_free(output_dir: Path, *, resume: str | None) -> str:
 
 def remove_curves(output_dir: Path) -> None:
     """Remove those of the run that `require_free` says is started anew: TensorBoard shows all as one."""
-    if (folder := output_dir / "tensorboard").is_dir():
+    if (folder := RunFolder(output_dir).tensorboard).is_dir():
         shutil.rmtree(folder)
 
 
-def _checkpoints_of(output_dir: Path) -> list[Path]:
-    """To go on from, the first choice first: the best one alone is left by a kill in the first epoch."""
-    return [output_dir / "checkpoints" / name for name in ("last.ckpt", "best.ckpt")]
-
-
-def _kept_files(output_dir: Path) -> list[str]:
-    """What a run or an evaluation has kept in the folder; the metrics of a first epoch whose checkpoint was
-    not written any more are none of it."""
-    checkpoints = output_dir / "checkpoints"
-    files = checkpoints.iterdir() if checkpoints.is_dir() else ()
-    present = ["checkpoints"] if any(file.suffix != ".tmp" for file in files) else []
-    present += [name for name in ("metrics.csv", "report.html") if (output_dir / name).exists()]
-    if (output_dir / "metrics.json").exists() and (present or not (output_dir / "overrides.txt").is_file()):
-        present.append("metrics.json")
-    return present
+def _kept_files(files: RunFolder) -> list[str]:
+    """Names of what a run or an evaluation has kept in the folder. The metrics of a first epoch whose
+    checkpoint was not written any more do not count."""
+    checkpoints = files.checkpoints.iterdir() if files.checkpoints.is_dir() else ()
+    present = [files.checkpoints] if any(file.suffix != ".tmp" for file in checkpoints) else []
+    present += [file for file in (files.epochs, files.report) if file.exists()]
+    if files.metrics.exists() and (present or not files.overrides.is_file()):
+        present.append(files.metrics)
+    return [file.name for file in present]
 
 
 def lacks_report(resumed: Checkpoint, output_dir: Path, *, max_epochs: int) -> bool:
     """Whether the run in `output_dir` was trained to its end, and ended before its report was written."""
-    last = output_dir / "checkpoints" / "last.ckpt"
-    if resumed.path.resolve() != last.resolve():
+    files = RunFolder(output_dir)
+    if resumed.path.resolve() != files.last.resolve():
         return False
-    is_trained = resumed.epoch == max_epochs or _is_newer(output_dir / "stopped.txt", last)
-    return is_trained and not _is_newer(output_dir / "report.html", last)
+    is_trained = resumed.epoch == max_epochs or _is_newer(files.stopped, files.last)
+    return is_trained and not _is_newer(files.report, files.last)
 
 
 def _is_newer(file: Path, than: Path) -> bool:
@@ -112,9 +108,9 @@ def keep_image_range(checkpoint: Checkpoint, data: DetectionDataModule, context:
 
 def what_is_kept(checkpoints: Checkpoints, context: Context) -> str:
     """What an interrupted run leaves behind, and how to go on from it."""
-    kept = next((path for path in _checkpoints_of(checkpoints.output_dir) if path.is_file()), None)
-    if kept is None:
+    if not (present := checkpoints.files.kept_checkpoints()):
         return "No epoch was finished, no checkpoint is kept."
+    kept = present[0]
     try:
         after = f", after epoch {load_checkpoint(kept).epoch}"
     except (ValueError, OSError) as error:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +13,13 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from detector.checkpoint import EPOCH_ROWS, Row
+from detector.checkpoint import EPOCH_ROWS
 from detector.environment import peak_memory_mb
-from detector.evaluation.results import write_metrics, write_predictions
+from detector.evaluation.metrics import MONITORED
+from detector.evaluation.results import write_predictions
 from detector.exceptions import SharedError
-from detector.files import copy_atomically, write_text_atomically
+from detector.files import copy_atomically, write_json
+from detector.run_folder import Row, RunFolder
 from detector.structures import Batch
 from detector.training.displays import Display, EpochReport, StepReport
 from detector.training.module import DetectionModule
@@ -49,8 +48,8 @@ class Checkpoints(Callback):
 
     def __init__(self, output_dir: Path) -> None:
         self.output_dir = output_dir
-        self.last = output_dir / "checkpoints" / "last.ckpt"
-        self.best = output_dir / "checkpoints" / "best.ckpt"
+        self.files = RunFolder(output_dir)
+        self.last, self.best = self.files.last, self.files.best
         self.best_ap: float | None = None
         self.best_epoch: int | None = None
 
@@ -105,15 +104,16 @@ class Checkpoints(Callback):
     def _take_best(self, module: DetectionModule) -> bool:
         if module.metrics is None or module.validated_epoch != module.current_epoch:
             return False
-        if self.best_ap is not None and self.best_ap > module.metrics.AP:
+        value = module.metrics.values[MONITORED.name]
+        if self.best_ap is not None and MONITORED.rank(value) > MONITORED.rank(self.best_ap):
             return False
-        self.best_ap, self.best_epoch = module.metrics.AP, module.current_epoch + 1
+        self.best_ap, self.best_epoch = value, module.current_epoch + 1
         return True
 
     def _write_results(self, module: DetectionModule) -> None:
         assert module.metrics is not None
-        write_predictions(self.output_dir / "predictions.json", module.results)
-        write_metrics(self.output_dir / "metrics.json", module.metrics.to_dict())
+        write_predictions(self.files.predictions, module.results)
+        write_json(self.files.metrics, module.metrics.to_dict())
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_ap": self.best_ap, "best_epoch": self.best_epoch}
@@ -148,9 +148,8 @@ class RunLog(Callback):
 
     def __init__(self, *, display: Display, checkpoints: Checkpoints, offsets: OffsetLog) -> None:
         self._display = display
-        self._checkpoints = checkpoints
         self._offsets = offsets
-        self.path = checkpoints.output_dir / "metrics.csv"
+        self.files = checkpoints.files
         self.rows: list[Row] = []
         self.epoch: EpochReport | None = None
         self.steady = Steady("what a run shows")
@@ -162,14 +161,14 @@ class RunLog(Callback):
         self._epoch_start = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        if trainer.current_epoch > 0 and not self.rows and self.path.is_file():  # of an older version
-            self.rows = _read_rows(self.path, epochs=trainer.current_epoch)
+        if trainer.current_epoch > 0 and not self.rows and self.files.epochs.is_file():  # of an older version
+            self.rows = [row for row in self.files.read_epochs() if row["epoch"] <= trainer.current_epoch]
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint[EPOCH_ROWS] = [dict(row) for row in self.rows]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        if self._checkpoints.last.is_file() or self._checkpoints.best.is_file():  # else of another folder
+        if self.files.kept_checkpoints():  # else of another folder
             self.rows = [dict(row) for row in checkpoint.get(EPOCH_ROWS, [])]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -279,7 +278,7 @@ class EpochLog(Callback):
         self._log = log
         self._display = display
         self._checkpoints = checkpoints
-        self._steady_csv = Steady(str(log.path))
+        self._steady_csv = Steady(str(log.files.epochs))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         if not trainer.is_global_zero:
@@ -287,7 +286,7 @@ class EpochLog(Callback):
         report = self._log.epoch
         assert report is not None
         is_best = self._checkpoints.best_epoch == report.epoch
-        self._steady_csv(lambda: write_rows(self._log.path, self._log.rows))
+        self._steady_csv(lambda: self._log.files.write_epochs(self._log.rows))
         self._log.steady(lambda: self._display.epoch(replace(report, is_best=is_best)))
 
 
@@ -334,23 +333,6 @@ def _max_epochs(trainer: Trainer) -> int:
     return trainer.max_epochs
 
 
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write metrics.csv whole."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    text = StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text_atomically(path, text.getvalue())
-
-
-def _read_rows(path: Path, *, epochs: int) -> list[Row]:
-    """The rows of the first epochs, empty cells left out."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]
-    whole = ("epoch", "step", "images_seen")
-    return [
-        {name: int(value) if name in whole else value for name, value in row.items()}
-        for row in rows
-        if row["epoch"] <= epochs
-    ]
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Write metrics.csv, as `detector train` calls it."""
+    RunFolder(path.parent).write_epochs(rows)

@@ -11,6 +11,7 @@ from datetime import timedelta
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from detector.evaluation.metrics import IN_LOG
 from detector.option_types import PositiveInt
 
 
@@ -147,9 +148,7 @@ _COLUMNS = (  # title, key of the report's values, width
     ("epoch", "epoch", 8),
     ("loss", "train/loss", 9),
     ("val loss", "val/loss", 10),
-    ("AP", "val/AP", 8),
-    ("AP50", "val/AP50", 8),
-    ("AP75", "val/AP75", 8),
+    *((spec.label, f"val/{spec.name}", 8) for spec in IN_LOG),
     ("time", "seconds", 9),
     ("left", "eta", 9),
 )
@@ -167,9 +166,10 @@ def step_line(report: StepReport) -> str:
 def epoch_line(report: EpochReport) -> str:
     """`epoch 1/12 done train/loss 1.2 ... val/loss 1.3 ... val/AP 0.412 ... seconds 21.3 eta 0:03:10 best`.
 
-    Of the metrics only AP, AP50 and AP75; metrics.csv has all.
+    Of the metrics only those of `IN_LOG`; metrics.csv has all.
     """
-    shown = {n: v for n, v in report.values.items() if "loss" in n or n in ("val/AP", "val/AP50", "val/AP75")}
+    in_log = {f"val/{spec.name}" for spec in IN_LOG}
+    shown = {name: value for name, value in report.values.items() if "loss" in name or name in in_log}
     values = " ".join(f"{name} {value:.4f}" for name, value in shown.items())
     return (
         f"epoch {report.epoch}/{report.epochs} done {values} seconds {report.seconds:.1f} "

@@ -17,7 +17,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from detector.checkpoint import ModelRecord, describe_checkpoint
 from detector.coco.ground_truth import of_images
-from detector.evaluation.coco import METRIC_NAMES, CocoEvaluator, CocoMetrics
+from detector.evaluation.coco import CocoEvaluator
+from detector.evaluation.metrics import Metrics
 from detector.evaluation.results import ResultCollector
 from detector.exceptions import SharedError
 from detector.models.detector import Detector
@@ -72,7 +73,7 @@ class Validation:
         self._evaluator: tuple[int, CocoEvaluator] | None = None
         self.collector = ResultCollector(image_id=image_id, category_ids=tuple(category_ids))
 
-    def score(self) -> tuple[list[dict[str, Any]], CocoMetrics]:
+    def score(self) -> tuple[list[dict[str, Any]], Metrics]:
         """The collected results and their metrics."""
         indices = self.collector.state()
         if self._evaluator is None or self._evaluator[0] != len(indices):
@@ -133,7 +134,7 @@ class DetectionModule(LightningModule):
         self.record = record
         self.seed = seed
         self.results: list[dict[str, Any]] = []
-        self.metrics: CocoMetrics | None = None
+        self.metrics: Metrics | None = None
         self.validated_epoch = -1
         self.validation_is_finite = True
         self._averaged_step = 0
@@ -225,7 +226,7 @@ class DetectionModule(LightningModule):
         self.log_dict({f"val/{name}": value for name, value in self._val_losses.means().items()})
         self.results, self.metrics = self.validation.score()
         self.validated_epoch = self.current_epoch
-        self.log_dict({f"val/{name}": getattr(self.metrics, name) for name in METRIC_NAMES})
+        self.log_dict({f"val/{name}": value for name, value in self.metrics.values.items()})
 
     def _gather(self) -> None:
         """Let every rank hold the results and the losses of all."""

@@ -12,7 +12,9 @@ from typing import Literal
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
+from detector.evaluation.metrics import MONITORED
 from detector.option_types import Fraction, PositiveFloat, PositiveInt
+from detector.run_folder import RunFolder
 from detector.training.checkpoint_io import AtomicCheckpointIO
 from detector.training.event_log import TensorBoard
 
@@ -67,7 +69,7 @@ def build_trainer(options: TrainingOptions, *, output_dir: Path, callbacks: Sequ
         deterministic=options.deterministic,
         callbacks=[ValidateLastEpoch(options.validate_every_n_epochs), *callbacks, *_early_stopping(options)],
         plugins=[AtomicCheckpointIO()],
-        logger=TensorBoard(output_dir / "tensorboard"),
+        logger=TensorBoard(RunFolder(output_dir).tensorboard),
         default_root_dir=output_dir,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # our batch sampler knows ranks, and does not pad them
@@ -111,6 +113,9 @@ def _early_stopping(options: TrainingOptions) -> list[Callback]:
         return []
     return [
         EarlyStopping(
-            "val/AP", mode="max", patience=options.early_stopping_patience, check_on_train_epoch_end=False
+            f"val/{MONITORED.name}",
+            mode="max" if MONITORED.higher_is_better else "min",
+            patience=options.early_stopping_patience,
+            check_on_train_epoch_end=False,
         )
     ]

@@ -3,9 +3,7 @@ finished runs."""
 
 from __future__ import annotations
 
-import csv
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -14,13 +12,13 @@ from typing import Any, Literal
 
 import torch
 import torchvision
-import yaml
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, FasterRCNN
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from detector.backbones.resnet import ResNet
+from detector.evaluation.metrics import BY_CLASS
 from detector.heads.anchors import Anchors
 from detector.heads.faster_rcnn import FasterRCNNHead
 from detector.heads.fcos import FCOSHead
@@ -30,6 +28,7 @@ from detector.layers.deform import DeformableStages
 from detector.models.detector import Detector, assemble
 from detector.necks.fpn import FPN
 from detector.profiling.noise import random_batch
+from detector.run_folder import RunFolder
 from detector.structures import Batch
 from detector.weights.foreign import to_torchvision
 
@@ -87,15 +86,13 @@ def candidates_of(
 
 def finished_runs(folders: Sequence[Path]) -> str:
     """A table of the COCO numbers that `detector train` left in these folders."""
-    columns = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+    columns = [spec.name for spec in BY_CLASS]
     lines = [markdown_row(["deformable stages", "epochs", *columns])]
     lines.append(markdown_row(["---", *["---:"] * (len(columns) + 1)]))
     for folder in folders:
-        config = yaml.safe_load((folder / "config.yaml").read_text())
-        metrics = json.loads((folder / "metrics.json").read_text())
-        with (folder / "metrics.csv").open(newline="") as file:
-            epochs = sum(1 for _ in csv.DictReader(file))
-        stages = config["model"]["backbone"]["deform"]["stages"]
+        files = RunFolder(folder)
+        metrics, epochs = files.read_metrics(), len(files.read_epochs())
+        stages = files.read_config()["model"]["backbone"]["deform"]["stages"]
         label = ", ".join(f"C{stage}" for stage in stages) or "none"
         numbers = [f"{metrics[name]:.3f}" for name in columns]
         lines.append(markdown_row([label, str(epochs), *numbers]))

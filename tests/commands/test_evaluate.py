@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from detector.cli.main import main
+from detector.evaluation import errors, matching
 from tests.evaluation.problems import ground_truth, perfect_results
 from tests.shared import shared_path
 
@@ -47,6 +48,23 @@ def test_coco100_through_the_command(
     report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     scored = [name for name, numbers in written["per_class"].items() if numbers["AP"] >= 0]
     assert all(f"<td>{name}</td>" in report for name in scored)
+
+
+def test_a_report_matches_the_detections_once(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics have a backend of their own, and so has TIDE, for all detections and for the best ones."""
+    calls: list[str] = []
+
+    def count(module: Any, name: str) -> None:
+        function = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *given, **named: calls.append(name) or function(*given, **named)
+        )
+
+    count(matching, "_match_class")
+    count(errors, "hotcoco_run")
+    assert evaluate(monkeypatch, *files) == 0
+    assert calls.count("_match_class") == len(ground_truth()["categories"])
+    assert calls.count("hotcoco_run") == 2
 
 
 def test_predictions_write_metrics_and_the_record(

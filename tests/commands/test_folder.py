@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from detector.run_folder import RunFolder
 from detector.runs import folder
-from detector.runs.folder import LOCK, sole_use
+from detector.runs.folder import sole_use
 
 
 def test_a_second_command_is_told_who_holds_the_folder(tmp_path: Path) -> None:
@@ -37,11 +38,11 @@ def test_the_folder_is_free_again_at_the_end_and_after_an_error(tmp_path: Path) 
 
 def test_what_a_killed_process_left_is_no_hindrance_and_gone(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / LOCK).write_text("process 1 on elsewhere")
+    RunFolder(tmp_path).lock.write_text("process 1 on elsewhere")
     (tmp_path / "checkpoints" / ".last.ckpt.1.tmp").write_text("half")
     (tmp_path / ".metrics.csv.1.tmp").write_text("half")
     with sole_use(tmp_path, command="train"):
-        assert f"process {os.getpid()}" in (tmp_path / LOCK).read_text()
+        assert f"process {os.getpid()}" in RunFolder(tmp_path).lock.read_text()
     assert [p.name for p in tmp_path.rglob("*")] == ["checkpoints"]
 
 
@@ -56,7 +57,7 @@ def test_other_ranks_belong_to_the_command(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setenv("LOCAL_RANK", "1")
         with sole_use(tmp_path, command="train"):
             pass
-        assert (tmp_path / LOCK).is_file()
+        assert RunFolder(tmp_path).lock.is_file()
 
 
 def test_a_worker_that_outlives_its_parent_does_not_hold_the_folder(tmp_path: Path) -> None:

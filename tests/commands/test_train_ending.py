@@ -11,9 +11,9 @@ import pytest
 from detector.checkpoint import load_checkpoint
 from detector.commands import train
 from detector.exceptions import RunError, Terminated
+from detector.run_folder import RunFolder
 from detector.runs.context import Context
 from detector.runs.resume import lacks_report, remove_curves, require_free, what_is_kept
-from detector.training import callbacks
 from detector.training.callbacks import Checkpoints
 from detector.training.module import DetectionModule
 from tests.training.tiny import run_training, write_dataset
@@ -49,7 +49,7 @@ def test_metrics_csv_of_a_run_killed_behind_its_checkpoint_lacks_no_epoch(
 ) -> None:
     run = tmp_path / "run"
     with monkeypatch.context() as context:
-        context.setattr(callbacks, "write_rows", _kill)
+        context.setattr(RunFolder, "write_epochs", _kill)
         with pytest.raises(_Killed):
             run_training(dataset, run)
     assert not (run / "metrics.csv").exists()
@@ -182,7 +182,7 @@ def test_logs_and_a_report_that_cannot_be_written_end_no_training(
     run = tmp_path / "run"
     run.mkdir()
     (run / "tensorboard").write_text("in the way")
-    monkeypatch.setattr(callbacks, "write_rows", _full)
+    monkeypatch.setattr(RunFolder, "write_epochs", _full)
     monkeypatch.setattr("detector.runs.training_report.write_run_report", _full_report)
     monkeypatch.setattr("detector.training.displays.LineDisplay.epoch", _full)
     run_training(dataset, run)

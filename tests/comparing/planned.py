@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from detector.comparing.plan import DataFacts, PlannedRun
-from detector.reports.comparison import ModelSize
+from detector.reports.study import ModelSize
 
 
 def planned_runs(folder: Path, count: int) -> list[PlannedRun]:

@@ -11,7 +11,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detector.coco.truth_file import read_ground_truth
-from detector.evaluation.coco import METRIC_NAMES, CocoEvaluator, CocoMetrics
+from detector.evaluation.coco import CocoEvaluator, CocoMetrics
+from detector.evaluation.metrics import METRIC_NAMES
 from detector.evaluation.result_files import read_results
 from tests.evaluation.problems import (
     annotation,

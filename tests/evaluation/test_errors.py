@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detector.evaluation.backends import curves
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.errors import ErrorAnalysis, analyse_errors, image_f1
-from detector.evaluation.matching import match
 from tests.evaluation.problems import (
     annotation,
     crowded_problem,
@@ -26,8 +26,7 @@ FAR = [60.0, 55.0, 20.0, 20.0]
 
 def analysed(truth: dict[str, Any], results: list[dict[str, Any]]) -> ErrorAnalysis:
     evaluator = CocoEvaluator(truth)
-    rows = evaluator.rows(results)
-    return analyse_errors(rows, [*match(rows, evaluator.truth)], evaluator.truth)
+    return analyse_errors(evaluator.matched(results))
 
 
 def detection(image: int, category: int, box: list[float], score: float) -> dict[str, Any]:
@@ -162,19 +161,32 @@ def test_precision_averages_to_the_metrics(seed: int) -> None:
         assert np.mean(found.precision[name]) == pytest.approx(value)
 
 
+@pytest.mark.parametrize("make", [random_problem, crowded_problem])
+@pytest.mark.parametrize("seed", range(10))
+def test_precision_is_that_of_pycocotools_to_the_last_digit(seed: int, make: Any) -> None:
+    truth, results = make(seed)
+    matched = CocoEvaluator(truth).matched(results)
+    precision, _ = curves("pycocotools", matched.rows, matched.truth)
+    of_all = precision[:, :, :, 0, 2]
+    defined = of_all[:, :, (of_all > -1).all(axis=(0, 1))]
+    expected = {"0.50": defined[:1], "0.75": defined[5:6], "0.50:0.95": defined}
+    found = analyse_errors(matched).precision
+    assert found == {iou: tuple(one.mean(axis=(0, 2)).tolist()) for iou, one in expected.items()}
+
+
 def test_images_have_an_f1_of_their_own() -> None:
     evaluator = CocoEvaluator(ground_truth())
     results = [detection(10, 1, [5.0, 5.0, 20.0, 20.0], 0.9), detection(20, 1, FAR, 0.3)]
-    matches = [*evaluator.matches(results)]
-    np.testing.assert_allclose(image_f1(matches, score=0.5), [2 / 3, 0.0])
-    np.testing.assert_allclose(image_f1(matches, score=0.95), [0.0, 0.0])
+    matched = evaluator.matched(results)
+    np.testing.assert_allclose(image_f1(matched, score=0.5), [2 / 3, 0.0])
+    np.testing.assert_allclose(image_f1(matched, score=0.95), [0.0, 0.0])
 
 
 def test_false_alarms_in_an_empty_image_are_worse_than_none() -> None:
     evaluator = CocoEvaluator(ground_truth(annotations=[annotation(1, 10, 1, BOX)]))
-    matches = [*evaluator.matches([detection(20, 1, FAR, 0.5)])]
-    np.testing.assert_allclose(image_f1(matches, score=0.9), [0.0, 1.0])
-    np.testing.assert_allclose(image_f1(matches, score=0.5), [0.0, 0.0])
+    matched = evaluator.matched([detection(20, 1, FAR, 0.5)])
+    np.testing.assert_allclose(image_f1(matched, score=0.9), [0.0, 1.0])
+    np.testing.assert_allclose(image_f1(matched, score=0.5), [0.0, 0.0])
 
 
 def test_nothing_to_find_and_nothing_found_is_no_failure() -> None:

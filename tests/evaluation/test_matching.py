@@ -33,7 +33,7 @@ def test_equals_pycocotools(seed: int, make: Any) -> None:
     results.sort(key=lambda r: (r["image_id"], -r["score"]))
     run = by_pycocotools(truth, results)
     images = len(run.params.imgIds)
-    for number, found in enumerate(CocoEvaluator(truth).matches(results)):
+    for number, found in enumerate(CocoEvaluator(truth).matched(results).classes):
         for area in range(len(AREAS)):
             start = (number * len(AREAS) + area) * images
             entries = [(i, e) for i, e in enumerate(run.evalImgs[start : start + images]) if e]
@@ -61,7 +61,7 @@ def of_one_class(boxes: list[list[float]], results: list[list[float]]) -> Any:
         {"image_id": 10, "category_id": 1, "bbox": box, "score": 0.9 - 0.1 * n}
         for n, box in enumerate(results)
     ]
-    return next(iter(CocoEvaluator(truth).matches(rows)))
+    return next(iter(CocoEvaluator(truth).matched(rows).classes))
 
 
 def test_the_last_of_equally_near_objects_is_taken() -> None:
@@ -93,7 +93,7 @@ def test_what_was_found_is_named() -> None:
             (10, [50, 50, 10, 9], 0.6),
         )
     ]
-    found = next(iter(CocoEvaluator(truth).matches(rows)))
+    found = next(iter(CocoEvaluator(truth).matched(rows).classes))
     np.testing.assert_array_equal(found.found, [3, -1, 0, 2])
 
 
@@ -101,7 +101,7 @@ def test_rows_tell_where_detections_came_from() -> None:
     truth, results = random_problem(4)
     evaluator = CocoEvaluator(truth)
     rows = evaluator.rows(results)
-    for number, found in enumerate(evaluator.matches(results), start=1):
+    for number, found in enumerate(evaluator.matched(results).classes, start=1):
         np.testing.assert_array_equal(rows.scores[found.rows], found.scores)
         np.testing.assert_array_equal(rows.categories[found.rows], number)
 
@@ -111,6 +111,6 @@ def test_an_image_keeps_its_hundred_best() -> None:
     rows = [
         {"image_id": 10, "category_id": 1, "bbox": [1.0, 1.0, 5.0, 5.0], "score": n / 200} for n in range(150)
     ]
-    found = next(iter(CocoEvaluator(truth).matches(rows)))
+    found = next(iter(CocoEvaluator(truth).matched(rows).classes))
     assert len(found.scores) == 100
     assert found.scores.min() == 50 / 200

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.evaluation.coco import METRIC_NAMES, CocoEvaluator
+from detector.evaluation.coco import CocoEvaluator
+from detector.evaluation.metrics import METRIC_NAMES
 from detector.evaluation.replicates import Replicates
 from tests.evaluation.problems import random_problem
 
@@ -54,7 +55,7 @@ def assert_equal(found: dict[str, np.ndarray], truth: Any, results: Any) -> None
 @pytest.mark.parametrize("seed", range(25))
 def test_equals_pycocotools_on_copied_images(seed: int) -> None:
     truth, results = problem(seed)
-    replicates = Replicates(CocoEvaluator(truth).matches(results))
+    replicates = Replicates(CocoEvaluator(truth).matched(results).classes)
     rng = np.random.default_rng(seed)
     n = len(truth["images"])
     for _ in range(4):
@@ -65,12 +66,14 @@ def test_equals_pycocotools_on_copied_images(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_weights_of_one_give_the_metrics(seed: int) -> None:
     truth, results = random_problem(seed)  # ties and all
-    replicates = Replicates(CocoEvaluator(truth).matches(results))
+    replicates = Replicates(CocoEvaluator(truth).matched(results).classes)
     assert_equal(replicates.metrics(np.ones(len(truth["images"]), dtype=int)), truth, results)
 
 
 def test_without_detections_all_is_zero() -> None:
     truth, _ = random_problem(0)
-    found = Replicates(CocoEvaluator(truth).matches([])).metrics(np.ones(len(truth["images"]), dtype=int))
+    found = Replicates(CocoEvaluator(truth).matched([]).classes).metrics(
+        np.ones(len(truth["images"]), dtype=int)
+    )
     assert_equal(found, truth, [])
     assert np.nansum(found["AP"]) == 0

@@ -10,9 +10,9 @@ import pytest
 
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.matching import IOUS, ClassMatches
+from detector.evaluation.metrics import BY_CLASS
 from detector.evaluation.replicates import Replicates
 from detector.evaluation.statistics import (
-    COMPARED,
     Comparison,
     Difference,
     Draws,
@@ -60,7 +60,7 @@ def compared(
     truth: dict[str, Any], a: list[Any], b: list[Any], *, replicates: int = 100, seed: int = 0
 ) -> Comparison:
     evaluator = CocoEvaluator(truth)
-    runs = [Replicates(evaluator.matches(results)) for results in (*a, *b)]
+    runs = [Replicates(evaluator.matched(results).classes) for results in (*a, *b)]
     seeds = range(len(a))
     draws = draw(runs, replicates=replicates, seed=seed)
     b_runs = [len(a) + s for s in seeds]
@@ -74,7 +74,7 @@ def test_differences_are_those_of_the_metrics() -> None:
     found = compared(truth, a, b)
     evaluator = CocoEvaluator(truth)
     scores = [[evaluator.evaluate(results) for results in arm] for arm in (a, b)]
-    for name in COMPARED:
+    for name in (spec.name for spec in BY_CLASS):
         if name not in found.metrics:
             continue
         means = [np.mean([getattr(metrics, name) for metrics in arm]) for arm in scores]
@@ -147,24 +147,24 @@ def test_the_interval_of_one_model_is_that_of_its_draws() -> None:
     random = np.random.default_rng(0)
     truth = world(60, random)
     evaluator, results = CocoEvaluator(truth), run_of(truth, random)
-    matches = [*evaluator.matches(results)]
-    found = ap_interval(matches, replicates=200)
+    matched = evaluator.matched(results)
+    found = ap_interval(matched, replicates=200)
     assert found is not None
     assert found.value == pytest.approx(evaluator.evaluate(results).AP)
-    draws = draw([Replicates(matches)], replicates=200).replicated["AP"].mean(axis=-1)
+    draws = draw([Replicates(matched.classes)], replicates=200).replicated["AP"].mean(axis=-1)
     assert 0.9 < np.mean((found.low < draws) & (draws < found.high)) < 0.99
     truth["annotations"] = [row for row in truth["annotations"] if row["image_id"] < 4]
-    assert ap_interval(CocoEvaluator(truth).matches(results)) is None
+    assert ap_interval(CocoEvaluator(truth).matched(results)) is None
 
 
 def test_the_metrics_of_one_area_do_not_change_without_the_others() -> None:
     random = np.random.default_rng(1)
     truth = world(20, random)
-    matches = [*CocoEvaluator(truth).matches(run_of(truth, random))]
+    matched = CocoEvaluator(truth).matched(run_of(truth, random))
     weights = random.integers(0, 3, size=20).astype(np.float64)
     complete, alone = (
-        Replicates(matches).metrics(weights),
-        Replicates(matches, areas=("all",)).metrics(weights),
+        Replicates(matched.classes).metrics(weights),
+        Replicates(matched.classes, areas=("all",)).metrics(weights),
     )
     assert alone.keys() == {"AP", "AP50", "AP75", "AR100"}
     for name, values in alone.items():
@@ -174,7 +174,7 @@ def test_the_metrics_of_one_area_do_not_change_without_the_others() -> None:
 def test_no_number_of_seeds_is_needed_for_nothing() -> None:
     """Two seeds of models that find next to nothing, and of models that differ by nothing."""
     for a, b in (((0.0, 0.004), (0.001, 0.005)), ((0.5, 0.6), (0.5003, 0.6003))):
-        observed = {name: np.array([*a, *b])[:, None] for name in COMPARED}
+        observed = {name: np.array([*a, *b])[:, None] for name in (spec.name for spec in BY_CLASS)}
         noise = 1e-5 * np.random.default_rng(0).standard_normal((50, 4, 1))
         replicated = {name: values + noise for name, values in observed.items()}
         images = dict.fromkeys(("all", "small", "medium", "large"), 50)
@@ -197,7 +197,7 @@ def test_p_values_of_classes_are_corrected_for_their_number() -> None:
     found = compared(truth, a, b)
     both = sorted(found.classes.values(), key=lambda one: one.p_value)
     evaluator = CocoEvaluator(truth)
-    draws = draw([Replicates(evaluator.matches(r)) for r in (*a, *b)], replicates=100)
+    draws = draw([Replicates(evaluator.matched(r).classes) for r in (*a, *b)], replicates=100)
     alone = {
         name: compare(_only(draws, k), [0], [1], class_names=[name]).classes[name].p_value
         for k, name in enumerate(CLASSES)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from detector.evaluation.statistics import Comparison, Difference
-from detector.reports.comparison import Point, difference_rows, method, verdict
+from detector.reports.comparison import difference_rows, method, verdict
+from detector.reports.study import Point
 
 
 def found(

@@ -8,9 +8,9 @@ import pytest
 
 from detector.evaluation.statistics import Comparison, Difference
 from detector.profiling.latency import Latency
-from detector.reports.comparison import Curve, ModelSize, Point
 from detector.reports.costs import ap_per_ms, cost_tables
 from detector.reports.figures import curves_figure
+from detector.reports.study import Curve, ModelSize, Point
 
 
 def comparison(a: float, b: float) -> Comparison:

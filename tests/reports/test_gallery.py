@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from detector.evaluation.coco import CocoEvaluator
-from detector.evaluation.errors import image_f1
 from detector.reports.gallery import Found, examples, most_changed, worst
 from tests.evaluation.problems import ground_truth, perfect_results
 
@@ -31,15 +30,14 @@ def shown(threshold: float) -> list[np.ndarray]:
     truth = ground_truth()
     evaluator = CocoEvaluator(truth)
     results = perfect_results(truth)
-    f1 = image_f1([*evaluator.matches(results)], score=threshold)
-    found = Found(evaluator.rows(results), threshold, f1)
+    found = Found.of(evaluator.matched(results), score=threshold)
     asked: list[Any] = []
 
     def read(image_id: Any) -> np.ndarray:
         asked.append(image_id)
         return np.full((80, 100, 3), 128, dtype=np.uint8)
 
-    (example,) = examples([0], {"model": found}, evaluator=evaluator, read=read)
+    (example,) = examples([0], {"model": found}, read=read)
     assert (example.image, asked) == ("10", [10])
     captions = [caption for caption, _ in example.pictures]
     assert captions == ["ground truth", f"model: F1 {1 if threshold < 0.9 else 0:.2f}"]

@@ -16,16 +16,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.evaluation.coco import METRIC_NAMES, CocoEvaluator, CocoMetrics
+from detector.evaluation.coco import CocoEvaluator, CocoMetrics
 from detector.evaluation.errors import ErrorAnalysis, analyse_errors
-from detector.evaluation.matching import match
+from detector.evaluation.metrics import METRIC_NAMES
 from detector.evaluation.replicates import Replicates
 from detector.evaluation.statistics import compare, draw
 from detector.profiling.latency import Latency
-from detector.reports.comparison import Curve, Point, Study, clearest_classes
+from detector.reports.comparison import clearest_classes
 from detector.reports.gallery import Changes, Example
 from detector.reports.html import comparison_html, run_html
-from detector.reports.run import Losses, RunReport
+from detector.reports.run import RunReport
+from detector.reports.study import Curve, Losses, Point, Study
 from tests.evaluation.test_statistics import run_of, world
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -40,7 +41,7 @@ def study() -> Study:
         truth = world(30, random)
         evaluator = CocoEvaluator(truth)
         results = [run_of(truth, random, skill=skill) for skill in (0.5, 0.9, 0.5)]
-        draws = draw([Replicates(evaluator.matches(r)) for r in results], replicates=30)
+        draws = draw([Replicates(evaluator.matched(r).classes) for r in results], replicates=30)
         arms = {
             arm: compare(draws, [0], [number], class_names=evaluator.class_names)
             for number, arm in enumerate(("good & new", "other"), start=1)
@@ -56,8 +57,7 @@ def study() -> Study:
 
 
 def analysed(evaluator: CocoEvaluator, results: list[dict[str, Any]]) -> ErrorAnalysis:
-    rows = evaluator.rows(results)
-    return analyse_errors(rows, [*match(rows, evaluator.truth)], evaluator.truth)
+    return analyse_errors(evaluator.matched(results))
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,8 @@ def run_page(changes: list[Changes], tmp_path_factory: pytest.TempPathFactory) -
 
 def run_of_classes(count: int) -> RunReport:
     names = [f"class_{number}" for number in range(count)]
-    metrics = CocoMetrics(*[0.5] * 12, per_class={name: dict.fromkeys(METRIC_NAMES, 0.5) for name in names})
+    halves = dict.fromkeys(METRIC_NAMES, 0.5)
+    metrics = CocoMetrics(**halves, per_class=dict.fromkeys(names, halves))
     truth = world(3, np.random.default_rng(0))
     evaluator = CocoEvaluator(truth)
     return RunReport("run", metrics, analysed(evaluator, []), names, num_images=3)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from detector.reports.offsets import OFFSET_HEADER, OffsetCurve, offset_rows, offsets_figure
+from detector.reports.offsets import OFFSET_HEADER, offset_rows, offsets_figure
+from detector.reports.study import OffsetCurve
 from detector.runs.curves import read_offsets
 
 

@@ -1,13 +1,13 @@
 """Tables show the numbers whole, on any terminal and in a file."""
 
 import io
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from detector.evaluation.coco import METRIC_NAMES, CocoMetrics
+from detector.evaluation.coco import CocoMetrics
+from detector.evaluation.metrics import METRIC_NAMES
 from detector.evaluation.statistics import Interval
 from detector.reports.tables import class_rows, print_coco_metrics
 
@@ -92,7 +92,7 @@ def test_another_seed_is_told_of_a_training_alone() -> None:
 
 
 def test_notes_on_the_metrics_are_told() -> None:
-    assert "note: capped" in printed(replace(metrics({}), notes=("capped",)))
+    assert "note: capped" in printed(CocoMetrics(**metrics({}).to_dict() | {"notes": ["capped"]}))
 
 
 def test_path_in_a_title_is_one_line_on_a_narrow_terminal() -> None:

@@ -1,0 +1,124 @@
+"""The folder of a run: the one owner of its file names, and of the formats that nobody else has."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detector.files import write_json, write_text_atomically
+
+Row = dict[str, int | float]  # an epoch: a column of metrics.csv and its value
+_WHOLE_NUMBERS = ("epoch", "step", "images_seen")
+
+
+class _Inside:
+    """A path inside the folder, as an attribute."""
+
+    def __init__(self, *parts: str) -> None:
+        self._parts = parts
+
+    def __get__(self, folder: RunFolder, owner: type[RunFolder] | None = None) -> Path:
+        return folder.path.joinpath(*self._parts)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What a command leaves in its `output_dir`: not every command writes every file."""
+
+    path: Path
+
+    # The record of what was run.
+    config = _Inside("config.yaml")
+    overrides = _Inside("overrides.txt")
+    environment = _Inside("environment.json")
+    # What a training keeps.
+    checkpoints = _Inside("checkpoints")
+    best = _Inside("checkpoints", "best.ckpt")
+    last = _Inside("checkpoints", "last.ckpt")
+    epochs = _Inside("metrics.csv")
+    tensorboard = _Inside("tensorboard")
+    stopped = _Inside("stopped.txt")  # why it ended early
+    finished = _Inside("finished.txt")  # a comparison's mark
+    # What was evaluated, and what it says.
+    predictions = _Inside("predictions.json")
+    metrics = _Inside("metrics.json")
+    errors = _Inside("errors.json")
+    interval = _Inside("interval.json")
+    report = _Inside("report.html")
+    comparison = _Inside("comparison.json")
+    summary = _Inside("report.md")
+
+    lock = _Inside(".lock")  # of the command that writes into the folder
+
+    @property
+    def output(self) -> Path:
+        """What the process of a comparison's run prints: beside the folder, which it may outlive."""
+        return self.path.with_suffix(".log")
+
+    @property
+    def training_lock(self) -> Path:
+        """The lock of the comparison that trains the run, beside the folder, too."""
+        return self.path.with_suffix(".lock")
+
+    def kept_checkpoints(self) -> list[Path]:
+        """The checkpoints to go on from, the first choice first: a kill in the first epoch leaves the best
+        one alone."""
+        return [path for path in (self.last, self.best) if path.is_file()]
+
+    def write_record(
+        self, *, config: Mapping[str, Any], overrides: Sequence[str], environment: Mapping[str, Any]
+    ) -> None:
+        """Write what it takes to know, and to repeat, the run."""
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        write_text_atomically(self.config, text)
+        write_text_atomically(self.overrides, "".join(f"{override}\n" for override in overrides))
+        write_json(self.environment, environment)
+
+    def read_config(self) -> dict[str, Any]:
+        config = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        assert isinstance(config, dict)
+        return config
+
+    def read_environment(self) -> dict[str, Any]:
+        return _json(self.environment)
+
+    def read_metrics(self) -> dict[str, Any]:
+        return _json(self.metrics)
+
+    def write_epochs(self, rows: Sequence[Row]) -> None:
+        """Write metrics.csv whole: a row for each epoch, a column for each name in any of them."""
+        text = StringIO(newline="")
+        writer = csv.DictWriter(text, columns_of(rows), restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text_atomically(self.epochs, text.getvalue())
+
+    def read_epochs(self) -> list[Row]:
+        """Read the rows of metrics.csv; a row lacks the columns whose cells are empty."""
+        with self.epochs.open(newline="", encoding="utf-8") as file:
+            return [
+                {name: _number(name, cell) for name, cell in row.items() if cell}
+                for row in csv.DictReader(file)
+            ]
+
+
+def columns_of(rows: Sequence[Row]) -> list[str]:
+    """The columns of any of the rows, in the order in which they first come up."""
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _number(column: str, cell: str) -> int | float:
+    return int(float(cell)) if column in _WHOLE_NUMBERS else float(cell)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert isinstance(content, dict)
+    return content

@@ -1,0 +1,33 @@
+"""One subject compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detector.comparing.compared import changed_images, compared
+from detector.comparing.subjects import Subject
+from detector.evaluation import coco
+from detector.evaluation.coco import CocoEvaluator
+from tests.evaluation.test_statistics import run_of, world
+
+
+def test_each_run_is_matched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two arms with two seeds: metrics, errors and galleries share the matches of a run."""
+    random = np.random.default_rng(0)
+    truth = world(10, random)
+    results = {arm: {seed: run_of(truth, random, skill=0.7) for seed in (0, 1)} for arm in ("a", "b")}
+    calls: list[Any] = []
+    match = coco.match
+    monkeypatch.setattr(coco, "match", lambda *given: calls.append(given) or match(*given))
+
+    def picture(image_id: Any) -> np.ndarray:
+        return np.zeros((8, 8, 3), dtype=np.uint8)
+
+    point, models = compared(Subject("", CocoEvaluator(truth), results, picture=picture), replicates=5)
+    (changes,) = changed_images(models, pairs=1)
+    assert len(calls) == 4
+    assert point.errors.keys() == {"a", "b"}
+    assert len(changes.gained[0].pictures) == 3  # the ground truth and both arms
