@@ -18,6 +18,7 @@ from detector.files import write_text_atomically
 from detector.option_types import NonNegativeInt, PositiveInt
 from detector.reports.comparison import Study, print_study, write_study
 from detector.reports.html import comparison_html
+from detector.run_folder import RunFolder
 from detector.runs.context import Context, overridden_key
 from detector.runs.options import TrainOptions
 from detector.runs.record import require_no_training_run, require_writable, write_record
@@ -93,10 +94,11 @@ def run(options: Options, context: Context) -> None:
     study = Study(name=_title(options, context, subjects), points=tuple(point for point, _ in found))
     pairs = sum(len(point.comparisons) for point in study.points)
     changes = [one for _, models in found for one in changed_images(models, pairs=pairs)]
+    files = RunFolder(output_dir)
     write_study(study, output_dir, changes=changes)
-    write_text_atomically(output_dir / "report.html", comparison_html(study, changes))
+    write_text_atomically(files.report, comparison_html(study, changes))
     print_study(study)
-    print(f"Written to {output_dir}: open {output_dir / 'report.html'}")
+    print(f"Written to {output_dir}: open {files.report}")
 
 
 def _title(options: Options, context: Context, subjects: Sequence[Subject]) -> str:

@@ -15,6 +15,7 @@ from detector.evaluation.results import write_metrics, write_predictions
 from detector.option_types import NonNegativeInt, PositiveInt
 from detector.quoting import advised
 from detector.reports.tables import print_coco_metrics
+from detector.run_folder import RunFolder
 from detector.runs.context import Context
 from detector.runs.record import require_no_training_run, require_writable, write_record
 from detector.runs.report import Evaluated, announce, write_run_report
@@ -69,6 +70,7 @@ def run(options: Options, context: Context) -> None:
     overrides = given(context.config["data"])
     _require_one_subject(options, overrides)
     output_dir = Path(options.output_dir)
+    files = RunFolder(output_dir)
     require_no_training_run(output_dir)
     require_writable(output_dir)
     if options.checkpoint is None:
@@ -85,13 +87,12 @@ def run(options: Options, context: Context) -> None:
             accelerator=options.accelerator,
             generate_into=output_dir / "data",
         )
-        write_predictions(output_dir / "predictions.json", found.results)
+        write_predictions(files.predictions, found.results)
     write_record(output_dir, context)
-    write_metrics(output_dir / "metrics.json", found.metrics.to_dict())
+    write_metrics(files.metrics, found.metrics.to_dict())
     interval = write_run_report(output_dir, found)
-    complete_in = str(output_dir / "metrics.json")
-    print_coco_metrics(found.metrics, title=found.title, interval=interval, complete_in=complete_in)
-    print(f"Written to {output_dir}: open {output_dir / 'report.html'}")
+    print_coco_metrics(found.metrics, title=found.title, interval=interval, complete_in=str(files.metrics))
+    print(f"Written to {output_dir}: open {files.report}")
 
 
 def _require_one_subject(options: Options, data: Mapping[str, Any]) -> None:

@@ -27,6 +27,7 @@ from detector.files import GrowingFile, write_atomically
 from detector.option_types import Fraction, PositiveInt
 from detector.predictor import Predictor
 from detector.reports.drawings import draw_detections
+from detector.run_folder import RunFolder
 from detector.runs.context import Context
 from detector.runs.parts import find_accelerator
 from detector.runs.record import require_no_training_run, require_writable, write_record
@@ -194,7 +195,7 @@ class ResultFiles:
         self._folder = folder
 
     def __enter__(self) -> ResultFiles:
-        self._json = GrowingFile(self._folder / "predictions.json")
+        self._json = GrowingFile(RunFolder(self._folder).predictions)
         self._json.append("", end="[]\n")
         self._csv = GrowingFile(self._folder / "predictions.csv")
         header = ["file", "image_id", "category_id", "class", "score", "x", "y", "width", "height"]

@@ -17,6 +17,7 @@ from detector.data.datamodule import DetectionDataModule
 from detector.data.dataset import CocoDataset
 from detector.exceptions import RunError, Terminated, exit_code, interrupted
 from detector.files import NotWrittenError, write_text_atomically
+from detector.run_folder import RunFolder
 from detector.runs.console import say
 from detector.runs.context import Context
 from detector.runs.failures import explained
@@ -37,7 +38,7 @@ from detector.runs.resume import (
     require_same_model,
     what_is_kept,
 )
-from detector.training.callbacks import Checkpoints, EpochLog, RunLog, write_rows
+from detector.training.callbacks import Checkpoints, EpochLog, RunLog
 from detector.training.displays import Display, LineDisplay, TerminalDisplay
 from detector.training.module import DetectionModule, RunLength, Validation
 from detector.training.offsets import OffsetLog
@@ -103,7 +104,9 @@ def run(options: Options, context: Context) -> None:
     fit(trainer, module, data=data, checkpoints=checkpoints, resume=training.resume, context=context)
     if trainer.is_global_zero:
         note = why_it_ended_early(training, epochs=trainer.current_epoch)
-        Steady("stopped.txt", then="The training is complete.")(lambda: keep_note(note, output_dir))
+        Steady("stopped.txt", then="The training is complete.")(
+            lambda: keep_note(note, RunFolder(output_dir).stopped)
+        )
         from detector.runs.training_report import report_training  # what draws waits until it is needed
 
         report_training(checkpoints, options, context, evaluator=module.validation.evaluator, note=note)
@@ -119,7 +122,7 @@ def finish_report(resumed: Checkpoint, options: Options, context: Context) -> No
     data.setup("fit")
     require_same_classes(resumed, data.class_names, where=str(data.val_set.annotations.path))
     if resumed.epoch_rows:
-        write_rows(output_dir / "metrics.csv", resumed.epoch_rows)
+        RunFolder(output_dir).write_epochs(resumed.epoch_rows)
     checkpoints = Checkpoints(output_dir)
     checkpoints.best_epoch = load_checkpoint(checkpoints.best).epoch
     evaluator = options.evaluation(validated_truth(data.val_set, context.config))
@@ -229,12 +232,12 @@ def why_it_ended_early(options: TrainingOptions, *, epochs: int) -> str:
     )
 
 
-def keep_note(note: str, folder: Path) -> None:
-    """In stopped.txt; without one, that of an earlier end is gone."""
+def keep_note(note: str, file: Path) -> None:
+    """Write why a run ended early; without a note, that of an earlier end is gone."""
     if note:
-        write_text_atomically(folder / "stopped.txt", f"{note}\n")
+        write_text_atomically(file, f"{note}\n")
     else:
-        (folder / "stopped.txt").unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
 
 
 def fit(

@@ -211,7 +211,7 @@ def _classes_of(folder: Path) -> tuple[str, ...]:
 
 
 def _val_set(folder: Path, config: Mapping[str, Any]) -> CocoDataset:
-    data, source = config["data"], folder / "config.yaml"
+    data, source = config["data"], RunFolder(folder).config
     opened = open_validation(
         data, class_names=_classes_of(folder), source=source, generate_into=folder_of(data)
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 
@@ -26,34 +25,35 @@ def report_training(
 ) -> None:
     """Print the metrics of the best checkpoint, as its validation computed and stored them, and write
     report.html. An interrupt ends the process, after saying how to finish."""
-    folder, val_set = checkpoints.output_dir, options.data.val_set
+    files, val_set = checkpoints.files, options.data.val_set
     try:
-        metrics = CocoMetrics(**json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
+        metrics = CocoMetrics(**files.read_metrics())
         subject = _validated_images(options.training, of=len(val_set), evaluator=evaluator)
         title = f"{checkpoints.best} (epoch {checkpoints.best_epoch}) on {subject}"
-        rows = evaluator.rows(read_results(folder / "predictions.json"))
+        rows = evaluator.rows(read_results(files.predictions))
         found = Evaluated(rows, metrics, title, evaluator, val_set.picture)
         interval = _write_report(checkpoints, found, context, notes=[note] if note else [])
         if note:
             say(f"note: {note}")
         say()
-        complete_in = str(folder / "metrics.json")
-        print_coco_metrics(metrics, title=title, interval=interval, trained=True, complete_in=complete_in)
+        print_coco_metrics(
+            metrics, title=title, interval=interval, trained=True, complete_in=str(files.metrics)
+        )
     except KeyboardInterrupt as interrupt:
         when = f"{interrupted(interrupt)} while the report was written"
         say(f"{when}. {what_is_kept(checkpoints, context)}", error=True)
         sys.exit(exit_code(interrupt))
-    for what, name in (
-        ("report", "report.html"),
-        ("best checkpoint", "checkpoints/best.ckpt"),
-        ("last checkpoint", "checkpoints/last.ckpt"),
-        ("metrics", "metrics.json"),
-        ("detections", "predictions.json"),
-        ("losses and metrics of each epoch", "metrics.csv"),
-        ("curves (tensorboard --logdir)", "tensorboard"),
+    for what, path in (
+        ("report", files.report),
+        ("best checkpoint", files.best),
+        ("last checkpoint", files.last),
+        ("metrics", files.metrics),
+        ("detections", files.predictions),
+        ("losses and metrics of each epoch", files.epochs),
+        ("curves (tensorboard --logdir)", files.tensorboard),
     ):
-        if (folder / name).exists():
-            say(f"{what}: {folder / name}")
+        if path.exists():
+            say(f"{what}: {path}")
 
 
 def _write_report(

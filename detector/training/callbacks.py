@@ -331,8 +331,3 @@ def _peak_memory(module: LightningModule) -> dict[str, float]:
 def _max_epochs(trainer: Trainer) -> int:
     assert trainer.max_epochs is not None
     return trainer.max_epochs
-
-
-def write_rows(path: Path, rows: list[Row]) -> None:
-    """Write metrics.csv, as `detector train` calls it."""
-    RunFolder(path.parent).write_epochs(rows)
