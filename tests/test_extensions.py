@@ -1,0 +1,66 @@
+"""What a user adds from a package of their own: one class and one YAML file each, nothing registered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from detector.config.build import build_options
+from detector.config.paths import config_dir
+from detector.config.targets import allowing
+from detector.heads import FasterRCNNHead
+from detector.models import Detector
+from detector.profiling.noise import random_batch
+from detector.runs.options import TrainOptions
+from tests.extensions.loss import Cubic
+from tests.extensions.neck import Projections
+
+CONFIGS = Path(__file__).parent / "extensions" / "configs"
+SMALL = ("model/backbone=resnet18", "model.backbone.weights=null")
+
+
+def options_of(*overrides: str) -> TrainOptions:
+    words = [f"hydra.searchpath=[file://{CONFIGS}]", "output_dir=out", *SMALL, *overrides]
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        cfg = compose("train", overrides=words)
+    with allowing(["tests.extensions."]):
+        return build_options(cfg, TrainOptions)
+
+
+def model_of(*overrides: str) -> Detector:
+    with allowing(["tests.extensions."]):
+        model: Detector = options_of(*overrides).model(num_classes=2)
+    return model
+
+
+def test_a_neck() -> None:
+    model = model_of("model=fcos", "model/neck=projections")
+    assert isinstance(model.neck, Projections)
+    batch = random_batch(num_classes=2, image_size=(64, 64), batch_size=1)
+    assert all(loss.isfinite() for loss in model.loss(batch).values())
+
+
+def test_a_loss() -> None:
+    model = model_of("model=faster_rcnn_small", "model/head/roi/box_loss=cubic")
+    assert isinstance(model.head, FasterRCNNHead)
+    assert model.head.roi_heads.box_loss == Cubic(scale=2.0)
+
+
+def test_a_branch_of_the_second_stage() -> None:
+    model = model_of("model=faster_rcnn_small", "experiment=centers")
+    batch = random_batch(num_classes=2, image_size=(64, 64), batch_size=1)
+    assert model.loss(batch)["loss_center"] == 0
+    (found,) = model.eval().predict(batch)
+    assert found.keypoints is not None
+    torch.testing.assert_close(found.keypoints.xy[:, 0], (found.boxes[:, :2] + found.boxes[:, 2:]) / 2)
+
+
+def test_a_format_of_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = options_of("model=fcos", "data=squares").data
+    data.prepare_data()
+    data.setup("fit")
+    assert (len(data.train_set), data.class_names) == (3, ("square",))
