@@ -242,3 +242,24 @@ class Detections(Record):
             boxes=(self.boxes * scale).clamp(min=0).minimum(limit),
             keypoints=None if self.keypoints is None else self.keypoints.scaled(w1 / w0, h1 / h0),
         )
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Boxes among which suppression chooses: those of each image that are `allowed`.
+
+    Of one label, none that is kept overlaps a better one by more than `iou_threshold`; at most `limit` of an
+    image are kept. Labels are in [0, num_labels); where they alternate, candidate n has label n % num_labels,
+    which spares a recorded graph to compare each candidate with each label. Scores of allowed boxes are above
+    0, or any number where they `are_logits`.
+    """
+
+    boxes: Float[Tensor, "B N 4"]
+    scores: Float[Tensor, "B N"]
+    labels: Int64[Tensor, "B N"]
+    allowed: Bool[Tensor, "B N"]
+    num_labels: int
+    iou_threshold: float
+    limit: int
+    labels_alternate: bool = False
+    are_logits: bool = False

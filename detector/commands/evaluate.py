@@ -11,7 +11,8 @@ from detector.coco.truth_file import read_ground_truth, require_objects
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.result_boxes import check_boxes
 from detector.evaluation.result_files import read_results
-from detector.evaluation.results import write_metrics, write_predictions
+from detector.evaluation.results import write_predictions
+from detector.files import write_json
 from detector.option_types import NonNegativeInt, PositiveInt
 from detector.quoting import advised
 from detector.reports.tables import print_coco_metrics
@@ -89,7 +90,7 @@ def run(options: Options, context: Context) -> None:
         )
         write_predictions(files.predictions, found.results)
     write_record(output_dir, context)
-    write_metrics(files.metrics, found.metrics.to_dict())
+    write_json(files.metrics, found.metrics.to_dict())
     interval = write_run_report(output_dir, found)
     print_coco_metrics(found.metrics, title=found.title, interval=interval, complete_in=str(files.metrics))
     print(f"Written to {output_dir}: open {files.report}")

@@ -104,9 +104,8 @@ def run(options: Options, context: Context) -> None:
     fit(trainer, module, data=data, checkpoints=checkpoints, resume=training.resume, context=context)
     if trainer.is_global_zero:
         note = why_it_ended_early(training, epochs=trainer.current_epoch)
-        Steady("stopped.txt", then="The training is complete.")(
-            lambda: keep_note(note, RunFolder(output_dir).stopped)
-        )
+        stopped = RunFolder(output_dir).stopped
+        Steady(stopped.name, then="The training is complete.")(lambda: keep_note(note, stopped))
         from detector.runs.training_report import report_training  # what draws waits until it is needed
 
         report_training(checkpoints, options, context, evaluator=module.validation.evaluator, note=note)

@@ -17,8 +17,8 @@ from detector.config.errors import ConfigError
 from detector.config.overrides import composed
 from detector.config.plain import resolved
 from detector.data.datamodule import DetectionDataModule
-from detector.reports.comparison import ModelSize
 from detector.reports.gallery import ReadPicture
+from detector.reports.study import ModelSize
 from detector.runs.context import Context, overridden_key
 from detector.runs.model_size import model_size
 from detector.runs.options import TrainOptions

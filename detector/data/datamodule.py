@@ -25,7 +25,6 @@ from detector.coco.image_headers import MAX_IMAGE_PIXELS
 from detector.coco.image_values import ImageRange, find_range, range_note, require_ascending
 from detector.coco.images import ReadOptions
 from detector.coco.layouts import SplitFiles, SplitName, SplitPaths, find_split
-from detector.coco.shared_images import note_shared_images
 from detector.data.collate import SIZE_DIVISOR, collate
 from detector.data.dataset import CocoDataset
 from detector.data.objects import note_classes_without_objects, require_objects
@@ -129,6 +128,8 @@ class DetectionDataModule(LightningDataModule):
             splits: dict[SplitName, CocoAnnotations] = {"train": train, "val": val}
             _of_both(lambda name: require_objects(splits[name], split=name, size=self.image_size))
             note_classes_without_objects(train, val)
+            from detector.coco.shared_images import note_shared_images
+
             note_shared_images(train, val)
             self._settle_range(train, val)
             self._train_set = self._make_train_set(train)

@@ -19,14 +19,13 @@ from detector.coco.ground_truth import GroundTruth, is_box, is_finite_number
 from detector.coco.ids import Key, id_key, is_id, mismatch_hint, shift_hint, shown
 from detector.evaluation.result_columns import count_keys, result_columns
 from detector.evaluation.result_ids import Resolved, has_text, resolve
-from detector.files import write_json, write_text_atomically
+from detector.files import write_text_atomically
 from detector.structures import Batch, Detections
 
 BOX_DECIMALS = 3  # whole pixels cost 0.7 AP points
 SCORE_DECIMALS = 6  # fewer make ties
 RESULT_KEYS = ("image_id", "category_id", "bbox", "score")
 _NAME_OF = {"image_id": "file_name", "category_id": "category_name"}  # what tells as well
-write_metrics = write_json  # as commands call it
 
 
 def detections_to_results(

@@ -14,9 +14,9 @@ from torch import Tensor
 from detector.heads.head import Head
 from detector.heads.roi import RoIHead
 from detector.heads.rpn import RPN, RPNOutputs
-from detector.ops.nms import Candidates, suppressed
+from detector.ops.nms import suppressed
 from detector.option_types import PositiveInt
-from detector.structures import Detections, FeatureSpec, Targets
+from detector.structures import Candidates, Detections, FeatureSpec, Targets
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,11 @@ from detector.layers.norms import norm_layer
 from detector.layers.towers import DeformableConvs, deformable_count, require_deform_conv
 from detector.ops.boxes import clip_boxes, distances_to_boxes
 from detector.ops.losses import BoxLoss, ClassificationLoss, DistanceCoder, Focal, GIoU
-from detector.ops.nms import Candidates, suppressed
+from detector.ops.nms import suppressed
 from detector.ops.ranks import normalizer
 from detector.ops.recording import top
 from detector.option_types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
-from detector.structures import Detections, FeatureSpec, Targets
+from detector.structures import Candidates, Detections, FeatureSpec, Targets
 
 Conv = TypeVar("Conv", Conv3x3, DeformConv2d)
 

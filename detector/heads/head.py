@@ -8,8 +8,7 @@ from typing import Generic, TypeVar
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from detector.ops.nms import Candidates
-from detector.structures import Detections, Targets
+from detector.structures import Candidates, Detections, Targets
 
 Outputs = TypeVar("Outputs")
 

@@ -25,11 +25,10 @@ from detector.layers.towers import DeformableConvs, deformable_count, require_de
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes
 from detector.ops.cpu import linear
 from detector.ops.losses import BoxLoss, DeltaCoder, SmoothL1
-from detector.ops.nms import Candidates
 from detector.ops.ranks import normalizer
 from detector.ops.recording import is_recorded
 from detector.option_types import Fraction, NonNegativeInt, PositiveInt
-from detector.structures import Detections, FeatureSpec, Targets
+from detector.structures import Candidates, Detections, FeatureSpec, Targets
 
 _WEIGHTS: CoderWeights = (10.0, 10.0, 5.0, 5.0)
 _POOLED = 7

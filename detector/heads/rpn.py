@@ -21,11 +21,11 @@ from detector.heads.matching import BACKGROUND, BalancedSampler, match_boxes
 from detector.layers.conv import Conv3x3, apply_to_levels
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes
 from detector.ops.losses import BoxLoss, DeltaCoder, SmoothL1
-from detector.ops.nms import Candidates, batch_class_nms, padded_class_nms
+from detector.ops.nms import batch_class_nms, padded_class_nms
 from detector.ops.ranks import normalizer
 from detector.ops.recording import is_recorded, top
 from detector.option_types import Fraction, PositiveInt
-from detector.structures import FeatureSpec, Targets
+from detector.structures import Candidates, FeatureSpec, Targets
 
 _WEIGHTS: CoderWeights = (1.0, 1.0, 1.0, 1.0)
 _SMALLEST_PX = 1e-3

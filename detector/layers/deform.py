@@ -13,8 +13,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from detector.layers.checks import check_map, require_choice
 from detector.layers.deform_depthwise import DepthwiseDeformConv2d
-from detector.layers.deformable import Deformable, check_map, require_choice
+from detector.layers.deformable import Deformable
 from detector.ops.deform_conv.dispatch import Backend, chosen_backend, deform_conv2d, runs_on
 from detector.ops.deform_conv.geometry import Geometry, IntOrPair, pair
 from detector.ops.deform_conv.statistics import sampling_statistics

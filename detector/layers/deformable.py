@@ -9,9 +9,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from detector.ops.deform_conv.geometry import Geometry
-from detector.ops.recording import is_recorded
-
 _log = logging.getLogger(__name__)
 
 
@@ -44,37 +41,11 @@ class Deformable(nn.Module, ABC):
         """How far from its centre the regular layer looks, in pixels of its input."""
 
 
-def check_map(x: Tensor, *, layer: str, in_channels: int, geometry: Geometry) -> None:
-    """ValueError where x is no (N, in_channels, H, W), or smaller than the kernel.
-
-    The offset branch, the first to see it, would tell of itself. Sizes that are recorded may be symbols.
-    """
-    if is_recorded():
-        return
-    if x.dim() != 4 or x.shape[1] != in_channels:
-        raise ValueError(
-            f"{layer}: expected x of shape (N, {in_channels}, H, W), got {tuple(x.shape)}. Give it maps of "
-            f"{in_channels} channels, or make the layer with in_channels as x has."
-        )
-    height, width = geometry.output_size(x.shape[2], x.shape[3])
-    if height < 1 or width < 1:
-        raise ValueError(
-            f"{layer}: an input of {tuple(x.shape[2:])} is too small for kernel {geometry.kernel}, dilation "
-            f"{geometry.dilation} and padding {geometry.padding}. Enlarge the images, or the padding."
-        )
-
-
 def replaced_convolutions(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     """Names of the deformable layers that stand where `state` has a convolution, whose weight they lack."""
     own = model.state_dict()
     layers = (name for name, module in model.named_modules() if isinstance(module, Deformable))
     return [name for name in layers if f"{name}.weight" in state and f"{name}.weight" not in own]
-
-
-def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """ValueError where the option `name` has another value."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
 
 
 def warn_of_unused(options: Mapping[str, object], *, option: str, why: str) -> None:

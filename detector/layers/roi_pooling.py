@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from detector.layers.checks import require_choice
 from detector.layers.deform import Modulation, modulation_mask
-from detector.layers.deformable import Deformable, require_choice
+from detector.layers.deformable import Deformable
 from detector.layers.linear import Linear
 from detector.ops.deform_roi_pool import pyramid_deform_roi_pool, roi_sampling_statistics
 from detector.ops.recording import is_recorded

@@ -7,37 +7,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torchvision.ops import batched_nms, nms
 
-from detector.structures import Detections
+from detector.structures import Candidates, Detections
 
 _by_torchvision = ContextVar("_by_torchvision", default=False)
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Boxes among which suppression chooses: those of each image that are `allowed`.
-
-    Of one label, none that is kept overlaps a better one by more than `iou_threshold`; at most `limit` of an
-    image are kept. Labels are in [0, num_labels); where they alternate, candidate n has label n % num_labels,
-    which spares a recorded graph to compare each candidate with each label. Scores of allowed boxes are above
-    0, or any number where they `are_logits`.
-    """
-
-    boxes: Float[Tensor, "B N 4"]
-    scores: Float[Tensor, "B N"]
-    labels: Int64[Tensor, "B N"]
-    allowed: Bool[Tensor, "B N"]
-    num_labels: int
-    iou_threshold: float
-    limit: int
-    labels_alternate: bool = False
-    are_logits: bool = False
 
 
 def class_nms(

@@ -14,7 +14,6 @@ from detector.files import write_json, write_text_atomically
 from detector.reports.costs import ap_per_ms, cost_tables
 from detector.reports.errors import error_header, error_rows
 from detector.reports.gallery import Changes
-from detector.reports.study import ModelSize as ModelSize  # plan and parts take it from here
 from detector.reports.study import Point, Study
 from detector.reports.tables import print_table, signed
 from detector.run_folder import RunFolder

@@ -13,7 +13,7 @@ from detector.config.build import build
 from detector.factory import Factory
 from detector.profiling.activations import activation_bytes
 from detector.profiling.flops import count_flops
-from detector.reports.comparison import ModelSize
+from detector.reports.study import ModelSize
 from detector.runs.parts import build_model
 
 

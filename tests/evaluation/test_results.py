@@ -13,9 +13,9 @@ from detector.evaluation.result_files import read_results
 from detector.evaluation.results import (
     ResultCollector,
     detections_to_results,
-    write_metrics,
     write_predictions,
 )
+from detector.files import write_json
 from detector.structures import Batch, Detections, Targets
 from tests.evaluation.problems import ground_truth, perfect_results, random_problem
 
@@ -108,14 +108,14 @@ def test_empty_predictions_can_be_read_again(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_metrics(tmp_path / "metrics.json", {"AP": 0.5})
+    write_json(tmp_path / "metrics.json", {"AP": 0.5})
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        write_metrics(tmp_path / "metrics.json", {"AP": 0.6})
+        write_json(tmp_path / "metrics.json", {"AP": 0.6})
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"AP": 0.5}
     assert [*tmp_path.iterdir()] == [tmp_path / "metrics.json"]
 

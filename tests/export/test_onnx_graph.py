@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from detector.export.onnx_graph import OPSET, _suppression
-from detector.ops.nms import Candidates, batch_class_nms, padded_class_nms
+from detector.ops.nms import batch_class_nms, padded_class_nms
+from detector.structures import Candidates
 
 LABELS, REGIONS, LIMIT = 7, 60, 50
 

@@ -6,14 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detector.ops.nms import (
-    Candidates,
-    batch_class_nms,
-    class_nms,
-    padded_class_nms,
-    suppressed,
-    torchvision_class_nms,
-)
+from detector.ops.nms import batch_class_nms, class_nms, padded_class_nms, suppressed, torchvision_class_nms
+from detector.structures import Candidates
 
 
 def problem(seed: int, count: int = 30) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

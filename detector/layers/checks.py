@@ -1,0 +1,36 @@
+"""Checks of what deformable layers are given."""
+
+# N images, C channels
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from detector.ops.deform_conv.geometry import Geometry
+from detector.ops.recording import is_recorded
+
+
+def check_map(x: Tensor, *, layer: str, in_channels: int, geometry: Geometry) -> None:
+    """ValueError where x is no (N, in_channels, H, W), or smaller than the kernel.
+
+    The offset branch, the first to see it, would tell of itself. Sizes that are recorded may be symbols.
+    """
+    if is_recorded():
+        return
+    if x.dim() != 4 or x.shape[1] != in_channels:
+        raise ValueError(
+            f"{layer}: expected x of shape (N, {in_channels}, H, W), got {tuple(x.shape)}. Give it maps of "
+            f"{in_channels} channels, or make the layer with in_channels as x has."
+        )
+    height, width = geometry.output_size(x.shape[2], x.shape[3])
+    if height < 1 or width < 1:
+        raise ValueError(
+            f"{layer}: an input of {tuple(x.shape[2:])} is too small for kernel {geometry.kernel}, dilation "
+            f"{geometry.dilation} and padding {geometry.padding}. Enlarge the images, or the padding."
+        )
+
+
+def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """ValueError where the option `name` has another value."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
