@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-import detector
+from detector.version import __version__
 
 _PACKAGES = (
     "torch",
@@ -29,8 +29,8 @@ _PACKAGES = (
 def environment() -> dict[str, Any]:
     """Versions, code state, device and command of this process, as plain containers."""
     return {
-        "detector": detector.__version__,
-        "git": _git_state(Path(detector.__file__).parent),
+        "detector": __version__,
+        "git": _git_state(Path(__file__).parent),
         "python": platform.python_version(),
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
         "platform": platform.platform(),

@@ -19,11 +19,11 @@ from tests.extensions.loss import Cubic
 from tests.extensions.neck import Projections
 
 CONFIGS = Path(__file__).parent / "extensions" / "configs"
-SMALL = ("model/backbone=resnet18", "model.backbone.weights=null")
+SMALL = ("model/backbone=resnet18", "model.backbone.weights=null", "data.root=data")
 
 
 def options_of(*overrides: str) -> TrainOptions:
-    words = [f"hydra.searchpath=[file://{CONFIGS}]", "output_dir=out", *SMALL, *overrides]
+    words = [f"hydra.searchpath=[file://{CONFIGS}]", "name=x", "output_dir=out", *SMALL, *overrides]
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         cfg = compose("train", overrides=words)
     with allowing(["tests.extensions."]):
@@ -37,20 +37,20 @@ def model_of(*overrides: str) -> Detector:
 
 
 def test_a_neck() -> None:
-    model = model_of("model=fcos", "model/neck=projections")
+    model = model_of("data=coco", "model=fcos", "model/neck=projections")
     assert isinstance(model.neck, Projections)
     batch = random_batch(num_classes=2, image_size=(64, 64), batch_size=1)
     assert all(loss.isfinite() for loss in model.loss(batch).values())
 
 
 def test_a_loss() -> None:
-    model = model_of("model=faster_rcnn_small", "model/head/roi/box_loss=cubic")
+    model = model_of("data=coco", "model=faster_rcnn_small", "model/head/roi/box_loss=cubic")
     assert isinstance(model.head, FasterRCNNHead)
     assert model.head.roi_heads.box_loss == Cubic(scale=2.0)
 
 
 def test_a_branch_of_the_second_stage() -> None:
-    model = model_of("model=faster_rcnn_small", "experiment=centers")
+    model = model_of("data=coco", "model=faster_rcnn_small", "experiment=centers")
     batch = random_batch(num_classes=2, image_size=(64, 64), batch_size=1)
     assert model.loss(batch)["loss_center"] == 0
     (found,) = model.eval().predict(batch)
@@ -60,7 +60,7 @@ def test_a_branch_of_the_second_stage() -> None:
 
 def test_a_format_of_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    data = options_of("model=fcos", "data=squares").data
+    data = options_of("model=fcos", "data=squares", "data.root=squares").data
     data.prepare_data()
     data.setup("fit")
     assert (len(data.train_set), data.class_names) == (3, ("square",))

@@ -17,7 +17,8 @@ PACKAGE = ROOT / "detector"
 
 # A layer may import those before it, not its siblings on the same line nor those after.
 LAYERS = [
-    {"version", "lazy", "factory", "option_types", "exceptions", "quoting", "files", "environment"},
+    {"version", "lazy", "factory", "option_types", "exceptions", "quoting"},
+    {"files", "environment"},
     {"structures", "coco", "run_folder"},
     {"ops"},
     {"layers"},
@@ -179,7 +180,7 @@ def test_training_imports_no_more_than_it_needs() -> None:
 
 @pytest.mark.parametrize("statement", ["import detector.layers", "from detector.layers import DeformConv2d"])
 def test_a_layer_loads_few_files(statement: str) -> None:
-    limit = 12 if statement.startswith("import") else 25
+    limit = 12 if statement.startswith("import") else 26
     assert len(ours(loaded(statement))) <= limit
 
 
