@@ -94,7 +94,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         path=path,
         class_names=tuple(entry["class_names"]),
         category_ids=tuple(entry["category_ids"]),
-        config=_of_this_format(entry["config"], entry["format"]),
+        config=updated(entry["config"]),
         state_dict={
             name.removeprefix(prefix): value
             for name, value in content["state_dict"].items()
@@ -107,18 +107,16 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     )
 
 
-def _of_this_format(config: dict[str, Any], format: int) -> dict[str, Any]:
-    """Return a configuration of an earlier format as this version writes it."""
-    config = deepcopy(config)
-    model = _part(config, "model")
+def updated(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration that an earlier version kept as this version writes it."""
+    now = deepcopy(dict(config))
+    model = _part(now, "model")
     head = _part(model, "head")
-    if format < 2:
-        for part in (_part(model, "neck"), head, _part(head, "roi")):
-            _move_modulation(part)
-    if format < 3:
-        for part in (_part(head, "rpn"), _part(head, "roi")):
-            _name_box_loss(part)
-    return config
+    for part in (_part(model, "neck"), head, _part(head, "roi")):
+        _move_modulation(part)
+    for part in (_part(head, "rpn"), _part(head, "roi")):
+        _name_box_loss(part)
+    return now
 
 
 def _move_modulation(part: dict[str, Any]) -> None:
