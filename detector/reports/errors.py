@@ -15,7 +15,7 @@ _MOST_CONFUSED = 20
 
 
 def error_header(errors: Mapping[str, ErrorAnalysis]) -> tuple[str, ...]:
-    return ("error", *errors)
+    return ("error (detections at best F1 / of all)", *errors)
 
 
 def error_rows(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, ...]]:
@@ -24,7 +24,7 @@ def error_rows(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, ...]]:
     rows = []
     for kind, name in _NAMES.items():
         cells = (f"{e.lost[kind]:.3f} ({e.counts_at_best[kind]:,} / {e.counts[kind]:,})" for e in found)
-        rows.append((f"AP50 lost to {name} (number at best F1 / of all detections)", *cells))
+        rows.append((f"AP50 lost to {name}", *cells))
     rows.append(("best F1, from score", *(f"{e.best_f1:.3f}, {e.best_score:.2f}" for e in found)))
     for name, part in _LRP.items():
         rows.append((name, *(_shown(getattr(e.lrp, part)) for e in found)))
