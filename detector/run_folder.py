@@ -1,4 +1,4 @@
-"""The folder of a run: the one owner of its file names, and of the formats that nobody else has."""
+"""The folder of a run: the only owner of its file names, and of the formats that no other module owns."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import yaml
 
 from detector.files import write_json, write_text_atomically
 
-Row = dict[str, int | float]  # an epoch: a column of metrics.csv and its value
+Row = dict[str, int | float]  # an epoch: columns of metrics.csv and their values
 _WHOLE_NUMBERS = ("epoch", "step", "images_seen")
 
 
 class _Inside:
-    """A path inside the folder, as an attribute."""
+    """A descriptor that gives a path inside the folder."""
 
     def __init__(self, *parts: str) -> None:
         self._parts = parts
@@ -30,23 +30,23 @@ class _Inside:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """What a command leaves in its `output_dir`: not every command writes every file."""
+    """The files that a command leaves in its `output_dir`; not every command writes every file."""
 
     path: Path
 
-    # The record of what was run.
+    # The record of the run.
     config = _Inside("config.yaml")
     overrides = _Inside("overrides.txt")
     environment = _Inside("environment.json")
-    # What a training keeps.
+    # Written by training.
     checkpoints = _Inside("checkpoints")
     best = _Inside("checkpoints", "best.ckpt")
     last = _Inside("checkpoints", "last.ckpt")
     epochs = _Inside("metrics.csv")
     tensorboard = _Inside("tensorboard")
-    stopped = _Inside("stopped.txt")  # why it ended early
-    finished = _Inside("finished.txt")  # a comparison's mark
-    # What was evaluated, and what it says.
+    stopped = _Inside("stopped.txt")  # why training ended early
+    finished = _Inside("finished.txt")  # a comparison marks its finished runs
+    # The results of evaluation and of comparisons.
     predictions = _Inside("predictions.json")
     metrics = _Inside("metrics.json")
     errors = _Inside("errors.json")
@@ -55,27 +55,29 @@ class RunFolder:
     comparison = _Inside("comparison.json")
     summary = _Inside("report.md")
 
-    lock = _Inside(".lock")  # of the command that writes into the folder
+    lock = _Inside(".lock")  # held by the command that writes into the folder
 
     @property
     def output(self) -> Path:
-        """What the process of a comparison's run prints: beside the folder, which it may outlive."""
+        """The output of the process of a comparison's run: beside the folder, which it may outlive."""
         return self.path.with_suffix(".log")
 
     @property
     def training_lock(self) -> Path:
-        """The lock of the comparison that trains the run, beside the folder, too."""
+        """The lock of the comparison that trains the run, also beside the folder."""
         return self.path.with_suffix(".lock")
 
     def kept_checkpoints(self) -> list[Path]:
-        """The checkpoints to go on from, the first choice first: a kill in the first epoch leaves the best
-        one alone."""
+        """Return the checkpoints to resume from, the preferred one first.
+
+        A run killed in the first epoch leaves the best one alone.
+        """
         return [path for path in (self.last, self.best) if path.is_file()]
 
     def write_record(
         self, *, config: Mapping[str, Any], overrides: Sequence[str], environment: Mapping[str, Any]
     ) -> None:
-        """Write what it takes to know, and to repeat, the run."""
+        """Write what is needed to know and to repeat the run."""
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         write_text_atomically(self.config, text)
         write_text_atomically(self.overrides, "".join(f"{override}\n" for override in overrides))
@@ -93,7 +95,7 @@ class RunFolder:
         return _json(self.metrics)
 
     def write_epochs(self, rows: Sequence[Row]) -> None:
-        """Write metrics.csv whole: a row for each epoch, a column for each name in any of them."""
+        """Write all of metrics.csv: a row for each epoch, a column for each name in any row."""
         text = StringIO(newline="")
         writer = csv.DictWriter(text, columns_of(rows), restval="")
         writer.writeheader()
@@ -110,7 +112,7 @@ class RunFolder:
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:
-    """The columns of any of the rows, in the order in which they first come up."""
+    """Return the columns that any of the rows has, in the order of their first appearance."""
     return list(dict.fromkeys(name for row in rows for name in row))
 
 

@@ -1,6 +1,6 @@
-"""What turns detections and objects into COCO's precision and recall: pycocotools, and a faster equal of it.
+"""Engines that compute COCO's precision and recall: pycocotools, and hotcoco, its faster equal.
 
-Both get the same rows, checked and numbered beforehand, and return the same arrays to the last digit: the
+Both take the same rows, checked and numbered beforehand, and return the same arrays to the last digit:
 precision (T, R, K, A, M) and recall (T, K, A, M), -1 where there is no object. T IoU thresholds 0.50:0.95,
 R 101 recalls, K classes, A areas (all, small, medium, large), M limits (1, 10, 100).
 """
@@ -29,7 +29,7 @@ def curves(backend: BackendName, rows: Rows, truth: GroundTruth) -> _Curves:
 
 
 def hotcoco_run(rows: Rows, truth: GroundTruth) -> hotcoco.COCOeval:
-    """A run of hotcoco after matching."""
+    """Return a hotcoco evaluation, matched but not accumulated."""
     table = np.column_stack([rows.images, rows.boxes_xywh, rows.scores, rows.categories])
     objects = hotcoco.COCO(_dataset(truth, truth.annotations))
     run = hotcoco.COCOeval(objects, objects.load_res(table), "bbox")

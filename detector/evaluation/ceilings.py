@@ -1,4 +1,4 @@
-"""How high the metrics can be where images hold more objects than COCO counts detections."""
+"""Upper bounds of the metrics where images hold more objects than COCO counts detections."""
 
 # K classes with objects, N images
 
@@ -13,7 +13,7 @@ _RECALLS = np.linspace(0.0, 1.0, 101)
 
 
 def ceiling_notes(truth: GroundTruth) -> tuple[str, ...]:
-    """A note on the AP and AR100 of perfect results, where these are below 1."""
+    """Return a note on the AP and AR100 of perfect results, where these are below 1."""
     objects = [a for a in truth.annotations if not a["iscrowd"]]
     category = np.array([a["category_id"] for a in objects], dtype=np.int64)
     image = np.array([a["image_id"] for a in objects], dtype=np.int64)

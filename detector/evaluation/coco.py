@@ -1,4 +1,4 @@
-"""COCO box metrics as pycocotools has them, to its last digit, with its input made safe beforehand."""
+"""COCO box metrics equal to pycocotools' to the last digit, from input made safe beforehand."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _LIMITS = (1, 10, 100)
 
 
 class CocoEvaluator:
-    """Scores results against one ground truth, any number of times.
+    """An evaluator of results against one ground truth, usable any number of times.
 
     Args:
         ground_truth: COCO dictionary with the original ids (any JSON scalar). It is not changed.
-        backend: what computes them: pycocotools, the reference, or hotcoco, many times faster and equal to
-            its last digit.
+        backend: the engine: pycocotools, the reference, or hotcoco, which is many times faster and equal to
+            the last digit.
         on_bad_box: what to do with annotations that pycocotools would count as objects nobody can find.
-        source: the file's name for messages.
+        source: the name of the file in messages.
 
     Raises:
-        ValueError: naming each bad image, category and annotation of the ground truth.
+        ValueError: the ground truth has bad images, categories or annotations; each is named.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class CocoEvaluator:
     ) -> None:
         self.truth = check_ground_truth(ground_truth, on_bad_box=on_bad_box, source=source)
         self._backend = backend
-        # What to know of the ground truth, whatever the results.
+        # Notes on the ground truth, whatever the results.
         self.notes = (*self.truth.notes, *ceiling_notes(self.truth))
 
     @property
@@ -54,18 +54,19 @@ class CocoEvaluator:
         return self.truth.class_names
 
     def evaluate(self, results: Sequence[Any], *, source: str = "results") -> Metrics:
-        """The metrics of results with original ids, or file names. No results give zeros.
+        """Compute the metrics of results with original ids or file names. No results give zeros.
 
         The order of the rows matters only between equal scores of one class in one image: there the earlier
         row ranks higher, as in pycocotools (the published numbers depend on it).
 
         Raises:
-            ValueError: results that cannot be evaluated, counted, with an example and a hint, after `source`.
+            ValueError: some results cannot be evaluated; gives their number, an example and a hint after
+                `source`.
         """
         return self.score(*self.read(results, source=source))
 
     def score(self, rows: Rows, notes: Sequence[str] = ()) -> Metrics:
-        """The metrics of the rows that `read` gives, with its notes."""
+        """Compute the metrics of the rows that `read` returns, with its notes."""
         precision, recall = curves(self._backend, rows, self.truth)
         every = slice(None)
         return Metrics(
@@ -78,15 +79,15 @@ class CocoEvaluator:
         )
 
     def matched(self, results: Sequence[Any], *, source: str = "results") -> Matched:
-        """What each detection found; raises as `evaluate`."""
+        """Match the detections with the ground truth; raises as `evaluate`."""
         return match(self.rows(results, source=source), self.truth)
 
     def rows(self, results: Sequence[Any], *, source: str = "results") -> Rows:
-        """Results as flat arrays with the numbers of the ground truth; raises as `evaluate`."""
+        """Return results as flat arrays with the numbers of the ground truth; raises as `evaluate`."""
         return self.read(results, source=source)[0]
 
     def read(self, results: Sequence[Any], *, source: str = "results") -> tuple[Rows, tuple[str, ...]]:
-        """The `rows` of results, and what to know of them and of the ground truth; raises as `evaluate`."""
+        """Return the `rows` of results, and notes on them and on the ground truth; raises as `evaluate`."""
         resolved = check_results(results, truth=self.truth, source=source)
         notes = [f"{source}: {note}" for note in resolved.notes]
         columns = resolved.columns
@@ -97,7 +98,7 @@ class CocoEvaluator:
 
 
 def _summary(precision: np.ndarray, recall: np.ndarray, *, classes: slice) -> dict[str, float]:
-    """pycocotools' `summarize` over some classes; the same indexing, so the same rounding.
+    """Repeat pycocotools' `summarize` over some classes: the same indexing gives the same rounding.
 
     Shapes: precision (T, R, K, A, M), recall (T, K, A, M).
     """

@@ -1,4 +1,4 @@
-"""Which class objects are found as, by the matches that AP counts."""
+"""Confusion of classes, consistent with the matches that AP counts."""
 
 # D detections, G objects, K classes
 
@@ -12,12 +12,12 @@ from detector.evaluation.matching import AREAS, IOUS, Matched, Rows
 
 
 def confusion(matched: Matched, *, score: float) -> tuple[tuple[int, int, int], ...]:
-    """Count (class of an object, class it was found as, how often), where that is not 0, at IoU 0.5 by
-    detections from `score` on.
+    """Return the nonzero entries (class of an object, class it was detected as, count) at IoU 0.5.
 
-    Classes count from 0, the last number is nothing: missed, or background. What found an object of its own
-    class is what AP counts as right; only the others are taken for another class, best first, each with the
-    free object of highest IoU. What lies in a crowd counts for nothing.
+    Only detections from `score` on count. Classes count from 0; the last number stands for nothing: missed,
+    or background. Detections that match an object of their own class are those that AP counts as right. The
+    others, best first, each take the free object of highest IoU, whatever its class. Detections that lie in
+    a crowd do not count.
     """
     rows, truth = matched.rows, matched.truth
     num_classes = len(truth.class_names)
@@ -38,7 +38,7 @@ def confusion(matched: Matched, *, score: float) -> tuple[tuple[int, int, int], 
     boxes = np.array([truth.annotations[i]["bbox"] for i in objects], dtype=np.float64).reshape(-1, 4)
     taken_for = _taken_for(
         rows.selected(detections), images=image_of[objects], boxes_xywh=boxes
-    )  # (D), -1 for nothing
+    )  # (D), -1 for none
     wrong = taken_for >= 0
     is_class = np.full(len(detections), num_classes)
     is_class[wrong] = class_of[objects[taken_for[wrong]]]
@@ -49,7 +49,7 @@ def confusion(matched: Matched, *, score: float) -> tuple[tuple[int, int, int], 
 
 
 def _counts(truth: GroundTruth) -> np.ndarray:
-    """Whether each annotation is an object to find (G)."""
+    """Return whether each annotation is an object to find (G)."""
     crowd = np.array([bool(a["iscrowd"]) for a in truth.annotations], dtype=bool)
     area = np.array([a["area"] for a in truth.annotations], dtype=np.float64)
     lowest, highest = AREAS["all"]
@@ -57,15 +57,15 @@ def _counts(truth: GroundTruth) -> np.ndarray:
 
 
 def _taken_for(rows: Rows, *, images: np.ndarray, boxes_xywh: np.ndarray) -> np.ndarray:
-    """The object that each detection lies on, whatever its class (D), -1 for none.
+    """Return the object that each detection overlaps, whatever its class (D); -1 for none.
 
-    `images` (G) is ascending, as are those of `rows`; each object is taken once.
+    `images` (G) is ascending, like the images of `rows`; each object is taken at most once.
     """
     taken = np.full(len(rows.images), -1)
     for image in np.intersect1d(rows.images, images):
         here = slice(*np.searchsorted(rows.images, [image, image + 1]))
         there = slice(*np.searchsorted(images, [image, image + 1]))
-        none = np.zeros(there.stop - there.start, dtype=np.uint8)  # is a crowd
+        none = np.zeros(there.stop - there.start, dtype=np.uint8)  # no object is a crowd
         ious = mask.iou(rows.boxes_xywh[here], boxes_xywh[there], none)
         for number in np.flatnonzero(ious.max(axis=1) >= IOUS[0]):
             best = int(ious[number].argmax())

@@ -1,4 +1,4 @@
-"""What is wrong with detections: kinds of errors, precision and recall, scores, confusions, images."""
+"""Error analysis of detections: kinds of errors, precision and recall, scores, confusions, images."""
 
 # N images, D detections (of a class), K classes, T IoU thresholds (10)
 
@@ -30,9 +30,12 @@ _PRECISIONS = {"0.50": slice(0, 1), "0.75": slice(5, 6), "0.50:0.95": slice(None
 
 @dataclass(frozen=True)
 class Lrp:
-    """Optimal localisation recall precision error (Oksuz et al. 2018), in [0, 1], lower is better: the mean
-    over classes of the least error that a score threshold gives, and its parts there: one less the mean IoU
-    of what is found, one less precision, one less recall. None: nothing to find, or nothing found."""
+    """The optimal localization recall precision error (Oksuz et al. 2018), in [0, 1]; lower is better.
+
+    `total` is the mean over classes of the least error that any score threshold gives. Its parts at that
+    threshold are 1 - mean IoU of the matched detections, 1 - precision, and 1 - recall. None: there are no
+    objects, or none is found.
+    """
 
     total: float | None
     localisation: float | None
@@ -42,14 +45,14 @@ class Lrp:
 
 @dataclass(frozen=True)
 class ErrorAnalysis:
-    """At IoU 0.5, unless it says otherwise; means over the classes that have objects.
+    """The error analysis of one model, at IoU 0.5 unless stated; means over the classes with objects.
 
-    `lost` is the AP50 that would be won if the errors of one kind were mended (TIDE), `counts` how many there
-    are of all detections, `counts_at_best` of those from `best_score` on. `precision` holds, for an IoU, that
-    at the recalls 0, 0.01 ... 1. `f1` belongs to `scores`, from which on detections count: 0, 0.01 ... 1, or
-    as far as scores reach beyond; `best_score` is where it is highest. `confusion` holds (class of an object,
-    class it was found as, how often), where that is not 0, by detections from `best_score` on; classes count
-    from 0, the last number is nothing: missed, or background.
+    `lost` is the AP50 that fixing all errors of one kind would gain (TIDE), `counts` the number of errors
+    among all detections, `counts_at_best` among those with a score of at least `best_score`. `precision`
+    holds, for each IoU, the precision at the recalls 0, 0.01 ... 1. `f1` is F1 at each of the thresholds
+    `scores`: 0, 0.01 ... 1, or a wider range if scores exceed it; it is highest at `best_score`. `confusion`
+    holds the nonzero entries (class of an object, class it was detected as, count), for detections from
+    `best_score` on; classes count from 0, and the last number stands for nothing: missed, or background.
     """
 
     lost: Mapping[str, float]
@@ -89,14 +92,16 @@ def analyse_errors(matched: Matched) -> ErrorAnalysis:
 
 
 def _tide(rows: Rows, truth: GroundTruth) -> dict[str, Any]:
-    """Of a run of its own: one that is kept for more holds gigabytes of many classes."""
+    """Run TIDE on a hotcoco run of its own: keeping one takes gigabytes with many classes."""
     tide: dict[str, Any] = hotcoco_run(rows, truth).tide_errors(pos_thr=0.5, bg_thr=0.1)
     return tide
 
 
 def image_f1(matched: Matched, *, score: float) -> np.ndarray:
-    """Compute F1 of each image (N) over all its classes, detections counting from `score` on; the mean over
-    the IoUs 0.50:0.95. 1 where there is nothing and nothing was found."""
+    """Compute F1 of each image (N) over all its classes, as the mean over the IoUs 0.50:0.95.
+
+    Detections count from `score` on. F1 is 1 for an image without objects and detections.
+    """
     num_images = len(matched.truth.image_numbers)
     found, made = np.zeros((len(IOUS), num_images)), np.zeros((len(IOUS), num_images))
     for of_class in matched.classes:
@@ -120,21 +125,24 @@ def _precision(classes: Sequence[ClassMatches]) -> dict[str, tuple[float, ...]]:
 
 
 def _precision_of_class(matches: ClassMatches) -> np.ndarray:
-    """Interpolate precision at `RECALLS` (T, R) as pycocotools does, to its last digit."""
+    """Interpolate precision at `RECALLS` (T, R), equal to pycocotools' to the last digit."""
     kept = ~matches.ignored[0]
     found = np.cumsum(matches.matched[0] & kept, axis=1)
     false = np.cumsum(~matches.matched[0] & kept, axis=1)
     precision = found / (found + false + np.spacing(1))
     highest = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    highest = np.append(highest, np.zeros((len(IOUS), 1)), axis=1)  # at recalls that are not reached
+    highest = np.append(highest, np.zeros((len(IOUS), 1)), axis=1)  # for recalls that are not reached
     recall = found / matches.objects[0].sum()
     return np.stack([one[np.searchsorted(at, RECALLS)] for one, at in zip(highest, recall, strict=True)])
 
 
 @dataclass(frozen=True)
 class _Counts:
-    """Of a class that has `objects`, for detections that count, best first: how many of the first 0, 1, 2 ...
-    found one, and the sum of one less their IoU."""
+    """The cumulative counts of a class with `objects` objects, over the detections that count, best first.
+
+    Among the first 0, 1, 2 ... detections, `found` is the number that match an object, `misplaced` the sum
+    of 1 - IoU of these.
+    """
 
     scores: np.ndarray
     found: np.ndarray
@@ -154,7 +162,7 @@ class _Counts:
 
 
 def _f1_by_score(matches: Sequence[ClassMatches], scores: np.ndarray) -> np.ndarray:
-    """The mean over classes at each of `scores`; zeros without an object."""
+    """Average F1 over the classes at each of `scores`; zeros without objects."""
     rows = []
     for counts in map(_Counts.of, matches):
         if counts.objects:

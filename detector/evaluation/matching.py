@@ -1,7 +1,7 @@
-"""Which detections find which objects: COCO's greedy matching, once for all that is made of it.
+"""COCO's greedy matching of detections with objects, done once for all analyses that need it.
 
-The same decisions as `COCOeval.evaluate`, in flat arrays: a problem of COCO's size fits in tens of megabytes
-and takes seconds.
+It makes the same decisions as `COCOeval.evaluate`, in flat arrays: a problem of COCO's size fits in tens of
+megabytes and takes seconds.
 """
 
 # N images, D detections (of a class), G objects (of a class and image), A areas (4), T IoU thresholds (10)
@@ -21,15 +21,18 @@ from detector.evaluation.result_columns import ResultColumns, numbered_by
 
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 IOUS = np.linspace(0.5, 0.95, 10)
-LIMIT = 100  # detections of an image and class
+LIMIT = 100  # detections per image and class
 
 _RANGES = np.array([*AREAS.values()])
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Detections by image, best first; of equal scores the earlier given. `images` and `categories` (D) are
-    the numbers of a `GroundTruth`, which count from 1; `boxes_xywh` is (D, 4), `scores` (D)."""
+    """Detections sorted by image, then best first; equal scores keep their order.
+
+    `images` and `categories` (D) are the numbers of a `GroundTruth`, which count from 1; `boxes_xywh` is
+    (D, 4), `scores` (D).
+    """
 
     images: np.ndarray
     categories: np.ndarray
@@ -38,7 +41,7 @@ class Rows:
 
     @classmethod
     def of(cls, results: Sequence[dict[str, Any]], truth: GroundTruth) -> Rows:
-        """Those of checked results."""
+        """Convert checked results."""
         images, categories = truth.image_numbers, truth.category_numbers
         count = len(results)
         image = np.fromiter((images[id_key(r["image_id"])] for r in results), np.int64, count)
@@ -49,7 +52,7 @@ class Rows:
 
     @classmethod
     def of_columns(cls, columns: ResultColumns, truth: GroundTruth) -> Rows:
-        """Those of the columns of checked results."""
+        """Convert the columns of checked results."""
         image = numbered_by(columns.image_ids, truth.image_numbers)
         category = numbered_by(columns.category_ids, truth.category_numbers)
         return cls(image, category, columns.boxes_xywh, columns.scores)._sorted()
@@ -64,13 +67,13 @@ class Rows:
 
 @dataclass(frozen=True)
 class ClassMatches:
-    """The detections of one class, best first, at most 100 of an image.
+    """The detections of one class, best first, at most 100 per image.
 
-    `rows` (D) is where each stands in the `Rows`, `images` (D) numbers images from 0, `scores` is (D).
-    `matched` and `ignored` (A, T, D): whether it has found an object, and whether it counts for nothing.
-    `objects` (A, N): objects to find in each image. `found` (D) is what was found at IoU 0.5 among objects of
-    all areas, a place in the annotations of the ground truth, -1 for nothing; `overlaps` (D) is the IoU with
-    it, 0 with nothing.
+    `rows` (D) holds their positions in the `Rows`, `images` (D) numbers images from 0, `scores` is (D).
+    `matched` and `ignored` (A, T, D) tell whether a detection matched an object, and whether it is left out
+    of the count. `objects` (A, N) is the number of objects to find in each image. `found` (D) is the object
+    matched at IoU 0.5 among those of all areas, as an index into the annotations of the ground truth, -1 for
+    none; `overlaps` (D) is the IoU with it, 0 for none.
     """
 
     rows: np.ndarray
@@ -85,7 +88,7 @@ class ClassMatches:
 
 @dataclass(frozen=True)
 class _Objects:
-    """Those of one class by image: `images` (G), numbered from 0; `places` (G) in all annotations."""
+    """The objects of one class, by image: `images` (G) count from 0; `places` (G) index all annotations."""
 
     places: np.ndarray
     images: np.ndarray
@@ -96,8 +99,10 @@ class _Objects:
 
 @dataclass(frozen=True)
 class Matched:
-    """The detections of one model, matched with the ground truth: errors, confusions, F1, intervals and
-    galleries all take it. `classes` are in the order of their numbers."""
+    """The detections of one model, matched with the ground truth.
+
+    Errors, confusions, F1, intervals and galleries all take it. `classes` are in the order of their numbers.
+    """
 
     rows: Rows
     truth: GroundTruth
@@ -128,7 +133,7 @@ def _objects(annotations: Sequence[dict[str, Any]]) -> _Objects:
 
 
 def _outside(area: np.ndarray) -> np.ndarray:
-    """Whether areas in square pixels are none of each range: (A, number of areas)."""
+    """Return whether each area, in square pixels, lies outside each range: (A, number of areas)."""
     return (area < _RANGES[:, :1]) | (area > _RANGES[:, 1:])
 
 
@@ -186,10 +191,12 @@ def _match_image(
     found: np.ndarray,
     overlaps: np.ndarray,
 ) -> None:
-    """Let the detections, best first, choose among the objects of one image and class: the nearest that is
-    free and counts, or else the nearest that does not count; of equally near ones the last. Crowds are always
-    free. Writes to `matched`, `ignored` (A, T, D), `found` (D), as a place in the image and class, and
-    `overlaps` (D); `ious` is (D, G)."""
+    """Match the detections of one image and class, best first, with its objects.
+
+    Each takes the free object of highest IoU that counts, or else that of highest IoU that does not count; of
+    equal IoUs the last. Crowds are always free. Writes to `matched` and `ignored` (A, T, D), `found` (D), an
+    index into the objects of the image and class, and `overlaps` (D); `ious` is (D, G).
+    """
     free = np.ones((len(AREAS), len(IOUS), len(crowd)), dtype=bool)
     counts = ~object_ignored[:, None]
     for number in np.flatnonzero(ious.max(axis=1) >= IOUS[0]):

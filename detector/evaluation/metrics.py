@@ -1,4 +1,4 @@
-"""The metrics of the COCO box task: one list, from which tables, logs and comparisons take theirs."""
+"""The metrics of the COCO box task: the one list that tables, logs and comparisons draw from."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from detector.evaluation.matching import IOUS
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """A metric: `kind` at one `iou`, or on average over 0.50:0.95, for objects of an `area`, from at most
-    `limit` detections of an image and class.
+    """A metric: the precision or recall at one `iou`, or averaged over IoU 0.50:0.95.
 
-    Files and logs have it by `name`, tables by `label` and in `format`. `by_class` gives it a column in the
-    tables of classes and a row in comparisons, `in_log` a place among the few that are told after each epoch.
+    It covers objects of one `area` and at most `limit` detections per image and class. Files and logs use its
+    `name`, tables its `label` and `format`. `by_class` gives it a column in the tables of classes and a row
+    in comparisons; `in_log` makes it one of the few that are reported after each epoch.
     """
 
     name: str
@@ -31,7 +31,7 @@ class MetricSpec:
 
     @property
     def ious(self) -> slice:
-        """Its place among `IOUS`."""
+        """The slice of `IOUS` that the metric covers."""
         if self.iou is None:
             return slice(None)
         place = int(abs(IOUS - self.iou).argmin())
@@ -42,7 +42,7 @@ class MetricSpec:
         return "0.50:0.95" if self.iou is None else f"{self.iou:.2f}"
 
     def rank(self, value: float) -> float:
-        """A number that is lower the better the value is."""
+        """Return a number that is lower for better values."""
         return -value if self.higher_is_better else value
 
     def shown(self, value: float) -> str:
@@ -71,13 +71,13 @@ MONITORED = COCO_METRICS[0]  # decides which epoch is the best
 
 @dataclass(frozen=True, init=False)
 class Metrics:
-    """The numbers of `COCO_METRICS` as attributes, in [0, 1], or -1 where they are undefined.
+    """The values of `COCO_METRICS` as attributes, in [0, 1], or -1 where they are undefined.
 
-    AP and AR average over IoU 0.50:0.95, AP50 and AP75 are at one IoU; s, m, l are areas below 32^2, up to
-    96^2 and above, in pixels of the image file; AR1, AR10, AR100 allow that many detections an image and
-    class. -1 is what pycocotools gives where no object of the size (or class) exists; it is kept, because
-    zero would read as failure. `per_class` holds the same numbers for each class name, `notes` what else to
-    know of them.
+    AP and AR average over IoU 0.50:0.95; AP50 and AP75 are at one IoU. The suffixes s, m and l stand for
+    areas below 32^2, up to 96^2 and above, in pixels of the image file. AR1, AR10 and AR100 allow that many
+    detections per image and class. pycocotools gives -1 where no object of the size (or class) exists; it is
+    kept because zero would read as failure. `per_class` holds the same values for each class name, `notes`
+    anything else to know about them.
     """
 
     values: Mapping[str, float]
@@ -98,6 +98,6 @@ class Metrics:
         raise AttributeError(f"{type(self).__name__} has no {name!r}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain containers for JSON, all digits kept."""
+        """Return plain containers for JSON, with all digits."""
         per_class = {name: dict(values) for name, values in self.per_class.items()}
         return {**self.values, "per_class": per_class, "notes": [*self.notes]}

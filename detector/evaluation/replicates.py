@@ -1,8 +1,8 @@
-"""COCO metrics of weighted images: what a bootstrap over images needs, hundreds of times.
+"""COCO metrics of weighted images, which a bootstrap over images needs hundreds of times.
 
-Detections are matched once. An image of weight n counts as n copies of it, so that integer weights give what
-pycocotools gives for a ground truth with that many copies of each image, to the last digit (a class whose
-detections tie in score within an image aside: there the copies rank differently).
+Detections are matched once. An image of weight n counts as n copies of it, so integer weights give to the
+last digit what pycocotools gives for a ground truth with that many copies of each image. The exception is a
+class whose detections tie in score within an image: there the copies rank differently.
 """
 
 # N images, D detections in a list, L lists, S segments (list x IoU), P true positives of all segments,
@@ -17,22 +17,22 @@ import numpy as np
 from detector.evaluation.matching import AREAS, IOUS, ClassMatches
 from detector.evaluation.metrics import BY_CLASS
 
-_METRICS = sorted(BY_CLASS, key=lambda spec: (spec.kind, spec.iou is not None))  # as comparison.json has them
+_METRICS = sorted(BY_CLASS, key=lambda spec: (spec.kind, spec.iou is not None))  # as in comparison.json
 
 
 class Replicates:
-    """Metrics of one model's detections under any weights of the images.
+    """The metrics of one model's detections under any weights of the images.
 
-    Lists are those of a class and an area; a segment is a list at one IoU. All arrays that do not depend on
-    the weights are made here, so that a replicate is a handful of passes over flat arrays. `areas` leaves out
-    the metrics of other areas, and the time and memory that they take.
+    A list holds the detections of one class and area; a segment is a list at one IoU. All arrays that do not
+    depend on the weights are built once, so that a replicate is a handful of passes over flat arrays. `areas`
+    leaves out the metrics of other areas, and the time and memory that they take.
     """
 
     def __init__(self, classes: Iterable[ClassMatches], *, areas: Sequence[str] = tuple(AREAS)) -> None:
         self.areas = tuple(areas)
         chosen = [list(AREAS).index(area) for area in areas]
         objects, self._thresholds, self._num_ious = [], np.linspace(0.0, 1.0, 101), len(IOUS)
-        # Detections that count at every IoU, list after list; then those that count at some, by segment.
+        # Detections that count at every IoU, list by list; then those that count at some IoUs, by segment.
         always, some, hits, before_always, before_some = [], [], [], [], []
         ranked_always = ranked_some = 0
         self.num_classes = 0
@@ -41,7 +41,7 @@ class Replicates:
             objects.append(found.objects[chosen])
             for matched, ignored in zip(found.matched[chosen], found.ignored[chosen], strict=True):
                 kept = ~ignored.any(axis=0)
-                rank = ranked_always + np.cumsum(kept)  # of always-counted detections, up to and with each
+                rank = ranked_always + np.cumsum(kept)  # always-counted detections up to and including each
                 always.append(found.images[kept])
                 for matched_here, ignored_here in zip(matched, ignored, strict=True):
                     counted_here = ~kept & ~ignored_here
@@ -66,18 +66,18 @@ class Replicates:
         self._always_start = np.repeat(np.cumsum(always_of) - always_of, self._num_ious)
 
     def images_with_objects(self) -> tuple[np.ndarray, np.ndarray]:
-        """How many images hold objects of each class (K), and of each of `areas`."""
+        """Count the images that hold objects of each class (K), and of each of `areas`."""
         holds = self._objects.reshape(self.num_classes, len(self.areas), -1) > 0
         return holds[:, self.areas.index("all")].sum(axis=-1), holds.any(axis=0).sum(axis=-1)
 
     def metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Compute the metrics of `BY_CLASS` in `areas`, for each class; NaN where it has no object.
 
-        `weights` (N): how often each image counts, whole numbers from 0. Means over the classes that are not
-        NaN are COCO's numbers.
+        `weights` (N) are whole numbers from 0: how often each image counts. Means over the classes that are
+        not NaN are COCO's metrics.
         """
         assert weights.shape == (self.num_images,)
-        objects = self._objects @ weights  # of each list
+        objects = self._objects @ weights  # per list
         precision, found = self._precision_and_found(weights.astype(np.int32), objects)
         shape = (self.num_classes, len(self.areas), self._num_ious)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -93,7 +93,7 @@ class Replicates:
         }
 
     def _precision_and_found(self, weights: np.ndarray, objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Interpolated precision (S, R), and the weight of the objects found (S)."""
+        """Compute the interpolated precision (S, R) and the weight of the objects found (S)."""
         hit_weights = weights[self._hits]
         hits = _cumulative(hit_weights)
         always, some = _cumulative(weights[self._always]), _cumulative(weights[self._some])
@@ -104,30 +104,30 @@ class Replicates:
         found = hits[self._segment_end] - hits[self._segment_start]
         reaching = np.append(np.repeat(self._places, hit_weights), len(self._places))
         first = reaching[np.clip(self._needed(hits, objects), 1, len(reaching)) - 1]
-        # No recall is reached before a segment begins: a search for nothing may end in the one before.
+        # No recall is reached before a segment begins: a search for 0 hits may end in the segment before.
         first = np.clip(first, self._segment_start[:, None], self._segment_end[:, None])
         return self._envelope(precision, first), found
 
     def _needed(self, hits: np.ndarray, objects: np.ndarray) -> np.ndarray:
-        """How many hits, those of the segments before included, reach each recall (S, R)."""
+        """Return how many hits, including those of earlier segments, reach each recall (S, R)."""
         needed = np.ceil(self._thresholds * objects[:, None])
-        with np.errstate(invalid="ignore", divide="ignore"):  # the comparison that pycocotools makes
+        with np.errstate(invalid="ignore", divide="ignore"):  # the same comparison as in pycocotools
             needed -= (needed - 1) / objects[:, None] >= self._thresholds
             needed += needed / objects[:, None] < self._thresholds
         needed = np.repeat(needed.astype(np.int32), self._num_ious, axis=0)
         return hits[self._segment_start][:, None] + needed
 
     def _envelope(self, precision: np.ndarray, first: np.ndarray) -> np.ndarray:
-        """The highest precision from `first` (S, R) to the end of the segment, 0 at its end."""
+        """Return the highest precision from `first` (S, R) to the end of the segment, 0 at its end."""
         padded = np.append(precision, 0.0)
         bounds = np.concatenate([first, self._segment_end[:, None]], axis=1)
         highest = np.maximum.reduceat(padded, bounds.ravel()).reshape(bounds.shape)[:, :-1]
-        highest = np.where(bounds[:, :-1] < bounds[:, 1:], highest, 0.0)  # an empty part has no precision
+        highest = np.where(bounds[:, :-1] < bounds[:, 1:], highest, 0.0)  # an empty range has no precision
         return np.maximum.accumulate(highest[:, ::-1], axis=1)[:, ::-1]
 
 
 def _cumulative(values: np.ndarray) -> np.ndarray:
-    """Sums of the first 0, 1, 2... values, which 32 bits hold: detections of all classes, copies included."""
+    """Sum the first 0, 1, 2... values; 32 bits hold the detections of all classes, copies included."""
     sums = np.empty(len(values) + 1, dtype=np.int32)
     sums[0] = 0
     np.cumsum(values, out=sums[1:])

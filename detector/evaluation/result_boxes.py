@@ -1,4 +1,4 @@
-"""Results whose boxes are in another format than x, y, width, height in pixels of their image."""
+"""Checks for results whose boxes are not x, y, width, height in pixels of their image."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from detector.coco.rules import overhangs
 from detector.evaluation.matching import Rows
 
 _FEW = 5  # boxes that may reach beyond their image by accident
-_FAR = 1.0  # sides of an image: an unclipped box of a detector does not reach so far beyond it
-_MANY = 0.1  # part of all boxes
-_SURELY_MANY = 20  # boxes that do not lie together by accident
-_CORNER = 0.6  # of the image's width and height
+_FAR = 1.0  # in sides of an image: unclipped boxes of a detector do not reach so far beyond it
+_MANY = 0.1  # share of all boxes
+_SURELY_MANY = 20  # so many boxes do not share a corner by accident
+_CORNER = 0.6  # share of the image's width and height
 
 
 def check_boxes(rows: Rows, truth: GroundTruth, *, source: str) -> tuple[str, ...]:
-    """Notes on boxes that reach far beyond their images. Some overhang is usual: detectors need not clip.
+    """Return notes on boxes that reach far beyond their images; some overhang is usual without clipping.
 
     Raises:
-        ValueError: so many reach beyond that the boxes are in another format, or of images of another size.
+        ValueError: so many boxes reach beyond that they must be in another format, or belong to images of
+            another size.
     """
     if not len(rows.scores):
         return ()
@@ -55,7 +56,7 @@ def _far_beyond(rows: Rows, sizes: np.ndarray, truth: GroundTruth, *, source: st
 
 
 def _in_a_corner(boxes: np.ndarray, sizes: np.ndarray, *, source: str) -> tuple[str, ...]:
-    """A note on many boxes that all lie in one corner of their images: in percent, or of smaller images."""
+    """Return a note if many boxes all lie in one corner: perhaps in percent, or of resized images."""
     if len(boxes) < _SURELY_MANY or not (sizes > 0).all():
         return ()
     ends = boxes[:, :2] + boxes[:, 2:]
@@ -73,7 +74,7 @@ def _in_a_corner(boxes: np.ndarray, sizes: np.ndarray, *, source: str) -> tuple[
     )
 
 
-@np.errstate(over="ignore", invalid="ignore")  # of 1e308
+@np.errstate(over="ignore", invalid="ignore")  # boxes may hold 1e308
 def _outside(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     limits = np.where(sizes > 0, sizes, np.inf)[:, ::-1]
     return np.asarray(

@@ -1,4 +1,4 @@
-"""Well-formed results as columns: what a million of them is checked by in a second, not a minute."""
+"""Well-formed results as columns: checking a million of them takes a second, not a minute."""
 
 # D results
 
@@ -18,8 +18,11 @@ from detector.coco.ids import Key, id_key
 
 @dataclass(frozen=True)
 class ResultColumns:
-    """Results in their order: ids (D) as they are written, whole numbers or texts; `boxes_xywh` (D, 4) finite
-    float64 with sides of 0 or more; `scores` (D) finite float64."""
+    """Results as columns, in their order.
+
+    Ids (D) are as written, integers or strings; `boxes_xywh` (D, 4) are finite float64 with sides of 0 or
+    more; `scores` (D) are finite float64.
+    """
 
     image_ids: list[Any]
     category_ids: list[Any]
@@ -28,13 +31,13 @@ class ResultColumns:
 
 
 def result_columns(results: Sequence[Any]) -> ResultColumns | None:
-    """The columns of results, None where any of them is not as it should be, or has an id of another kind."""
+    """Return the columns of results; None if any is malformed or has an id of another type."""
     try:
         image_ids, category_ids, boxes, scores = (
             [*map(itemgetter(key), results)] for key in ("image_id", "category_id", "bbox", "score")
         )
         numbers = [*chain.from_iterable(boxes)]
-    except (KeyError, TypeError, IndexError):  # entries that are no objects, lack a key, or have no box
+    except (KeyError, TypeError, IndexError):  # entries that are not objects, lack a key, or have no box
         return None
     if not (
         _are(image_ids, int, str)
@@ -47,7 +50,7 @@ def result_columns(results: Sequence[Any]) -> ResultColumns | None:
         return None
     try:
         xywh, score = np.array(numbers, np.float64).reshape(-1, 4), np.array(scores, np.float64)
-    except OverflowError:  # integers that no float64 holds
+    except OverflowError:  # integers too large for float64
         return None
     if not (np.isfinite(xywh).all() and np.isfinite(score).all() and (xywh[:, 2:] >= 0).all()):
         return None
@@ -55,12 +58,12 @@ def result_columns(results: Sequence[Any]) -> ResultColumns | None:
 
 
 def count_keys(ids: Sequence[Any]) -> Counter[Key]:
-    """How often each id is used, of whole numbers and texts."""
+    """Count the uses of each id, an integer or a string."""
     return Counter({id_key(value): count for value, count in Counter(ids).items()})
 
 
 def numbered_by(ids: Sequence[Any], numbers: dict[Key, int]) -> np.ndarray:
-    """The number of each id (D), int64."""
+    """Return the number of each id (D), int64."""
     known = {value: numbers[id_key(value)] for value in set(ids)}
     return np.fromiter(map(known.__getitem__, ids), np.int64, len(ids))
 

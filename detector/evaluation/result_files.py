@@ -1,4 +1,4 @@
-"""Results as files hold them: COCO's list, or a COCO object whose annotations have scores."""
+"""Reading of result files: COCO's list, or a COCO object whose annotations have scores."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _WRAPPERS = ("annotations", "predictions", "results", "detections")
 
 
 def read_results(path: Path) -> list[Any]:
-    """The results in a file. The evaluator looks at its entries.
+    """Read the results in a file, whose entries the evaluator checks.
 
-    A COCO object with scores in its annotations is read as well. Where it has tables of images and
-    categories, its ids are places in these: the result is a `NamedResults`, whose names decide.
+    A COCO object with scores in its annotations is read as well. If it has tables of images or categories,
+    its ids refer to these, and a `NamedResults` is returned, whose names decide.
 
     Raises:
-        ValueError: a file that holds no results, with what it looks like instead.
+        ValueError: the file holds no results; the message says what it looks like instead.
     """
     data = load_json(path, what="a list of COCO results")
     if isinstance(data, list):
@@ -50,7 +50,7 @@ def read_results(path: Path) -> list[Any]:
 
 
 def _score_elsewhere(rows: list[Any]) -> str:
-    """Where annotations without a score have one by another name; empty where they have none."""
+    """Return the key under which annotations hold their scores instead of "score"; empty if none."""
     objects = [row for row in rows if isinstance(row, dict)]
     if not objects or any("score" in row for row in objects):
         return ""
@@ -62,7 +62,7 @@ def _score_elsewhere(rows: list[Any]) -> str:
 
 
 def _names(table: Any, name: str) -> dict[Key, str]:
-    """The names by id in a table of a COCO object, as far as there are any."""
+    """Return the names in a table of a COCO object by id; rows without a name are skipped."""
     if not isinstance(table, list):
         return {}
     return {
@@ -73,7 +73,7 @@ def _names(table: Any, name: str) -> dict[Key, str]:
 
 
 def _with_names(row: Any, images: Mapping[Key, str], categories: Mapping[Key, str]) -> Any:
-    """A copy of a row with the names that the tables of its file give its ids."""
+    """Return a copy of a row with the names that the tables of its file give to its ids."""
     if not isinstance(row, dict):
         return row
     row = dict(row)

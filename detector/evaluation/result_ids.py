@@ -1,7 +1,7 @@
-"""Which image and class of the ground truth each result belongs to: by its ids, and by its names.
+"""Assignment of results to images and classes of the ground truth, by their ids and by their names.
 
-An `image_id` may be a number that another tool counted (the place among the files, the digits of the name).
-Where a result names its file or its class as well, the name tells, and must not contradict the id.
+An `image_id` may be a number from another tool (the position among the files, the digits of the name). If a
+result also names its file or its class, the name is used, and must not contradict the id.
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ _Pair = tuple[Key | None, str | None]  # an id and a name; None: the result has 
 
 
 class NamedResults(list[Any]):
-    """Results whose ids are of another file than the ground truth, as far as a row has names.
+    """Results whose ids come from a file other than the ground truth, for rows that have names.
 
-    The names decide. The ids count where the ground truth names nothing that could contradict them.
+    The names decide. The ids count only if the ground truth names nothing that could contradict them.
     """
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """Results with the ids of the ground truth; `problems` name what has none or two, `notes` what was
-    matched by name, `columns` are those of results that were checked and are all well-formed."""
+    """Results with the ids of the ground truth.
+
+    `problems` name the results with no match or two, `notes` those matched by name; `columns` hold the
+    results if they were checked and are all well-formed.
+    """
 
     results: Sequence[Any]
     problems: tuple[str, ...] = ()
@@ -41,7 +44,7 @@ class Resolved:
 
 @dataclass(frozen=True)
 class _Answer:
-    """The ids to replace, by the pair that the results have."""
+    """The ids of the ground truth, by the pair in the results that each replaces."""
 
     ids: Mapping[_Pair, Key]
     problems: tuple[str, ...] = ()
@@ -85,7 +88,7 @@ def _pair(result: Mapping[str, Any], id_name: str, name: str) -> _Pair:
 
 
 def has_text(result: Mapping[str, Any], name: str) -> bool:
-    """Whether a result has such a text, not an empty one."""
+    """Return whether a result has a nonempty string under `name`."""
     return isinstance(result.get(name), str) and result[name] != ""
 
 
@@ -183,7 +186,7 @@ def _ambiguous(pairs: Counter[_Pair]) -> list[str]:
 
 
 def _shared_images(ids: Mapping[_Pair, Key]) -> list[str]:
-    """Problems of two files that were taken for the same image."""
+    """Return the problem of different files that were matched to the same image, if any."""
     file_of: dict[Key, str] = {}
     shared = []
     for (_, name), key in ids.items():
@@ -200,7 +203,7 @@ def _shared_images(ids: Mapping[_Pair, Key]) -> list[str]:
 
 
 def _images_called_by_id(pairs: Counter[_Pair], truth: GroundTruth, names: ImageNames) -> _Answer | None:
-    """File names, or their stems, in the place of ids. None unless all ids are, and none means two images."""
+    """Match ids that are file names or their stems; None unless all are and no two share an image."""
     used = {key for key, _ in pairs if key is not None}
     find = _finder(names, truth)
     if not used or used <= truth.image_numbers.keys():
@@ -225,7 +228,7 @@ def _images_called_by_id(pairs: Counter[_Pair], truth: GroundTruth, names: Image
 def _ids_that_are_names(
     used: set[Key], truth: GroundTruth, find: Callable[[Key], Key | None]
 ) -> _Answer | None:
-    """A note on ids that are, all of them, also the names of images with other ids."""
+    """Return a note if every id is also the name of an image, and some of an image with another id."""
     others = [(key, found) for key in sorted(used) if (found := find(key)) is not None]
     if len(used) < 2 or len(others) < len(used) or all(key == found for key, found in others):
         return None
@@ -242,7 +245,7 @@ def _ids_that_are_names(
 
 
 def _finder(names: ImageNames, truth: GroundTruth) -> Callable[[Key], Key | None]:
-    """The image that an id calls by name: a text, or digits of a stem as a number."""
+    """Return a function from an id to the image it names: by a string, or by the digits of a stem."""
     digits: dict[int, list[Key]] = {}
     for key, name in zip(truth.image_numbers, truth.file_names, strict=True):
         stem = name.replace("\\", "/").rpartition("/")[2].partition(".")[0]

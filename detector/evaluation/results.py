@@ -25,13 +25,13 @@ from detector.structures import Batch, Detections
 BOX_DECIMALS = 3  # whole pixels cost 0.7 AP points
 SCORE_DECIMALS = 6  # fewer make ties
 RESULT_KEYS = ("image_id", "category_id", "bbox", "score")
-_NAME_OF = {"image_id": "file_name", "category_id": "category_name"}  # what tells as well
+_NAME_OF = {"image_id": "file_name", "category_id": "category_name"}  # what may stand in for an id
 
 
 def detections_to_results(
     detections: Detections, *, image_id: Any, category_ids: Sequence[Any]
 ) -> list[dict[str, Any]]:
-    """The results of one image, in the order of the detections, rounded.
+    """Return the results of one image, in the order of the detections, rounded.
 
     Boxes must already be in pixels of the original image. Label i becomes `category_ids[i]`.
     """
@@ -52,7 +52,7 @@ def detections_to_results(
 
 
 class ResultCollector:
-    """Gathers a model's detections over a dataset: the one way from `predict` to metrics.
+    """A collector of a model's detections over a dataset: the only way from `predict` to metrics.
 
     `image_id` gives the original id of a dataset index. An image seen twice (a distributed sampler pads
     uneven ranks) is kept once.
@@ -64,7 +64,7 @@ class ResultCollector:
         self._by_index: dict[int, list[dict[str, Any]]] = {}
 
     def add(self, batch: Batch, detections: Sequence[Detections]) -> None:
-        """Take the detections of a batch as `predict` gives them: in pixels of the resized images."""
+        """Add the detections of a batch as `predict` returns them: in pixels of the resized images."""
         sizes = zip(batch.image_sizes.tolist(), batch.original_sizes.tolist(), strict=True)
         for index, found, (resized, original) in zip(batch.indices.tolist(), detections, sizes, strict=True):
             in_file = found.resized(from_size=tuple(resized), to_size=tuple(original))
@@ -73,15 +73,15 @@ class ResultCollector:
             )
 
     def state(self) -> dict[int, list[dict[str, Any]]]:
-        """The results by dataset index, as plain containers: what another process sends to `merge`."""
+        """Return the results by dataset index, as plain containers that another process can `merge`."""
         return dict(self._by_index)
 
     def merge(self, state: dict[int, list[dict[str, Any]]]) -> None:
-        """Add what another collector's `state()` holds."""
+        """Add the results in another collector's `state()`."""
         self._by_index.update(state)
 
     def results(self) -> list[dict[str, Any]]:
-        """All results, images in the order of the dataset."""
+        """Return all results, with images in the order of the dataset."""
         return [result for index in sorted(self._by_index) for result in self._by_index[index]]
 
     def clear(self) -> None:
@@ -89,11 +89,11 @@ class ResultCollector:
 
 
 def check_results(results: Sequence[Any], *, truth: GroundTruth, source: str) -> Resolved:
-    """Results with the ids of the ground truth, by id and by name.
+    """Check results and give them the ids of the ground truth, by id and by name.
 
     Raises:
-        ValueError: entries that could not be evaluated, would be left out without a word, or name two images
-            or classes.
+        ValueError: some entries could not be evaluated, would be ignored silently, or name two images or
+            classes.
     """
     resolved = resolve(results, truth)
     results = resolved.results
@@ -130,13 +130,13 @@ def _require_none(problems: Sequence[str], source: str) -> None:
 
 
 def write_predictions(path: Path, results: Iterable[dict[str, Any]]) -> None:
-    """Write results, one a line. The file is complete or not there."""
+    """Write results, one per line, atomically: the file is complete or absent."""
     lines = ",\n".join(json.dumps(result, ensure_ascii=False, allow_nan=False) for result in results)
     write_text_atomically(path, f"[\n{lines}\n]\n" if lines else "[]\n")
 
 
 def _result_fault(result: Any) -> str:
-    """What is wrong with one result, in words that are equal for equal faults; empty when it is good."""
+    """Return what is wrong with one result, worded alike for like faults; empty when it is valid."""
     if not isinstance(result, dict):
         return f"is a {type(result).__name__}, not an object"
     missing = [

@@ -1,4 +1,4 @@
-"""Whether two models differ: paired bootstrap over images, seeds as a second source of noise."""
+"""Tests of whether two models differ: a paired bootstrap over images, seeds as a second source of noise."""
 
 # B bootstrap replicates, V runs (a model trained with a seed), K classes, S seeds
 
@@ -18,14 +18,17 @@ from detector.evaluation.metrics import BY_CLASS
 from detector.evaluation.replicates import Replicates
 
 _CONFIDENCE = 0.95
-_FEWEST_IMAGES = 5  # with such objects: fewer can give no interval
+_FEWEST_IMAGES = 5  # with objects: fewer can give no interval
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Metrics of V runs, by name and class: `observed` (V, K), and `replicated` (B, V, K) with images drawn
-    with replacement, the same images for every run. NaN: the class has no object. `images_of_class` (K) and
-    `images_of_area` count the images that hold such objects: no others tell anything about them."""
+    """The metrics of V runs, by name and class.
+
+    `observed` is (V, K); `replicated` (B, V, K) has images drawn with replacement, the same images for every
+    run. NaN: the class has no object. `images_of_class` (K) and `images_of_area` count the images with
+    objects of the class or area: no others carry information about it.
+    """
 
     observed: Mapping[str, np.ndarray]
     replicated: Mapping[str, np.ndarray]
@@ -36,8 +39,10 @@ class Draws:
 
 @dataclass(frozen=True)
 class Interval:
-    """A metric of one run with its 95 % interval over images: of other images of the same kind, not of other
-    seeds."""
+    """A metric of one run with its 95 % interval over images.
+
+    It covers other images of the same kind, not other seeds.
+    """
 
     value: float
     low: float
@@ -48,8 +53,11 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean over seeds of a metric of two models, and their difference `delta` = b - a with its 95 %
-    interval. `p_value` is two-sided. `image_error` and `seed_error` are the parts of the standard error."""
+    """A metric of two models, as means over seeds, and their difference `delta` = b - a.
+
+    `low` and `high` bound its 95 % interval. `p_value` is two-sided. `image_error` and `seed_error` are the
+    parts of the standard error.
+    """
 
     a: float
     b: float
@@ -62,31 +70,30 @@ class Difference:
 
     @property
     def leaves_out_zero(self) -> bool:
-        """Whether the interval does."""
+        """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
     @property
     def is_nothing(self) -> bool:
-        """Whether there is none to three digits, in which metrics are told."""
+        """Whether the difference prints as 0.000."""
         return abs(self.delta) < 0.0005
 
     @property
     def detects_nothing(self) -> bool:
-        """Whether neither model does, to speak of: of an AP."""
+        """Whether both models have an AP below 0.01."""
         return max(self.a, self.b) < 0.01
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Model b against model a, trained with the same seeds and seen on the same images.
+    """The comparison of model b with model a, trained with the same seeds, evaluated on the same images.
 
     `metrics` and `classes` (AP of each, with p-values corrected by Holm's method for their number) lack what
-    is undefined for want of objects, or rests on fewer than 5 images. `seed_deltas` are differences of AP
-    seed by seed, `sign_flip_p` the share of their sign patterns whose mean is as far from zero.
+    is undefined for want of objects or rests on fewer than 5 images. `seed_deltas` are the differences of AP
+    seed by seed, `sign_flip_p` the share of their sign patterns whose mean is at least as far from zero.
     `seeds_needed` is how many would show a difference like this one, None where no number of seeds would: the
-    images are too few, or there is nothing to tell. `num_classes` counts those without an interval, too.
-    `verdict_p` is the p-value of AP, corrected for `num_arms`, which were compared with
-    the same model.
+    images are too few, or there is no difference to show. `num_classes` includes the classes without an
+    interval. `verdict_p` is the p-value of AP, corrected for the `num_arms` compared with the same model.
     """
 
     metrics: Mapping[str, Difference]
@@ -103,12 +110,12 @@ class Comparison:
 
     @property
     def is_real(self) -> bool:
-        """Whether AP differs, with an error of 5 % over all the arms."""
+        """Whether AP differs, with a 5 % chance of error over all arms."""
         return "AP" in self.metrics and self.verdict_p < 1 - _CONFIDENCE
 
 
 def draw(runs: Sequence[Replicates], *, replicates: int = 1000, seed: int = 0) -> Draws:
-    """Metrics of runs on the same images, as observed and under `replicates` draws of the images."""
+    """Compute the metrics of runs on the same images, as observed and under `replicates` draws of them."""
     count = runs[0].num_images
     assert all(run.num_images == count for run in runs), "the runs were evaluated on the same images"
     random = np.random.default_rng(seed)
@@ -118,7 +125,7 @@ def draw(runs: Sequence[Replicates], *, replicates: int = 1000, seed: int = 0) -
     def metrics_of_all(weight: np.ndarray) -> list[dict[str, np.ndarray]]:
         return [run.metrics(weight.astype(np.float64)) for run in runs]
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # numpy lets go of the interpreter
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # numpy releases the GIL
         found = list(threads.map(metrics_of_all, weights))
     values = {name: np.array([[one[name] for one in row] for row in found]) for name in found[0][0]}
     return Draws(
@@ -131,22 +138,24 @@ def draw(runs: Sequence[Replicates], *, replicates: int = 1000, seed: int = 0) -
 
 
 def ap_interval(matched: Matched, *, replicates: int = 300) -> Interval | None:
-    """Estimate the interval of AP; None where fewer than 5 images hold objects, or nothing is found. The
-    default of `replicates` tells its width to 4 %."""
+    """Estimate the interval of AP; None where fewer than 5 images hold objects, or nothing is found.
+
+    The default of `replicates` gives its width to 4 %.
+    """
     draws = draw([Replicates(matched.classes, areas=("all",))], replicates=replicates)
     images = draws.images_of_area["all"]
     if images < _FEWEST_IMAGES:
         return None
     value = float(_mean_of_defined(draws.observed["AP"])[0])
     error = float(np.nanstd(_mean_of_defined(draws.replicated["AP"]), ddof=1))
-    if error == 0:  # every draw agrees, and tells nothing
+    if error == 0:  # all draws agree, which says nothing about the spread
         return None
     half = float(stats.t.ppf(0.5 + _CONFIDENCE / 2, images - 1)) * error
     return Interval(value, max(0.0, value - half), min(1.0, value + half), draws.num_images, replicates)
 
 
 def run_metrics(draws: Draws, run: int) -> dict[str, float | None]:
-    """The metrics of one run as observed, None where there is no such object."""
+    """Return the metrics of one run as observed; None where there are no objects for it."""
     means = {name: float(_mean_of_defined(values[run])) for name, values in draws.observed.items()}
     return {name: None if math.isnan(mean) else mean for name, mean in means.items()}
 
@@ -154,8 +163,10 @@ def run_metrics(draws: Draws, run: int) -> dict[str, float | None]:
 def compare(
     draws: Draws, a: Sequence[int], b: Sequence[int], *, class_names: Sequence[str], identical: bool = False
 ) -> Comparison:
-    """Model b (these numbers of runs, one a seed) against model a, seed by seed. `identical`: they predict
-    the same."""
+    """Compare model b with model a, seed by seed.
+
+    `a` and `b` are indices of runs, one per seed. `identical` says that the models predict the same.
+    """
     assert len(a) == len(b) > 0, "each seed trains both models"
     a, b = list(a), list(b)
     metrics = {
@@ -189,8 +200,10 @@ def compare(
 
 
 def corrected_for_arms(comparisons: Mapping[str, Comparison]) -> dict[str, Comparison]:
-    """Comparisons of several models with the same one: the more there are, the likelier one seems to differ
-    by chance."""
+    """Correct the comparisons of several models with the same one for their number.
+
+    The more there are, the likelier one is to differ by chance.
+    """
     ap = _holm({arm: found.metrics["AP"] for arm, found in comparisons.items() if "AP" in found.metrics})
     return {
         arm: replace(found, num_arms=len(ap), verdict_p=ap[arm].p_value) if arm in ap else found
@@ -199,7 +212,7 @@ def corrected_for_arms(comparisons: Mapping[str, Comparison]) -> dict[str, Compa
 
 
 def sign_flip_p(deltas: np.ndarray) -> float:
-    """The share of the 2^S sign patterns of the differences whose mean is at least as far from zero.
+    """Return the share of the 2^S sign patterns of the differences whose mean is at least as far from zero.
 
     With few seeds it cannot be small: 0.25 at best with three.
     """
@@ -214,19 +227,19 @@ def sign_flip_p(deltas: np.ndarray) -> float:
 def _difference(
     observed: np.ndarray, replicated: np.ndarray, a: list[int], b: list[int], *, images: int
 ) -> Difference | None:
-    """Of a metric (V) with replicates (B, V) on so many `images` with objects; None where it is undefined or
-    where so few images can give no interval.
+    """Estimate the difference in a metric (V) with replicates (B, V) on `images` images with objects.
 
-    Images and seeds are crossed: the variance of the mean difference is that over images plus that over seeds
-    less what both hold, the noise of a seed on an image (two-way clustering, Cameron et al. 2011). Degrees of
-    freedom are Satterthwaite's, since few seeds, or few images, tell their variance badly.
+    Returns None where the metric is undefined, or the images are too few for an interval. Images and seeds
+    are crossed: the variance of the mean difference is that over images plus that over seeds less what both
+    contain, the noise of a seed on an image (two-way clustering, Cameron et al. 2011). Degrees of freedom are
+    Satterthwaite's, since few seeds or few images estimate their variance poorly.
     """
     per_seed = observed[b] - observed[a]
     if np.isnan(per_seed).any() or images < _FEWEST_IMAGES:
         return None
     delta, seeds = float(per_seed.mean()), len(a)
     deltas = replicated[:, b] - replicated[:, a]
-    deltas = deltas[~np.isnan(deltas).any(axis=1)]  # draws without any such object
+    deltas = deltas[~np.isnan(deltas).any(axis=1)]  # draws without any object are undefined
     if len(deltas) < 2:
         return None
     of_images, of_seeds = float(deltas.mean(axis=1).var(ddof=1)), 0.0
@@ -252,13 +265,13 @@ def _difference(
 
 
 def _freedom(of_images: float, images: int, of_seeds: float, seeds: int) -> float:
-    """Satterthwaite's degrees of freedom of the sum of two variances."""
+    """Return Satterthwaite's degrees of freedom for the sum of two variances."""
     parts = of_images**2 / (images - 1) + (of_seeds**2 / (seeds - 1) if seeds > 1 else 0.0)
     return (of_images + of_seeds) ** 2 / parts if parts else images - 1.0
 
 
 def _seeds_needed(ap: Difference | None, *, num_seeds: int) -> int | None:
-    """The least number of seeds whose interval would leave out zero, were the difference as observed."""
+    """Return the least number of seeds whose interval would exclude zero if the difference is as observed."""
     if ap is None or ap.is_nothing or ap.detects_nothing or num_seeds == 1:
         return None
     of_one = ap.seed_error**2 * num_seeds
@@ -271,7 +284,7 @@ def _seeds_needed(ap: Difference | None, *, num_seeds: int) -> int | None:
 
 
 def _mean_of_defined(values: np.ndarray) -> np.ndarray:
-    """Over the classes, the last axis; NaN where none is defined."""
+    """Average over the classes, the last axis; NaN where none is defined."""
     defined = ~np.isnan(values)
     count = defined.sum(axis=-1)
     sums = np.where(defined, values, 0.0).sum(axis=-1)
@@ -283,7 +296,7 @@ def _defined(differences: Mapping[str, Difference | None]) -> dict[str, Differen
 
 
 def _holm(differences: dict[str, Difference]) -> dict[str, Difference]:
-    """Each with its p-value corrected for their number (Holm 1979)."""
+    """Correct the p-values for the number of differences (Holm 1979)."""
     largest, corrected = 0.0, {}
     ranked = sorted(differences.items(), key=lambda entry: entry[1].p_value)
     for rank, (name, found) in enumerate(ranked):

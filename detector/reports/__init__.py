@@ -1,1 +1,1 @@
-"""What a person reads: tables, plots and pages. Import them by module: each needs other packages."""
+"""Tables, plots and pages for people to read. Import each by its module: they need different packages."""

@@ -1,4 +1,4 @@
-"""What a comparison found, in words, tables and files."""
+"""The findings of a comparison, in words, tables and files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLASS_DIFFERENCE_HEADER = ("class", "AP a", "AP b", "b - a", "95 % interval", "p
 
 
 def verdict(found: Comparison, *, a: str, b: str, is_trained: bool = True) -> str:
-    """Whether b is better than a, in a sentence or two that claim no more than was found."""
+    """Say whether b is better than a, in a sentence or two that claim no more than the data show."""
     if found.identical:
         return f"{b} and {a} have identical predictions: there is nothing to tell apart."
     ap = found.metrics.get("AP")
@@ -80,7 +80,7 @@ def difference_rows(differences: Mapping[str, Difference]) -> list[tuple[str, ..
 
 
 def clearest_classes(classes: Mapping[str, Difference]) -> dict[str, Difference]:
-    """The classes that a report shows first: all, or of many the 20 with the least p-values, in order."""
+    """Return the classes to show first: all, or the 20 with the least p-values if many; order is kept."""
     if len(classes) <= _MANY_CLASSES:
         return dict(classes)
     clearest = set(sorted(classes, key=lambda name: classes[name].p_value)[:_MANY_CLASSES])
@@ -88,7 +88,7 @@ def clearest_classes(classes: Mapping[str, Difference]) -> dict[str, Difference]
 
 
 def print_study(study: Study, *, console: Console | None = None) -> None:
-    """The verdicts and the tables behind them."""
+    """Print the tables, then the verdicts that rest on them."""
     console = console or Console()
     for point in study.points:
         for arm, found in point.comparisons.items():
@@ -101,7 +101,7 @@ def print_study(study: Study, *, console: Console | None = None) -> None:
 
 
 def verdicts(study: Study) -> list[tuple[Literal["better", "worse", ""], str]]:
-    """That of each arm at each point, with the word for it where it is clear."""
+    """Return the verdict on each arm at each point, with "better" or "worse" where it is clear."""
     found: list[tuple[Literal["better", "worse", ""], str]] = []
     for point in study.points:
         where = f"{point.name}: " if point.name else ""
@@ -115,13 +115,13 @@ def verdicts(study: Study) -> list[tuple[Literal["better", "worse", ""], str]]:
 
 
 def point_verdict(point: Point, arm: str) -> str:
-    """The verdict on an arm at a point."""
+    """Return the verdict on an arm at a point."""
     found = point.comparisons[arm]
     return verdict(found, a=point.baseline, b=arm, is_trained=point.is_trained)
 
 
 def means(found: Comparison) -> str:
-    """What the numbers of a comparison are of, for a title; empty for a single seed."""
+    """Return the part of a title that says how many seeds are averaged; empty for a single seed."""
     return f", means of {found.num_seeds} seeds" if found.num_seeds > 1 else ""
 
 
@@ -131,7 +131,7 @@ def _lines(study: Study) -> list[str]:
 
 
 def write_study(study: Study, folder: Path, *, changes: Sequence[Changes] = ()) -> None:
-    """comparison.json with every number, report.md to read."""
+    """Write comparison.json with every number, and report.md to read."""
     content = asdict(study)
     content["changed_images"] = [
         {

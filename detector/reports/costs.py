@@ -1,4 +1,4 @@
-"""What the arms of a comparison cost, as tables."""
+"""Tables of the costs of the arms of a comparison."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class CostTable:
 
 
 def cost_tables(point: Point) -> list[CostTable]:
-    """Size, and time and memory, of each arm, as far as any arm's are known."""
+    """Return tables of size, and of time and memory, by arm, without what is known of no arm."""
     arms = (point.baseline, *point.comparisons)
     sizes, latencies, per_ms = point.sizes or {}, point.latencies or {}, ap_per_ms(point)
     curves = {arm: [*of_arm.values()] for arm, of_arm in (point.curves or {}).items()}
@@ -45,7 +45,7 @@ def cost_tables(point: Point) -> list[CostTable]:
 
 
 def ap_per_ms(point: Point) -> dict[str, float]:
-    """AP by the median time of detecting in one image, of the arms that have both."""
+    """Return AP divided by the median time to detect in one image, for the arms that have both."""
     aps: dict[str, float] = {}
     for arm, found in point.comparisons.items():
         if "AP" in found.metrics:
@@ -61,7 +61,7 @@ def ap_per_ms(point: Point) -> dict[str, float]:
 
 
 def _table(title: str, arms: Sequence[str], columns: Mapping[str, Mapping[str, str]]) -> CostTable:
-    """Without the columns that no arm has."""
+    """Build a table without the columns that no arm has."""
     known = {name: cells for name, cells in columns.items() if cells}
     rows = [(arm, *(cells.get(arm, "-") for cells in known.values())) for arm in arms]
     return CostTable(title, ("arm", *known), rows)

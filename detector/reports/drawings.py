@@ -1,4 +1,4 @@
-"""Pictures with boxes that a person can read, whatever their size."""
+"""Drawings of detections that are readable at any image size."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from detector.structures import Detections
 
-# A label needs some pixels: pictures with a smaller side are enlarged, unless the other gets too large.
+# A label needs some pixels: images with a smaller side are enlarged, unless the other gets too large.
 _SMALLEST_SIDE_PX, _ENLARGED_SIDE_PX = 480, 4096
-_LARGEST_SIDE_PX = 32_768  # of a drawing: JPEG ends at 65,500
-_MANY_BOXES = 20  # more than this: labels are smaller, and show what is under them
+_LARGEST_SIDE_PX = 32_768  # limit of a drawing; JPEG allows at most 65,500
+_MANY_BOXES = 20  # with more, labels are smaller and translucent
 _SEE_THROUGH, _OPAQUE = 130, 255
 _GOLDEN_RATIO = 0.618034
 
@@ -24,12 +24,12 @@ Colour = tuple[int, int, int]
 def draw_detections(
     image: np.ndarray, found: Detections, *, class_names: Sequence[str], scores: bool = True
 ) -> Image.Image:
-    """The picture (uint8 RGB, height x width x 3) with each box, its class and its score; best on top."""
+    """Draw each box on the image (uint8 RGB, height x width x 3) with its class and score, best on top."""
     picture = Image.fromarray(image)
     factor = _scale(*picture.size)
     size = [max(1, round(side * factor)) for side in picture.size]
     picture = picture.resize((size[0], size[1]), Image.Resampling.BICUBIC)
-    draw = ImageDraw.Draw(picture, "RGBA")  # which blends
+    draw = ImageDraw.Draw(picture, "RGBA")  # blends colors
     many = len(found.boxes) > _MANY_BOXES
     line = max(1 if many else 2, round(min(picture.size) / (400 if many else 250)))
     font = _font(max(10, round(min(picture.size) / 48)) if many else max(13, round(min(picture.size) / 36)))
@@ -52,7 +52,7 @@ def _scale(width: int, height: int) -> float:
 
 
 def class_colour(label: int) -> Colour:
-    """RGB, bright, and far from that of the classes before and after."""
+    """Return a bright RGB color, far from those of the classes before and after."""
     red, green, blue = colorsys.hsv_to_rgb(label * _GOLDEN_RATIO % 1, 0.75, 0.95)
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -71,7 +71,10 @@ def _label(
     alpha: int,
     font: ImageFont.FreeTypeFont,
 ) -> None:
-    """On the box, or inside where the picture ends; never beyond the picture. `alpha`: of 255."""
+    """Write a label above the box, or inside it at the edge of the image; `alpha` is out of 255.
+
+    A label never reaches beyond the image.
+    """
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     width, height = right - left + 6, bottom - top + 6
     picture = draw.im.size

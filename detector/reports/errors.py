@@ -1,4 +1,4 @@
-"""The errors of one or several models, as a table and figures."""
+"""A table and figures of the errors of one or several models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from detector.evaluation.errors import RECALLS, ErrorAnalysis
 from detector.reports.figures import arm_colour, as_svg, in_style, new_figure, short
 
-_MANY_CLASSES = 25  # more make a matrix that nobody can read
+_MANY_CLASSES = 25  # a larger matrix is unreadable
 _MOST_CONFUSED = 20
 
 
@@ -19,7 +19,7 @@ def error_header(errors: Mapping[str, ErrorAnalysis]) -> tuple[str, ...]:
 
 
 def error_rows(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, ...]]:
-    """A column for each model."""
+    """Return the rows of the error table, with a column for each model."""
     found = errors.values()
     rows = []
     for kind, name in _NAMES.items():
@@ -33,7 +33,7 @@ def error_rows(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, ...]]:
 
 @in_style
 def error_curves_figure(errors: Mapping[str, ErrorAnalysis], *, of: str = "") -> str:
-    """Precision against recall, and F1 against the score of detections at least; `of` is its title."""
+    """Plot precision against recall, and F1 against the score threshold; `of` is the title."""
     figure = new_figure(height_in=3.2)
     left, right = figure.subplots(1, 2)
     for number, (name, found) in enumerate(errors.items()):
@@ -56,8 +56,10 @@ def error_curves_figure(errors: Mapping[str, ErrorAnalysis], *, of: str = "") ->
 def confusion_figure(
     errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str], *, of: str = ""
 ) -> str | None:
-    """Of the objects of each class, the share found as each class; None with too many classes to read. `of`
-    is its title."""
+    """Plot the share of the objects of each class that were detected as each class; `of` is the title.
+
+    Returns None with too many classes to read.
+    """
     if len(class_names) > _MANY_CLASSES:
         return None
     size = len(class_names) + 1
@@ -70,7 +72,7 @@ def confusion_figure(
         for row, column, count in found.confusion:
             counts[row, column] = count
         share = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-        share[-1] = np.nan  # of the background there is no number
+        share[-1] = np.nan  # the number of background regions is undefined
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
         for row, column in np.argwhere(counts > 0):
             dark = share[row, column] > 0.6
@@ -99,7 +101,7 @@ def confused_header(errors: Mapping[str, ErrorAnalysis]) -> tuple[str, ...]:
 
 
 def confusion_rows(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Of many classes, those most taken for each other by any model, with the numbers of each."""
+    """Return the pairs of classes that any model confused most, with the count of each model."""
     counts = {name: {(i, j): n for i, j, n in found.confusion} for name, found in errors.items()}
     pairs = {pair for of_one in counts.values() for pair in of_one if _is_confused(pair, len(class_names))}
     most = sorted(pairs, key=lambda pair: (-max(of_one.get(pair, 0) for of_one in counts.values()), pair))

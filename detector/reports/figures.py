@@ -17,9 +17,9 @@ from detector.reports.drawings import class_colour
 from detector.reports.study import Curve, Losses, Point, Study
 from detector.reports.tables import signed
 
-_WIDTH_IN = 6.0  # a phone shows it at 0.6 of its size
+_WIDTH_IN = 6.0  # a phone shows it at 0.6 of this size
 _LONGEST_NAME = 28
-# Names are no formulas. Text stays text: the reader's browser has letters that a font here may lack.
+# Names are not formulas. Text stays text: the browser has glyphs that a font on this machine may lack.
 _STYLE: dict[Any, Any] = {
     "font.size": 11,
     "text.parse_math": False,
@@ -32,7 +32,7 @@ _T = TypeVar("_T")
 
 
 def in_style(make: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Of what draws a figure: the same numbers give the same file, whatever names there are."""
+    """Decorate a plotting function so that equal numbers give equal files, and names may be any text."""
 
     @wraps(make)
     def drawn(*args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -43,13 +43,13 @@ def in_style(make: Callable[_P, _T]) -> Callable[_P, _T]:
 
 
 def short(name: str) -> str:
-    """For an axis or a legend, which very long names would leave no room."""
+    """Shorten a name for an axis or a legend, where a very long one would leave no room for the plot."""
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 @in_style
 def differences_figure(points: Sequence[Point]) -> str:
-    """The AP difference of each arm with its interval, and zero."""
+    """Plot the AP difference of each arm with its interval, and zero."""
     rows = [
         (f"{point.name}: {arm}" if point.name else arm, found.metrics["AP"], found.is_real)
         for point in points
@@ -76,7 +76,7 @@ def differences_figure(points: Sequence[Point]) -> str:
 
 @in_style
 def curves_figure(point: Point) -> str | None:
-    """Validation AP against images seen: each run thin, the mean of an arm thick. None without runs."""
+    """Plot validation AP against images seen, each run thin, the mean of an arm thick; None without runs."""
     if not point.curves:
         return None
     figure = new_figure(height_in=3.2)
@@ -104,7 +104,7 @@ def curves_figure(point: Point) -> str | None:
 
 @in_style
 def run_figure(curve: Curve) -> str:
-    """Validation AP of one run against epochs."""
+    """Plot the validation AP of one run against epochs."""
     figure = new_figure(height_in=2.8)
     axes = figure.subplots()
     known = [(e, ap) for e, ap in zip(curve.epochs, curve.ap, strict=True) if ap is not None]
@@ -116,7 +116,7 @@ def run_figure(curve: Curve) -> str:
 
 @in_style
 def losses_figure(losses: Losses) -> str:
-    """Losses of training and validation against epochs, terms thin; and the learning rate."""
+    """Plot the training and validation losses, terms thin, and the learning rate against epochs."""
     figure = new_figure(height_in=3.4)
     left, right = figure.subplots(1, 2, width_ratios=(2, 1))
     terms = [name for name in losses.train if name != "loss"]
@@ -149,7 +149,7 @@ def losses_figure(losses: Losses) -> str:
 
 @in_style
 def points_figure(study: Study) -> str | None:
-    """AP of each arm against the points, with the interval of its difference. None with fewer than two."""
+    """Plot AP of each arm by point, with the interval of its difference; None with fewer than two points."""
     if len(study.points) < 2:
         return None
     figure = new_figure(height_in=3.6)
@@ -173,7 +173,7 @@ def points_figure(study: Study) -> str | None:
 
 
 def _ap(point: Point, arm: str) -> list[Difference]:
-    """That of AP, where there is one: an arm may have failed, a point may have no object."""
+    """Return the difference of AP, if any: an arm may have failed, a point may have no object."""
     found = point.comparisons.get(arm)
     return [found.metrics["AP"]] if found and "AP" in found.metrics else []
 
@@ -194,6 +194,6 @@ def as_svg(figure: Figure, *, grid: bool = True) -> str:
             axes.grid(alpha=0.25)
     text = io.StringIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # it is only measured here
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the font here only measures the text
         figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()

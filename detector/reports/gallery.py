@@ -1,4 +1,4 @@
-"""Pictures of what models found in an image, side by side."""
+"""Drawings of the detections of several models in an image, side by side."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from detector.evaluation.matching import Matched, Rows
 from detector.reports.drawings import draw_detections
 from detector.structures import Detections
 
-ReadPicture = Callable[[Any], np.ndarray]  # of an image id: uint8 RGB, height x width x 3
+ReadPicture = Callable[[Any], np.ndarray]  # image id -> uint8 RGB, height x width x 3
 
 _LARGEST_SIDE_PX, _QUALITY = 480, 80
 
 
 @dataclass(frozen=True)
 class Found:
-    """Detections of a model on `truth`, the score from which on they count, and F1 of each image (N)."""
+    """The detections of a model on `truth`, the score from which they count, and F1 of each image (N)."""
 
     rows: Rows
     truth: GroundTruth
@@ -34,13 +34,13 @@ class Found:
 
     @classmethod
     def of(cls, matched: Matched, *, score: float) -> Found:
-        """Leave out what each detection matched: galleries are drawn when all models are known."""
+        """Keep what a gallery needs, without the matches, until all models are known."""
         return cls(matched.rows, matched.truth, score, image_f1(matched, score=score))
 
 
 @dataclass(frozen=True)
 class Example:
-    """An image by its id, the F1 of each model, and a caption and an address (data:) for each picture."""
+    """An image id, the F1 of each model, and the caption and data: URL of each drawing."""
 
     image: str
     f1: Mapping[str, float]
@@ -49,8 +49,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Changes:
-    """The images that changed most from `a` to `b`, for the better and for the worse; `runs` says which run
-    of each, where there are several."""
+    """The images that changed most from `a` to `b`, for the better and for the worse.
+
+    `runs` says which run of each is shown, where there are several.
+    """
 
     point: str
     a: str
@@ -61,7 +63,7 @@ class Changes:
 
 
 def most_changed(before: np.ndarray, after: np.ndarray, *, count: int) -> tuple[list[int], list[int]]:
-    """At most `count` images that gained most, and that lost most, the greatest change first."""
+    """Return at most `count` images that gained most, and that lost most, the greatest change first."""
     change = after - before
     order = np.argsort(-change, kind="stable")
     gained = [int(i) for i in order[:count] if change[i] > 0]
@@ -70,13 +72,13 @@ def most_changed(before: np.ndarray, after: np.ndarray, *, count: int) -> tuple[
 
 
 def worst(f1: np.ndarray, *, count: int) -> list[int]:
-    """At most `count` images with the lowest F1."""
+    """Return at most `count` images with the lowest F1, lowest first, none with an F1 of 1."""
     order = np.argsort(f1, kind="stable")
     return [int(i) for i in order[:count] if f1[i] < 1]
 
 
 def examples(chosen: Sequence[int], models: Mapping[str, Found], *, read: ReadPicture) -> list[Example]:
-    """Draw the ground truth and each model, for the images of these numbers (from 0)."""
+    """Draw the ground truth and each model's detections in the images with these numbers (from 0)."""
     truth = next(iter(models.values())).truth
     ids = [value for _, value in truth.image_numbers]
     names = truth.class_names
@@ -94,7 +96,7 @@ def examples(chosen: Sequence[int], models: Mapping[str, Found], *, read: ReadPi
 
 
 def _objects(truth: GroundTruth, number: int) -> Detections:
-    """The objects that are to be found: no crowds."""
+    """Return the objects to find in an image, without crowds."""
     rows = [a for a in truth.annotations if a["image_id"] == number + 1 and not a["iscrowd"]]
     return _as_detections([a["bbox"] for a in rows], [1.0] * len(rows), [a["category_id"] for a in rows])
 
@@ -115,7 +117,7 @@ def _as_detections(boxes_xywh: Any, scores: Any, categories: Any) -> Detections:
 
 
 def _address(picture: Image.Image) -> str:
-    """A JPEG inside of its address."""
+    """Return the drawing as a JPEG in a data: URL."""
     picture.thumbnail((_LARGEST_SIDE_PX, _LARGEST_SIDE_PX))
     data = io.BytesIO()
     picture.save(data, format="JPEG", quality=_QUALITY)

@@ -1,4 +1,4 @@
-"""Reports as one HTML file that needs nothing else: pictures and script are inside."""
+"""Reports as one self-contained HTML file, with figures and script inside."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _rendered(template: str, **values: Any) -> str:
 def _errors(
     errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str], *, of: str = ""
 ) -> dict[str, Any] | None:
-    """What the macro of the template shows; `of` says which runs."""
+    """Return what the template's macro shows; `of` says which runs."""
     if not errors:
         return None
     return {
@@ -111,5 +111,5 @@ def _errors(
 
 
 def _embedded(svg: str | None) -> str | None:
-    """The address of a picture that is inside the address."""
+    """Return a data: URL that contains the figure."""
     return None if svg is None else f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"

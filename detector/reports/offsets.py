@@ -1,4 +1,4 @@
-"""What the offsets of deformable layers did in training, as a table and a figure."""
+"""A table and a figure of the offsets of deformable layers during training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OFFSET_HEADER = ("layer", *(title for title, _ in _COLUMNS.values()))
 
 
 def offset_rows(curves: Mapping[str, OffsetCurve]) -> list[tuple[str, ...]]:
-    """The last of each layer, in the order of the network."""
+    """Return the last statistics of each layer, in the order of the network."""
     return [
         (
             layer,
@@ -38,7 +38,7 @@ def _shown(value: float | None, show: str) -> str:
 
 @in_style
 def offsets_figure(curves: Mapping[str, OffsetCurve]) -> str:
-    """Mean offset of each layer against epochs, dark the first of the network, bright the last."""
+    """Plot the mean offset of each layer against epochs, from dark (first layer) to bright (last)."""
     columns = 2
     figure = new_figure(height_in=2.8 + 0.2 * -(-len(curves) // columns))
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""What there is to say of one model on one dataset."""
+"""The report on one model and one dataset."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from detector.reports.study import Curve, Losses, OffsetCurve
 
 @dataclass(frozen=True)
 class RunReport:
-    """`title` says of what on what, `notes` what else to know, `interval` is that of AP; `curve` and `losses`
-    are those of its training, `offsets` those of its deformable layers, `examples` its worst images, where
-    they are known."""
+    """The contents of a report on one model and one dataset.
+
+    `title` names both; `notes` are anything else to know; `interval` is that of AP. Where they are known,
+    `curve` and `losses` are those of the training, `offsets` those of the deformable layers, and `examples`
+    the worst images.
+    """
 
     title: str
     metrics: Metrics

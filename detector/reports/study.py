@@ -1,4 +1,4 @@
-"""What runs and comparisons of them are made of: the types that reports, runs and comparisons share."""
+"""The types that reports, runs and comparisons share."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from detector.profiling.latency import Latency
 
 @dataclass(frozen=True)
 class Curve:
-    """The epochs of a run: their numbers, validation AP (None without a validation) and time; the images and
-    the peak of memory (None where it is not known) from the first epoch on."""
+    """The epochs of a run: their numbers, validation AP and time, the images seen and the peak memory.
+
+    `ap` is None for an epoch without validation. The images seen and the peak memory (None where unknown)
+    count from the first epoch.
+    """
 
     epochs: tuple[int, ...]
     ap: tuple[float | None, ...]
@@ -25,8 +28,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Losses:
-    """The learning rate and losses of a run by epoch: `loss`, the total, and its terms by name, None where
-    there was none."""
+    """The learning rate and losses of a run by epoch.
+
+    The losses are `loss`, the total, and its terms by name; None where there was none.
+    """
 
     epochs: Sequence[int]
     lr: Sequence[float]
@@ -36,8 +41,10 @@ class Losses:
 
 @dataclass(frozen=True)
 class OffsetCurve:
-    """A deformable layer at the last step of each of `epochs`: the `statistics` that training logs, by name;
-    None where there was none."""
+    """The logged statistics of a deformable layer, by name, at the last step of each of `epochs`.
+
+    None where there was none.
+    """
 
     epochs: tuple[int, ...]
     statistics: Mapping[str, tuple[float | None, ...]]
@@ -45,8 +52,11 @@ class OffsetCurve:
 
 @dataclass(frozen=True)
 class ModelSize:
-    """The size of a model: parameters; for one image of the data's size, the operations in matrix products
-    and in sampling, and the bytes that training keeps for its backward pass."""
+    """The size of a model: its parameters, operations and activations.
+
+    The operations, in matrix products and in sampling, and the bytes that training keeps for the backward
+    pass are for one image of the data's size.
+    """
 
     parameters: int
     matrix_flops: int
@@ -56,10 +66,11 @@ class ModelSize:
 
 @dataclass(frozen=True)
 class Point:
-    """Arms against the first, `baseline`, on the same images; by arm, `metrics` and `curves` by seed, too.
+    """The comparisons of arms with the first, `baseline`, on the same images.
 
-    `shown_runs` says which run of each arm `errors` are of, where there are several; `is_trained` that the
-    runs are trainings of this project, not results files.
+    All mappings are by arm, `metrics` and `curves` also by seed. `shown_runs` says which run of each arm
+    `errors` describe, where there are several; `is_trained` says that the runs were trained by this project
+    and are not results files.
     """
 
     name: str
@@ -77,7 +88,7 @@ class Point:
 
     @property
     def errors_of(self) -> str:
-        """Which runs the errors and images are of; empty where each arm has one alone."""
+        """The runs that the errors and images are from; empty if each arm has only one run."""
         if len(set(self.shown_runs.values())) == 1:
             return next(iter(self.shown_runs.values()))
         return "; ".join(f"{arm}: {run}" for arm, run in self.shown_runs.items())
@@ -85,7 +96,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Study:
-    """What one `detector compare` found: it is written to comparison.json."""
+    """The result of one `detector compare`, which is written to comparison.json."""
 
     name: str
     points: Sequence[Point]

@@ -1,4 +1,4 @@
-"""COCO metrics for the eye: tables on a terminal, aligned plain text elsewhere."""
+"""COCO metrics for people to read: tables on a terminal, aligned plain text elsewhere."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from detector.evaluation.statistics import Interval
 
 SUMMARY_HEADER = ("metric", "value", "IoU", "area", "detections")
 CLASS_HEADER = ("class", *(spec.label for spec in BY_CLASS))
-_MANY_CLASSES = 20  # more than this: the best and the worst half of it
+_MANY_CLASSES = 20  # with more, the best and the worst half of this number are shown
 _ROWS_SPARED = "..."
-_NAME_WIDTH, _GAP = 24, 3  # what a name is folded to at least; what stands between two columns
+_NAME_WIDTH, _GAP = 24, 3  # least width to fold names to; gap between columns
 
 Row = tuple[str, ...]
 
@@ -30,12 +30,12 @@ def print_coco_metrics(
     complete_in: str = "metrics.json",
     console: Console | None = None,
 ) -> None:
-    """Print the numbers and the classes, best first, and the interval of AP.
+    """Print the metrics, the classes, best first, and the interval of AP.
 
-    A number that is undefined (no such object in the ground truth) is shown as "-". Of more than 20 classes
-    the ten best and the ten worst are shown; `complete_in` names the file with all of them. `trained` says
-    that the model was trained by this command, whose other seeds the interval does not cover. On a terminal
-    these are tables with the columns that fit, otherwise plain lines with all, whatever the width.
+    An undefined metric (no such object in the ground truth) is shown as "-". If there are more than 20
+    classes, the ten best and the ten worst are shown; `complete_in` names the file with all of them.
+    `trained` says that this command trained the model: the interval does not cover other seeds. A terminal
+    gets tables with the columns that fit, any other output plain lines with all columns, whatever the width.
     """
     console = console or Console()
     classes, notes = class_rows(metrics.per_class, complete_in=complete_in)
@@ -54,7 +54,7 @@ def print_coco_metrics(
 
 
 def summary_rows(metrics: Metrics) -> list[Row]:
-    """Each number with its IoU, area and limit."""
+    """Return a row for each metric, with its IoU, area and limit."""
     return [
         (spec.label, spec.shown(metrics.values[spec.name]), spec.iou_label, spec.area, str(spec.limit))
         for spec in COCO_METRICS
@@ -62,9 +62,9 @@ def summary_rows(metrics: Metrics) -> list[Row]:
 
 
 def print_table(title: str, header: Row, rows: Sequence[Row], *, console: Console) -> None:
-    """Print rows of text, all columns but the first at the right. Elsewhere than on a terminal: plain."""
+    """Print rows of text, right-aligned but for the first column; plain text if not on a terminal."""
     if console.is_terminal:
-        console.print(Text(title, style="bold"), soft_wrap=True)  # a path in it is copied as one line
+        console.print(Text(title, style="bold"), soft_wrap=True)  # so that a path in it copies as one line
         console.print(_rich_table(header, rows, width=console.width))
     else:
         console.print(_plain_table(title, header, rows), markup=False, highlight=False, soft_wrap=True)
@@ -73,8 +73,11 @@ def print_table(title: str, header: Row, rows: Sequence[Row], *, console: Consol
 def class_rows(
     per_class: Mapping[str, Mapping[str, float]], *, complete_in: str | None
 ) -> tuple[list[Row], list[str]]:
-    """Rows of the class table, the best first, and notes on the classes that are not in it: of many, those
-    between the best and the worst, which `complete_in` names the file of. None: all have a row."""
+    """Return the rows of the class table, best first, and notes on the classes that it leaves out.
+
+    If there are many classes, those between the best and the worst are left out; `complete_in` names the file
+    with all of them. None: every class has a row.
+    """
     scored = {name: numbers for name, numbers in per_class.items() if numbers[MONITORED.name] >= 0}
     names = sorted(scored, key=lambda name: (MONITORED.rank(scored[name][MONITORED.name]), name))
     rows = [(name, *(spec.shown(scored[name][spec.name]) for spec in BY_CLASS)) for name in names]
@@ -96,7 +99,7 @@ def told_interval(found: Interval) -> str:
 
 
 def signed(value: float) -> str:
-    """A difference: `+0.012`; what rounds to zero has no sign."""
+    """Format a difference like `+0.012`; one that rounds to zero has no sign."""
     text = f"{value:+.3f}"
     return text[1:] if float(text) == 0 else text
 
@@ -106,7 +109,7 @@ def _counted(classes: int) -> str:
 
 
 def _rich_table(header: Row, rows: Sequence[Row], *, width: int) -> Table:
-    """A table at most `width` wide: long names are folded, and the last columns left out, never a digit."""
+    """Build a table at most `width` wide: fold long names and drop the last columns, but never a digit."""
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     name_width = min(widths[0], _NAME_WIDTH)
     fitting = [
