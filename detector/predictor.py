@@ -32,7 +32,7 @@ Picture = np.ndarray | str | os.PathLike[str]
 
 
 class Predictor:
-    """A trained detector that prepares images, precision and memory layout as in its training.
+    """A trained detector that uses the image preparation, precision and memory layout of its training.
 
     >>> detector = Predictor.from_checkpoint("path/to/best.ckpt")
     >>> found = detector.predict("picture.jpg")

@@ -131,7 +131,7 @@ def _require_effect(given: Sequence[str], arms: Mapping[str, Sequence[str]]) -> 
 
 
 def _require_own_options(plan: Mapping[str, Any]) -> None:
-    """Raise ValueError for overrides in a file that must not be trusted like those of the command line."""
+    """Raise ValueError for overrides in a file that would be trusted as if given on the command line."""
     named = {"base": plan.get("base", ()), **(plan.get("points") or {}), **plan["arms"]}
     for name, words in named.items():
         for word in words:

@@ -161,7 +161,7 @@ class RunLog(Callback):
         self._epoch_start = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        if trainer.current_epoch > 0 and not self.rows and self.files.epochs.is_file():  # older version
+        if trainer.current_epoch > 0 and not self.rows and self.files.epochs.is_file():  # by an older version
             self.rows = [row for row in self.files.read_epochs() if row["epoch"] <= trainer.current_epoch]
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:

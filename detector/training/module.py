@@ -125,7 +125,7 @@ class DetectionModule(LightningModule):
         self.model = model.to(memory_format=torch.channels_last) if channels_last else model
         self.averaged = None if ema_decay is None else WeightAverage(model, decay=ema_decay)
         if compile:
-            self.model.compile()  # runs eagerly once it saw more shapes than the compiler allows
+            self.model.compile()  # one graph; runs eagerly after more shapes than the compiler allows
         self.optimization = optimization
         self.schedule = schedule
         self.validation = validation
