@@ -1,7 +1,7 @@
-"""Checkpoint files: plain containers, written whole, read without running code.
+"""Checkpoint files: plain containers, written atomically, read without running code.
 
-The file is what Lightning needs to resume, plus an entry "detector" with what a person needs to use the
-model: class names, category ids, the resolved config, metrics, and which weights were evaluated.
+The file has what Lightning needs to resume, plus an entry "detector" with what is needed to use the model:
+class names, category ids, the resolved config, metrics, and which weights were evaluated.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from detector.run_folder import Row, RunFolder
 from detector.weights.archives import damage_of, is_whole_archive
 
 _FORMAT = 3
-EPOCH_ROWS = "epoch_rows"  # of a file: the rows of metrics.csv until then
+EPOCH_ROWS = "epoch_rows"  # key of the metrics.csv rows up to the checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRecord:
-    """What makes weights usable: the class of each label, and the config that builds model and data."""
+    """The metadata that makes weights usable: the class of each label, and the config of model and data."""
 
     class_names: tuple[str, ...]
     category_ids: tuple[Any, ...]
@@ -41,9 +41,9 @@ class ModelRecord:
 class Checkpoint(ModelRecord):
     """A checkpoint read from `path`.
 
-    `state_dict` holds the weights that were evaluated (averaged ones where the run kept an average), under
-    the names of `Detector`. `epoch` counts finished epochs. `metrics` are those of the validation at its end,
-    empty without one. `epoch_rows` are those of metrics.csv until then, none in files of older versions.
+    `state_dict` holds the weights that were evaluated (the moving average if the run kept one), under the
+    names of `Detector`. `epoch` counts finished epochs. `metrics` come from the validation at the end of that
+    epoch; empty without one. `epoch_rows` are the rows of metrics.csv up to then; empty in older files.
     """
 
     path: Path
@@ -57,8 +57,10 @@ class Checkpoint(ModelRecord):
 def describe_checkpoint(
     record: ModelRecord, *, weights: str, metrics: Mapping[str, float], epoch: int, step: int
 ) -> dict[str, Any]:
-    """The "detector" entry of a file. `weights` is the prefix of the evaluated weights in its
-    "state_dict"."""
+    """Return the "detector" entry of a file.
+
+    `weights` is the prefix of the evaluated weights in its "state_dict".
+    """
     return {
         "format": _FORMAT,
         "class_names": list(record.class_names),
@@ -75,8 +77,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a checkpoint of `detector train` onto the CPU.
 
     Raises:
-        ValueError: no such file, a folder, a cut-off or damaged file, a file that is no checkpoint of this
-            program, or one with weights that are not finite. Names what is whole beside it.
+        ValueError: the path is missing, a folder, truncated, damaged, no checkpoint of this program, or has
+            weights that are not finite. The message names an intact checkpoint beside it, if there is one.
     """
     path = Path(path)
     content = read_content(path)
@@ -108,7 +110,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def updated(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration that an earlier version kept as this version writes it."""
+    """Return a configuration stored by an earlier version in the form that this version writes."""
     now = deepcopy(dict(config))
     model = _part(now, "model")
     head = _part(model, "head")
@@ -120,14 +122,14 @@ def updated(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _move_modulation(part: dict[str, Any]) -> None:
-    """Format 1 had the modulation of deformable necks and heads among their own options."""
+    """Move `modulation` into `deform`: format 1 had it among the options of deformable necks and heads."""
     if "modulation" in part and str(part.get("_target_")).startswith(("detector.necks.", "detector.heads.")):
         deform = {"_target_": "detector.layers.DeformConv2d", "_partial_": True}
         part["deform"] = {**deform, "modulation": part.pop("modulation")}
 
 
 def _name_box_loss(part: dict[str, Any]) -> None:
-    """Format 2 chose among the box losses of Faster R-CNN by a text, with the beta of smooth L1 beside it."""
+    """Turn a box loss name into its class: format 2 named it by a string, with `smooth_l1_beta` beside it."""
     if not str(part.get("_target_")).startswith("detector.heads."):
         return
     beta = {"beta": part["smooth_l1_beta"]} if "smooth_l1_beta" in part else {}
@@ -142,7 +144,7 @@ def _name_box_loss(part: dict[str, Any]) -> None:
 
 
 def _part(config: dict[str, Any], name: str) -> dict[str, Any]:
-    """The part of a configuration; empty where it has none."""
+    """Return a part of a configuration, or an empty dict if it has none."""
     part = config.get(name)
     return part if isinstance(part, dict) else {}
 
@@ -175,14 +177,14 @@ def read_content(path: Path) -> dict[str, Any]:
     _check_archive(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the pickle's protocol
+            warnings.simplefilter("ignore")  # about the pickle protocol
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path}: holds Python objects besides tensors and plain containers{_names_in(path)}, and is not "
             "read because that could run code. Use a checkpoint of `detector train`."
         ) from error
-    except Exception as error:  # entries that do not fit each other raise anything
+    except Exception as error:  # inconsistent entries may raise any exception
         raise ValueError(f"{path}: damaged, torch cannot read it. {_way_on(path)}") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ValueError(
@@ -192,23 +194,26 @@ def read_content(path: Path) -> dict[str, Any]:
 
 
 def _names_in(path: Path) -> str:
-    """What is named inside and not loaded, where torch can tell."""
+    """Return the names of the globals that were refused, in parentheses, if torch can list them."""
     try:
         names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:  # a pickle of another protocol, or a damaged one: the message does without
+    except Exception:  # another pickle protocol or a damaged file: the message omits the names
         return ""
     return f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""
 
 
 def _way_on(path: Path) -> str:
-    """What to use instead: the other checkpoint of the run, where that is whole."""
+    """Return advice on what to use instead: the other checkpoint of the run, if it is intact."""
     others = [path.with_name(f"{name}.ckpt") for name in ("best", "last")]
     whole = [other for other in others if other != path and is_whole_archive(other)]
     return f"Use {whole[0]}, which is whole." if whole else "Copy it again, or use another."
 
 
 def _check_archive(path: Path) -> None:
-    """Tell a damaged or cut-off file (starts as a zip, has no end) from one that was never a checkpoint."""
+    """Raise ValueError unless the file is an intact zip archive.
+
+    A truncated file (starts as a zip, has no end) gets another message than one that never was a checkpoint.
+    """
     with path.open("rb") as file:
         start = file.read(4)
     if zipfile.is_zipfile(path):
@@ -224,10 +229,10 @@ def _check_archive(path: Path) -> None:
 
 
 def save_atomically(content: dict[str, Any], path: str | os.PathLike[str]) -> None:
-    """torch.save such that `path` holds either its old content or all of the new, also after a power cut."""
+    """Save with torch; `path` holds all of the old or all of the new content, even after a power cut."""
 
     def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:  # by its name, torch says of a full disk that a position is wrong
+        with temporary.open("wb") as file:  # given a path, torch reports a full disk as a wrong position
             torch.save(content, file)
 
     write_atomically(path, write, needed_bytes=_tensor_bytes(content))

@@ -1,4 +1,4 @@
-"""Whether the entries of a checkpoint are what they should be, with all problems at once."""
+"""Checks of the entries of a checkpoint, which report all problems at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAX_VALUES, _MAX_DEPTH, _MAX_SHOWN = 100_000, 50, 5
 
 
 def entry_problems(content: Mapping[Any, Any]) -> list[str]:
-    """What is wrong with "detector" and "state_dict", each with what was expected and what came."""
+    """Return the problems of "detector" and "state_dict", each with the expected and the actual value."""
     entry, state = content["detector"], content["state_dict"]
     problems = [
         f"detector.{name} is missing, expected {expected}"
@@ -40,14 +40,14 @@ def _state_problems(state: object, prefix: str) -> list[str]:
 
 
 def listed(problems: list[str]) -> str:
-    """The problems in one sentence: counted, the first ones named."""
+    """Return the problems as one sentence: their number, and the first few."""
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     more = ", ..." if len(problems) > _MAX_SHOWN else ""
     return f"{count}: {', '.join(problems[:_MAX_SHOWN])}{more}"
 
 
 def shown(value: object) -> str:
-    """A value in a message: itself where it is short, else its type."""
+    """Return a value as text for a message: itself if it is short, else its type."""
     if value is None or isinstance(value, bool | int | float | str):
         text = ascii(value)
         return text if len(text) <= 40 else f"{text[:40]}... ({type(value).__name__})"
@@ -56,12 +56,12 @@ def shown(value: object) -> str:
 
 
 def is_plain(value: object) -> bool:
-    """Whether it is made of texts, numbers, lists and dicts with texts as keys, of limited depth and size."""
+    """Return whether a value is strings, numbers, lists and string-keyed dicts of limited depth and size."""
     stack, count = [(value, 0)], 0
     while stack:
         item, depth = stack.pop()
         count += 1
-        if count > _MAX_VALUES or depth > _MAX_DEPTH:  # also one that contains itself
+        if count > _MAX_VALUES or depth > _MAX_DEPTH:  # also stops on a value that contains itself
             return False
         if isinstance(item, dict):
             stack += [(key, depth + 1) for key in item]
@@ -76,7 +76,7 @@ def is_plain(value: object) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    """Whether it is text that can be written: without lone surrogates."""
+    """Return whether a value is a string that can be encoded: without lone surrogates."""
     return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 
 

@@ -1,4 +1,4 @@
-"""A trained detector at work on pictures."""
+"""Inference on images with a trained detector."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Picture = np.ndarray | str | os.PathLike[str]
 
 
 class Predictor:
-    """Finds objects in pictures, prepared as in its training, in the precision and memory layout of it.
+    """A trained detector that uses the image preparation, precision and memory layout of its training.
 
     >>> detector = Predictor.from_checkpoint("path/to/best.ckpt")
     >>> found = detector.predict("picture.jpg")
@@ -44,7 +44,7 @@ class Predictor:
         self.class_names = checkpoint.class_names
         self.category_ids = checkpoint.category_ids
         self.image_size = cast(ImageSize, build(checkpoint.config["data"]["image_size"]))
-        self.reading = _reading(checkpoint.config["data"])  # of files; another may be set
+        self.reading = _reading(checkpoint.config["data"])  # how image files are read; may be replaced
         self.device = torch.device(device)
         training = checkpoint.config.get("training", {})
         self._layout = torch.channels_last if training.get("channels_last", True) else torch.contiguous_format
@@ -55,21 +55,21 @@ class Predictor:
     def from_checkpoint(
         cls, path: str | os.PathLike[str], *, device: torch.device | str = "cpu"
     ) -> Predictor:
-        """The detector of a checkpoint of `detector train`.
+        """Load the detector from a checkpoint of `detector train`.
 
         Raises:
-            ValueError: no such file, or no such checkpoint, or one whose entries do not fit each other.
+            ValueError: the file is missing, is no such checkpoint, or has inconsistent entries.
         """
         return cls(load_checkpoint(path), device=device)
 
     def predict(self, picture: Picture, *, score_threshold: float = 0.3) -> Detections:
-        """Detections with at least this score, in pixels of the picture, best first, on the CPU.
+        """Return detections with at least this score, in pixels of the image, best first, on the CPU.
 
-        `picture`: uint8 RGB (height, width, 3), or the path of a file (turned as its EXIF orientation says).
+        `picture`: uint8 RGB (height, width, 3), or the path of a file (rotated to its EXIF orientation).
 
         Raises:
-            ValueError: another array; a file that is missing, cut off or no picture; a threshold that is no
-            score.
+            ValueError: the array has another shape or dtype; the file is missing, truncated or not an image;
+                the threshold is outside [0, 1].
         """
         (found,) = self.predict_batch([load_picture(picture, self.reading)], score_threshold=score_threshold)
         return found
@@ -77,7 +77,7 @@ class Predictor:
     def predict_batch(
         self, pictures: Sequence[np.ndarray], *, score_threshold: float = 0.3
     ) -> list[Detections]:
-        """`predict` of several pictures of any sizes in one pass."""
+        """Run `predict` on several images of any sizes in one pass."""
         if not 0 <= score_threshold <= 1:
             raise ValueError(f"score_threshold = {score_threshold}: expected a number >= 0 and <= 1.")
         if not pictures:
@@ -93,16 +93,16 @@ class Predictor:
         ]
 
     def batch(self, pictures: Sequence[np.ndarray]) -> Batch:
-        """The pictures as the model takes them: resized, padded to one size, on its device."""
+        """Return the images as model input: resized, padded to one size, on the model's device."""
         return self.prepared(collate([self._sample(picture) for picture in pictures]))
 
     def prepared(self, batch: Batch) -> Batch:
-        """On the device, laid out as the model takes it."""
+        """Move a batch to the device, in the memory layout of the model."""
         batch = batch.to(self.device)
         return replace(batch, images=batch.images.contiguous(memory_format=self._layout))
 
     def detect(self, batch: Batch) -> list[Detections]:
-        """Detections of each image of a prepared batch, in pixels of the resized image."""
+        """Return the detections of each image of a prepared batch, in pixels of the resized image."""
         autocast = torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not None)
         with torch.inference_mode(), autocast:
             return self.model.predict(batch)
@@ -122,7 +122,7 @@ class Predictor:
 
 @dataclass(frozen=True)
 class Precision:
-    """The options of a training that its model is used with, and their defaults."""
+    """The training options that prediction needs, with their defaults."""
 
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     channels_last: bool = True
@@ -130,7 +130,7 @@ class Precision:
 
 @dataclass(frozen=True)
 class Reading:
-    """The options of a training's data that its model is used with, and their defaults."""
+    """The data options of a training that prediction needs, with their defaults."""
 
     image_size: ImageSize
     image_range: Literal["full", "auto"] | tuple[float, float] = "full"
@@ -147,7 +147,7 @@ class _Used:
 
 
 def check_used(config: Mapping[str, Any], *, source: str) -> None:
-    """Raise ConfigError, which begins with `source`, where nothing can be predicted with a configuration."""
+    """Raise ConfigError, starting with `source`, if prediction is impossible with a stored configuration."""
     parts = {"model": config["model"]} if "model" in config else {}
     if "data" in config:
         parts["data"] = _chosen(config["data"], Reading)
@@ -155,14 +155,14 @@ def check_used(config: Mapping[str, Any], *, source: str) -> None:
 
 
 def _chosen(options: Any, kind: type) -> Any:
-    """Return the options that `kind` has, where they are a mapping."""
+    """Return the options that are fields of `kind`; anything but a mapping is returned as it is."""
     if not isinstance(options, Mapping):
         return options
     return {field.name: options[field.name] for field in fields(kind) if field.name in options}
 
 
 def load_picture(picture: Picture, reading: ReadOptions = ReadOptions()) -> np.ndarray:  # noqa: B008 (frozen)
-    """uint8 RGB (height, width, 3) from such an array or a file; ValueError for anything else."""
+    """Return uint8 RGB (height, width, 3) from such an array or a file, else raise ValueError."""
     if not isinstance(picture, np.ndarray):
         return read_image(Path(picture), declared_size=None, options=reading)
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
@@ -174,7 +174,7 @@ def load_picture(picture: Picture, reading: ReadOptions = ReadOptions()) -> np.n
 
 
 def _reading(data: Mapping[str, Any]) -> ReadOptions:
-    """As the images of the training were read; checkpoints of before these options have the defaults."""
+    """Return how the training read its images; checkpoints older than these options get the defaults."""
     default = ReadOptions()
     image_range = data.get("image_range", "full")
     return ReadOptions(
@@ -184,17 +184,17 @@ def _reading(data: Mapping[str, Any]) -> ReadOptions:
 
 
 def restore_model(checkpoint: Checkpoint, *, device: torch.device) -> Detector:
-    """The model of a checkpoint with its weights on `device`, in evaluation mode. Needs no pretrained file.
+    """Return the model of a checkpoint with its weights on `device`, in evaluation mode.
 
-    A backend of deformable convolution that it was trained with and that cannot run there is replaced.
+    No pretrained file is needed. A deformable convolution backend that cannot run on `device` is replaced.
 
     Raises:
-        ValueError: its configuration builds no detector, or its weights are not those of that detector.
+        ValueError: the configuration does not build a detector, or the weights do not match it.
     """
     config = _without_weights(checkpoint.config["model"])
     try:
         model = build(config)(num_classes=len(checkpoint.class_names))
-    except (AttributeError, KeyError, TypeError) as error:  # parts that do not go together
+    except (AttributeError, KeyError, TypeError) as error:  # incompatible parts
         raise ValueError(
             f"{checkpoint.path}: its configuration builds no detector ({error}). Use another checkpoint."
         ) from error
@@ -206,7 +206,7 @@ def restore_model(checkpoint: Checkpoint, *, device: torch.device) -> Detector:
 
 
 def _without_weights(node: Any) -> Any:
-    """The configuration of a model without the files that it, or a part of it, would start from."""
+    """Return a model configuration with every path to pretrained weights set to None."""
     if isinstance(node, dict):
         return {
             k: None if k == "weights" and isinstance(v, str) else _without_weights(v) for k, v in node.items()
@@ -215,7 +215,7 @@ def _without_weights(node: Any) -> Any:
 
 
 def _require_its_weights(model: object, checkpoint: Checkpoint) -> None:
-    """Raise ValueError unless the state dict of the checkpoint has what `model` has, in the same shapes."""
+    """Raise ValueError unless the checkpoint's state dict has the names and shapes of `model`."""
     if not isinstance(model, nn.Module):
         raise ValueError(
             f"{checkpoint.path}: its configuration builds a {type(model).__name__}, no detector. Use another "
@@ -239,7 +239,7 @@ def _require_its_weights(model: object, checkpoint: Checkpoint) -> None:
 
 
 def _autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """That of a training with this precision; a CPU has no float16, float32 is the nearest."""
+    """Return the autocast dtype for a training precision; CPUs have no float16 and use float32."""
     if precision == "16-mixed" and device.type == "cpu":
         return None
     return {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]

@@ -1,1 +1,1 @@
-"""Comparisons as a library: plan runs, train them here or on a cluster, and analyze what they found."""
+"""Comparisons as a library: plan runs, train them here or on a cluster, and analyze their results."""

@@ -1,4 +1,4 @@
-"""Training what a comparison lacks as jobs of a cluster, by the options of Hydra's submitit launchers."""
+"""Training the missing runs of a comparison as cluster jobs, with the options of the submitit launchers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from detector.comparing.training import POLL_S, train_run
 from detector.exceptions import RunError
 from detector.runs.context import Launcher
 
-if TYPE_CHECKING:  # an extra: imported where it is used
+if TYPE_CHECKING:  # an optional dependency: imported where it is used
     from submitit import Job
     from submitit.helpers import DelayedSubmission
 
@@ -25,12 +25,12 @@ _EXECUTORS = {
     "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher": "local",
     "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher": "slurm",
 }
-_PATIENCE_S = 60.0  # the system takes its time to end the job that trained a run before
+_PATIENCE_S = 60.0  # the system takes its time to end the job that trained the run before
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """`choice` of hydra/launcher, submitit's name for it, and all of hydra.launcher."""
+    """The cluster of hydra/launcher: its name there, its name in submitit, and the rest of hydra.launcher."""
 
     choice: str
     executor: str
@@ -38,10 +38,10 @@ class Cluster:
 
 
 def chosen_cluster(launcher: Launcher | None) -> Cluster | None:
-    """What hydra/launcher says; None where it says to train here.
+    """Return the cluster that hydra/launcher selects; None for training on this machine.
 
     Raises:
-        ValueError: a launcher that is neither Hydra's own nor submitit's, or jobs of several tasks.
+        ValueError: the launcher is neither Hydra's own nor submitit's, or its jobs have several tasks.
     """
     if launcher is None or launcher.target == _HERE:
         return None
@@ -63,7 +63,10 @@ def chosen_cluster(launcher: Launcher | None) -> Cluster | None:
 def train_on_cluster(
     runs: Sequence[PlannedRun], board: Board, *, cluster: Cluster, flags: Sequence[str]
 ) -> dict[Path, str]:
-    """Train each run in a job; they begin when the cluster lets them. An interrupt cancels the jobs."""
+    """Train each run in a job, started when the cluster allows, and return why runs failed, by folder.
+
+    The text is empty for a run that succeeded. An interrupt cancels the jobs.
+    """
     jobs = _submit(runs, cluster, flags)
     board.say(
         f"{len(jobs)} jobs submitted by hydra/launcher={cluster.choice}: "
@@ -91,7 +94,7 @@ def train_on_cluster(
 
 
 def _submit(runs: Sequence[PlannedRun], cluster: Cluster, flags: Sequence[str]) -> list[Job[str]]:
-    """As the plugin does it; there, jobs are Hydra's."""
+    """Submit the runs as Hydra's submitit plugin does, whose own jobs are Hydra jobs."""
     from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
     from submitit import AutoExecutor
 
@@ -99,7 +102,7 @@ def _submit(runs: Sequence[PlannedRun], cluster: Cluster, flags: Sequence[str]) 
     parameters = {k if k in of_all else f"{cluster.executor}_{k}": v for k, v in cluster.parameters.items()}
     folder = parameters.pop("submitit_folder")
     at_start = {k: parameters.pop(k) for k in ("slurm_max_num_timeout",) if k in parameters}
-    # The annotations are not needed there, and would be in the file of each job.
+    # Jobs do not need the annotations, which would be pickled into the file of each job.
     lean = [replace(run, data=replace(run.data, ground_truth={}, picture=None)) for run in runs]
     try:
         executor = AutoExecutor(folder, cluster=cluster.executor, **at_start)
@@ -112,38 +115,38 @@ def _submit(runs: Sequence[PlannedRun], cluster: Cluster, flags: Sequence[str]) 
 def _why(job: Job[str]) -> str:
     try:
         return job.result()
-    except RuntimeError:  # submitit's, with all that the job printed
+    except RuntimeError:  # submitit's error, with all that the job printed
         where = f"its output: {job.paths.folder}"
         return f"job {job.job_id} ended without a result, in state {job.state} ({where})"
 
 
 @dataclass(frozen=True)
 class _Training:
-    """What a job calls with its run."""
+    """The callable that a job runs with its planned run."""
 
     flags: tuple[str, ...]
 
     def __call__(self, run: PlannedRun) -> str:
         from submitit.core.utils import UncompletedJobError
 
-        # Else Lightning takes the one task of the job for one of all its processes.
+        # Otherwise Lightning takes the one task of the job for one of its own processes.
         environment = {k: v for k, v in os.environ.items() if k != "SLURM_NTASKS"}
         try:
             return train_run(
                 run, flags=self.flags, environment=environment, watch=_wait, patience_s=_PATIENCE_S
             )
-        except UncompletedJobError as error:  # submitit raises it in here, wherever we are
+        except UncompletedJobError as error:  # submitit may raise it at any point in here
             return f"{error} The same command goes on; hydra.launcher.timeout_min gives it more time."
 
     def checkpoint(self, run: PlannedRun) -> DelayedSubmission:
-        """submitit's question what to run after a preemption: the run, which goes on from its last epoch."""
+        """Tell submitit what to run after a preemption: the same run, which resumes from its last epoch."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, run)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> None:
-    """Till its end, which an end of the job brings about."""
+    """Wait for the end of the process; terminate it if the job ends."""
     try:
         process.wait()
     except BaseException:

@@ -1,4 +1,4 @@
-"""One subject compared: intervals, errors, and the images that changed."""
+"""The analysis of one subject: intervals, errors, and the images that changed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from detector.reports.gallery import Changes, Found, examples, most_changed
 from detector.reports.study import Point
 from detector.runs.report import analysed
 
-_PICTURED = 12  # images in a report, of each of gained and lost
+_PICTURED = 12  # gained images in a report, and as many lost ones
 _PICTURED_OF_A_PAIR = 3
 
 
 @dataclass(frozen=True)
 class Models:
-    """What one run of each arm found, `runs` says which; the others are compared with the first arm."""
+    """The detections of one run of each arm; `runs` says which. The first arm is the baseline."""
 
     subject: Subject
     found: Mapping[str, Found]
@@ -26,8 +26,10 @@ class Models:
 
 
 def compared(subject: Subject, *, replicates: int) -> tuple[Point, Models]:
-    """Each arm against the first, with the seeds that both have. Errors are of one seed, that all arms have
-    where there is one."""
+    """Compare each arm with the first, using the seeds that both have.
+
+    Error analyses are of one seed, one that all arms share if possible.
+    """
     evaluator = subject.evaluator
     first, *others = subject.results
     keys, runs, errors, found, names = [], [], {}, {}, {}
@@ -69,7 +71,10 @@ def compared(subject: Subject, *, replicates: int) -> tuple[Point, Models]:
 
 
 def changed_images(models: Models, *, pairs: int) -> list[Changes]:
-    """Of each arm, where there are pictures; fewer of each where the report has many `pairs` of arms."""
+    """Return the changed images of each arm, fewer if the report has many `pairs` of arms.
+
+    The list is empty if images cannot be read.
+    """
     subject = models.subject
     if subject.picture is None:
         return []

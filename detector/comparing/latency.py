@@ -1,4 +1,4 @@
-"""How long trained arms take to detect, in turns, on the same images."""
+"""Detection latency of trained arms, measured in turns on the same images."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Measured = tuple[dict[str, list[Latency]], list[str]]
 
 
 def with_latencies(subjects: Sequence[Subject], *, accelerator: str) -> list[Subject]:
-    """The subjects that have runs with the latencies of their arms, of one image and of a batch of the first
-    arm's validation. Those whose arms have the same models are measured once.
+    """Return the subjects with the latencies of their arms, if they have runs.
 
-    Of an arm whose best checkpoint cannot be read a note tells why.
+    Latency is measured for one image and for a batch of the first arm's validation batch size. Subjects whose
+    arms have the same models are measured once. A note explains an arm whose best checkpoint is unreadable.
     """
     known: dict[str, Measured] = {}
     timed = []
@@ -45,7 +45,7 @@ def with_latencies(subjects: Sequence[Subject], *, accelerator: str) -> list[Sub
 
 
 def _what_decides(folder: Path) -> list[Any]:
-    """What makes one model faster than another; trained weights add what they find."""
+    """Return the options that decide the speed of a model. Weights matter too, through their detections."""
     config = RunFolder(folder).read_config()
     data, training = config["data"], config["training"]
     return [
@@ -88,14 +88,14 @@ def _measured(folders: Mapping[str, Path], kind: str) -> Measured:
 
 
 def _samples_for(checkpoint: Checkpoint, *, like: Checkpoint) -> list[Sample]:
-    """The first validation images, resized as for this checkpoint; as many as the other has in a batch."""
+    """Return the first validation images, resized for this checkpoint, as many as a batch of `like` has."""
     data, count = yaml.safe_dump(checkpoint.config["data"]), like.config["data"]["val_batch_size"]
     return _first_samples(data, checkpoint.class_names, count, like.path)
 
 
 @cache
 def _first_samples(data_config: str, class_names: tuple[str, ...], count: int, source: Path) -> list[Sample]:
-    """Arms share their data: it is read once."""
+    """Read the first validation images. Cached, as arms share their data."""
     config = yaml.safe_load(data_config)
     data = open_validation(config, class_names=class_names, source=source, generate_into=folder_of(config))
     return [data.val_set[0, index] for index in range(min(count, len(data.val_set)))]

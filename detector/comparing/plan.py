@@ -1,4 +1,4 @@
-"""The runs that a comparison needs: composed, checked and built before the first begins."""
+"""The plan of a comparison: its runs are composed, checked and built before the first begins."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from detector.runs.options import TrainOptions
 from detector.runs.parts import build_model, require_buildable, require_hardware, validated_truth
 from detector.version import __version__
 
-_OF_VALIDATION = ("limit_val_batches", "devices")  # what decides which images are validated
-_NOT_OF_ITS_RESULT = ("output_dir", "name", "seed")  # seed: it is told apart by itself
+_OF_VALIDATION = ("limit_val_batches", "devices")  # training options that decide which images are validated
+_NOT_OF_ITS_RESULT = ("output_dir", "name", "seed")  # the seed is part of the digest by itself
 
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What there is to know of a run's data before it begins."""
+    """The facts about a run's data that are known before it begins."""
 
     fingerprint: str
     num_classes: int
@@ -43,8 +43,8 @@ class DataFacts:
 class PlannedRun:
     """A training of one arm with one seed, at one point.
 
-    `overrides` are those of detector train, but for the seed and the folder. `folder` is named by the hash of
-    all that decides the result, so that the same run is found again.
+    `overrides` are those of detector train, except for seed and folder. `folder` is named by the hash of all
+    that decides the result, so that the same run is found again.
     """
 
     point: str
@@ -62,12 +62,15 @@ class PlannedRun:
 
 
 def plan_runs(context: Context, *, own_keys: Sequence[str], here: bool = True) -> list[PlannedRun]:
-    """Plan every run of every point, arm and seed; nothing is trained. `own_keys` are no options of the runs,
-    `here` says that this machine trains them.
+    """Plan every run of every point, arm and seed, without training.
+
+    `own_keys` are configuration keys of the comparison itself, not of the runs. `here` says that this machine
+    trains the runs, so that its hardware is checked.
 
     Raises:
-        ConfigError: every mistake of every arm.
-        ValueError: fewer than two arms, arms with different validation images, or what a part refuses.
+        ConfigError: arms have configuration errors; all of them are listed.
+        ValueError: there are fewer than two arms, arms have different validation images, or a part cannot be
+            built.
     """
     config = context.config
     plan, seeds = config["compare"], config["seeds"]
@@ -93,14 +96,14 @@ def plan_runs(context: Context, *, own_keys: Sequence[str], here: bool = True) -
             require_buildable(options.model)
             facts = read(options.data, plain)
             weights = _weights(plain["model"])
-            if weights:  # they must fit
+            if weights:  # check that they fit
                 build_model(options.model, facts.num_classes)
             size = model_size(plain, facts.num_classes)
         except ValueError as error:
             raise ValueError(f"arm {arm}: {error}") from error
         decides = {k: v for k, v in plain.items() if k not in _NOT_OF_ITS_RESULT}
-        decides["evaluation"].pop("backend", None)  # they give the same numbers
-        decides["training"].pop("log_offsets_every_n_steps", None)  # it only watches
+        decides["evaluation"].pop("backend", None)  # all backends give the same numbers
+        decides["training"].pop("log_offsets_every_n_steps", None)  # it only logs
         for seed in seeds:
             digest = _digest(facts.fingerprint, _file_hashes(weights), seed, decides)
             folder = Path(config["runs_dir"]) / digest
@@ -117,7 +120,7 @@ def _require_arms(arms: Mapping[str, Sequence[str]], seeds: Sequence[int]) -> No
 
 
 def _require_effect(given: Sequence[str], arms: Mapping[str, Sequence[str]]) -> None:
-    """Raise ValueError for an override that every arm replaces by its own."""
+    """Raise ValueError for an override that every arm replaces with its own."""
     of_all = set.intersection(*({overridden_key(word) for word in words} for words in arms.values()))
     for override in given:
         if overridden_key(override) in of_all:
@@ -128,7 +131,7 @@ def _require_effect(given: Sequence[str], arms: Mapping[str, Sequence[str]]) -> 
 
 
 def _require_own_options(plan: Mapping[str, Any]) -> None:
-    """Raise ValueError for overrides of a file that would become words of a command line, and be trusted."""
+    """Raise ValueError for overrides in a file that would be trusted as if given on the command line."""
     named = {"base": plan.get("base", ()), **(plan.get("points") or {}), **plan["arms"]}
     for name, words in named.items():
         for word in words:
@@ -140,7 +143,7 @@ def _require_own_options(plan: Mapping[str, Any]) -> None:
 
 
 def _of_runs(overrides: Sequence[str], own_keys: Sequence[str]) -> list[str]:
-    """The command line's overrides that every run gets."""
+    """Return the overrides of the command line that apply to every run."""
     kept = []
     for override in overrides:
         key = overridden_key(override).partition(".")[0]
@@ -154,7 +157,7 @@ def _of_runs(overrides: Sequence[str], own_keys: Sequence[str]) -> list[str]:
 def _checked(
     overrides: Mapping[tuple[str, str], tuple[str, ...]],
 ) -> dict[tuple[str, str], tuple[tuple[str, ...], DictConfig]]:
-    """Each list with its configuration of detector train."""
+    """Return each list of overrides with the configuration of detector train that it composes."""
     found, problems = {}, []
     for (point, arm), words in overrides.items():
         try:
@@ -170,7 +173,7 @@ def _checked(
 
 
 class _DataReader:
-    """Reads the data of variants, which mostly share it, once."""
+    """A reader that reads the data of all arms, which mostly share it, once."""
 
     def __init__(self) -> None:
         self._facts: dict[str, DataFacts] = {}
@@ -187,12 +190,12 @@ class _DataReader:
 
 
 def _weights(model: Mapping[str, Any]) -> list[str]:
-    """Return what a model starts from, as a whole and in its backbone."""
+    """Return the pretrained weights of a model and of its backbone."""
     return [w for w in (model["weights"], model["backbone"]["weights"]) if w]
 
 
 def _file_hashes(weights: Sequence[str]) -> list[str]:
-    """Hash the files among weights; published ones have theirs in their names."""
+    """Hash the weights that are files; published weights are identified by their names."""
     hashes = []
     for path in map(Path, weights):
         if path.is_file():

@@ -1,4 +1,4 @@
-"""What there is of the runs of a comparison, and how it is shown while they train."""
+"""The progress of the runs of a comparison, and its display while they train."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def is_finished(run: PlannedRun) -> bool:
 
 
 def epochs_of(run: PlannedRun) -> list[Row]:
-    """The epochs of the run so far."""
+    """Return the metrics of the epochs so far."""
     files = RunFolder(run.folder)
     return files.read_epochs() if files.epochs.is_file() else []
 
 
 class Board:
-    """How far the runs are: a live table on a terminal, a line for each change elsewhere."""
+    """A display of the runs' progress: a live table on a terminal, else a line for each change."""
 
     def __init__(self, runs: Sequence[PlannedRun]) -> None:
         self._runs = runs
@@ -97,7 +97,7 @@ class Board:
         return "waiting"
 
     def _remaining(self) -> str:
-        """An estimate from the epochs so far, once there are some."""
+        """Return an estimate of the time left from the epochs so far; empty without any."""
         open_runs = list({r.folder: r for r in self._runs if not is_finished(r)}.values())
         seconds = [row["seconds"] for run in self._runs for row in epochs_of(run)]
         if not seconds or not open_runs:

@@ -1,4 +1,4 @@
-"""What is compared: results of each arm and seed on one ground truth, wherever they come from."""
+"""The subjects of a comparison: results of each arm and seed on one ground truth, from any source."""
 
 from __future__ import annotations
 
@@ -29,15 +29,17 @@ from detector.runs.validation import folder_of, open_validation
 
 Results = list[Any]
 _OF_EACH_RUN = ("seed", "data.seed", "name", "output_dir", "training.resume", "evaluation.backend")
-_OF_ARMS = ("model.",)  # what arms, but not the runs of one, may differ in silently
+_OF_ARMS = ("model.",)  # arms may differ in these without a note, the runs of one arm may not
 
 
 @dataclass(frozen=True)
 class Subject:
-    """`results` by arm and seed; the first arm is what the others are compared with. `notes` are for the
-    reader of the report; `curves` are of runs, by arm and seed; `folders` have each arm's first run.
-    `run_names` are those of runs that no seed tells apart; `is_trained` says that the runs are trainings of
-    this project."""
+    """The results of arms that are compared with the first one.
+
+    `results` and `curves` are by arm and seed. `notes` are for the reader of the report; `folders` has each
+    arm's first run. `run_names` name runs that seeds do not identify; `is_trained` says that the runs are
+    trainings of this project.
+    """
 
     name: str
     evaluator: CocoEvaluator
@@ -52,7 +54,7 @@ class Subject:
     is_trained: bool = True
 
     def run_name(self, arm: str, seed: int) -> str:
-        """What a run is called; empty where its arm has no other."""
+        """Return the name of a run; empty if it is the only one of its arm."""
         count = len(self.results[arm])
         name = self.run_names.get(arm, {}).get(seed, f"seed {seed}")
         return f"{name}, one of {count}" if count > 1 else ""
@@ -61,10 +63,10 @@ class Subject:
 def of_planned(
     runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_evaluator: Callable[..., CocoEvaluator]
 ) -> Subject:
-    """The finished ones of one point's runs. An arm without a seed that the first one has, too, is left out.
+    """Build a subject from the finished runs of one point, skipping arms that share no seed with the first.
 
     Raises:
-        RunError: none but the first is left.
+        RunError: only the first arm is left.
     """
     arms = {arm: [r for r in runs if r.arm == arm] for arm in dict.fromkeys(run.arm for run in runs)}
     done = {arm: [run for run in of_arm if is_finished(run)] for arm, of_arm in arms.items()}
@@ -91,10 +93,10 @@ def of_planned(
 
 
 def of_folders(arms: Sequence[str | Sequence[str]], make_evaluator: Callable[..., CocoEvaluator]) -> Subject:
-    """Runs of detector train.
+    """Build a subject from folders of detector train.
 
     Raises:
-        ValueError: fewer than two arms, a folder that is no finished run, or arms that cannot be compared.
+        ValueError: there are fewer than two arms, a folder is no finished run, or arms cannot be compared.
     """
     named = _named("runs", arms)
     configs = {arm: [_config_of(folder) for folder in folders] for arm, folders in named.items()}
@@ -137,7 +139,11 @@ def of_folders(arms: Sequence[str | Sequence[str]], make_evaluator: Callable[...
 def of_files(
     arms: Sequence[str | Sequence[str]], annotations: str | None, make_evaluator: Callable[..., CocoEvaluator]
 ) -> Subject:
-    """COCO results files and their ground truth; raises ValueError for what cannot be read or compared."""
+    """Build a subject from COCO results files and their ground truth.
+
+    Raises:
+        ValueError: a file cannot be read, or the files cannot be compared.
+    """
     if annotations is None:
         raise ValueError("predictions= needs its ground truth: annotations=<COCO file>.json.")
     named = _named("predictions", arms)
@@ -162,7 +168,7 @@ def of_files(
 
 
 def _named(option: str, arms: Sequence[str | Sequence[str]]) -> dict[str, list[Path]]:
-    """The files of each arm by a short name: the end of its first path that tells it from the others."""
+    """Return the paths of each arm by a short name: the shortest distinctive end of its first path."""
     paths = [[Path(p) for p in ([arm] if isinstance(arm, str) else arm)] for arm in arms]
     if len(paths) < 2:
         raise ValueError(f"{option}=: expected at least 2 to compare, got {len(paths)}.")
@@ -194,7 +200,7 @@ def _config_of(folder: Path) -> dict[str, Any]:
 
 
 def _seeds(configs: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[dict[str, list[int]], list[str]]:
-    """The seed of each run. Where arms have different ones, runs are paired as given, with a note."""
+    """Return the seed of each run, and notes. Arms with different seeds are paired in the order given."""
     seeds = {arm: [config["seed"] for config in of_arm] for arm, of_arm in configs.items()}
     if len({frozenset(of_arm) for of_arm in seeds.values()}) == 1 and all(
         len(set(of_arm)) == len(of_arm) for of_arm in seeds.values()
@@ -206,7 +212,7 @@ def _seeds(configs: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[dict[str
 
 
 def _classes_of(folder: Path) -> tuple[str, ...]:
-    """The classes that a run was trained on, empty where its metrics are gone."""
+    """Return the classes that a run was trained on; empty if its metrics are missing."""
     files = RunFolder(folder)
     return tuple(files.read_metrics()["per_class"]) if files.metrics.is_file() else ()
 
@@ -220,7 +226,7 @@ def _val_set(folder: Path, config: Mapping[str, Any]) -> CocoDataset:
 
 
 def _keys(runs: Sequence[PlannedRun]) -> tuple[str, ...]:
-    """What the overrides of the runs name."""
+    """Return the option names that the overrides of the runs set."""
     words = {word for run in runs for word in run.overrides}
     return tuple(word.lstrip("+~").partition("=")[0].replace("/", ".") for word in words)
 
@@ -228,8 +234,11 @@ def _keys(runs: Sequence[PlannedRun]) -> tuple[str, ...]:
 def _differences(
     configs: Mapping[str, Sequence[Mapping[str, Any]]], *, named: tuple[str, ...] = ()
 ) -> list[str]:
-    """Options in which the arms differ, other than the model's and than those `named`, or in which the runs
-    of an arm do: each may explain a difference, too."""
+    """Return notes on options in which the arms, or the runs of one arm, differ.
+
+    Each may also explain a difference in results. Between arms, options of the model and `named` ones are
+    expected to differ and are skipped.
+    """
     flat = [[flattened(config) for config in of_arm] for of_arm in configs.values()]
     keys = sorted({key for of_arm in flat for config in of_arm for key in config})
     notes = []

@@ -1,4 +1,4 @@
-"""Training what a comparison lacks: each run a process of its own, gone on with where it was left."""
+"""Training the missing runs of a comparison, each in its own process, resumed where it was left."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from detector.quoting import override
 from detector.run_folder import RunFolder
 
 POLL_S = 1.0
-_PATIENCE_S = 10.0  # with what a terminal interrupts along with us
-_SET_PDEATHSIG = 1  # prctl's, in linux/prctl.h
+_PATIENCE_S = 10.0  # for processes that the terminal interrupts along with us
+_SET_PDEATHSIG = 1  # prctl option, from linux/prctl.h
 _PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None  # looked up before a fork
 
-# How the runs that are not finished get trained: why each failed, by folder, empty where it did not.
+# Trains the unfinished runs and returns why each failed, by folder; empty if it succeeded.
 Way = Callable[[Sequence[PlannedRun], "Board"], Mapping[Path, str]]
 
 
 def train_all(runs: Sequence[PlannedRun], *, way: Way) -> dict[Path, str]:
-    """Train all that are not finished. Returns why runs failed, by folder.
+    """Train all unfinished runs and return why runs failed, by folder.
 
-    A failed run ends neither the others nor the comparison. After an interrupt the same call goes on.
+    A failed run ends neither the others nor the comparison. After an interrupt the same call resumes.
     """
     todo = list({run.folder: run for run in runs if not is_finished(run)}.values())
     board = Board(runs)
@@ -57,7 +57,7 @@ def train_all(runs: Sequence[PlannedRun], *, way: Way) -> dict[Path, str]:
 def train_here(
     runs: Sequence[PlannedRun], board: Board, *, parallel: int, flags: Sequence[str] = ()
 ) -> dict[Path, str]:
-    """Train on this machine, `parallel` at a time. `flags` are Hydra's."""
+    """Train on this machine, `parallel` runs at a time. `flags` are passed to Hydra."""
     stop = Event()
     patience_s = _PATIENCE_S
     devices: SimpleQueue[str | None] = SimpleQueue()
@@ -69,7 +69,7 @@ def train_here(
         environment = dict(os.environ) | ({} if device is None else {"CUDA_VISIBLE_DEVICES": device})
         try:
             why = train_run(run, flags=flags, environment=environment, watch=partial(watch, run))
-        except (OSError, ValueError) as error:  # a full disk, a broken checkpoint: this run's affair
+        except (OSError, ValueError) as error:  # a full disk or broken checkpoint concerns this run only
             why = str(error)
         finally:
             devices.put(device)
@@ -95,7 +95,7 @@ def train_here(
 
 
 def _devices(parallel: int) -> list[str | None]:
-    """A GPU for each of the runs at a time, of those that we may use; one run at a time has them all."""
+    """Return a visible GPU for each parallel run; a run alone gets all (None)."""
     if parallel == 1 or not torch.cuda.is_available():
         return [None] * parallel
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
@@ -111,10 +111,10 @@ def train_run(
     watch: Callable[[subprocess.Popen[bytes]], object],
     patience_s: float = 0.0,
 ) -> str:
-    """Train it in a process, which `watch` waits for. Returns why it failed, empty where it did not.
+    """Train a run in a process that `watch` waits for, and return why it failed; empty if it succeeded.
 
-    Whoever trains a run holds a lock on it, which the system takes back when the last process that has it
-    ends, killed or not; `patience_s` is for one that is about to. `flags` are Hydra's.
+    Whoever trains a run holds a lock on it, which the system releases when the last process that has it ends,
+    killed or not; `patience_s` allows for one that is about to end. `flags` are passed to Hydra.
     """
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     with RunFolder(run.folder).training_lock.open("w") as lock:
@@ -143,11 +143,11 @@ def _train_locked(
     *,
     lock: int,
 ) -> str:
-    if is_finished(run) or _has_all_epochs(run):  # ended in the moment before it was marked
+    if is_finished(run) or _has_all_epochs(run):  # ended just before it was marked as finished
         return _finish(run)
     last, output = RunFolder(run.folder).last, RunFolder(run.folder).output
     if run.folder.exists() and not last.is_file():
-        _set_aside(run.folder)  # it ended before its first epoch did
+        _set_aside(run.folder)  # it ended before its first epoch was complete
     words = [*run.overrides, f"seed={run.seed}", "name=compared", override("output_dir", run.folder)]
     if last.is_file():
         words.append(override("training.resume", last))
@@ -169,13 +169,13 @@ def _train_locked(
 
 
 def _end_with_parent() -> None:
-    """In a child: let Linux end it with SIGTERM when the thread that started it is gone, killed or not."""
+    """Let Linux send this child SIGTERM when the thread that started it is gone, killed or not."""
     if _PRCTL is not None:
         _PRCTL(_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end(process: subprocess.Popen[bytes], *, patience_s: float) -> None:
-    """Wait for the end of what may have heard of it, then end it."""
+    """Wait for a process that may have been interrupted too, then terminate it."""
     try:
         process.wait(patience_s)
     except subprocess.TimeoutExpired:
@@ -201,7 +201,7 @@ def _set_aside(folder: Path) -> None:
 
 
 def _last_words(log: Path, start: int, code: int) -> str:
-    """What the command said of its end, or else the last line, of what was logged from `start` on."""
+    """Return the last line logged from byte `start` on, preferably one of the command's own messages."""
     text = log.read_bytes()[start:].decode(errors="replace")
     lines = [line for line in text.splitlines() if line.strip()]
     said = [line for line in lines if line.startswith("detector") and not line.endswith(":")] or lines

@@ -1,1 +1,1 @@
-"""One run: its parts, its record, its report, and how to go on with it."""
+"""One run: its parts, its record, its report, and how to resume it."""

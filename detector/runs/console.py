@@ -1,4 +1,4 @@
-"""What commands say to their user."""
+"""Messages of commands to their user."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import sys
 
 
 def say(text: str = "", *, error: bool = False) -> None:
-    """Print a line at once, to stderr where it tells of an `error`."""
+    """Print a line without buffering, to stderr if it is an `error`."""
     print(text, file=sys.stderr if error else sys.stdout, flush=True)

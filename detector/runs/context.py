@@ -1,4 +1,4 @@
-"""What a command knows of the command line besides its options."""
+"""The context of a command: the command line beyond its options."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Launcher:
-    """The choice of hydra/launcher, its `_target_`, and all of hydra.launcher without it."""
+    """The chosen hydra/launcher: its name, its `_target_`, and the rest of hydra.launcher."""
 
     choice: str
     target: str
@@ -20,10 +20,10 @@ class Launcher:
 class Context:
     """The command line behind a run.
 
-    `config` is the resolved configuration, as plain containers. `recorded` is the same without values of the
-    environment, which a checkpoint keeps. `overrides` are those of the command line, in order, and
+    `config` is the resolved configuration, as plain containers. `recorded` is the same without values from
+    the environment; checkpoints store it. `overrides` are those of the command line, in order, and
     `config_dir_flags` its `--config-dir`, for commands that are printed or started. `launcher` is None for a
-    job of a sweep, whose launcher is the sweep's.
+    job of a sweep, because the launcher belongs to the sweep.
     """
 
     config: dict[str, Any]

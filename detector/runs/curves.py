@@ -10,7 +10,7 @@ from detector.run_folder import Row, RunFolder, columns_of
 
 
 def read_curve(folder: Path) -> Curve:
-    """Read validation AP, images and costs of each epoch."""
+    """Read validation AP, images seen and costs of each epoch."""
     files = RunFolder(folder)
     rows = files.read_epochs()
     return Curve(
@@ -40,7 +40,7 @@ def read_losses(folder: Path) -> Losses:
 
 
 def read_offsets(folder: Path) -> dict[str, OffsetCurve]:
-    """Read what each deformable layer did; empty where there is none."""
+    """Read the offset statistics of each deformable layer; empty if there is none."""
     rows = RunFolder(folder).read_epochs()
     columns: dict[str, dict[str, str]] = {}
     for column in columns_of(rows):
@@ -57,7 +57,7 @@ def read_offsets(folder: Path) -> dict[str, OffsetCurve]:
 
 
 def _images_seen(files: RunFolder, row: Row) -> int:
-    """Older runs counted the steps alone; every batch is full."""
+    """Return the images seen, computed from the steps (all batches full) for older runs without a count."""
     if "images_seen" in row:
         return int(row["images_seen"])
     config = files.read_config()
@@ -66,7 +66,7 @@ def _images_seen(files: RunFolder, row: Row) -> int:
 
 
 def _devices(files: RunFolder, training: dict[str, Any]) -> int:
-    """The number of devices, which may be configured as auto: all GPUs, one CPU."""
+    """Return the number of devices; `auto` means all GPUs, or one CPU."""
     if training["devices"] != "auto":
         return int(training["devices"])
     return 1 if training["accelerator"] == "cpu" else max(1, len(files.read_environment()["gpus"]))

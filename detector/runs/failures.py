@@ -1,4 +1,4 @@
-"""Faults of a machine under load, in words that help: memory, loader processes, open files."""
+"""Helpful messages for failures of a machine under load: memory, loader processes, open files."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _SHOWN_IMAGES = 8
 
 @contextmanager
 def explained(data: DetectionDataModule, *, batch_option: str, lower: Sequence[str]) -> Iterator[None]:
-    """Load and compute batches inside. What torch raises for want of a machine becomes a RunError.
+    """Turn torch's errors for lack of resources, raised while batches run inside, into a RunError.
 
-    `batch_option` is the name of the batch size among `data`'s options, `lower` what else saves memory.
+    `batch_option` is the name of the batch size option of `data`; `lower` lists other options that save
+    memory when lowered.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""One command at a time writes into a folder."""
+"""The lock that lets one command at a time write into a folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from detector.runs.record import require_writable
 
 try:
     import fcntl
-except ImportError:  # no such locks on Windows
+except ImportError:  # Windows has no such locks
     fcntl: Any = None  # type: ignore[no-redef]
 
 _TAKEN = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
@@ -28,7 +28,7 @@ _held: set[int] = set()  # file descriptors of the locks of this process
 
 
 def _close_in_child() -> None:
-    """A loader's worker that outlives its killed parent must not keep the folder locked."""
+    """Close the locks, so that a worker that outlives its killed parent does not keep the folder locked."""
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
@@ -40,11 +40,11 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def sole_use(output_dir: Path, *, command: str) -> Iterator[None]:
-    """Inside, no other command writes into `output_dir`, which is made if need be; half-written files of
-    killed ones are gone.
+    """Keep other commands from writing into `output_dir`, creating it if needed.
 
-    The system takes the lock back when the process ends, killed or not. The other ranks of a training are
-    part of it and take none. A folder that stays empty is removed again.
+    Partial files of killed commands are removed first. The system releases the lock when the process ends,
+    killed or not. The other ranks of a training belong to it and take no lock. A folder that stays empty is
+    removed again.
 
     Raises:
         ValueError: another command is using it, or it cannot be written to.
@@ -62,17 +62,17 @@ def sole_use(output_dir: Path, *, command: str) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            files.lock.unlink(missing_ok=True)  # while it is ours
+            files.lock.unlink(missing_ok=True)  # while we hold the lock
         _held.discard(lock.fileno())
-        with suppress(OSError):  # a full disk: it held nothing but our name
+        with suppress(OSError):  # on a full disk; the file held only our name
             lock.close()
         for folder in made:
-            with suppress(OSError):  # it has files, as it should
+            with suppress(OSError):  # it has files, as expected
                 folder.rmdir()
 
 
 def _take(files: RunFolder, command: str) -> TextIOWrapper:
-    """Open and lock the file. One that its holder removed in between is no lock any more."""
+    """Open and lock the file, again if its holder removed it in between."""
     output_dir, path = files.path, files.lock
     while True:
         try:
@@ -90,7 +90,7 @@ def _take(files: RunFolder, command: str) -> TextIOWrapper:
         lock.close()
     _held.add(lock.fileno())
     lock.truncate(0)
-    with suppress(OSError):  # a full disk: files that matter will tell
+    with suppress(OSError):  # on a full disk, writing the important files will fail
         lock.write(
             f"process {os.getpid()} on {socket.gethostname()} (detector {command}), since "
             f"{datetime.now():%Y-%m-%d %H:%M:%S}"
@@ -100,7 +100,10 @@ def _take(files: RunFolder, command: str) -> TextIOWrapper:
 
 
 def _locked(lock: TextIOWrapper, output_dir: Path) -> bool:
-    """Lock the file; False where another process has it. Some network filesystems have no locks: said."""
+    """Lock the file; return False if another process holds it.
+
+    Some network filesystems have no locks: a note says so, and the result is True.
+    """
     if fcntl is None:
         return True
     try:

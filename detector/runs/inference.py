@@ -1,4 +1,4 @@
-"""A checkpoint at work: its detections on a dataset, scored as its training scored them."""
+"""Evaluation of a checkpoint: its detections on a dataset, scored as in its training."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def evaluate_checkpoint(
     accelerator: str,
     generate_into: Path | None = None,
 ) -> Evaluated:
-    """The checkpoint on the validation images.
+    """Evaluate a checkpoint on the validation images.
 
-    On the same device and with the same batch size these are the numbers of the training's own validation.
-    Generated data that is gone is generated anew in `generate_into`; nothing else is written.
+    On the same device and with the same batch size the numbers equal those of the training's own validation.
+    Missing generated data is generated again in `generate_into`; nothing else is written.
 
     Raises:
-        ValueError: no such accelerator, checkpoint or data, or data with other classes.
+        ValueError: the accelerator, checkpoint or data does not exist, or the data has other classes.
     """
     kind = find_accelerator(accelerator)
     checkpoint = load_checkpoint(path)
@@ -67,7 +67,7 @@ def evaluate_checkpoint(
 def predict(
     checkpoint: Checkpoint, data: DetectionDataModule, collector: ResultCollector, accelerator: str
 ) -> None:
-    """Add the detections of all validation images."""
+    """Add the detections of all validation images to `collector`."""
     detector = Predictor(checkpoint, device=accelerator)
     batches = data.val_dataloader()
     console = Console(stderr=True)

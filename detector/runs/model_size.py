@@ -18,18 +18,18 @@ from detector.runs.parts import build_model
 
 
 def model_size(config: Mapping[str, Any], num_classes: int) -> ModelSize:
-    """Measure the model of a training's configuration for an image of its data; a model is built once."""
+    """Measure the model of a training configuration at its image size. Equal models are built once."""
     shorter, longer = (config["data"]["image_size"][side] for side in ("shorter", "longer"))
-    shorter = shorter if isinstance(shorter, int) else max(shorter)  # of several, which training draws from
+    shorter = shorter if isinstance(shorter, int) else max(shorter)  # training samples from several sizes
     return _model_size(yaml.safe_dump(config["model"]), num_classes, (shorter, longer))
 
 
 @cache
 def _model_size(model_config: str, num_classes: int, image_size: tuple[int, int]) -> ModelSize:
-    """Variants of a comparison share their models: a training step takes seconds."""
+    """Measure a model. Cached, as runs of a comparison share models and a training step takes seconds."""
     make = build(yaml.safe_load(model_config))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # what is kept depends on the regions that a model proposes
+        torch.manual_seed(0)  # activations depend on the proposals of the model
         model = build_model(make.without("weights") if isinstance(make, Factory) else make, num_classes)
     flops = count_flops(model, image_size=image_size)
     return ModelSize(

@@ -1,4 +1,4 @@
-"""The parts that commands put together, and what they need of this machine."""
+"""The parts that commands combine, and checks of what they need from this machine."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from detector.training.trainer import TrainingOptions
 def build_model(
     make: Callable[..., Detector], num_classes: int, *, class_names: Sequence[str] = ()
 ) -> Detector:
-    """Build a detector with fresh or pretrained weights, as its options say.
+    """Build a detector with random or pretrained weights, as its options say.
 
-    Where it takes the names of its classes, rows of pretrained weights are matched with them.
+    If it takes class names, rows of pretrained weights are matched by them.
     """
-    takes_names = "class_names" in inspect.signature(make).parameters  # a detector of the user's may not
+    takes_names = "class_names" in inspect.signature(make).parameters  # a user's own detector may not
     named = {"class_names": tuple(class_names)} if class_names and takes_names else {}
     return make(num_classes=num_classes, **named)
 
 
 def require_buildable(make: Callable[..., Detector]) -> None:
-    """Raise ValueError for a model that its parts refuse, before any data is read.
+    """Raise ValueError for a model that cannot be built from its parts, before any data is read.
 
     Nothing is allocated and no weights are loaded.
     """
@@ -41,8 +41,10 @@ def require_buildable(make: Callable[..., Detector]) -> None:
 
 
 def validated_truth(val_set: CocoDataset, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The ground truth of the images that a run of this configuration validates: the first ones, where
-    `training.limit_val_batches` says so."""
+    """Return the ground truth of the images that a run of this configuration validates.
+
+    With `training.limit_val_batches` these are only the first images.
+    """
     truth, limit = val_set.ground_truth(), config["training"]["limit_val_batches"]
     if limit is None:
         return truth
@@ -52,8 +54,11 @@ def validated_truth(val_set: CocoDataset, config: Mapping[str, Any]) -> dict[str
 
 
 def find_accelerator(name: str) -> Literal["cuda", "mps", "cpu"]:
-    """The accelerator that `name` (auto, gpu, mps or cpu) means on this machine; ValueError where it has
-    none."""
+    """Return the accelerator that `name` (auto, gpu, mps or cpu) means on this machine.
+
+    Raises:
+        ValueError: this machine has none.
+    """
     wanted: dict[str, tuple[Literal["cuda", "mps", "cpu"], ...]] = {
         "auto": ("cuda", "mps", "cpu"),
         "gpu": ("cuda", "mps"),
@@ -68,7 +73,7 @@ def find_accelerator(name: str) -> Literal["cuda", "mps", "cpu"]:
 
 
 def require_hardware(options: TrainingOptions) -> None:
-    """Raise ValueError where this machine lacks the accelerator, so many devices, or the precision."""
+    """Raise ValueError if this machine lacks the accelerator, the number of devices, or the precision."""
     kind = find_accelerator(options.accelerator)
     if kind == "cpu" and options.precision == "16-mixed":
         raise ValueError(

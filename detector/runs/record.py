@@ -1,4 +1,4 @@
-"""What it takes to know, and to repeat, a run."""
+"""The record of a run: what is needed to understand and repeat it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from detector.runs.context import Context
 
 
 def require_writable(output_dir: Path) -> None:
-    """Raise ValueError where no file could be written into `output_dir`, which need not be there yet."""
+    """Raise ValueError if no file can be written into `output_dir`, which need not exist yet."""
     folder = next(p for p in (output_dir.absolute(), *output_dir.absolute().parents) if p.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         what = "cannot be written to" if folder.is_dir() else "is no folder"
@@ -20,7 +20,7 @@ def require_writable(output_dir: Path) -> None:
 
 
 def require_no_training_run(output_dir: Path) -> None:
-    """Raise ValueError where the files of a training run would be lost."""
+    """Raise ValueError if the files of a training run would be lost."""
     if RunFolder(output_dir).checkpoints.exists():
         raise ValueError(
             f"output_dir={output_dir} is a training run, whose files would be lost. Choose another."

@@ -26,8 +26,11 @@ _PICTURED = 6
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The detections of a model and their metrics. `title` names the model and its data, `picture` reads an
-    image by its id, `results` are the detections of a checkpoint, to be written."""
+    """The detections of a model and their metrics.
+
+    `title` names the model and its data, `picture` reads an image by its id, `results` are the detections of
+    a checkpoint in COCO format, to be written.
+    """
 
     rows: Rows
     metrics: Metrics
@@ -43,13 +46,13 @@ class Evaluated:
 
 
 def analysed(matched: Matched) -> tuple[ErrorAnalysis, Found]:
-    """The errors of detections, and what of them is shown."""
+    """Return the error analysis of detections, and the detections for the galleries of the report."""
     errors = analyse_errors(matched)
     return errors, Found.of(matched, score=errors.best_score)
 
 
 def announce(text: str) -> None:
-    """Say on stderr what begins now and may take a while."""
+    """Print to stderr which possibly long step begins now."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -62,10 +65,11 @@ def write_run_report(
     losses: Losses | None = None,
     offsets: Mapping[str, OffsetCurve] | None = None,
 ) -> Interval | None:
-    """Write `report.html` to `output_dir`, with the worst images where they can be read, what it tells of
-    errors to `errors.json`, and the interval of AP to `interval.json`. Returns the interval.
+    """Write the report of one model to `output_dir` and return the interval of AP.
 
-    `curve`, `losses` and `offsets` by layer are of the model's training.
+    `report.html` shows the worst images if they can be read. The error analysis is also written to
+    `errors.json`, the interval to `interval.json`. `curve`, `losses` and `offsets` (by layer) come from the
+    model's training.
     """
     evaluator, files = found.evaluator, RunFolder(output_dir)
     announce(f"Analyzing {len(found.rows.scores):,} detections of {len(evaluator.class_names):,} classes ...")

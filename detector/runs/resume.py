@@ -1,4 +1,4 @@
-"""Going on with a run: what has to be as it was, what may change, and what is said about it."""
+"""Resuming a run: what must stay the same, what may change, and what is reported about it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from detector.training.callbacks import Checkpoints
 
 
 def require_free(output_dir: Path, *, resume: str | None) -> str:
-    """Raise ValueError where a run would overwrite another one, unless it goes on with it.
+    """Raise ValueError if a run would overwrite another one, unless it resumes it.
 
-    One that was killed before its first checkpoint leaves nothing to go on with, and may be started anew:
-    then this says so, and else nothing.
+    A run that was killed before its first checkpoint cannot be resumed and may be started again: then the
+    returned text says so. Otherwise it is empty.
     """
     if resume is not None and output_dir.resolve() in Path(resume).resolve().parents:
         return ""
@@ -38,14 +38,16 @@ def require_free(output_dir: Path, *, resume: str | None) -> str:
 
 
 def remove_curves(output_dir: Path) -> None:
-    """Remove those of the run that `require_free` says is started anew: TensorBoard shows all as one."""
+    """Remove the TensorBoard curves of a run that is started again, as TensorBoard would merge both runs."""
     if (folder := RunFolder(output_dir).tensorboard).is_dir():
         shutil.rmtree(folder)
 
 
 def _kept_files(files: RunFolder) -> list[str]:
-    """Names of what a run or an evaluation has kept in the folder. The metrics of a first epoch whose
-    checkpoint was not written any more do not count."""
+    """Return the names of the files that a run or an evaluation left in the folder.
+
+    The metrics of a first epoch whose checkpoint was never written do not count.
+    """
     checkpoints = files.checkpoints.iterdir() if files.checkpoints.is_dir() else ()
     present = [files.checkpoints] if any(file.suffix != ".tmp" for file in checkpoints) else []
     present += [file for file in (files.epochs, files.report) if file.exists()]
@@ -55,7 +57,7 @@ def _kept_files(files: RunFolder) -> list[str]:
 
 
 def lacks_report(resumed: Checkpoint, output_dir: Path, *, max_epochs: int) -> bool:
-    """Whether the run in `output_dir` was trained to its end, and ended before its report was written."""
+    """Return whether the run in `output_dir` finished training but ended before its report was written."""
     files = RunFolder(output_dir)
     if resumed.path.resolve() != files.last.resolve():
         return False
@@ -68,13 +70,13 @@ def _is_newer(file: Path, than: Path) -> bool:
 
 
 def require_same_model(checkpoint: Checkpoint, config: dict[str, Any], *, max_epochs: int) -> list[str]:
-    """What else is configured otherwise than in the checkpoint, one `key: before -> now` each.
+    """Return the other options that differ from the checkpoint, as `key: before -> now`.
 
     Raises:
-        ValueError: nothing is left to train; or the model, the kind of optimiser or the use of an average
-            differs, so that the saved state has no place.
+        ValueError: nothing is left to train; or options differ on which the saved state depends, such as
+            those of the model, the optimizer or the use of an average.
     """
-    from detector.config.defaults import with_defaults  # of configurations, for those who compare two
+    from detector.config.defaults import with_defaults  # needed only to compare configurations
 
     if checkpoint.epoch >= max_epochs:
         raise ValueError(
@@ -98,7 +100,7 @@ def require_same_model(checkpoint: Checkpoint, config: dict[str, Any], *, max_ep
 
 
 def keep_image_range(checkpoint: Checkpoint, data: DetectionDataModule, context: Context) -> None:
-    """Go on with the image_range of the checkpoint where the configuration says auto."""
+    """Keep the image_range of the checkpoint if the configuration says auto."""
     if context.config["data"].get("image_range") == "auto":
         trained = checkpoint.config["data"].get("image_range", "full")
         data.use_image_range("full" if isinstance(trained, str) else (trained[0], trained[1]))
@@ -107,7 +109,7 @@ def keep_image_range(checkpoint: Checkpoint, data: DetectionDataModule, context:
 
 
 def what_is_kept(checkpoints: Checkpoints, context: Context) -> str:
-    """What an interrupted run leaves behind, and how to go on from it."""
+    """Return a text on what an interrupted run leaves behind and how to resume it."""
     if not (present := checkpoints.files.kept_checkpoints()):
         return "No epoch was finished, no checkpoint is kept."
     kept = present[0]
@@ -123,7 +125,7 @@ def what_is_kept(checkpoints: Checkpoints, context: Context) -> str:
 
 
 def flattened(config: Any, path: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys; lists as text, to be compared as a whole."""
+    """Flatten nested mappings to dotted keys, with lists as text, so that they compare as a whole."""
     if not isinstance(config, dict):
         return {path: str(config) if isinstance(config, list) else config}
     return {
@@ -133,13 +135,13 @@ def flattened(config: Any, path: str = "") -> dict[str, Any]:
     }
 
 
-_FREE_OPTIONS = ("weights", "offset_init", "backend")  # of a model: how it starts, and how it computes
+_FREE_OPTIONS = ("weights", "offset_init", "backend")  # model options for its start and its computation
 
 
 def _state_depends_on(key: str, values: set[Any]) -> bool:
     if key == "training.ema_decay":
         return None in values
-    # The optimiser brings its rates and its step count back: other values here would have no effect.
+    # The optimizer state restores its rates and step count: other values here would have no effect.
     steps = ("data.batch_size", "training.devices", "training.accumulate_batches")
     return (
         key.startswith("optimizer.")

@@ -1,4 +1,4 @@
-"""What a training says and writes at its end."""
+"""The report that a training prints and writes at its end."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from detector.training.trainer import TrainingOptions
 def report_training(
     checkpoints: Checkpoints, options: TrainOptions, context: Context, *, evaluator: CocoEvaluator, note: str
 ) -> None:
-    """Print the metrics of the best checkpoint, as its validation computed and stored them, and write
-    report.html. An interrupt ends the process, after saying how to finish."""
+    """Print the metrics of the best checkpoint, as its validation stored them, and write report.html.
+
+    An interrupt ends the process, after a message on how to finish.
+    """
     files, val_set = checkpoints.files, options.data.val_set
     try:
         metrics = CocoMetrics(**files.read_metrics())
@@ -59,7 +61,7 @@ def report_training(
 def _write_report(
     checkpoints: Checkpoints, found: Evaluated, context: Context, *, notes: Sequence[str]
 ) -> Interval | None:
-    """Return the interval of AP. A report that cannot be written is no failure of the training."""
+    """Write the report and return the interval of AP; only warn, and return None, if writing fails."""
     folder = checkpoints.output_dir
     try:
         return write_run_report(
@@ -77,7 +79,7 @@ def _write_report(
 
 
 def _validated_images(options: TrainingOptions, *, of: int, evaluator: CocoEvaluator) -> str:
-    """In words: all, or how many."""
+    """Return in words which validation images were used: all, or the first ones."""
     count = len(evaluator.truth.image_numbers)
     if count == of:
         return "the validation images"

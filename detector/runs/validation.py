@@ -1,4 +1,4 @@
-"""The validation data of a training, opened again."""
+"""Opening the validation data of an earlier training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Stored:
-    """The part of a stored configuration that is opened."""
+    """The part of a stored configuration that is built."""
 
     data: DetectionDataModule
 
@@ -34,12 +34,11 @@ def open_validation(
     """Open the validation split of a training whose configuration had `trained` as its data.
 
     `class_names` are those of the training, which decided what a root category is; `source` is the file that
-    holds the configuration, for messages. `overrides` (nested)
-    replace options of then. Generated data that is gone is generated anew in `generate_into`; nothing else is
-    written.
+    holds the configuration, for messages. `overrides` (nested) replace stored options. Missing generated data
+    is generated again in `generate_into`; nothing else is written.
 
     Raises:
-        ValueError: no such data, or generated data that is gone without a place to generate it into.
+        ValueError: the data does not exist, or generated data is missing and `generate_into` is None.
     """
     check_stored({"data": trained}, _Stored, source=str(source))
     stored = stored_data(trained, overrides or {}, generate_into=generate_into)
@@ -51,31 +50,31 @@ def open_validation(
 
 
 def folder_of(trained: dict[str, Any]) -> Path | None:
-    """Return the root of a training's data, for those who may generate it there."""
+    """Return the root of a training's data, for callers that may generate it there."""
     return None if trained["root"] is None else Path(with_environment(trained["root"], option="data.root"))
 
 
 def data_config(trained: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """The data of the training with other values where `overrides` (nested) has some."""
+    """Return the data configuration of the training, updated with `overrides` (nested)."""
     merged = {**trained, **overrides}
     paths = trained.get("val") or {"_target_": "detector.data.SplitPaths"}
-    if "root" in overrides:  # absolute paths of the training would not follow it
+    if "root" in overrides:  # absolute paths of the training would ignore it
         paths = {
             k: None if k in ("annotations", "images") and _is_absolute(v) else v for k, v in paths.items()
         }
     merged["val"] = {**paths, **overrides.get("val", {})}
     if "root" in overrides or "val" in overrides:
-        merged["source"] = None  # other data is named: nothing has to be generated
+        merged["source"] = None  # other data is given: nothing is generated
     return merged
 
 
 def stored_data(
     trained: dict[str, Any], overrides: dict[str, Any], *, generate_into: Path | None
 ) -> dict[str, Any]:
-    """Return `data_config` such that building and reading it writes nowhere but into `generate_into`.
+    """Return `data_config` changed so that building and reading it writes only into `generate_into`.
 
-    A checkpoint may be of somebody else, and where its training generated its data may be anywhere. Paths
-    that it took from the environment are those of today's.
+    A checkpoint may come from somebody else, and its training may have generated its data anywhere. Paths
+    from the environment take its current values.
     """
     merged = data_config(trained, overrides)
     if (root := merged.get("root")) is not None:

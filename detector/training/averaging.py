@@ -14,12 +14,12 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 class WeightAverage(nn.Module, Generic[Model]):
-    """`model` is a copy that follows the trained one: average = d * average + (1 - d) * trained after each
-    step.
+    """A moving average of a model's weights, kept in a copy of it.
 
-    d is min(decay, (1 + n) / (10 + n)) at update n = 1, 2, ..., so that the average leaves the initial
-    weights quickly, as TensorFlow's ExponentialMovingAverage does. Buffers of floats (batch statistics) are
-    averaged alike, others (counts) copied. The copy is never trained and stays in evaluation mode.
+    After each step `model` becomes d * average + (1 - d) * trained, where d is min(decay, (1 + n) / (10 + n))
+    at update n = 1, 2, ..., so that the average leaves the initial weights quickly, as in TensorFlow's
+    ExponentialMovingAverage. Floating-point buffers (batch statistics) are averaged too, others (counts) are
+    copied. The copy is never trained and stays in evaluation mode.
     """
 
     def __init__(self, model: Model, *, decay: Fraction) -> None:
@@ -29,11 +29,11 @@ class WeightAverage(nn.Module, Generic[Model]):
         self.updates = 0
 
     def train(self, mode: bool = True) -> WeightAverage[Model]:
-        return self  # Always in evaluation mode, whatever the module around it does.
+        return self  # always in evaluation mode, whatever the module around it does
 
     @torch.no_grad()
     def update(self, trained: nn.Module) -> None:
-        """Follow one optimiser step."""
+        """Update the average after one optimizer step."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         averages, values = _tensors(self.model), _tensors(trained)
@@ -50,5 +50,5 @@ class WeightAverage(nn.Module, Generic[Model]):
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and persistent buffers by name, sharing memory with the model."""
+    """Return parameters and persistent buffers by name, sharing memory with the model."""
     return {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}

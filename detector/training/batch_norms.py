@@ -1,4 +1,4 @@
-"""What to change where a batch norm cannot train."""
+"""Explanations of batch norm errors, naming the options to change."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _OPTIONS = {"backbone": "model.backbone.norm", "neck": "model.neck.norm", "head"
 
 @contextmanager
 def batch_norms_explained(model: nn.Module, batch: Batch) -> Iterator[None]:
-    """Compute the losses of `batch` inside.
+    """Explain batch norm errors raised while the losses of `batch` are computed inside.
 
     Raises:
-        ValueError: a norm of `model` gets one value a channel, or is to be synchronized on devices that are
-            no GPUs.
+        ValueError: a norm of `model` gets one value per channel, or is to be synchronized on devices other
+            than GPUs.
     """
     try:
         yield
@@ -43,7 +43,7 @@ def _of_one_value(model: nn.Module, batch: Batch) -> str:
 
 
 def _used(model: nn.Module) -> list[str]:
-    """The options that gave `model` its batch norms."""
+    """Return the options that set the batch norms of `model`."""
     parts = {
         name.partition(".")[0]
         for name, module in model.named_modules()

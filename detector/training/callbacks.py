@@ -1,4 +1,4 @@
-"""What happens around training: progress and logs, checkpoints."""
+"""Training callbacks: checkpoints, progress and logs."""
 
 from __future__ import annotations
 
@@ -36,14 +36,13 @@ _LOWER_RATE = (
 
 
 class Checkpoints(Callback):
-    """Keeps `checkpoints/last.ckpt` after every epoch and `checkpoints/best.ckpt`, the one with the highest
-    val/AP.
+    """A callback that writes `checkpoints/last.ckpt` after every epoch and keeps the best epoch.
 
-    With the best one go its `predictions.json` and `metrics.json`: exactly what its validation saw, so
-    nothing has to be evaluated again, and an interrupted run has them too.
+    The epoch with the highest val/AP is `checkpoints/best.ckpt`. Its `predictions.json` and `metrics.json`
+    are exactly those of its validation, so nothing has to be evaluated again, even in an interrupted run.
 
-    Nothing replaces good weights by broken ones: an epoch that ends with weights or a state of the optimizer
-    that are not finite ends the run, and one whose validation had a loss that is not finite is not kept.
+    Good weights are never replaced by broken ones: non-finite weights or optimizer states at the end of an
+    epoch end the run, and an epoch whose validation had a non-finite loss is not kept.
     """
 
     def __init__(self, output_dir: Path) -> None:
@@ -59,8 +58,8 @@ class Checkpoints(Callback):
         if not self._is_worth_keeping(trainer, pl_module):
             return
         is_best = self._take_best(pl_module)
-        # The best first: a run killed in between goes on from the older last one, and finds the best again.
-        # Its results before it: a first epoch that has a checkpoint has them too.
+        # The best is saved first: a run killed in between resumes from the older last one and finds the best
+        # again. Its results are written before it, so that a best checkpoint never lacks them.
         if is_best and trainer.is_global_zero:
             self._write_results(pl_module)
         trainer.save_checkpoint(self.best if is_best else self.last, weights_only=False)
@@ -68,7 +67,7 @@ class Checkpoints(Callback):
             copy_atomically(self.best, self.last)
 
     def _require_finite(self, trainer: Trainer, module: DetectionModule) -> None:
-        """Raise SharedError on all devices where the last steps broke the weights on one of them."""
+        """Raise SharedError on all devices if the last steps broke the weights on one of them."""
         problems = not_finite(trainer, module)
         if trainer.strategy.reduce_boolean_decision(not problems):
             return
@@ -79,7 +78,7 @@ class Checkpoints(Callback):
         )
 
     def _is_worth_keeping(self, trainer: Trainer, module: DetectionModule) -> bool:
-        """Whether the validation of this epoch, if there was one, had finite losses on all devices."""
+        """Return whether the validation of this epoch, if any, had finite losses on all devices."""
         broken = module.validated_epoch == module.current_epoch and not module.validation_is_finite
         if trainer.strategy.reduce_boolean_decision(not broken):
             return True
@@ -121,12 +120,12 @@ class Checkpoints(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if not {"best_ap", "best_epoch"} <= state.keys():
             raise ValueError(f"its callbacks.Checkpoints has {', '.join(state)}, not best_ap and best_epoch")
-        if self.best.is_file():  # Resumed into another folder: the best of the old one is not here.
+        if self.best.is_file():  # resumed into another folder, the old best file is not here
             self.best_ap, self.best_epoch = state["best_ap"], state["best_epoch"]
 
 
 def not_finite(trainer: Trainer, module: DetectionModule) -> dict[str, str]:
-    """What is wrong with weights, batch statistics and states of optimizers, by name."""
+    """Return the problems of non-finite weights, batch statistics and optimizer states, by name."""
     model = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
     problems = unusable(model)
     for optimizer in trainer.optimizers:
@@ -137,13 +136,14 @@ def not_finite(trainer: Trainer, module: DetectionModule) -> dict[str, str]:
 
 
 class RunLog(Callback):
-    """Measures a run, shows its steps, and keeps a row an epoch with all losses and metrics, and what
-    `OffsetLog` measured last: in the checkpoints, so that a killed run loses none. `EpochLog` writes them.
+    """A callback that measures a run, shows its steps, and keeps a row per epoch.
 
-    Put it after `OffsetLog` and before `Checkpoints`. Training losses
-    are means over the epoch's batches, of all devices. `images_seen` are of all epochs and devices so
-    far, `peak_memory_mb` is the most that torch has held on the first GPU so far, and without one that the
-    process has.
+    A row has all losses and metrics and the latest values of `OffsetLog`. Rows are stored in the checkpoints,
+    so that a killed run loses none; `EpochLog` writes them to a file.
+
+    Put it after `OffsetLog` and before `Checkpoints`. Training losses are means over the epoch's batches on
+    all devices. `images_seen` counts all epochs and devices so far; `peak_memory_mb` is the peak memory so
+    far that torch allocated on the first GPU, or of the process without a GPU.
     """
 
     def __init__(self, *, display: Display, checkpoints: Checkpoints, offsets: OffsetLog) -> None:
@@ -161,14 +161,14 @@ class RunLog(Callback):
         self._epoch_start = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        if trainer.current_epoch > 0 and not self.rows and self.files.epochs.is_file():  # of an older version
+        if trainer.current_epoch > 0 and not self.rows and self.files.epochs.is_file():  # by an older version
             self.rows = [row for row in self.files.read_epochs() if row["epoch"] <= trainer.current_epoch]
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint[EPOCH_ROWS] = [dict(row) for row in self.rows]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        if self.files.kept_checkpoints():  # else of another folder
+        if self.files.kept_checkpoints():  # otherwise the run was resumed into another folder
             self.rows = [dict(row) for row in checkpoint.get(EPOCH_ROWS, [])]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -246,7 +246,7 @@ class RunLog(Callback):
         self.steady(self._display.close)
 
     def _images_seen(self, trainer: Trainer) -> int:
-        if not self.rows or "images_seen" not in self.rows[-1]:  # resumed in another folder, say
+        if not self.rows or "images_seen" not in self.rows[-1]:  # e.g. resumed in another folder
             return (trainer.current_epoch + 1) * self._images
         return int(self.rows[-1]["images_seen"]) + self._images
 
@@ -271,8 +271,10 @@ class RunLog(Callback):
 
 
 class EpochLog(Callback):
-    """Writes `metrics.csv` and shows the epoch that ended. Put it after `Checkpoints`: an epoch is told when
-    its checkpoint is kept."""
+    """A callback that writes `metrics.csv` and shows each finished epoch.
+
+    Put it after `Checkpoints`: an epoch is reported once its checkpoint is saved.
+    """
 
     def __init__(self, log: RunLog, *, display: Display, checkpoints: Checkpoints) -> None:
         self._log = log
@@ -291,7 +293,7 @@ class EpochLog(Callback):
 
 
 class Pace:
-    """How fast batches and validations are, from the last fifty batches and the last validation."""
+    """The speed of training and validation, from the last fifty batches and the last validation."""
 
     def __init__(self) -> None:
         self._recent: deque[tuple[float, int]] = deque(maxlen=50)  # seconds, images
@@ -299,7 +301,7 @@ class Pace:
         self.seconds_per_validation = 0.0
 
     def start(self) -> None:
-        """Measure from now: what happened since the last batch was no training."""
+        """Restart the clock: the time since the last batch was not spent on training."""
         self._since = time.perf_counter()
 
     def batch(self, *, images: int) -> None:
@@ -322,7 +324,7 @@ class Pace:
 
 
 def _peak_memory(module: LightningModule) -> dict[str, float]:
-    """A column of the row, where the system tells it."""
+    """Return the memory column of a row, or nothing if the system does not report it."""
     on_gpu = module.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated(module.device) / 1e6 if on_gpu else peak_memory_mb()
     return {} if peak is None else {"peak_memory_mb": round(peak, 1)}

@@ -1,4 +1,4 @@
-"""Lightning's way to checkpoint files: written whole, read without running code."""
+"""Lightning's checkpoint IO plugin: written atomically, read without running code."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from detector.training.resumable import require_entries
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoint files, written atomically and read as plain containers only.
+    """A checkpoint IO plugin that writes atomically and reads plain containers only.
 
-    Lightning's own writer goes through TMPDIR: where that is another filesystem its last move is a copy, and
-    a kill during it destroys the previous good file. It also swallows PermissionError.
+    Lightning's own writer goes through TMPDIR: if that is another filesystem, its last move is a copy, and a
+    kill during it destroys the previous good file. It also swallows PermissionError.
     """
 
     def save_checkpoint(

@@ -1,4 +1,4 @@
-"""How a run is shown while it goes: live on a terminal, line by line in a log file."""
+"""Displays of a run's progress: live on a terminal, line by line in a log file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from detector.option_types import PositiveInt
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """Where a run stands after a batch. Epochs and steps count from 1; a step is a batch here."""
+    """The state of a run after a batch. Epochs and steps count from 1; a step is a batch here."""
 
     epoch: int
     epochs: int
@@ -31,8 +31,7 @@ class StepReport:
 
 @dataclass(frozen=True, kw_only=True)
 class EpochReport:
-    """What an epoch gave: means of the training losses, the validation's losses and metrics if there was
-    one."""
+    """The result of an epoch: mean training losses, and losses and metrics of its validation, if any."""
 
     epoch: int
     epochs: int
@@ -42,32 +41,37 @@ class EpochReport:
     is_best: bool = False
 
 
-_SILENCE_S = 30.0  # of a run in a log file, before it says where it is
+_SILENCE_S = 30.0  # longest silence in a log file during a validation
 
 
 class Display(ABC):
-    """Shows a run."""
+    """A display of a run's progress."""
 
     @abstractmethod
     def step(self, number: int, steps: int, report: Callable[[], StepReport]) -> None:
-        """Batch `number` of `steps` is done. Calling `report` waits for the device: only to show it."""
+        """Handle the end of batch `number` of `steps`.
+
+        `report` waits for the device: call it only to show the result.
+        """
 
     @abstractmethod
     def validating(self, number: int, batches: int) -> None:
-        """Batch `number` of a validation is done."""
+        """Handle the end of batch `number` of a validation."""
 
     @abstractmethod
     def epoch(self, report: EpochReport) -> None:
-        """An epoch and its validation are done."""
+        """Handle the end of an epoch and its validation."""
 
     @abstractmethod
     def close(self) -> None:
-        """The run is over, or failed. May be called again."""
+        """Handle the end or failure of the run. May be called again."""
 
 
 class LineDisplay(Display):
-    """One line every n batches and one an epoch, each `key value key value ...`, for log files and
-    programs; in a long validation one every half a minute."""
+    """A display for log files and programs, with lines of the form `key value key value ...`.
+
+    It writes a line every n batches and every epoch, and every half a minute in a long validation.
+    """
 
     def __init__(
         self,
@@ -101,7 +105,7 @@ class LineDisplay(Display):
 
 
 class TerminalDisplay(Display):
-    """A progress bar, and above it a table that grows by one row an epoch."""
+    """A progress bar below a table that grows by one row per epoch."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -155,7 +159,7 @@ _COLUMNS = (  # title, key of the report's values, width
 
 
 def step_line(report: StepReport) -> str:
-    """`epoch 1/12 step 40/73 loss 1.234 loss_cls 0.6 ... lr 0.01 img/s 12.3 eta 0:03:10`."""
+    """Return `epoch 1/12 step 40/73 loss 1.234 loss_cls 0.6 ... lr 0.01 img/s 12.3 eta 0:03:10`."""
     losses = " ".join(f"{name} {value:.4f}" for name, value in report.losses.items())
     return (
         f"epoch {report.epoch}/{report.epochs} step {report.step}/{report.steps} {losses} lr {report.lr:.3g} "
@@ -164,9 +168,9 @@ def step_line(report: StepReport) -> str:
 
 
 def epoch_line(report: EpochReport) -> str:
-    """`epoch 1/12 done train/loss 1.2 ... val/loss 1.3 ... val/AP 0.412 ... seconds 21.3 eta 0:03:10 best`.
+    """Return `epoch 1/12 done train/loss 1.2 ... val/AP 0.412 ... seconds 21.3 eta 0:03:10 best`.
 
-    Of the metrics only those of `IN_LOG`; metrics.csv has all.
+    Validation losses come before the metrics. Only the metrics of `IN_LOG` are shown; metrics.csv has all.
     """
     in_log = {f"val/{spec.name}" for spec in IN_LOG}
     shown = {name: value for name, value in report.values.items() if "loss" in name or name in in_log}

@@ -1,4 +1,4 @@
-"""Curves for TensorBoard, written without a thread."""
+"""TensorBoard curves, written without a thread."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from detector.training.steady import Steady
 
 
 class TensorBoard(Logger):
-    """Writes each call's numbers to an event file in `folder` before it returns.
+    """A logger that writes each call's numbers to an event file in `folder` before it returns.
 
-    tensorboard's own writer hands them to a thread through a queue. An exception of a signal inside that
-    queue leaves it waiting for its next flush, two minutes later; and a write that fails there ends training.
+    TensorBoard's own writer passes them to a thread through a queue. An exception raised by a signal handler
+    inside that queue leaves it waiting for its next flush, two minutes later; and a write that fails there
+    ends training.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,7 +49,7 @@ class TensorBoard(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """None: config.yaml has them."""
+        """Do nothing: config.yaml has the hyperparameters."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -75,7 +76,7 @@ class TensorBoard(Logger):
 
 
 def _append(file: BinaryIO, event: Event) -> None:
-    """Whole or not at all: behind half a record nothing is read."""
+    """Write all of the record or nothing: readers stop at an incomplete record."""
     event.wall_time = time.time()
     record = BytesIO()
     RecordWriter(record).write(event.SerializeToString())

@@ -1,4 +1,4 @@
-"""Losses of a validation over all images and ranks."""
+"""Mean validation losses over all images and ranks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class LossSums:
-    """Losses of a validation, each summed over its images."""
+    """The losses of a validation, each summed over its images."""
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
@@ -19,8 +19,8 @@ class LossSums:
         self._sums, self._images = {}, 0
 
     def add(self, losses: Mapping[str, Tensor], *, images: int) -> None:
-        """Add the mean losses of a batch of so many images."""
-        values = torch.stack([*losses.values()]).tolist()  # one wait for the device, not one a loss
+        """Add the mean losses of a batch of `images` images."""
+        values = torch.stack([*losses.values()]).tolist()  # one wait for the device, not one per loss
         for name, value in zip(losses, values, strict=True):
             self._sums[name] = self._sums.get(name, 0.0) + value * images
         self._images += images
@@ -30,7 +30,7 @@ class LossSums:
 
     @classmethod
     def of_all(cls, parts: Iterable[LossSums]) -> LossSums:
-        """The losses of all images in `parts`, of which some may have none."""
+        """Merge the losses of all `parts`, some of which may have no images."""
         whole = cls()
         for part in parts:
             for name, value in part._sums.items():

@@ -1,5 +1,4 @@
-"""The Lightning module: losses, metrics and weights of one training run. What is trained is not defined
-here."""
+"""The Lightning module: losses, metrics and weights of one training run, for any detector."""
 
 from __future__ import annotations
 
@@ -36,12 +35,12 @@ _log = logging.getLogger(__name__)
 
 
 class NonFiniteLossError(SharedError):
-    """A loss became infinite or not a number. The message names the term, the step and the images."""
+    """A loss is infinite or not a number. The message names the term, the step and the images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunLength:
-    """Optimiser steps of a run. `images_per_step` counts all devices and accumulated batches."""
+    """The length of a run. `images_per_step` counts all devices and all accumulated batches of a step."""
 
     epochs: PositiveInt
     steps_per_epoch: PositiveInt
@@ -53,10 +52,10 @@ class RunLength:
 
 
 class Validation:
-    """What a validation needs besides the model: original ids, and who scores.
+    """The parts of a validation besides the model: original ids, result collector and evaluator.
 
-    `evaluator` makes a scorer from a COCO ground truth (a dictionary with original ids). A validation over
-    part of the images is scored against those images.
+    `evaluator` builds an evaluator from a COCO ground truth (a dictionary with original ids). A validation
+    over part of the images is scored against those images only.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class Validation:
         self.collector = ResultCollector(image_id=image_id, category_ids=tuple(category_ids))
 
     def score(self) -> tuple[list[dict[str, Any]], Metrics]:
-        """The collected results and their metrics."""
+        """Return the collected results and their metrics."""
         indices = self.collector.state()
         if self._evaluator is None or self._evaluator[0] != len(indices):
             self._evaluator = len(indices), self._make_evaluator(self._only([*indices]))
@@ -83,7 +82,7 @@ class Validation:
 
     @property
     def evaluator(self) -> CocoEvaluator:
-        """The scorer of the last validation, or where there was none, of all images."""
+        """The evaluator of the last validation, or of all images if there was none."""
         return self._make_evaluator(self._ground_truth) if self._evaluator is None else self._evaluator[1]
 
     def _only(self, indices: list[int]) -> dict[str, Any]:
@@ -93,16 +92,17 @@ class Validation:
 
 
 class DetectionModule(LightningModule):
-    """Trains a detector and validates it, or with `ema_decay` the moving average of its weights.
+    """A Lightning module that trains a detector and validates it, or its weight average with `ema_decay`.
 
     Logs `train/loss`, each term as `train/<name>`, `train/lr`; after a validation `val/loss`, `val/<name>`
-    and the COCO metrics as `val/AP`, `val/AP50`, ... . `results` and `metrics` then hold the last
-    validation's.
+    and the COCO metrics as `val/AP`, `val/AP50`, ... . `results` and `metrics` hold those of the last
+    validation.
 
     Args:
-        train_image_id: the original id of an index of the training set, for error messages. length: how many
-        optimiser steps there will be, and of how many images; the learning rate follows both. record: stored
-        in every checkpoint. seed: of what losses draw at random.
+        train_image_id: maps an index of the training set to its original id, for error messages.
+        length: the number of optimizer steps and of images per step; the learning rate depends on both.
+        record: is stored in every checkpoint.
+        seed: seeds the random sampling inside losses.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class DetectionModule(LightningModule):
         self.model = model.to(memory_format=torch.channels_last) if channels_last else model
         self.averaged = None if ema_decay is None else WeightAverage(model, decay=ema_decay)
         if compile:
-            self.model.compile()  # one graph, but after more shapes than the compiler takes it runs as it is
+            self.model.compile()  # one graph; runs eagerly after more shapes than the compiler allows
         self.optimization = optimization
         self.schedule = schedule
         self.validation = validation
@@ -142,7 +142,7 @@ class DetectionModule(LightningModule):
 
     @property
     def evaluated(self) -> Detector:
-        """The model that validation scores: the average where there is one."""
+        """The model that validation scores: the weight average if there is one."""
         return self.model if self.averaged is None else self.averaged.model
 
     # Data
@@ -154,7 +154,7 @@ class DetectionModule(LightningModule):
     # Training
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        if batch_idx == 0:  # so that an epoch draws the same in a run that was resumed at it
+        if batch_idx == 0:  # a run resumed at this epoch draws the same numbers
             torch.manual_seed(hash((self.seed, self.current_epoch, self.global_rank)))
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
@@ -162,7 +162,7 @@ class DetectionModule(LightningModule):
             losses = self.model.loss(batch)
         total = torch.stack([*losses.values()]).sum()
         named = {"loss": total, **losses}  # Lightning divides its "loss" by the number of accumulated batches
-        means = mean_over_ranks(torch.stack([*named.values()]).detach())  # with `normalizer`: of all images
+        means = mean_over_ranks(torch.stack([*named.values()]).detach())  # `normalizer`: over all images
         if not math.isfinite(means[0].item()):
             raise self._non_finite_somewhere(losses, batch, is_own=not math.isfinite(total.item()))
         logged = dict(zip(named, means.unbind(), strict=True))
@@ -179,7 +179,7 @@ class DetectionModule(LightningModule):
     def _non_finite_somewhere(
         self, losses: dict[str, Tensor], batch: Batch, *, is_own: bool
     ) -> NonFiniteLossError:
-        """The error of the first rank whose own losses are not finite, raised by every rank at once."""
+        """Return the error of the first rank with non-finite losses, which every rank then raises."""
         ids = [self.train_image_id(index) for index in batch.indices.tolist()]
         error = self._non_finite("Training stopped", losses, ids)
         texts = all_gathered(str(error) if is_own else None)
@@ -188,7 +188,7 @@ class DetectionModule(LightningModule):
     def _non_finite(self, where: str, losses: dict[str, Tensor], ids: list[Any]) -> NonFiniteLossError:
         clip = self.trainer.gradient_clip_val
         bound = "set training.gradient_clip_norm=10"
-        if clip is not None and clip <= 10:  # it is advised where it would change something
+        if clip is not None and clip <= 10:  # advise a bound only if it changes something
             bound = f"lower training.gradient_clip_norm (it is {clip:g})"
         terms = [f"{name} is {value.item()}" for name, value in losses.items() if not value.isfinite()]
         return NonFiniteLossError(
@@ -209,13 +209,13 @@ class DetectionModule(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         if len(batch.indices) == 0:  # see EvaluationBatchSampler
             return
-        # Losses over random samples are then those of the same ones each time, and on any number of ranks.
+        # Losses over random samples then use the same samples each time, on any number of ranks.
         torch.manual_seed(hash((self.seed, int(batch.indices[0]))))
         losses, detections = self.evaluated.loss_and_predict(batch)
         total = torch.stack([*losses.values()]).sum()
         if not math.isfinite(total.item()):
             ids = [self.validation.image_id(index) for index in batch.indices.tolist()]
-            # `Checkpoints` stops the run if it is the weights; young batch norms may recover.
+            # `Checkpoints` stops the run if the weights are broken; early batch norms may recover.
             self.validation_is_finite = False
             _log.warning("%s", self._non_finite("A loss of the validation is not finite", losses, ids))
         self._val_losses.add({"loss": total, **losses}, images=len(batch.indices))
@@ -229,7 +229,7 @@ class DetectionModule(LightningModule):
         self.log_dict({f"val/{name}": value for name, value in self.metrics.values.items()})
 
     def _gather(self) -> None:
-        """Let every rank hold the results and the losses of all."""
+        """Gather the results and losses of all ranks on every rank."""
         if num_ranks() == 1:
             return
         states = all_gathered((self.validation.collector.state(), self._val_losses))
@@ -237,7 +237,7 @@ class DetectionModule(LightningModule):
         for results, _ in states:
             self.validation.collector.merge(results)
 
-    # Optimisation
+    # Optimization
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimization.build(self.model, global_batch_size=self.length.images_per_step)
@@ -260,8 +260,8 @@ class DetectionModule(LightningModule):
             epoch=self.current_epoch + 1,
             step=self.global_step,
         )
-        # Checkpoints are written at the end of an epoch, which Lightning counts as completed a moment later.
-        # Left so, a resumed run would start the loader's workers with the images of the epoch before.
+        # Checkpoints are written at the end of an epoch, which Lightning counts as completed only afterwards.
+        # Uncorrected, a resumed run would start the loader's workers with the images of the previous epoch.
         for progress in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
             progress["completed"] = progress["processed"]
 
@@ -277,7 +277,7 @@ class DetectionModule(LightningModule):
         self._averaged_step = checkpoint["global_step"]
 
     def validation_metrics(self) -> dict[str, float]:
-        """What the validation of this epoch logged; empty where there was none."""
+        """Return the values that the validation of this epoch logged; empty if there was none."""
         if self.validated_epoch != self.current_epoch:
             return {}
         logged = self.trainer.callback_metrics

@@ -1,4 +1,4 @@
-"""Warnings about offsets that do not learn, or that leave the image."""
+"""Warnings about offsets that do not learn or that leave the image."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from detector.layers.deformable import Deformable
 
 _log = logging.getLogger(__name__)
 
-# Offsets that learned are tenths of a pixel to a few pixels long: Dai et al. 2017, table 2, found effective
-# dilations of 2 to 8. Nearly all stay inside.
+# Learned offsets are tenths of a pixel to a few pixels long: Dai et al. 2017, table 2, found effective
+# dilations of 2 to 8. Nearly all sampling points stay inside the feature map.
 _STILL_PX = 0.01
-_STILL_AFTER_STEPS, _STILL_AFTER_SHARE = 100, 0.1  # of the run; whichever is later
+_STILL_AFTER_STEPS, _STILL_AFTER_SHARE = 100, 0.1  # share of the run; whichever is later
 _MOST_REACHES = 10.0
 _MOST_OUTSIDE = 0.5
 
@@ -28,10 +28,10 @@ class _Cause(NamedTuple):
 
 
 class OffsetWatch:
-    """Warns, once for each layer and cause, of offsets that do not move or blow up.
+    """A watch that warns, once for each layer and cause, about offsets that do not move or blow up.
 
-    `total_steps` are those of the whole run, `lr_multiplier` is the `offset_lr_multiplier` of its optimiser.
-    Make it before the first step: it remembers the weights.
+    `total_steps` counts the whole run; `lr_multiplier` is the `offset_lr_multiplier` of its optimizer.
+    Create it before the first step: it keeps a copy of the initial weights.
     """
 
     def __init__(self, layers: Mapping[str, Deformable], *, total_steps: int, lr_multiplier: float) -> None:
@@ -44,7 +44,7 @@ class OffsetWatch:
     def check(self, statistics: Mapping[str, Mapping[str, float]], *, step: int) -> None:
         """Log a warning for each cause with new layers: their names, their values, and the remedy.
 
-        `statistics` are what `OffsetMeter` found of each layer at optimiser step `step`, from 1.
+        `statistics` are those that `OffsetMeter` measured for each layer at optimizer step `step`, from 1.
         """
         new: dict[_Cause, list[str]] = {}
         for name, values in statistics.items():
@@ -68,7 +68,7 @@ class OffsetWatch:
         return None
 
     def _slower_or_bounded(self, layer: Deformable) -> str:
-        """What helps against offsets that grow, and is not set already."""
+        """Return advice against growing offsets that is not followed already."""
         slower = (
             f"optimizer.offset_lr_multiplier={self._lr_multiplier / 10:g} (it was {self._lr_multiplier:g})"
             if self._lr_multiplier > 0
@@ -87,7 +87,7 @@ class OffsetWatch:
             return None
         branch = _branch(self._layers[name])
         is_frozen = not any(p.requires_grad for p in branch)
-        stayed = not is_frozen and all(map(torch.equal, self._start[name], branch))  # frozen may be as meant
+        stayed = not is_frozen and all(map(torch.equal, self._start[name], branch))  # frozen may be intended
         if values["mean_px"] >= _STILL_PX and not stayed:
             return None
         value = f"{values['mean_px']:.2g} px on average"

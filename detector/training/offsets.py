@@ -1,4 +1,4 @@
-"""What the offsets of deformable layers do while a model trains."""
+"""Statistics of the offsets of deformable layers during training."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from detector.structures import Batch
 from detector.training.module import DetectionModule, NonFiniteLossError
 from detector.training.offset_warnings import OffsetWatch
 
-Statistics = dict[str, dict[str, float]]  # by layer and name
+Statistics = dict[str, dict[str, float]]  # by layer, then by name
 
 
 class OffsetMeter:
-    """Measures the deformable layers of a model in the passes between `start` and `stop`.
+    """A meter of the deformable layers of a model, for the passes between `start` and `stop`.
 
-    Reuses what the layers compute; nothing waits for the device but `stop`, nothing is done outside of the
-    two. Between them a compiled model runs uncompiled: its graphs know no hooks.
+    It reuses what the layers compute. Only `stop` waits for the device, and there is no cost outside the two
+    calls. Between them a compiled model runs eagerly, because its graphs do not call hooks.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -52,15 +52,17 @@ class OffsetMeter:
         self._active.enter_context(torch.compiler.set_stance("force_eager"))
 
     def take_gradients(self) -> None:
-        """The norms of the branches' gradients as they are now. A frozen branch has none."""
+        """Record the current gradient norms of the offset branches. A frozen branch has none."""
         for name, layer in self.layers.items():
             gradients = [p.grad for p in layer.offset.parameters() if p.grad is not None]
             if gradients:
                 self._gradients[name] = torch.nn.utils.get_total_norm(gradients).detach()
 
     def stop(self) -> Statistics:
-        """The `statistics` of each layer that ran, the mean over its output positions, and its
-        `gradient_norm` where it was taken."""
+        """Return the `statistics` of each layer that ran, and its `gradient_norm` if it was recorded.
+
+        Statistics are means over the output positions of the layer.
+        """
         passes, gradients = self._passes or {}, self._gradients
         self.cancel()
         found = {name: _mean(taken) for name, taken in passes.items() if taken}
@@ -69,17 +71,18 @@ class OffsetMeter:
         return _to_floats(found)
 
     def cancel(self) -> None:
-        """Forget what was measured. May be called again."""
+        """Discard the measurements. May be called again."""
         self._active.close()
         self._passes, self._gradients = None, {}
 
 
 class OffsetLog(Callback):
-    """Logs `offsets/<layer>/<statistic>` of each deformable layer every n optimiser steps, and at the last
-    one of each epoch; see `OffsetMeter`. Of the batches of the first device, all that the step accumulates;
-    gradients are those of all devices, before they are clipped. `OffsetWatch` warns.
+    """A callback that logs `offsets/<layer>/<statistic>` of each deformable layer; see `OffsetMeter`.
 
-    `latest` has what was logged last; it stays empty where no layer is deformable.
+    It does so every n optimizer steps and at the last step of each epoch, over all accumulated batches of the
+    first device. Gradients are those of all devices, before clipping. `OffsetWatch` warns.
+
+    `latest` holds the last logged values; it stays empty if no layer is deformable.
     """
 
     def __init__(self, *, every_n_steps: PositiveInt) -> None:
@@ -87,7 +90,7 @@ class OffsetLog(Callback):
         self._every = every_n_steps
         self._meter: OffsetMeter | None = None
         self._watch: OffsetWatch | None = None
-        self._step = 0  # the one that is measured, from 1
+        self._step = 0  # the step that is measured, from 1
         self._batch: Batch | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -103,7 +106,7 @@ class OffsetLog(Callback):
         )
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
-        """A step measures all of its batches: the count of steps stays while batches are accumulated."""
+        """Start measuring at the first batch of a step, through all batches that the step accumulates."""
         self._batch = batch
         if self._meter is None or self._meter.is_active:
             return
@@ -135,8 +138,11 @@ class OffsetLog(Callback):
         self._cancel()
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
-        """Offsets may be why a loss is not finite: what the step measured until then is checked; on a single
-        device its batch again (several would wait for each other)."""
+        """Check the offsets after a non-finite loss, as they may have caused it.
+
+        Uses what the step has measured so far, or else, on a single device, runs its batch again (several
+        devices would wait for each other).
+        """
         if self._meter is not None and isinstance(exception, NonFiniteLossError):
             assert self._watch is not None
             if not self._meter.is_active and self._batch is not None and trainer.world_size == 1:
@@ -167,13 +173,13 @@ def _take_pass(
     predicted = kept.pop()
     inputs = inspect.signature(layer.forward).bind(*given, **named).args
     positions = predicted[:, 0].numel()
-    if positions > 0:  # none where no region was proposed, say
+    if positions > 0:  # e.g. zero if there were no proposals
         with torch.no_grad():
             taken.append((positions, layer.statistics(inputs, predicted)))
 
 
 def _mean(passes: list[tuple[int, dict[str, Tensor]]]) -> dict[str, Tensor]:
-    """Weighted by output positions: a head runs on maps of many sizes."""
+    """Average over passes, weighted by output positions: a head runs on maps of many sizes."""
     total = sum(positions for positions, _ in passes)
     return {
         name: torch.stack([found[name] * (positions / total) for positions, found in passes]).sum()
@@ -182,7 +188,7 @@ def _mean(passes: list[tuple[int, dict[str, Tensor]]]) -> dict[str, Tensor]:
 
 
 def _to_floats(found: dict[str, dict[str, Tensor]]) -> Statistics:
-    """One wait for the device, not one a number."""
+    """Convert all tensors with one wait for the device, not one per number."""
     values = [value.float() for layer in found.values() for value in layer.values()]
     numbers = iter(torch.stack(values).tolist() if values else [])
     return {layer: {name: next(numbers) for name in names} for layer, names in found.items()}

@@ -1,4 +1,4 @@
-"""Optimisers: what is decayed, what learns faster or slower, and the learning rate of the real batch."""
+"""Optimizers, their parameter groups, and the learning rate scaled to the batch size."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from detector.option_types import Fraction, NonNegativeFloat, PositiveFloat, Pos
 class SGD:
     """Stochastic gradient descent with momentum.
 
-    `lr` is meant for `reference_batch_size` images a step and is scaled linearly to the real number (Goyal et
-    al. 2017). `weight_decay` holds for weights only; `decay_norm_and_bias` extends it to all parameters.
+    `lr` is for `reference_batch_size` images per step and is scaled linearly to the actual batch size (Goyal
+    et al. 2017). `weight_decay` applies to weights only; `decay_norm_and_bias` extends it to all parameters.
     `bias_lr_multiplier` is for biases of convolutions and linear layers, `offset_lr_multiplier` for the
     branches that predict the offsets of deformable layers.
     """
@@ -38,15 +38,14 @@ class SGD:
             )
 
     def build(self, model: nn.Module, *, global_batch_size: PositiveInt) -> torch.optim.SGD:
-        """The optimiser of all trainable parameters; `global_batch_size` is in images an optimiser step."""
+        """Build the optimizer of all trainable parameters; `global_batch_size` is in images per step."""
         groups = _groups(self, model, global_batch_size)
         return torch.optim.SGD(groups, momentum=self.momentum, nesterov=self.nesterov)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdamW:
-    """Adam with decoupled weight decay. The options shared with `SGD` mean the same; the scaling is linear
-    too."""
+    """Adam with decoupled weight decay. Options shared with `SGD` mean the same, linear scaling included."""
 
     lr: PositiveFloat
     reference_batch_size: PositiveInt = 16
@@ -61,7 +60,7 @@ class AdamW:
             raise ValueError(f"optimizer.betas: expected numbers from 0 to below 1, got {list(self.betas)}.")
 
     def build(self, model: nn.Module, *, global_batch_size: PositiveInt) -> torch.optim.AdamW:
-        """The optimiser of all trainable parameters; `global_batch_size` is in images an optimiser step."""
+        """Build the optimizer of all trainable parameters; `global_batch_size` is in images per step."""
         groups = _groups(self, model, global_batch_size)
         return torch.optim.AdamW(groups, betas=(self.betas[0], self.betas[1]))
 
@@ -70,7 +69,7 @@ Optimization = SGD | AdamW
 
 
 def scaled_lr(optimization: Optimization, *, global_batch_size: int) -> float:
-    """The learning rate of the real batch."""
+    """Return the learning rate for the actual batch size."""
     return optimization.lr * global_batch_size / optimization.reference_batch_size
 
 
@@ -94,11 +93,11 @@ def parameter_groups(
     bias_lr_multiplier: float = 1.0,
     offset_lr_multiplier: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """Each trainable parameter of the model in exactly one group, with its own `lr` and `weight_decay`.
+    """Return parameter groups with their own `lr` and `weight_decay`.
 
-    Scalars and vectors (norms, biases, learned scales) are not decayed. Groups are named, e.g.
-    "offset.weight", and keep the order of the model's parameters, so that an optimiser's state fits a model
-    built again.
+    Each trainable parameter of the model is in exactly one group. Scalars and vectors (norms, biases, learned
+    scales) are not decayed, unless `decay_norm_and_bias` is set. Groups are named, e.g. "offset.weight", and
+    keep the order of the model's parameters, so that an optimizer state fits a rebuilt model.
     """
     offsets = _offset_parameters(model)
     norms = _norm_parameters(model)

@@ -1,7 +1,7 @@
-"""The processes of a run on several devices end together.
+"""A watch that lets the processes of a run on several devices end together.
 
-Rank 0 starts the others and waits for them in every collective, as they wait for it: without a watch, one
-that ends leaves the others waiting for ever.
+Rank 0 starts the others and waits for them in every collective, as they wait for it: without a watch, a
+process that ends leaves the others waiting forever.
 """
 
 from __future__ import annotations
@@ -22,30 +22,31 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from detector.exceptions import RunError, SharedError, Terminated
 
-_MAIN_PROCESS = "DETECTOR_MAIN_PROCESS"  # rank 0's process id, for those it starts
+_MAIN_PROCESS = "DETECTOR_MAIN_PROCESS"  # rank 0's process id, for the processes it starts
 _LAUNCHED_WITH = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _POLL_S = 0.3
-_GRACE_S = 20.0  # to end by an error of its own, before a process is ended
+_GRACE_S = 20.0  # time for a process to end by its own error before it is killed
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class RankEndedError(RunError):
-    """Another process of the run ended, and this one with it."""
+    """Another process of the run ended, so this one ends too."""
 
 
 @contextmanager
 def ending_together(trainer: Trainer, *, kept: Callable[[], str]) -> Iterator[None]:
-    """Train inside. A process that ends by an error, a signal or a kill ends the others within a minute.
+    """Watch the processes of a training that runs inside, so that they end together.
 
-    The first error is the one that is shown. SIGINT and SIGTERM to any process are rank 0's, which ends the
-    others. `kept` says what the run leaves behind.
+    A process that ends by an error, a signal or a kill ends the others within a minute. The first error is
+    the one that is shown. SIGINT and SIGTERM to any process are passed to rank 0, which ends the others.
+    `kept` returns a text on what the run leaves behind.
 
     Raises:
-        RankEndedError: in rank 0, where another process ended first.
+        RankEndedError: in rank 0, if another process ended first.
     """
     is_main = os.environ.get(_MAIN_PROCESS) is None
     started_here = isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher)
-    if trainer.world_size == 1 or (is_main and not started_here):  # torchrun and srun watch their own
+    if trainer.world_size == 1 or (is_main and not started_here):  # torchrun, srun watch their own
         yield
     elif is_main:
         with _main_rank(trainer, kept):
@@ -69,7 +70,7 @@ def _main_rank(trainer: Trainer, kept: Callable[[], str]) -> Iterator[None]:
         yield
         others.join()
     except Exception as error:
-        # A broken connection has many faces. What our own code raises is no such.
+        # A broken connection raises many types of errors, but none of our own types.
         if not isinstance(error, RunError | ValueError | OSError) and (first := others.first_to_end()):
             raise RankEndedError(first) from None
         raise
@@ -77,14 +78,14 @@ def _main_rank(trainer: Trainer, kept: Callable[[], str]) -> Iterator[None]:
         others.kill()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-        for name, value in before.items():  # else Lightning starts no processes for the next job of a sweep
+        for name, value in before.items():  # else Lightning starts no processes in the next job of a sweep
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
 
 
 class _OtherRanks:
-    """The processes that rank 0 started."""
+    """The other processes of the run, which rank 0 started."""
 
     def __init__(self, trainer: Trainer, kept: Callable[[], str]) -> None:
         self._trainer = trainer
@@ -95,7 +96,7 @@ class _OtherRanks:
         self._first: str | None = None
 
     def watch(self) -> None:
-        """End this process some time after another has, unless it does by itself."""
+        """End this process some time after another one ended, unless it ends by itself."""
         while not self._left.wait(_POLL_S):
             if self._look() is None:
                 continue
@@ -106,14 +107,14 @@ class _OtherRanks:
             return
 
     def first_to_end(self) -> str | None:
-        """What is known of the process that ended first; None where none does soon."""
+        """Describe the process that ended first; return None if none ends within a few seconds."""
         deadline = time.monotonic() + 5
         while self._look() is None and time.monotonic() < deadline:
             time.sleep(_POLL_S)
         return self._first
 
     def interrupt(self, number: int) -> None:
-        """Answer a signal once: the others end at once, they have nothing to keep."""
+        """Handle the first signal: kill the others at once, as they have nothing to save."""
         if not self._interrupted:
             self._interrupted = True
             self._left.set()
@@ -121,7 +122,7 @@ class _OtherRanks:
             raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     def join(self) -> None:
-        """Wait for the others, who have finished their training too."""
+        """Wait for the others, which have finished their training too."""
         self._left.set()
         for process in self._taken_over():
             try:
@@ -148,7 +149,7 @@ class _OtherRanks:
             return str(error)
 
     def _taken_over(self) -> list[subprocess.Popen[bytes]]:
-        """The processes; Lightning's own watch, which would kill this one too, is left none of them."""
+        """Return the processes, taken from Lightning's own watch, which would kill this process too."""
         launcher = self._trainer.strategy.launcher
         assert isinstance(launcher, _SubprocessScriptLauncher)
         while launcher.procs:
@@ -157,7 +158,7 @@ class _OtherRanks:
 
 
 def _how(code: int) -> str:
-    """How a process ended, of its exit code: negative for a signal."""
+    """Describe how a process ended by its exit code, which is negative for a signal."""
     if code == -signal.SIGKILL:
         return "killed (SIGKILL), most often because memory ran out: lower data.batch_size"
     if code < 0:
@@ -175,7 +176,7 @@ def _other_rank(trainer: Trainer, *, main: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # Another has ended and says why, or all have this error: rank 0 then ends, and this process with it.
+        # Another rank ended and says why, or all have this error: then rank 0 ends, and this process with it.
         is_of_others = isinstance(error, torch.distributed.DistError | SharedError)
         if is_of_others or "gloo" in str(error):
             time.sleep(_GRACE_S)
@@ -183,7 +184,7 @@ def _other_rank(trainer: Trainer, *, main: int) -> Iterator[None]:
         _end_within(_GRACE_S, code=1)
         raise
     except BaseException:
-        _end_within(_GRACE_S, code=1)  # no library keeps an ending process waiting
+        _end_within(_GRACE_S, code=1)  # so that no library keeps an ending process waiting
         raise
 
 
@@ -194,7 +195,7 @@ def _end_with(main: int) -> None:
 
 
 def _pass_on(number: int, main: int) -> None:
-    """A signal is for the run: rank 0 says what is kept, and ends this process."""
+    """Pass a signal on to rank 0, which says what is kept and ends this process."""
     os.kill(main, number)
     _end_within(_GRACE_S, code=128 + number)
 
@@ -210,10 +211,10 @@ def _answer_signals(trainer: Trainer, answer: Callable[[int], None]) -> None:
 
 
 class _RankSignals(Callback):
-    """Answers SIGINT and SIGTERM while training.
+    """A callback that handles SIGINT and SIGTERM during training.
 
-    Lightning's own handler starts a collective of its own in whichever process is signaled, and waits in it
-    for ever. It is in place until training begins, and gives back what was before when it ends.
+    Lightning's own handler starts a collective in whichever process is signaled, and waits in it forever. It
+    is in place until training begins, and restores the previous handlers at its end.
     """
 
     def __init__(self, answer: Callable[[int], None]) -> None:

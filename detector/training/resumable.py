@@ -1,4 +1,4 @@
-"""Whether a checkpoint has what a training goes on from, and whether that fits the training."""
+"""Checks that a checkpoint has all that resuming a training needs, and that it fits the training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from detector.checkpoint_entries import listed, shown
 
-_ENTRIES: dict[str, tuple[type, type | None, str]] = {  # its type, that of its items, and both in words
+_ENTRIES: dict[str, tuple[type, type | None, str]] = {  # type, type of its items, and both in words
     "epoch": (int, None, "an integer"),
     "global_step": (int, None, "an integer"),
     "pytorch-lightning_version": (str, None, "a text"),
@@ -23,7 +23,7 @@ _ENTRIES: dict[str, tuple[type, type | None, str]] = {  # its type, that of its 
 
 
 def require_entries(content: Mapping[str, Any], *, source: str) -> None:
-    """Raise ValueError where an entry that every training goes on from is missing or of another kind."""
+    """Raise ValueError if an entry that resuming needs is missing or has another type."""
     problems = []
     for name, (kind, kind_of_items, expected) in _ENTRIES.items():
         value = content.get(name)
@@ -42,7 +42,7 @@ def require_fitting(
     scheduler: Mapping[str, Any],
     loops: Mapping[str, Any],
 ) -> None:
-    """Raise ValueError where what `require_entries` has found does not fit this training."""
+    """Raise ValueError if the entries checked by `require_entries` do not fit this training."""
     problems = _weight_problems(content["state_dict"], module.state_dict())
     problems += _optimizer_problems(content["optimizer_states"], optimizer)
     if len(content["lr_schedulers"]) == 1:
@@ -110,7 +110,10 @@ def _optimizer_problems(states: list[dict[str, Any]], optimizer: Optimizer) -> l
 
 
 def _other_kinds(value: Any, like: Any, path: str) -> list[str]:
-    """Where a value is of another kind than its counterpart now. What only one has is of another version."""
+    """Return where the types of `value` differ from those of `like`.
+
+    Keys that only one of them has are ignored: they belong to another version.
+    """
     if isinstance(like, Mapping):
         if not isinstance(value, Mapping):
             return [f"{path} is {shown(value)}, expected a dict"]

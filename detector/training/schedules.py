@@ -9,14 +9,14 @@ from itertools import pairwise
 
 from detector.option_types import Fraction, NonNegativeInt, PositiveInt
 
-_LONGEST_WARMUP = 1 / 3  # of the run; a longer one is shortened, and `notes` says so
+_LONGEST_WARMUP = 1 / 3  # share of the run; a longer warm-up is shortened, and `notes` says so
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine:
     """Half a cosine over all steps, from 1 to `final_factor` (Loshchilov and Hutter 2017).
 
-    The first `warmup_steps` are multiplied with a line from `warmup_factor` to 1.
+    A linear warm-up from `warmup_factor` to 1 multiplies the first `warmup_steps`.
     """
 
     warmup_steps: NonNegativeInt = 500
@@ -26,21 +26,21 @@ class Cosine:
     def factor(
         self, step: NonNegativeInt, *, total_steps: PositiveInt, steps_per_epoch: PositiveInt
     ) -> float:
-        """What the learning rate of optimiser step `step` (from 0) is multiplied with."""
+        """Return the factor of the learning rate at optimizer step `step` (from 0)."""
         progress = min(step / total_steps, 1.0)
         curve = self.final_factor + (1 - self.final_factor) * (1 + math.cos(math.pi * progress)) / 2
         return curve * _warmup(step, steps=warmup_length(self, total_steps), start=self.warmup_factor)
 
     def notes(self, *, total_steps: PositiveInt, steps_per_epoch: PositiveInt) -> list[str]:
-        """What a person should know about this schedule in a run of this length."""
+        """Return notes for the user on this schedule in a run of this length."""
         return _warmup_notes(self, total_steps)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MultiStep:
-    """Constant, multiplied with `gamma` after each of the epochs in `milestones`.
+    """A constant rate, multiplied by `gamma` after each of the epochs in `milestones`.
 
-    The first `warmup_steps` are multiplied with a line from `warmup_factor` to 1.
+    A linear warm-up from `warmup_factor` to 1 multiplies the first `warmup_steps`.
     """
 
     milestones: tuple[PositiveInt, ...]
@@ -58,12 +58,12 @@ class MultiStep:
     def factor(
         self, step: NonNegativeInt, *, total_steps: PositiveInt, steps_per_epoch: PositiveInt
     ) -> float:
-        """What the learning rate of optimiser step `step` (from 0) is multiplied with."""
+        """Return the factor of the learning rate at optimizer step `step` (from 0)."""
         curve = self.gamma ** bisect_right(self.milestones, step // steps_per_epoch)
         return curve * _warmup(step, steps=warmup_length(self, total_steps), start=self.warmup_factor)
 
     def notes(self, *, total_steps: PositiveInt, steps_per_epoch: PositiveInt) -> list[str]:
-        """What a person should know about this schedule in a run of this length."""
+        """Return notes for the user on this schedule in a run of this length."""
         epochs = math.ceil(total_steps / steps_per_epoch)
         late = [milestone for milestone in self.milestones if milestone >= epochs]
         unreached = [
@@ -77,7 +77,7 @@ Schedule = Cosine | MultiStep
 
 
 def warmup_length(schedule: Schedule, total_steps: int) -> int:
-    """Steps of the warm-up: as asked, but at most a third of the run."""
+    """Return the number of warm-up steps: `warmup_steps`, but at most a third of the run."""
     return min(schedule.warmup_steps, int(total_steps * _LONGEST_WARMUP))
 
 

@@ -1,4 +1,4 @@
-"""What only watches a training ends none."""
+"""Log writing whose failures do not end a training."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ _log = logging.getLogger(__name__)
 
 
 class Steady:
-    """Calls what writes a log. After a failure of the system (a full disk, a closed pipe) it warns once and
-    calls on: the next write may succeed. `then` ends the warning."""
+    """A caller of functions that write a log, which survives their failures.
+
+    After a system error (a full disk, a closed pipe) it warns once and keeps calling: the next write may
+    succeed. `then` is the last sentence of the warning.
+    """
 
     def __init__(self, what: str, *, then: str = "Training goes on.") -> None:
         self._what, self._then = what, then

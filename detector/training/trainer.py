@@ -1,4 +1,4 @@
-"""The options of a run, and the Lightning trainer made from them."""
+"""The options of a run, and the Lightning trainer built from them."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from detector.training.event_log import TensorBoard
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """How long, on what, and how carefully to train.
+    """The options of a training: its length, hardware, precision, validation and logging.
 
-    `devices` are of this machine: losses and gradients are those of one device with all their images (but
-    for batch norms, which see their own; `sync_batch` sees all). `accumulate_batches` batches make one
-    optimiser step with the mean of their gradients, each batch normalized by its own boxes, so that it is
-    close to one of so many images but not equal. `gradient_clip_norm`
-    bounds the 2-norm of all gradients. `compile` makes kernels of backbone, neck and dense head
-    (torch.compile). `ema_decay` validates and keeps the moving average of the weights. The last epoch is
-    always validated. `early_stopping_patience` counts validations without a better AP.
-    `log_offsets_every_n_steps` is for deformable layers, see `OffsetLog`. `limit_*_batches` shorten each
-    epoch (for trials). `resume` is a checkpoint to go on from.
+    `devices` are those of this machine: losses and gradients equal those of one device with all their images
+    (except for batch norms, which see their own images; `sync_batch` sees all). `accumulate_batches` batches
+    make one optimizer step with the mean of their gradients; each batch is normalized by its own boxes, so
+    the step is close but not equal to one large batch. `gradient_clip_norm` bounds the 2-norm of all
+    gradients. `compile` compiles backbone, neck and dense head (torch.compile). With `ema_decay` the moving
+    average of the weights is validated and kept. The last epoch is always validated.
+    `early_stopping_patience` counts validations without a better AP. `log_offsets_every_n_steps` is for
+    deformable layers, see `OffsetLog`. `limit_*_batches` shorten each epoch (for trials). `resume` is a
+    checkpoint to resume from.
     """
 
     max_epochs: PositiveInt
@@ -54,7 +54,7 @@ class TrainingOptions:
 
 
 def build_trainer(options: TrainingOptions, *, output_dir: Path, callbacks: Sequence[Callback]) -> Trainer:
-    """A trainer that writes into `output_dir` only: `tensorboard/`, and what the callbacks write."""
+    """Build a trainer that writes only into `output_dir`: `tensorboard/`, and what the callbacks write."""
     quiet_lightning()
     return Trainer(
         max_epochs=options.max_epochs,
@@ -72,7 +72,7 @@ def build_trainer(options: TrainingOptions, *, output_dir: Path, callbacks: Sequ
         logger=TensorBoard(RunFolder(output_dir).tensorboard),
         default_root_dir=output_dir,
         num_sanity_val_steps=0,
-        use_distributed_sampler=False,  # our batch sampler knows ranks, and does not pad them
+        use_distributed_sampler=False,  # our batch sampler handles ranks without padding
         enable_checkpointing=False,  # the `Checkpoints` callback does it
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -80,7 +80,7 @@ def build_trainer(options: TrainingOptions, *, output_dir: Path, callbacks: Sequ
 
 
 class ValidateLastEpoch(Callback):
-    """Validates every n epochs and after the last one."""
+    """A callback that validates every n epochs and after the last one."""
 
     def __init__(self, every_n_epochs: PositiveInt) -> None:
         self._every = every_n_epochs
@@ -92,17 +92,17 @@ class ValidateLastEpoch(Callback):
 
 
 def quiet_lightning() -> None:
-    """Silence what Lightning says to everybody. Its errors, and warnings about this run, stay."""
+    """Silence Lightning's general messages. Its errors, and warnings about this run, stay."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",  # a choice of the config, printed with it
         ".*smaller than the logging interval.*",  # every epoch is printed and stored in any case
         ".*exists and is not empty.*",
-        ".*overridden `transfer_batch_to_device` in `LightningModule`.*",  # as we want it
+        ".*overridden `transfer_batch_to_device` in `LightningModule`.*",  # intended
         ".*sync_dist=True.*",  # every rank computes the metrics of all images
         ".*treespec, LeafSpec.*is deprecated.*",  # between Lightning and torch
-        ".*lr_scheduler.step.*before.*optimizer.step.*",  # fp16 skips steps while it looks for its scale
+        ".*lr_scheduler.step.*before.*optimizer.step.*",  # fp16 skips steps while it searches for its scale
         ".*in eval mode at the start of training.*",  # the moving average is, on purpose
     ):
         warnings.filterwarnings("ignore", message=message)
