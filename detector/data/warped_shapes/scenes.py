@@ -175,7 +175,7 @@ def _filled(points: Points, size: int) -> Mask:
 def _put(
     canvas: Pixels, placed: list[SceneObject], mask: Mask, options: SceneOptions, rng: Generator
 ) -> bool:
-    """Paint a layer over the placed objects if they all stay visible enough; return whether it was painted."""
+    """Paint a layer over the placed objects if all stay visible enough; return whether it was painted."""
     layer = _layer(mask)
     if any(thing.fraction_left(under=layer) < options.min_visible for thing in placed):
         return False
