@@ -1,4 +1,4 @@
-"""The resolution of the file_names of an annotation file to files of a folder, and the search for lost ones."""
+"""The resolution of an annotation file's file_names to files of a folder, and the search for lost ones."""
 
 from __future__ import annotations
 
