@@ -1,4 +1,4 @@
-"""Checks of annotations, vectorised: a million take about a second."""
+"""Vectorized checks of annotations: a million take about a second."""
 
 # N images, M annotations
 
@@ -16,7 +16,7 @@ from detector.coco.rules import odd_boxes
 
 
 def lookup(keys: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Position in `table` of each key, -1 where it is not there. Texts and integers are compared as texts."""
+    """Return the position of each key in `table`, -1 if missing. Strings and integers compare as strings."""
     if keys.dtype.kind != table.dtype.kind:
         keys, table = keys.astype(str), table.astype(str)
     if not len(table):
@@ -37,11 +37,11 @@ def check_annotations(
     as_pixels: bool,
     found: Findings,
 ) -> np.ndarray:
-    """Which annotations cannot be used (M,), because their image cannot or for what `found` describes.
+    """Return a mask of unusable annotations (M,): their image is bad, or `found` describes the problem.
 
-    What needs no image is checked of bad images, too, unless they are skipped with all their annotations.
-    `image_of` and `labels` are positions, -1 where the id is dangling. Without `as_pixels`, where all boxes
-    are in another format, it is not told of each of them that it looks odd in pixels.
+    Checks that need no image include the annotations of bad images, unless `skip_bad_images` skips those.
+    `image_of` and `labels` are positions, -1 if the id is dangling. Without `as_pixels`, when all boxes are
+    in another format, single boxes are not reported as odd in pixels.
     """
     boxes = raw.boxes_xywh
     known = image_of >= 0
@@ -76,7 +76,7 @@ def check_annotations(
     before = xywh_to_xyxy(boxes)[:, 2:] <= 0
     after = boxes[:, :2] >= sizes[:, ::-1]
     report(
-        (before | after).any(axis=1) & ~of_bad_image,  # whose size is not known
+        (before | after).any(axis=1) & ~of_bad_image,  # their size is unknown
         "box {box} lies outside its image of height {height}, width {width}. Correct or remove it.",
     )
     if as_pixels:
@@ -89,7 +89,7 @@ def check_annotations(
 
 
 def _filled(why: str, raw: RawCoco, row: int, size: np.ndarray) -> str:
-    """The words of a problem with what the annotation has; `size` is (height, width) of its image."""
+    """Fill in the values of an annotation in a message; `size` is the (height, width) of its image."""
     height, width = size
     return why.format(
         box=f"[{', '.join(repr(float(x)).removesuffix('.0') for x in raw.boxes_xywh[row])}]",
@@ -102,7 +102,7 @@ def _filled(why: str, raw: RawCoco, row: int, size: np.ndarray) -> str:
 
 
 def sizes_of_annotations(images: CheckedImages, image_of: np.ndarray) -> np.ndarray:
-    """(height, width) of the image of each annotation (M, 2); 0 where it is not known."""
+    """Return the (height, width) of each annotation's image (M, 2), 0 if unknown."""
     sizes = np.zeros((len(image_of), 2), dtype=np.int64)
     known = image_of >= 0
     sizes[known] = images.sizes[image_of[known]]
@@ -110,7 +110,7 @@ def sizes_of_annotations(images: CheckedImages, image_of: np.ndarray) -> np.ndar
 
 
 def describe_annotation(raw: RawCoco, image_of: np.ndarray, row: int) -> str:
-    """The ids and the file name of an annotation, for a message."""
+    """Return the ids and the file name of an annotation for a message."""
     image_id, id_ = (str(ids[row]) or "null" for ids in (raw.annotation_image_ids, raw.annotation_ids))
     if image_of[row] < 0:
         return f"image {image_id}, annotation {id_}"
@@ -118,7 +118,7 @@ def describe_annotation(raw: RawCoco, image_of: np.ndarray, row: int) -> str:
 
 
 def repeated_ids(ids: np.ndarray) -> np.ndarray:
-    """Which ids were seen before (M,); a missing id repeats nothing."""
+    """Return a mask of the ids that occurred before (M,); a missing id repeats nothing."""
     repeats = np.ones(len(ids), dtype=bool)
     repeats[np.unique(ids, return_index=True)[1]] = False
     return repeats if ids.dtype.kind == "i" else repeats & (ids != "")

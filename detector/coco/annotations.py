@@ -16,7 +16,7 @@ from detector.coco.strings import StringTable
 
 @dataclass(frozen=True)
 class Category:
-    """A class as the file names it."""
+    """A class as it is named in the file."""
 
     id: int
     name: str
@@ -25,13 +25,13 @@ class Category:
 
 @dataclass(frozen=True)
 class CocoAnnotations:
-    """One split: images in file order, their annotations beside each other in file order.
+    """The annotations of a split: images in file order, each with its annotations in file order.
 
     The annotations of image i are rows `first[i]` to `first[i + 1]` of the annotation columns. Boxes are xywh
-    in pixels as the file has them (float64, not clipped), w > 0 and h > 0, and overlap their image. `labels`
-    are positions in `categories`, which are sorted by id. Crowds are included. Sizes are (height, width) as
-    annotated. `listed_count` annotations stand in the file, `bad_count` of them were left out as bad.
-    `deep_values` are those of images of more than 8 bits, of a sample of them in large splits.
+    in pixels as in the file (float64, not clipped), w > 0 and h > 0, and overlap their image. `labels` are
+    positions in `categories`, which are sorted by id. Crowds are included. Sizes are (height, width) as
+    annotated. The file lists `listed_count` annotations, of which `bad_count` were left out as bad.
+    `deep_values` are the value ranges of images of more than 8 bits, in large splits of a sample of them.
     """
 
     path: Path
@@ -63,7 +63,7 @@ class CocoAnnotations:
 
     @property
     def object_count(self) -> int:
-        """The annotations that are no crowds."""
+        """The number of annotations that are not crowds."""
         return len(self.crowd) - self.crowd_count
 
     @property
@@ -71,7 +71,7 @@ class CocoAnnotations:
         return tuple(c.id for c in self.categories)
 
     def image_id(self, index: int) -> int | str:
-        """The id of image `index` as the file has it."""
+        """Return the id of image `index` as in the file."""
         value = self.image_ids[index]
         return value if isinstance(value, str) else int(value)
 
@@ -79,11 +79,11 @@ class CocoAnnotations:
         return self.images_dir / self.file_names[index]
 
     def rows(self, index: int) -> slice:
-        """The rows of the annotation columns that belong to image `index`."""
+        """Return the rows of the annotation columns that belong to image `index`."""
         return slice(int(self.first[index]), int(self.first[index + 1]))
 
     def training_boxes(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes (n, 4) xyxy float64 clipped to the image, and labels (n,), without crowds."""
+        """Return the boxes (n, 4), xyxy float64 clipped to the image, and labels (n,), without crowds."""
         rows = self.rows(index)
         keep = ~self.crowd[rows]
         height, width = self.sizes[index]
@@ -91,7 +91,7 @@ class CocoAnnotations:
         return np.clip(boxes, 0, [width, height, width, height]), self.labels[rows][keep]
 
     def select_images(self, indices: np.ndarray) -> CocoAnnotations:
-        """These images alone, in this order, with their annotations."""
+        """Select these images, in this order, with their annotations."""
         counts = np.diff(self.first)[indices]
         first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         rows = np.repeat(self.first[:-1][indices] - first[:-1], counts) + np.arange(first[-1])
@@ -109,16 +109,16 @@ class CocoAnnotations:
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def without_category(self, category: Category) -> CocoAnnotations:
-        """The same without one class, which no annotation may use."""
+        """Remove a class, which no annotation may use."""
         label = self.categories.index(category)
         assert not np.any(self.labels == label), "the category is in use"
         kept = tuple(c for c in self.categories if c != category)
         return replace(self, categories=kept, labels=self.labels - (self.labels > label))
 
     def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
-        """A COCO dict of this split for an evaluator.
+        """Return this split as a COCO dict for an evaluator.
 
-        Ids and boxes as in the file, area and iscrowd filled where missing, crowds kept.
+        Ids and boxes are as in the file, missing area and iscrowd are filled in, and crowds are kept.
         """
         image_of = np.repeat(np.arange(len(self)), np.diff(self.first))
         ids, category_ids = [self.image_id(i) for i in range(len(self))], self.category_ids

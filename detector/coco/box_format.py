@@ -1,6 +1,6 @@
-"""Boxes in another format than they should be: a guess from coordinates, image sizes and areas.
+"""The detection of boxes in a wrong format, a guess from coordinates, image sizes and areas.
 
-Pure functions of arrays, for ground truth and results alike.
+All are pure functions of arrays, for ground truth and results alike.
 """
 
 # N boxes
@@ -17,14 +17,14 @@ from detector.coco.rules import UNIT, look_like_fractions, overhangs
 
 BoxFormat = Literal["xyxy", "cxcywh", "yxhw", "fractions", "percent"]
 
-# An overhang counts from this part of the image's side. Rounding, a pixel too much and slightly turned or
+# An overhang counts from this fraction of the image's side. Rounding, an extra pixel and slightly rotated or
 # padded images stay far below; boxes that are read in a wrong format reach half an image beyond.
 _NOTABLE = 0.1
-_LEAST_SHARE = 0.1  # of the boxes must speak against x, y, width, height
+_LEAST_SHARE = 0.1  # of the boxes must contradict x, y, width, height
 _ALMOST_ALL = 0.99
-_LARGE_SHARE = 0.2  # of many boxes, by however little
+_LARGE_SHARE = 0.2  # of at least _MANY boxes reach beyond, by however little
 _MANY = 10
-_ALL_FIT_PX = 2.0  # what a box in the right format may overhang
+_ALL_FIT_PX = 2.0  # the overhang that a box in the right format may have
 
 _READINGS: dict[BoxFormat, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "xyxy": ("x1, y1, x2, y2", lambda b: b),
@@ -41,10 +41,10 @@ _READINGS: dict[BoxFormat, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
 
 @dataclass(frozen=True)
 class BoxFormatFinding:
-    """Boxes that look written in another format than x, y, width, height in pixels.
+    """A finding that boxes look written in a format other than x, y, width, height in pixels.
 
-    `suspects` marks those that show it: they reach beyond their image, are fractions, or have an area that
-    only the other format gives. `reason` is one sentence with counts, without a full stop.
+    `suspects` marks the boxes that show it: they reach beyond their image, are fractions, or have an area
+    that only the other format gives. `reason` is one sentence with counts, without a period.
     """
 
     format: BoxFormat
@@ -58,7 +58,7 @@ class BoxFormatFinding:
 
     @property
     def fix(self) -> str:
-        """What to write instead."""
+        """An instruction how to write the boxes instead."""
         convert = {
             "xyxy": "[x1, y1, x2 - x1, y2 - y1]",
             "cxcywh": "[x - width / 2, y - height / 2, width, height]",
@@ -69,15 +69,15 @@ class BoxFormatFinding:
         return f"COCO boxes are [x, y, width, height] in pixels: write {convert}."
 
 
-@np.errstate(over="ignore", invalid="ignore")  # of 1e308
+@np.errstate(over="ignore", invalid="ignore")  # of values such as 1e308
 def find_box_format(
     boxes: np.ndarray, *, image_sizes: np.ndarray, areas: np.ndarray | None = None
 ) -> BoxFormatFinding | None:
-    """Guess whether boxes that should be xywh in pixels are in another format; None where they look right.
+    """Guess whether boxes that should be xywh in pixels are in another format; None if they look right.
 
-    `boxes` is (N, 4) float64, `image_sizes` (N, 2) the (height, width) of each box's image, 0 where unknown,
-    `areas` (N,) NaN where unknown. Boxes that are not finite, or not positive in width and height, count for
-    nothing. Single odd boxes among many right ones are no finding.
+    `boxes` is (N, 4) float64, `image_sizes` (N, 2) the (height, width) of each box's image, 0 if unknown,
+    `areas` (N,), NaN if unknown. Boxes that are not finite, or not positive in width and height, are ignored.
+    Single odd boxes among many right ones are no finding.
     """
     usable = np.isfinite(boxes).all(axis=1)
     usable &= (np.where(usable[:, None], boxes[:, 2:], 0) > 0).all(axis=1)
@@ -101,7 +101,7 @@ _Found = tuple[BoxFormat, np.ndarray, str]
 
 def _fractions(boxes: np.ndarray, sizes: np.ndarray) -> _Found | None:
     inside = look_like_fractions(boxes, image_sizes=sizes)
-    whole = (boxes == [0, 0, 1, 1]).all(axis=1)  # a whole image, where the others are fractions
+    whole = (boxes == [0, 0, 1, 1]).all(axis=1)  # a whole image, if the others are fractions
     suspects = inside | (whole & bool(inside.any()))
     count, total = int(suspects.sum()), len(boxes)
     if count * 2 < total:
@@ -111,14 +111,14 @@ def _fractions(boxes: np.ndarray, sizes: np.ndarray) -> _Found | None:
 
 
 def _reaching(boxes: np.ndarray, sizes: np.ndarray, areas: np.ndarray | None) -> _Found | None:
-    """The reading that takes (nearly) every box into its image, where many reach beyond it as xywh."""
+    """Find the format that fits (nearly) every box into its image, if many reach beyond it as xywh."""
     total = len(boxes)
     beyond = overhangs(boxes, image_sizes=sizes)
     notable = beyond > _NOTABLE
     reaching = _reaches(boxes, sizes)
     slightly = (beyond[:, None] * sizes > _ALL_FIT_PX).any(axis=1)
     if notable.sum() < max(1, _LEAST_SHARE * total):
-        # Centers reach beyond by half a box at most, which is little where boxes are small.
+        # Boxes by their center reach beyond by half a box at most, which is little if boxes are small.
         if (
             total >= _MANY
             and slightly.mean() >= _LARGE_SHARE
@@ -130,11 +130,11 @@ def _reaching(boxes: np.ndarray, sizes: np.ndarray, areas: np.ndarray | None) ->
         fits = _fits(read(boxes), sizes)
         all_fit = fits.mean() >= _ALMOST_ALL
         if name != "xyxy" and not (all_fit and total >= 5):
-            continue  # few boxes that reach beyond the right border fit it by accident
+            continue  # a few boxes that reach beyond the right border fit by accident
         if (fits & notable).sum() < _ALMOST_ALL * notable.sum() or not (all_fit or notable.sum() >= 3):
             continue
         if total < 5 and areas is not None and _agree(areas, boxes[:, 2:].prod(axis=1)).all():
-            continue  # few large objects, cut by the border, whose areas say so
+            continue  # a few large objects cut by the border, as their areas show
         return name, reaching, _as_others(reaching, words, "all would fit" if all_fit else "these would fit")
     return None
 
@@ -145,7 +145,7 @@ def _as_others(reaching: np.ndarray, words: str, how_many_fit: str) -> str:
 
 
 def _percent(boxes: np.ndarray, sizes: np.ndarray, areas: np.ndarray) -> _Found | None:
-    """Boxes in percent of their image, whose `area` is in pixels."""
+    """Find boxes in percent of their image, by their `area` in pixels."""
     with_area = np.isfinite(areas) & (areas > 0) & (sizes > 0).all(axis=1)
     inside = ((boxes >= 0) & (boxes <= 100 * UNIT)).all(axis=1)
     products = boxes[:, 2:].prod(axis=1)
@@ -161,12 +161,12 @@ def _percent(boxes: np.ndarray, sizes: np.ndarray, areas: np.ndarray) -> _Found 
 
 
 def _nearly(areas: np.ndarray, products: np.ndarray) -> np.ndarray:
-    """Equal to a hundredth: percent are often rounded."""
+    """Return whether areas are equal to within 1 %: percentages are often rounded."""
     return np.asarray(np.abs(areas - products) <= np.maximum(0.5, 0.01 * products))
 
 
 def _by_area(boxes: np.ndarray, sizes: np.ndarray, areas: np.ndarray) -> _Found | None:
-    """Corners whose `area` is that between them, where no box need reach beyond its image."""
+    """Find boxes that are corners by their `area`, even if no box reaches beyond its image."""
     sides = boxes[:, 2:] - boxes[:, :2]
     if not (_fits(boxes, sizes) | (sizes == 0).any(axis=1) & (sides > 0).all(axis=1)).all():
         return None
@@ -186,7 +186,7 @@ def _by_area(boxes: np.ndarray, sizes: np.ndarray, areas: np.ndarray) -> _Found 
 
 
 def _agree(areas: np.ndarray, products: np.ndarray) -> np.ndarray:
-    """Equal to half a pixel or a thousandth: tools cut areas to whole numbers."""
+    """Return whether areas are equal to within half a pixel or 0.1 %: tools truncate areas to integers."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.abs(areas - products) <= np.maximum(0.5, 1e-3 * products))
 
@@ -197,7 +197,7 @@ def _reaches(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def _fits(corners: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Whether xyxy boxes are real and inside their image, but for rounding; unknown sizes have no limit."""
+    """Return whether xyxy boxes are valid and, up to rounding, inside their image if its size is known."""
     limits = np.where(sizes > 0, sizes, np.inf)[:, ::-1] + _ALL_FIT_PX
     real = (corners[:, 2:] > corners[:, :2]).all(axis=1)
     return np.asarray(

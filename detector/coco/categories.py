@@ -1,4 +1,4 @@
-"""The classes of a dataset, and whether its splits agree on them."""
+"""The classes of a dataset, and checks that its splits agree on them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_LISTED = 20
 
 
 def read_categories(entries: Sequence[dict[str, Any]], fatal: Findings) -> tuple[Category, ...]:
-    """Sorted by id; problems go to `fatal`."""
+    """Return the categories sorted by id; problems go to `fatal`."""
     kept: dict[int, Category] = {}
     for position, entry in enumerate(entries):
         id_, name = entry.get("id"), entry.get("name")
@@ -45,11 +45,11 @@ def read_categories(entries: Sequence[dict[str, Any]], fatal: Findings) -> tuple
 def drop_root_category(
     splits: Sequence[CocoAnnotations], *, known: Sequence[str] = ()
 ) -> list[CocoAnnotations]:
-    """Without a dummy root (Roboflow): a category without boxes that is all others' supercategory.
+    """Drop a dummy root (Roboflow): a category without boxes that is the supercategory of all others.
 
-    `known` are the classes of a trained model: what its training decided, which saw other splits, too, is
-    decided again. Where they are those of the file there is no root, and one of a known name is none unless
-    the others are all classes: a root may have the name of a class.
+    `known` are the classes of a trained model. They repeat the decision of its training, which saw other
+    splits, too: if they are the classes of the file, there is no root; a category with a known name is the
+    root only if the others are exactly the known classes, as a root may share its name with a class.
     """
     if known and splits[0].class_names == tuple(known):
         return list(splits)
@@ -74,7 +74,7 @@ def _is_unused(split: CocoAnnotations, category: Category) -> bool:
 
 
 def require_same_categories(train: CocoAnnotations, val: CocoAnnotations) -> None:
-    """Raises ValueError unless both splits name the same classes by the same ids."""
+    """Raise ValueError unless both splits list the same classes with the same ids."""
     ours = dict(zip(train.category_ids, train.class_names, strict=True))
     theirs = dict(zip(val.category_ids, val.class_names, strict=True))
     if ours == theirs:
@@ -97,7 +97,7 @@ def _named(name: str | None) -> str:
 
 
 def require_unique_names(annotations: CocoAnnotations) -> None:
-    """Raises ValueError where two classes share a name: results by class could not be told apart."""
+    """Raise ValueError if two classes share a name: results by class would be ambiguous."""
     names = annotations.class_names
     shared = sorted({n for n in names if names.count(n) > 1})
     if shared:

@@ -1,4 +1,4 @@
-"""The columns of a COCO file as they stand in it, before anything is checked."""
+"""The raw columns of a COCO file, before any check."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _SECTIONS = ("images", "annotations", "categories")
 
 @dataclass
 class RawCoco:
-    """What a file says. Ids are int64 or, where any is not an integer, strings.
+    """The content of a COCO file. Ids are int64 or, if any is not an integer, strings.
 
     A box that is missing or not four numbers is four NaN, a missing area is NaN. Sizes are (height, width) of
-    any type, None where missing. An `iscrowd` that cannot be read is false in `crowd`; `bad_crowds` shows it
-    by its row, as `bad_boxes` the boxes that are none.
+    any type, None if missing. An unreadable `iscrowd` is false in `crowd`. `bad_crowds` shows unreadable
+    values, and `bad_boxes` the problems of invalid boxes, by row.
     """
 
     image_ids: list[Any] = field(default_factory=list)
@@ -38,11 +38,11 @@ class RawCoco:
     bad_crowds: dict[int, str] = field(default_factory=dict)
     bad_boxes: dict[int, str] = field(default_factory=dict)
     odd_crowd_count: int = 0
-    ignore: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))  # the flag, which has no effect
+    ignore: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))  # a flag without effect
 
 
 def read_columns(path: Path) -> RawCoco:
-    """Parse `path`. Raises ValueError where it is no COCO annotation file at all."""
+    """Read the columns of `path`. Raises ValueError if it is not a COCO annotation file at all."""
     raw = RawCoco()
     seen: set[str] = set()
     chunks: list[tuple[np.ndarray, ...]] = []
@@ -91,7 +91,7 @@ def _require_sections(path: Path, seen: set[str]) -> None:
 
 
 def _annotation_columns(chunk: list[dict[str, Any]], raw: RawCoco, *, first: int) -> tuple[np.ndarray, ...]:
-    """The columns of some annotations, of which the first is row `first` of the file."""
+    """Return the columns of a chunk of annotations, which starts at row `first` of the file."""
     boxes = _box_array([a.get("bbox") for a in chunk])
     areas: list[Any] = [a.get("area") for a in chunk]
     for row in np.flatnonzero(~np.isfinite(boxes).all(axis=1)).tolist():
@@ -132,7 +132,7 @@ def _holds_texts(box: Any) -> bool:
 
 
 def id_array(values: list[Any]) -> np.ndarray:
-    """int64 where all are integers (1.0 counts, true does not); otherwise their text, "" where missing."""
+    """Return ids as int64 if all are integers (1.0 is, true is not), otherwise as strings, "" if missing."""
     if all(type(v) is int for v in values):
         try:
             return np.array(values, dtype=np.int64)
@@ -146,7 +146,7 @@ def id_array(values: list[Any]) -> np.ndarray:
 
 def _box_array(values: list[Any]) -> np.ndarray:
     try:
-        if set(map(type, chain.from_iterable(values))) <= {int, float}:  # numpy reads texts, too
+        if set(map(type, chain.from_iterable(values))) <= {int, float}:  # numpy would parse strings, too
             boxes = np.array(values, dtype=np.float64)
             if boxes.shape == (len(values), 4):
                 return boxes

@@ -1,4 +1,4 @@
-"""Which file of a folder the file_name of an annotation file means, and where missing ones are."""
+"""The resolution of an annotation file's file_names to files of a folder, and the search for lost ones."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _SCHEME = re.compile(
 )
 _DRIVE = re.compile(r"[A-Za-z]:[/\\]")
 _LABEL_STUDIO = re.compile(r"/?(data/local-files/)\?|/(data/upload/)")
-_UPLOAD_MARK = re.compile(r"[0-9a-f]{8}-(?=.)")  # Label Studio's, before the name of a file
+_UPLOAD_MARK = re.compile(r"[0-9a-f]{8}-(?=.)")  # Label Studio's prefix of a file name
 _FOLDER = "the folder"
 _MAX_INDEXED = 1_000_000
-_MAX_SEARCHED = 50_000  # files of a folder beside the one that was given
+_MAX_SEARCHED = 50_000  # files of a folder other than the given one
 
 
 def address_kind(name: str) -> str | None:
-    """The kind of address that a name is instead of a file's; None where it is none."""
+    """Return the kind of address that a name is, such as "s3://"; None if it is a file name."""
     if match := _SCHEME.match(name):
         scheme = match[1] or match[2]
         return f"{scheme}://" if scheme else "data:"
@@ -39,7 +39,7 @@ def address_kind(name: str) -> str | None:
 
 
 def base_name(name: str) -> str:
-    """The last part of a path or address, without a query; quoted letters of an address are read."""
+    """Return the last part of a path or address, without a query; an address is unquoted."""
     if address_kind(name):
         parts = urlsplit(name)
         inside = parse_qs(parts.query).get("d")
@@ -51,9 +51,9 @@ def base_name(name: str) -> str:
 
 
 def name_inside(name: str, folder: Path) -> str | None:
-    """The name relative to `folder`, `name` itself where it is plain; None where it leads out of the folder.
+    """Return the name relative to `folder`: `name` itself if it is plain, None if it leaves the folder.
 
-    Links are not looked through: a name is inside by its text, wherever its file lies.
+    Links are not resolved: a name is inside by its text, wherever its file lies.
     """
     if ".." not in name and ":" not in name and name[:1] not in ("/", "\\"):
         return name
@@ -78,10 +78,10 @@ def name_inside(name: str, folder: Path) -> str | None:
 
 
 def other_reading(name: str, folder: Path) -> str | None:
-    """Of a name without a file: that of a file in `folder` which it means beyond doubt; None without one.
+    """Return the name of the file in `folder` that a name without a file clearly means, or None.
 
-    Folders may be separated as Windows does (images\\a.jpg), and a name may begin with the last folders of
-    `folder` itself, as of tools that count from a folder above.
+    The name may have Windows separators (images\\a.jpg), and may begin with the last folders of `folder`
+    itself, as tools write it that count from a folder above.
     """
     plain = name.replace("\\", "/")
     for candidate in dict.fromkeys((plain, os.path.normpath(plain), *_without_folder(plain, folder))):
@@ -91,7 +91,7 @@ def other_reading(name: str, folder: Path) -> str | None:
 
 
 def _without_folder(name: str, folder: Path) -> Iterator[str]:
-    """The rest of a name after each beginning that is the end of the folder's path."""
+    """Yield the rest of a name after each beginning that is the end of the folder's path."""
     parts = PurePosixPath(name).parts
     for above in dict.fromkeys((Path(os.path.abspath(folder)).parts, folder.resolve().parts)):
         for count in range(1, min(len(parts), len(above))):
@@ -99,7 +99,7 @@ def _without_folder(name: str, folder: Path) -> Iterator[str]:
                 yield "/".join(parts[count:])
 
 
-# --- files of a folder by names that are nearly theirs
+# --- approximate lookup of files by name
 
 _NEARLY: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("", lambda name: name),
@@ -111,14 +111,14 @@ _NEARLY: tuple[tuple[str, Callable[[str], str]], ...] = (
 
 @dataclass(frozen=True)
 class Match:
-    """Files that a name may mean, and in what they differ from it. One file is a match without doubt."""
+    """The files that a name may mean, and how they differ from it. A single file is an unambiguous match."""
 
     files: tuple[str, ...]
     difference: str
 
 
 class FolderIndex:
-    """The files below a folder, by their paths and base names. Links to folders are followed, once each."""
+    """An index of the files below a folder by path and base name. Links to folders are followed once each."""
 
     def __init__(self, folder: Path, *, max_files: int = _MAX_INDEXED) -> None:
         self.folder = folder
@@ -126,7 +126,7 @@ class FolderIndex:
 
     @cached_property
     def files(self) -> tuple[str, ...]:
-        """Paths relative to the folder, sorted; hidden files are left out."""
+        """The paths relative to the folder, sorted, without hidden files."""
         found: list[str] = []
         seen: set[tuple[int, int]] = set()
         for parent, folders, names in os.walk(self.folder, followlinks=True):
@@ -144,7 +144,7 @@ class FolderIndex:
         return tuple(sorted(found[: self._max_files]))
 
     def find(self, name: str) -> Match | None:
-        """The files that are nearest to `name`: by its whole path first, then by its base name."""
+        """Return the files nearest to `name`, by its whole path first, then by its base name."""
         path = "" if address_kind(name) else os.path.normpath(name.replace("\\", "/"))
         for by_base, key in ((False, path), (True, base_name(name))):
             for level, (difference, simplify) in enumerate(_NEARLY):
@@ -175,10 +175,11 @@ class FolderIndex:
 
 @dataclass(frozen=True)
 class LocatedFiles:
-    """Which names lead to no file, with whether they leave the folder, before any file is opened.
+    """The result of locating files by name, before any file is opened.
 
-    `differences` of the files that were taken for others (file_names=base). `shared` are files that another
-    name means too, so that neither is sure.
+    `lost` names lead to no file; its values tell whether they leave the folder. `shared` are files that
+    another name means too, so both are ambiguous. `differences` tell how the names of matched files differ
+    (file_names=base).
     """
 
     lost: dict[int, bool]
@@ -190,8 +191,8 @@ class LocatedFiles:
 def locate_files(names: list[Any], *, folder: Path, indices: np.ndarray, how: FileNames) -> LocatedFiles:
     """Replace each of the `names` by the path of its file relative to `folder`, as far as names tell.
 
-    "paths": a name inside the folder is relative to it, whether it was absolute or climbed. "base": a name
-    without a file is that of the one file below the folder with the nearest name.
+    "paths": a name inside the folder becomes relative to it, even if it was absolute or had `..`. "base": a
+    name without a file is replaced by that of the only file below the folder with the nearest name.
     """
     index = FolderIndex(folder)
     lost: dict[int, bool] = {}
@@ -215,7 +216,7 @@ def locate_files(names: list[Any], *, folder: Path, indices: np.ndarray, how: Fi
 
 
 def _shared(names: Sequence[Any], written: Sequence[Any], indices: Sequence[int]) -> dict[int, str]:
-    """The files that several different names were taken for, by the images of these names."""
+    """Return the files that several different names were matched to, by the images of these names."""
     meant: dict[str, set[str]] = {}
     for i in indices:
         meant.setdefault(names[i], set()).add(written[i])
@@ -226,12 +227,12 @@ def _joined(folder: Path, name: str) -> str:
     return f"{folder}/{name}".replace("\0", "")
 
 
-# --- what to say of names without a file
+# --- messages on names without a file
 
 
 @dataclass(frozen=True)
 class ExplainedNames:
-    """Why each name has no file, and what would help all of them."""
+    """The reasons why each name has no file, and the remedies for all of them."""
 
     texts: dict[int, str]
     remedies: list[str]
@@ -246,10 +247,10 @@ def explain_lost(
     option: str,
     near: Sequence[Path],
 ) -> ExplainedNames:
-    """Say where the files of `names` are, in the folder of `index` or elsewhere.
+    """Explain where the files of `names` are, in the folder of `index` or elsewhere.
 
-    `leaving` are the names that lead out of the folder, `total` counts all names. `option` is the override
-    of the image folder (data.train.images), and `near` are other folders that names may count from.
+    `leaving` are the names that leave the folder, `total` counts all names. `option` is the override of the
+    image folder (data.train.images), and `near` are other folders that names may be relative to.
     """
     matches = {i: index.find(name) for i, name in names.items()}
     texts = {
@@ -261,7 +262,7 @@ def explain_lost(
 
 
 def _problem_text(name: str, *, folder: Path, match: Match | None, leaves: bool) -> str:
-    """Why a name has no file in `folder`, and which file may be meant."""
+    """Describe why a name has no file in `folder`, and which file may be meant."""
     kind = address_kind(name)
     if kind is not None:
         text = f"its file_name is an address ({kind}), not the name of a file in {folder}."
@@ -288,7 +289,7 @@ def _remedies(
     option: str,
     near: Sequence[Path],
 ) -> Iterator[str]:
-    """What would help names without a file, counted: `names` by image, and their files in `folder`."""
+    """Yield remedies for names without a file, with counts: `names` and their `matches` by image."""
     sure = {i: match for i, match in matches.items() if match is not None and len(match.files) == 1}
     for difference, count in Counter(match.difference for match in sure.values()).most_common():
         i = next(i for i, match in sure.items() if match.difference == difference)
@@ -322,7 +323,7 @@ def _remedies(
 
 
 def _common_start(files: Mapping[str, str]) -> str | None:
-    """The folder below which all files are by their names, whole; None without one."""
+    """Return the folder below which all files lie by their whole names, or None."""
     starts = {
         file.removesuffix(f"/{name}") if file.endswith(f"/{name}") else None for name, file in files.items()
     }
@@ -332,7 +333,7 @@ def _common_start(files: Mapping[str, str]) -> str | None:
 def _found_elsewhere(
     names: Sequence[str], *, folder: Path, near: Sequence[Path]
 ) -> tuple[Path, int, bool] | None:
-    """The folder that most of the names are found in, how many are, and whether by their base names."""
+    """Return the folder that holds most of the names, how many, and whether only by their base names."""
     if not names:
         return None
     best: tuple[Path, int, bool] | None = None

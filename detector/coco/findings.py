@@ -1,4 +1,4 @@
-"""Problems of a dataset: collected, so that one message lists them, then raised or logged."""
+"""The problems of a dataset, collected so that one message lists them all, then raised or logged."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MAX_LISTED = 20
 
 @dataclass
 class Findings:
-    """Problems that one policy decides on: all are counted, the first `MAX_LISTED` are described."""
+    """The problems under one policy: all are counted, the first `MAX_LISTED` are described."""
 
     count: int = 0
     lines: list[str] = field(default_factory=list)
-    remedies: list[str] = field(default_factory=list)  # of several problems at once
+    remedies: list[str] = field(default_factory=list)  # each for several problems at once
 
     def add(self, indices: np.ndarray | Iterable[int], describe: Callable[[int], str]) -> None:
         indices = list(indices)
@@ -30,7 +30,7 @@ class Findings:
             self.lines.append(printable(describe(int(i))))
 
     def note(self, line: str) -> None:
-        """One problem, described."""
+        """Add one problem by its description."""
         self.add([0], lambda _: line)
 
     def text(self) -> str:

@@ -1,7 +1,7 @@
-"""A COCO ground truth, checked and renumbered, so that pycocotools cannot misread it.
+"""The COCO ground truth, checked and renumbered so that pycocotools cannot misread it.
 
 pycocotools trusts its input: an annotation id 0 or a repeated one turns a perfect AP into 0.25, missing
-`area` or `iscrowd` raise KeyError, and a box without area counts as an object nobody can find.
+`area` or `iscrowd` raise KeyError, and a box without area counts as an object that cannot be detected.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from detector.coco.rules import (
     fill_areas,
     filled_areas_note,
     is_encodable,
-    is_finite_number,  # results.py takes it from here
+    is_finite_number,  # re-exported for results.py
     is_odd_crowd,
     odd_boxes,
     odd_crowds_note,
@@ -38,12 +38,12 @@ _DROP = "Fix the file, or leave them out: evaluation.on_bad_box=drop."
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What pycocotools needs, with its own numbers: images, categories and annotations count from 1.
+    """The ground truth for pycocotools, with images, categories and annotations renumbered from 1.
 
     Images and categories are numbered in the order of their original ids, annotations in the order of the
     file, so pycocotools breaks ties as it would with the original ids. `class_names[n - 1]` belongs to
-    category n; where two categories share a name, the id is added to it. `file_names[n - 1]` belongs to image
-    n, empty where it has none; `image_sizes` (N, 2) are (height, width), 0 where unknown. `notes` are for the
+    category n; if two categories share a name, the id is added to it. `file_names[n - 1]` belongs to image
+    n, empty if it has none; `image_sizes` (N, 2) are (height, width), 0 if unknown. `notes` are for the
     reader of the metrics.
     """
 
@@ -57,8 +57,8 @@ class GroundTruth:
 
 
 def load_json(path: Path, *, what: str) -> Any:
-    """The JSON value in a file; a missing or malformed file is a ValueError that says what was expected."""
-    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe without a writer waits for ever
+    """Read a JSON file. Raises ValueError that says what was expected if it is missing or malformed."""
+    if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe without a writer never ends
         raise ValueError(f"{path}: is no regular file; expected a file with {what} (JSON).")
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
@@ -70,12 +70,12 @@ def load_json(path: Path, *, what: str) -> Any:
         raise ValueError(f"{path}: cannot be read: {error.strerror or error}.") from None
     except RecursionError:
         raise ValueError(f"{path}: nested too deeply; expected {what}.") from None
-    except ValueError as error:  # of JSON, of UTF-8, or an integer of more digits than Python reads
+    except ValueError as error:  # invalid JSON or UTF-8, or an integer of too many digits
         raise ValueError(f"{path}: not JSON ({error}); expected {what}.") from None
 
 
 def of_images(truth: dict[str, Any], ids: Collection[Any]) -> dict[str, Any]:
-    """The part of a COCO dictionary that belongs to these images."""
+    """Return the part of a COCO dictionary that belongs to these images."""
     return {
         **truth,
         "images": [image for image in truth["images"] if image["id"] in ids],
@@ -99,16 +99,16 @@ def check_lists(dataset: Any, *, source: str) -> None:
 def check_ground_truth(
     dataset: dict[str, Any], *, on_bad_box: Literal["error", "drop"], source: str
 ) -> GroundTruth:
-    """Check everything at once and renumber.
+    """Check the whole ground truth and renumber it.
 
-    A bad annotation has a box without area, not finite, wholly outside its image or far beyond it, an
-    `iscrowd` without meaning, or names an image or category that does not exist. Repeated annotation ids are
-    harmless here, because they are renumbered. An `area` that is missing or not above 0 is the box's, a
-    missing `iscrowd` is 0. Segmentations are left out.
+    An annotation is bad if its box has no area, is not finite, lies wholly outside its image or reaches far
+    beyond it, if its `iscrowd` is unreadable, or if its image or category does not exist. Repeated annotation
+    ids are harmless here, because they are renumbered. An `area` that is missing or not above 0 becomes the
+    box's, a missing `iscrowd` becomes 0. Segmentations are dropped.
 
     Raises:
-        ValueError: naming every image, category and annotation that is wrong. With `on_bad_box="drop"` bad
-            annotations are left out with a warning that lists them.
+        ValueError: naming every bad image, category and annotation. With `on_bad_box="drop"` bad annotations
+            are left out with a warning that lists them.
     """
     check_lists(dataset, source=source)
     problems = [
@@ -159,7 +159,7 @@ def check_ground_truth(
 
 
 def size_of(image: dict[str, Any]) -> tuple[float, float]:
-    """(height, width) as the file says; 0 where it does not."""
+    """Return (height, width) as in the file, 0 if it has none."""
     height, width = image.get("height"), image.get("width")
     if is_finite_number(height) and is_finite_number(width) and min(height, width) > 0:
         return float(height), float(width)
@@ -167,7 +167,7 @@ def size_of(image: dict[str, Any]) -> tuple[float, float]:
 
 
 def area_of(annotation: dict[str, Any]) -> float:
-    """The area as the file says; NaN where that is no number."""
+    """Return the area as in the file, NaN if it is not a number."""
     area = annotation.get("area")
     return float(area) if is_finite_number(area) else math.nan
 
@@ -199,7 +199,7 @@ def _is_name(category: dict[str, Any]) -> bool:
 def _annotation_fault(
     annotation: dict[str, Any], images: dict[Key, dict[str, Any]], categories: dict[Key, int]
 ) -> str:
-    """What is wrong with an annotation; empty when it is good."""
+    """Describe what is wrong with an annotation; empty if nothing is."""
     for key, known, table in (("image_id", images, "images"), ("category_id", categories, "categories")):
         if key not in annotation:
             return f'has no "{key}"'
@@ -234,7 +234,7 @@ def _box_fault(box: Sequence[int | float], *, width: Any, height: Any) -> str:
 
 
 def _odd_boxes(annotations: list[dict[str, Any]], images: dict[Key, dict[str, Any]]) -> dict[int, str]:
-    """What is wrong with boxes that are ones, by position in the file."""
+    """Describe what is wrong with well-formed boxes, by position in the file."""
     positions = [i for i, a in enumerate(annotations) if is_box(a.get("bbox")) and is_id(a.get("image_id"))]
     boxes = np.array([annotations[i]["bbox"] for i in positions], dtype=np.float64).reshape(-1, 4)
     keys = (id_key(annotations[i].get("image_id")) for i in positions)
@@ -249,7 +249,7 @@ def _odd_boxes(annotations: list[dict[str, Any]], images: dict[Key, dict[str, An
 
 
 def _filled_in(annotations: list[dict[str, Any]], odd_crowds: int) -> Iterator[str]:
-    """Fill in areas, and yield what was not as it should be."""
+    """Fill in missing areas, and yield notes on odd crowds and areas."""
     if odd_crowds:
         yield odd_crowds_note(odd_crowds)
     boxes = np.array([a["bbox"] for a in annotations]).reshape(-1, 4)
@@ -287,7 +287,7 @@ def _file_name(image: dict[str, Any]) -> str:
 
 
 def _num_scores(dataset: dict[str, Any]) -> int:
-    """How many annotations have a score, which is what tells predictions."""
+    """Count the annotations with a score, which only predictions should have."""
     annotations = dataset.get("annotations")
     rows = annotations if isinstance(annotations, list) else []
     return sum(isinstance(row, dict) and "score" in row for row in rows)

@@ -1,4 +1,4 @@
-"""Ids as COCO files hold them: any JSON scalar, compared by value and by kind."""
+"""The ids of COCO files: any JSON scalar, compared by value and by kind."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# An id ready to be a dictionary key: numbers before text, and neither `True == 1` nor `"7" == 7`.
+# An id as a dictionary key: numbers sort before strings, and neither `True == 1` nor `"7" == 7`.
 Key = tuple[int, Any]
 
 _NUMBER, _TEXT, _BOOLEAN, _NULL = range(4)
 
 
 def id_key(value: Any) -> Key:
-    """The key of an id that passes `is_id`. Keys sort as pycocotools sorts ids: by value, by letter."""
+    """Return the key of an id that passes `is_id`. Keys sort like ids in pycocotools: by value, by letter."""
     if isinstance(value, bool):
         return (_BOOLEAN, value)
     if isinstance(value, str):
@@ -22,19 +22,19 @@ def id_key(value: Any) -> Key:
 
 
 def is_id(value: Any) -> bool:
-    """Whether a value can be an id: a JSON scalar, but not the NaN that Python's JSON lets through."""
+    """Return whether a value can be an id: a JSON scalar, but not the NaN that Python's JSON accepts."""
     if isinstance(value, float):
         return math.isfinite(value)
     return value is None or isinstance(value, (int, str))
 
 
 def numbered(keys: Iterable[Key]) -> dict[Key, int]:
-    """Numbers from 1 in sorted order: what pycocotools can safely be given."""
+    """Number the keys from 1 in sorted order; such ids are safe for pycocotools."""
     return {key: number for number, key in enumerate(sorted(keys), start=1)}
 
 
 def shown(keys: Iterable[Key], *, limit: int = 5) -> str:
-    """The first ids for a message: `1, 2, "a", ... (8 in all)`."""
+    """Format the first ids for a message: `1, 2, "a", ... (8 in all)`."""
     keys = sorted(keys)
     texts = ["null" if kind == _NULL else repr(v) if kind != _TEXT else f'"{v}"' for kind, v in keys]
     more = f", ... ({len(keys)} in all)" if len(keys) > limit else ""
@@ -42,7 +42,7 @@ def shown(keys: Iterable[Key], *, limit: int = 5) -> str:
 
 
 def mismatch_hint(unknown: Iterable[Key], known: Mapping[Key, int]) -> str:
-    """A hint where every unknown id would be known as a text instead of a number, or reversed. Else empty."""
+    """Return a hint if every unknown id would be known as a string instead of a number, or vice versa."""
     unknown = set(unknown)
     if all(other_kind(key) in known for key in unknown):
         written, expected = ("texts", "numbers") if next(iter(unknown))[0] == _TEXT else ("numbers", "texts")
@@ -51,7 +51,7 @@ def mismatch_hint(unknown: Iterable[Key], known: Mapping[Key, int]) -> str:
 
 
 def shift_hint(used: Iterable[Key], known: Mapping[Key, int]) -> str:
-    """A hint where all used ids fit after adding or subtracting one. Empty otherwise."""
+    """Return a hint if all used ids would be known after adding or subtracting one; otherwise empty."""
     used = list(used)
     if any(kind != _NUMBER for kind, _ in used):
         return ""

@@ -1,4 +1,4 @@
-"""Checks of the images of a split, before any is trained on."""
+"""Checks of the images of a split before training."""
 
 # N images
 
@@ -31,18 +31,18 @@ _log = logging.getLogger(__name__)
 
 
 _CHUNK = 256
-_MEASURED = 1_000  # images whose values are looked at, spread over the split
-_SHOW_PROGRESS_FROM = 5_000  # images; fewer are done in a moment
+_MEASURED = 1_000  # images whose values are measured, spread over the split
+_SHOW_PROGRESS_FROM = 5_000  # images; fewer take only a moment
 
 
 @dataclass(frozen=True)
 class ImageChecks:
-    """How the images of a split are checked and read.
+    """The options for checking and reading the images of a split.
 
     `how`: "headers" compares each file's size with the declared one and looks for its end, which finds
     missing, truncated, swapped and non-image files in some 30 microseconds each; "decode" decodes it, which
-    also finds damage inside a PNG and the like (a JPEG decoder papers over most of it). `folder_option` is
-    the override that names the image folder, for messages.
+    also finds damage inside a PNG and the like (JPEG decoders hide most of it). `folder_option` is the
+    override that names the image folder, for messages.
     """
 
     how: CheckImages = "headers"
@@ -53,11 +53,11 @@ class ImageChecks:
 
 @dataclass(frozen=True)
 class CheckedImages:
-    """Which images cannot be used, and the (height, width) that their annotations refer to.
+    """The result of checking images: which are bad, and the (height, width) their annotations refer to.
 
-    `turned` counts images whose EXIF orientation is applied though the declared size does not decide on it.
-    `names` are the files' paths relative to the folder, where the annotation file writes them otherwise.
-    `values` are those of usable images of more than 8 bits; of some `_MEASURED` where there are more.
+    `turned` counts images whose EXIF orientation is applied though the declared size does not decide it.
+    `names` are the files' paths relative to the folder, even if the annotation file writes them differently.
+    `values` are the value ranges of images of more than 8 bits, of a sample of `_MEASURED` in larger splits.
     """
 
     bad: np.ndarray  # (N,) bool
@@ -70,9 +70,9 @@ class CheckedImages:
 def check_images(
     raw: RawCoco, ids: np.ndarray, *, folder: Path, found: Findings, checks: ImageChecks, near: Sequence[Path]
 ) -> CheckedImages:
-    """Check entries and files; problems go to `found`. Every file is opened.
+    """Check entries and files, opening every file; problems go to `found`.
 
-    `near` are folders beside `folder` in which missing files are looked for.
+    `near` are folders other than `folder` in which missing files are searched.
     """
     names = list(raw.file_names)
     bad = np.zeros(len(names), dtype=bool)
@@ -125,7 +125,7 @@ def check_images(
 def _entry_problems(
     raw: RawCoco, ids: np.ndarray, sizes: np.ndarray
 ) -> Iterator[tuple[np.ndarray, Callable[[int], str]]]:
-    """What is wrong with the images' entries, no file opened: which (N,), and the words for one."""
+    """Yield problems of the images' entries, without opening files: a mask (N,), and a message for one."""
 
     def mask(flags: Iterator[bool]) -> np.ndarray:
         return np.fromiter(flags, dtype=bool, count=len(ids))
@@ -149,7 +149,7 @@ def _entry_problems(
 
 
 def describe_image(raw: RawCoco, index: int) -> str:
-    """The id and the file name of an image, for a message."""
+    """Return the id and the file name of an image for a message."""
     name, image = raw.file_names[index], f"image {shown(raw.image_ids[index])}"
     return image if name is None else f'{image} ("{name if isinstance(name, str) else shown(name)}")'
 
@@ -212,9 +212,9 @@ def _duplicated(ids: np.ndarray) -> np.ndarray:
 def _inspect(
     folder: Path, names: list[Any], sizes: np.ndarray, *, indices: np.ndarray, checks: ImageChecks
 ) -> Iterator[tuple[int, Inspection | ImageError]]:
-    """What each file is, or why it cannot be used. Threads hide the latency of a slow disk.
+    """Inspect each file, or yield why it cannot be used. Threads hide the latency of a slow disk.
 
-    A name that means another file than it says is replaced in `names`.
+    A name whose file is found by another reading of it is replaced in `names`.
     """
     measured = set(np.linspace(0, len(names) - 1, min(len(names), _MEASURED)).astype(int).tolist())
 

@@ -1,23 +1,23 @@
-"""Why an image file cannot be used."""
+"""The errors of image files that cannot be used."""
 
 from __future__ import annotations
 
 
 class ImageError(Exception):
-    """A file that cannot be used: why, and what to do, without its name."""
+    """An image that cannot be used. The message gives the reason and the fix, but not the file's name."""
 
 
 class DamagedImageError(ImageError):
-    """The bytes are no image. What to do depends on who names the file."""
+    """The bytes are not an image. The fix depends on where the file is named."""
 
 
 class MissingImageError(ImageError):
-    """There is no such file."""
+    """The file does not exist."""
 
 
 class ImageFileError(ValueError):
-    """A file that cannot be used: its name, why, and what to do."""
+    """A file that cannot be used. The message gives its name, the reason and the fix."""
 
     def __init__(self, message: str) -> None:
-        # Of an error in a loader worker torch makes a new one whose message is the whole traceback.
+        # torch re-creates the error of a loader worker with the whole traceback as its message.
         super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())

@@ -1,4 +1,4 @@
-"""What is known of an image file before its pixels are decoded: its kind, its format, its size."""
+"""The properties of an image file known before its pixels are decoded: kind, format and size."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from PIL import Image, UnidentifiedImageError
 
 from detector.coco.image_errors import DamagedImageError, ImageError, MissingImageError
 
-# Decoders that may see a file. Others of Pillow run programs (EPS), or hold no photographs.
-# TGA is last: it has no mark of its own.
+# The decoders that may see a file. Pillow's others run programs (EPS), or are not for photographs.
+# TGA is last: it has no signature.
 _FORMATS = (
     "JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "AVIF", "PPM", "QOI", "TGA",
 )  # fmt: skip
@@ -28,7 +28,7 @@ JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _WEBP = re.compile(rb"RIFF.{4}WEBP(VP8[ LX]).{4}", re.DOTALL)
 _JPEG_2000 = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 _CODESTREAM = re.compile(rb"(?:\A|jp2c(?:.{8})?)(\xff\x4f\xff\x51)", re.DOTALL)
-# What begins so is surely an image that is read. Formats with short marks are told by their file's ending.
+# Signatures that are certainly of a readable image. Formats with short ones are recognized by the extension.
 _SURE_MARKS = (JPEG, PNG, b"GIF87a", b"GIF89a", b"qoif", *_JPEG_2000)
 _SURE_FORMS = re.compile(rb"RIFF.{4}WEBP|.{4}ftyp(avif|avis)", re.DOTALL)
 _FOREIGN = (
@@ -50,7 +50,7 @@ _WEB_PAGE = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """The content of a regular file. Raises ImageError: anything else may wait for ever, or never end."""
+    """Read a regular file. Raises ImageError for anything else, as it may block or never end."""
     try:
         require_regular(path)
         with open(path, "rb") as file:
@@ -62,8 +62,10 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def require_regular(path: str | Path) -> None:
-    """Raise ImageError for a folder, pipe, socket or device, OSError where nothing is there. Links count as
-    what they lead to, wherever that lies."""
+    """Raise ImageError for a folder, pipe, socket or device, OSError if nothing is there.
+
+    Links count as their target, wherever it lies.
+    """
     mode = os.stat(path).st_mode
     if stat.S_ISREG(mode):
         return
@@ -77,14 +79,14 @@ def require_regular(path: str | Path) -> None:
 
 
 def unreadable(error: Exception) -> ImageError:
-    """The error of a file that cannot be opened."""
+    """Return the ImageError for a file that cannot be opened."""
     if isinstance(error, FileNotFoundError | ValueError | NotADirectoryError):
         return MissingImageError("no such file.")
     return ImageError(f"cannot be read ({getattr(error, 'strerror', None) or error}).")
 
 
 def require_pixels(size: tuple[int, int], *, limit: int) -> None:
-    """Raise ImageError where an image of `size` (height, width) has more pixels than `limit`."""
+    """Raise ImageError if an image of `size` (height, width) has more pixels than `limit`."""
     height, width = size
     if height * width > limit:
         raise ImageError(
@@ -95,7 +97,7 @@ def require_pixels(size: tuple[int, int], *, limit: int) -> None:
 
 
 def header_size(content: bytes) -> tuple[int, int] | None:
-    """(height, width) by the header of a JPEG, PNG, WebP or JPEG 2000; None for other files."""
+    """Return (height, width) from the header of a JPEG, PNG, WebP or JPEG 2000; None for other files."""
     if content.startswith(JPEG):
         frame = jpeg_frame(content)
         return None if frame is None else frame[:2]
@@ -104,14 +106,14 @@ def header_size(content: bytes) -> tuple[int, int] | None:
     if match := _WEBP.match(content):
         return _webp_size(content, match[1])
     if content.startswith(_JPEG_2000):
-        # The size in the boxes around the code stream may be another one: the decoder goes by the stream
+        # The boxes around the code stream may hold another size, but the decoder uses that of the stream.
         sizes = [_codestream_size(content, match.start(1)) for match in _CODESTREAM.finditer(content)]
         return max(sizes, key=lambda size: size[0] * size[1], default=None)
     return None
 
 
 def jpeg_frame(content: bytes) -> tuple[int, int, int] | None:
-    """Height, width and bits a sample by the first start of frame, found as libjpeg finds it; else None."""
+    """Return height, width and bits per sample of the first start of frame, found as in libjpeg, or None."""
     at = 2
     while True:
         at = content.find(b"\xff", at)
@@ -130,7 +132,7 @@ def jpeg_frame(content: bytes) -> tuple[int, int, int] | None:
 
 
 def png_depth(content: bytes) -> int:
-    """Bits a sample of a PNG."""
+    """Return the bits per sample of a PNG."""
     return content[24] if len(content) > 24 else 0
 
 
@@ -156,7 +158,7 @@ def _codestream_size(content: bytes, at: int) -> tuple[int, int]:
 
 
 def codestream_depth(content: bytes) -> int:
-    """Bits a sample of the first component of a JPEG 2000; 0 for other files."""
+    """Return the bits per sample of the first component of a JPEG 2000; 0 for other files."""
     match = _CODESTREAM.search(content) if content.startswith(_JPEG_2000) else None
     at = match.start(1) + 42 if match else len(content)
     return (content[at] & 0x7F) + 1 if at < len(content) else 0
@@ -164,15 +166,15 @@ def codestream_depth(content: bytes) -> int:
 
 @contextmanager
 def open_image(content: bytes, *, max_pixels: int) -> Iterator[Image.Image]:
-    """The image in Pillow, of an allowed format and size; nothing is decoded yet. Raises ImageError.
+    """Open an image of an allowed format and size in Pillow, without decoding. Raises ImageError.
 
-    What goes wrong inside, such as in decoding, raises ImageError, too.
+    Errors inside the context, such as in decoding, become ImageError, too.
     """
     try:
         if (size := header_size(content)) is not None:
             require_pixels(size, limit=max_pixels)
         with _without_pillows_limit(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # broken EXIF blocks: viewers ignore them, and so do we
+            warnings.simplefilter("ignore")  # broken EXIF blocks are ignored, as in viewers
             with Image.open(io.BytesIO(content), formats=_formats()) as image:
                 require_pixels((image.height, image.width), limit=max_pixels)
                 if image.format == "TIFF":
@@ -185,7 +187,7 @@ def open_image(content: bytes, *, max_pixels: int) -> Iterator[Image.Image]:
 
 
 def _tiff_tile(image: Image.Image) -> tuple[int, int]:
-    """(height, width) of the tiles that a TIFF is stored in, each decoded as a whole; 0 without tiles."""
+    """Return the (height, width) of the tiles of a TIFF, each decoded as a whole; 0 without tiles."""
     tags = image.tag_v2  # type: ignore[attr-defined]  # of TiffImageFile
     return int(tags.get(323, 0)), int(tags.get(322, 0))
 
@@ -193,18 +195,18 @@ def _tiff_tile(image: Image.Image) -> tuple[int, int]:
 @cache
 def _formats() -> tuple[str, ...]:
     Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)  # AVIF depends on the version
+    return tuple(name for name in _FORMATS if name in Image.OPEN)  # AVIF depends on Pillow's version
 
 
 @cache
 def readable_endings() -> frozenset[str]:
-    """Endings of file names (.jpg, lower case) of the formats that are read."""
-    names = {*_formats(), "MPO"}  # which is opened as a JPEG
+    """Return the file name extensions (.jpg, lower case) of the readable formats."""
+    names = {*_formats(), "MPO"}  # MPO is opened as a JPEG
     return frozenset(end for end, name in Image.registered_extensions().items() if name in names)
 
 
 def is_surely_image(path: Path) -> bool:
-    """Whether the first bytes of a regular file are those of an image, whatever its name."""
+    """Return whether the first bytes of a regular file are those of an image, whatever its name."""
     try:
         require_regular(path)
         with path.open("rb", buffering=0) as file:
@@ -220,7 +222,7 @@ _limit_state: dict[str, int | None] = {"users": 0, "saved": None}
 
 @contextmanager
 def _without_pillows_limit() -> Iterator[None]:
-    """Pillow's own limit, a global of the process, set aside while `max_pixels` is the one that holds."""
+    """Suspend Pillow's own limit, a global of the process, while `max_pixels` applies."""
     with _limit_lock:
         if not _limit_state["users"]:
             _limit_state["saved"], Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None

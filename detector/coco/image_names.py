@@ -1,4 +1,4 @@
-"""Images found by their file names, however much of the path is given."""
+"""The lookup of images by file name, with any part of the path."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _Parts = tuple[str, ...]
 
 
 class ImageNames:
-    """Finds images by the end of their paths.
+    """A lookup of images by the end of their paths.
 
-    Names are compared without `.` parts, with `/` for `\\` and in one Unicode form, for file systems and
-    tools differ in these.
+    Names are compared without `.` parts, with `/` for `\\` and in one Unicode form, as file systems and tools
+    differ in these.
     """
 
     def __init__(self, names: Mapping[Key, str]) -> None:
@@ -36,10 +36,10 @@ class ImageNames:
         return bool(self._by_path)
 
     def candidates(self, name: str) -> list[Key]:
-        """The images that `name` may mean: one where it is clear, none where no file is called so.
+        """Return the images that `name` may mean: one if it is unambiguous, none if no file has this name.
 
         The whole path decides; else the longest common end of the paths, at least the base name; else the
-        same without the ending, so that `000123` is `images/000123.jpg`; else the same in any letter case.
+        same without the extension, so that `000123` is `images/000123.jpg`; else the same in any letter case.
         """
         path = path_parts(name)
         if not path:
@@ -48,7 +48,7 @@ class ImageNames:
             return self._by_path[path]
         if path[-1] in self._by_base:
             return _nearest(path, self._by_base[path[-1]])
-        for stem in (path, _stem(path)):  # a name without an ending may have a dot in it
+        for stem in (path, _stem(path)):  # a name without extension may contain a dot
             if stem[-1] in self._by_stem:
                 return _nearest(stem, self._by_stem[stem[-1]])
         folded = _folded(_stem(path))
@@ -57,25 +57,25 @@ class ImageNames:
         )
 
     def find(self, name: str) -> Key | None:
-        """The image that `name` means, if that is clear."""
+        """Return the image that `name` means, or None if it is unknown or ambiguous."""
         candidates = self.candidates(name)
         return candidates[0] if len(candidates) == 1 else None
 
 
 def path_parts(name: str) -> _Parts:
-    """The parts of a path, compared as `ImageNames` compares them."""
+    """Split a path into the parts that `ImageNames` compares."""
     parts = unicodedata.normalize("NFC", name).replace("\\", "/").split("/")
     return tuple(part for part in parts if part not in ("", "."))
 
 
 def same_file(a: str, b: str) -> bool:
-    """Whether two names can be of one file: one is the end of the other."""
+    """Return whether two names can mean one file: one is the end of the other."""
     shorter, longer = sorted((path_parts(a), path_parts(b)), key=len)
     return longer[len(longer) - len(shorter) :] == shorter
 
 
 def _nearest(path: _Parts, entries: list[tuple[_Parts, Key]]) -> list[Key]:
-    """Those with the longest common end, first of all those that end `path` as a whole."""
+    """Return the entries with the longest common end, preferring those that `path` ends with as a whole."""
     ranked = [(_rank(path, other), key) for other, key in entries]
     best = max(rank for rank, _ in ranked)
     return [key for rank, key in ranked if rank == best]

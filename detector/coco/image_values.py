@@ -1,4 +1,4 @@
-"""Pixel values of more than 8 bits: how they become 8, and how many of them a dataset uses."""
+"""Pixel values of more than 8 bits: their conversion to 8 bits, and the range that a dataset uses."""
 
 # H, W height and width of an image
 
@@ -17,7 +17,7 @@ ImageRange = Literal["full"] | tuple[float, float]
 
 
 class OpenRangeError(ImageError):
-    """Values of which none is black or white by itself, and no image_range that says so."""
+    """The values have no black and white of their own, and no image_range defines them."""
 
     def __init__(self, values: ValueRange) -> None:
         self.values = values
@@ -31,7 +31,7 @@ class OpenRangeError(ImageError):
 
 @dataclass(frozen=True)
 class ValueRange:
-    """Lowest, highest and median finite value of an image of more than 8 bits a sample.
+    """The lowest, highest and median finite value of an image of more than 8 bits per sample.
 
     `white` is the highest value that its format holds; None for floats, signed and 32-bit integers, whose
     format says nothing about brightness.
@@ -44,12 +44,12 @@ class ValueRange:
 
     @property
     def is_small(self) -> bool:
-        """Whether the values span less than a quarter of what their format holds."""
+        """Whether the values span less than a quarter of the range of their format."""
         return self.white is not None and 0 < self.high - self.low < self.white / 4
 
 
 def measure(values: np.ndarray, *, white: int | None) -> ValueRange:
-    """The range of an image's values (H, W) or (H, W, 3); NaN and infinities do not count."""
+    """Measure the range of an image's values (H, W) or (H, W, 3), ignoring NaN and infinities."""
     finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     if not finite.size:
         return ValueRange(0.0, 0.0, 0.0, white)
@@ -57,16 +57,16 @@ def measure(values: np.ndarray, *, white: int | None) -> ValueRange:
 
 
 def require_full_range(values: ValueRange) -> None:
-    """Raise OpenRangeError where image_range=full has no meaning: no format says what is white."""
+    """Raise OpenRangeError if image_range=full is meaningless, as the format does not define white."""
     if values.white is None:
         raise OpenRangeError(values)
 
 
 def to_8_bits(values: np.ndarray, *, white: int | None, image_range: ImageRange) -> np.ndarray:
-    """uint8 RGB (H, W, 3) of values (H, W) or (H, W, 3).
+    """Convert values (H, W) or (H, W, 3) to uint8 RGB (H, W, 3).
 
-    `image_range=full`: by the high bits, as cv2 does (PIL's own conversion of 16-bit grey clips it to white).
-    (low, high): linear, low and less become 0, high and more become 255; NaN becomes 0.
+    `image_range="full"` takes the high bits, as cv2 does (PIL's conversion of 16-bit gray clips it to white).
+    (low, high) is linear: low and less become 0, high and more become 255, NaN becomes 0.
     """
     if image_range == "full":
         assert white is not None, "such values have no full range"
@@ -80,11 +80,11 @@ def to_8_bits(values: np.ndarray, *, white: int | None, image_range: ImageRange)
 
 
 def find_range(ranges: Sequence[ValueRange]) -> ImageRange:
-    """The range that `image_range=auto` stands for: one for all images of a dataset.
+    """Return the range that `image_range=auto` stands for, one for all images of a dataset.
 
-    Of 16-bit images 0 to the largest value of 8, 9, ... 15 bits that holds all values, and `full` where that
-    takes 16. The lowest and highest value where they span less than a quarter of that, and of floats, signed
-    and 32-bit integers.
+    For 16-bit images it runs from 0 to the largest value of the fewest bits (8 to 15) that hold all values,
+    or is "full" if they need 16. It is the lowest and highest value if these span less than a quarter of
+    that, and for floats, signed and 32-bit integers.
     """
     if not ranges:
         return "full"
@@ -98,19 +98,19 @@ def find_range(ranges: Sequence[ValueRange]) -> ImageRange:
 
 
 def shown_range(image_range: ImageRange) -> str:
-    """As an override takes it: full, or [0,4095]."""
+    """Format a range as an override takes it: full, or [0,4095]."""
     if image_range == "full":
         return "full"
     return "[" + ",".join(f"{value:.9g}" for value in image_range) + "]"
 
 
 def range_override(image_range: ImageRange, *, option: str) -> str:
-    """The override that sets `option`, as a word to paste into a shell: zsh expands brackets."""
+    """Return the override that sets `option`, quoted to paste into a shell, as zsh expands brackets."""
     return shlex.quote(f"{option}={shown_range(image_range)}")
 
 
 def require_ascending(image_range: Literal["auto"] | ImageRange) -> None:
-    """Raise ValueError for a range that is none."""
+    """Raise ValueError unless a range is finite and ascending."""
     if isinstance(image_range, tuple) and not -np.inf < image_range[0] < image_range[1] < np.inf:
         raise ValueError(
             f"image_range={shown_range(image_range)}: expected [low, high] with low < high, such as [0,4095]."
@@ -120,9 +120,9 @@ def require_ascending(image_range: Literal["auto"] | ImageRange) -> None:
 def range_note(
     ranges: Sequence[ValueRange], *, image_range: ImageRange, option: str, is_found: bool = False
 ) -> str | None:
-    """What to say of the values of images of more than 8 bits; None where nothing has to be said.
+    """Return a note on the values of images of more than 8 bits, or None if there is nothing to note.
 
-    A range that was found (auto) is told; of another one, where images become nearly one shade of grey, or
+    A range that was found (auto) is reported. Another one is if images become nearly one shade of gray, or if
     most of their pixels lie outside it. `option` is the override that would change it, data.image_range.
     """
     if is_found and ranges:
@@ -150,7 +150,7 @@ def range_note(
     if not small:
         return None
     proposed = find_range(small)
-    if proposed == "full":  # small ones at both ends
+    if proposed == "full":  # small ranges at both ends
         proposed = min(r.low for r in small), max(r.high for r in small)
     spreading = range_override(proposed, option=option)
     clips = "" if len(small) == len(ranges) else " (and clips the values of the others)"

@@ -1,4 +1,4 @@
-"""Image files to arrays: EXIF orientation, truncation, odd formats, more than 8 bits."""
+"""The reading of image files into arrays: EXIF orientation, truncation, odd formats, more than 8 bits."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ __all__ = [
     "read_image_with_notes",
 ]
 
-# EXIF orientation -> what to do with the stored rows and columns to see the image upright.
+# EXIF orientation -> the transform of the stored rows and columns that turns the image upright.
 _UPRIGHT = {
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -60,10 +60,10 @@ _EXIF_MARKS = (b"Exif\x00", b"eXIf", b"EXIF")
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How image files are read.
+    """The options for reading image files.
 
-    `image_range`: the values of images of more than 8 bits that become black and white; "full" takes what
-    their format holds. Images of 8 bits are as they are. `max_pixels`: larger images are refused by their
+    `image_range`: the values of images of more than 8 bits that become black and white; "full" is the range
+    of their format. Images of 8 bits are not changed. `max_pixels`: larger images are refused by their
     header, before a decoder sees them.
     """
 
@@ -73,8 +73,11 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class ImageNotes:
-    """What is worth knowing of a file beside its pixels: the values of one of more than 8 bits a sample (else
-    None), and whether it has other frames or pages than the first, which is the one that is read."""
+    """Notes on a file beside its pixels.
+
+    `values` is the range of an image of more than 8 bits per sample, else None. `has_frames` tells whether
+    there are frames or pages after the first, which alone is read.
+    """
 
     values: ValueRange | None
     has_frames: bool
@@ -86,12 +89,12 @@ def read_image(
     declared_size: tuple[int, int] | None,
     options: ReadOptions = ReadOptions(),
 ) -> np.ndarray:
-    """The image as uint8 RGB (height, width, 3), contiguous, with the size its annotations were made for.
+    """Read an image as contiguous uint8 RGB (height, width, 3), with the size that its annotations refer to.
 
-    `declared_size` is the (height, width) of the annotation file, None where it has none. EXIF orientation
-    is applied where the rotated size is the declared one; where both fit (squares, half turns, mirrors) or
-    none is declared, it is applied, as every viewer does. Raises ImageFileError, naming the file and the
-    fix, where the file is missing, truncated, no image, too large, or of another size.
+    `declared_size` is the (height, width) in the annotation file, None if it has none. EXIF orientation is
+    applied if the rotated size is the declared one; if both fit (squares, half turns, mirrors) or none is
+    declared, it is applied, as in every viewer. Raises ImageFileError, naming the file and the fix, if the
+    file is missing, truncated, not an image, too large, or of another size.
     """
     return read_image_with_notes(path, declared_size=declared_size, options=options)[0]
 
@@ -99,7 +102,7 @@ def read_image(
 def read_image_with_notes(
     path: Path, *, declared_size: tuple[int, int] | None, options: ReadOptions
 ) -> tuple[np.ndarray, ImageNotes]:
-    """As `read_image`, with what is worth knowing of the file."""
+    """Read an image as `read_image` does, and return it with notes on the file."""
     try:
         content = read_bytes(path)
         decoded = _decode(content, options)
@@ -110,7 +113,7 @@ def read_image_with_notes(
 
 @dataclass(frozen=True)
 class Inspection:
-    """The (height, width) that the annotations of a file refer to.
+    """The (height, width) that the annotations of a file refer to, with notes on the file.
 
     `is_guess`: EXIF orientation is applied though it keeps the declared size, or none is declared.
     """
@@ -128,9 +131,9 @@ def inspect_image(
     options: ReadOptions = ReadOptions(),
     measure_values: bool = False,
 ) -> Inspection:
-    """What `read_image` will make of a file, from header and end or by decoding it. Raises ImageError.
+    """Predict the result of `read_image`, from a file's header and end or by decoding. Raises ImageError.
 
-    `measure_values`: an image of more than 8 bits is decoded, for the values that it holds.
+    With `measure_values` an image of more than 8 bits is decoded to measure its values.
     """
     if not decode and (stored := _plain_jpeg_size(path, options)) is not None:
         fitting_orientation(stored, 1, declared_size)
@@ -151,7 +154,7 @@ def inspect_image(
 
 
 def _plain_jpeg_size(path: str, options: ReadOptions) -> tuple[int, int] | None:
-    """(height, width) of a complete JPEG without EXIF, from its first and last bytes; else None."""
+    """Return the (height, width) of a complete JPEG without EXIF from its first and last bytes, or None."""
     try:
         require_regular(path)
         with open(path, "rb", buffering=0) as file:
@@ -171,7 +174,7 @@ def _plain_jpeg_size(path: str, options: ReadOptions) -> tuple[int, int] | None:
 
 
 def _complete_size(content: bytes, options: ReadOptions) -> tuple[int, int] | None:
-    """(height, width) of a JPEG or PNG that has its end, by its header; None for other files."""
+    """Return the (height, width) in the header of a JPEG or PNG that has its end; None for other files."""
     if not content.startswith((JPEG, PNG)) or not _has_end(content):
         return None
     with open_image(content, max_pixels=options.max_pixels) as image:
@@ -184,7 +187,7 @@ def decode_image(
     declared_size: tuple[int, int] | None,
     options: ReadOptions = ReadOptions(),
 ) -> np.ndarray:
-    """As `read_image`, from the bytes of a file. Raises ImageError."""
+    """Decode the bytes of a file as `read_image` does. Raises ImageError."""
     return _upright(_decode(content, options), content, declared_size=declared_size, options=options)
 
 
@@ -198,9 +201,9 @@ def _upright(
 
 
 def fitting_orientation(stored: tuple[int, int], orientation: int, declared: tuple[int, int] | None) -> int:
-    """The EXIF orientation to apply: `orientation`, or 1 (none) where only the `stored` size is `declared`.
+    """Return the EXIF orientation to apply: `orientation`, or 1 (none) if only the `stored` size fits.
 
-    Raises ImageError where neither size is the declared one.
+    Raises ImageError if neither size is the declared one.
     """
     rotated = stored[::-1] if orientation in (5, 6, 7, 8) else stored
     if declared is None or rotated == declared:
@@ -216,9 +219,9 @@ def fitting_orientation(stored: tuple[int, int], orientation: int, declared: tup
 
 
 def exif_orientation(content: bytes, options: ReadOptions = ReadOptions()) -> int:
-    """1 to 8; 1 where there is no readable orientation.
+    """Return the EXIF orientation, 1 to 8; 1 if there is no readable one.
 
-    AVIF says it beside its pixels (irot, imir), TIFF in a tag, others in an EXIF block.
+    AVIF holds it beside its pixels (irot, imir), TIFF in a tag, others in an EXIF block.
     """
     if not (_is_tiff(content) or content[4:8] == b"ftyp" or any(mark in content for mark in _EXIF_MARKS)):
         return 1
@@ -232,13 +235,15 @@ def exif_orientation(content: bytes, options: ReadOptions = ReadOptions()) -> in
 
 @dataclass(frozen=True)
 class _Decoded:
-    """Pixels as stored, EXIF orientation not applied: uint8 RGB (H, W, 3), or values of more bits, (H, W) or
-    (H, W, 3), whose format holds up to `white`."""
+    """The pixels as stored, without EXIF orientation applied.
+
+    They are uint8 RGB (H, W, 3), or values of more bits, (H, W) or (H, W, 3), in a format up to `white`.
+    """
 
     pixels: np.ndarray
     white: int | None
     has_frames: bool
-    is_high_byte: bool = False  # of 16-bit colour that no decoder gives whole
+    is_high_byte: bool = False  # of 16-bit color that no decoder reads whole
 
     @property
     def size(self) -> tuple[int, int]:
@@ -251,7 +256,7 @@ class _Decoded:
         return ImageNotes(measure(self.pixels, white=self.white) if is_deep else None, self.has_frames)
 
     def require_range(self, image_range: ImageRange) -> None:
-        """Raise ImageError where the values cannot be read with `image_range`."""
+        """Raise ImageError if the values cannot be read with `image_range`."""
         if self.is_high_byte and image_range != "full":
             raise ImageError(
                 "has colors of more than 8 bits in a form of which only the high bits are read. Convert it "
@@ -280,7 +285,7 @@ def _decode(content: bytes, options: ReadOptions) -> _Decoded:
 
 
 def _decode_by_cv2(content: bytes) -> np.ndarray | None:
-    """RGB of 8 or 16 bits as stored; None where cv2 does not decode it."""
+    """Decode to RGB of 8 or 16 bits as stored; return None if cv2 cannot."""
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
@@ -290,9 +295,9 @@ def _decode_by_cv2(content: bytes) -> np.ndarray | None:
 
 
 def _has_end(content: bytes) -> bool:
-    """Whether the file ends as its format asks: cv2 decodes a truncated JPEG to half-grey without a word."""
+    """Return whether the file ends as its format requires: cv2 silently decodes cut-off JPEGs half gray."""
     if content.startswith(JPEG):
-        # Compressed data holds no end marker. Padding after the end sends the file to PIL.
+        # Compressed data cannot contain the end marker. A file with padding after the end goes to PIL.
         return content.endswith(_JPEG_END)
     if content.startswith(PNG):
         return b"IEND" in content[-12:]
@@ -300,7 +305,7 @@ def _has_end(content: bytes) -> bool:
 
 
 def _is_animated_png(content: bytes) -> bool:
-    """Of an animated PNG `cv2.imdecode` gives a frame of the animation, not the image itself."""
+    """Return whether it is an animated PNG, of which cv2 decodes an animation frame, not the image itself."""
     return content.startswith(PNG) and b"acTL" in content[:_HEAD_BYTES]
 
 
@@ -309,7 +314,7 @@ def _is_tiff(content: bytes) -> bool:
 
 
 def _decode_strictly(content: bytes, options: ReadOptions) -> _Decoded:
-    """With PIL, which raises on truncated files, and on wrong checksums where asked to verify."""
+    """Decode with PIL, which raises on truncated files and, when verifying, on wrong checksums."""
     if content.startswith(PNG):
         with open_image(content, max_pixels=options.max_pixels) as image:
             image.verify()
@@ -318,7 +323,7 @@ def _decode_strictly(content: bytes, options: ReadOptions) -> _Decoded:
         bits = _bits(image, content)
         has_frames = (
             getattr(image, "is_animated", False) and image.format != "MPO"
-        )  # whose others are previews
+        )  # the other frames of an MPO are previews
         image.load()
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):
             pixels = np.asarray(image).astype(np.asarray(image).dtype.newbyteorder("="))
@@ -336,7 +341,7 @@ def _decode_strictly(content: bytes, options: ReadOptions) -> _Decoded:
 
 
 def _bits(image: Image.Image, content: bytes) -> int:
-    """Bits a sample, of formats that hold more than 8 in colors."""
+    """Return the bits per sample in formats that hold colors of more than 8 bits."""
     if image.format == "TIFF":
         bits = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]  # of TiffImageFile
         return max(bits) if isinstance(bits, tuple) else int(bits)
@@ -344,7 +349,7 @@ def _bits(image: Image.Image, content: bytes) -> int:
 
 
 def _white(pixels: np.ndarray, bits: int) -> int | None:
-    """The highest value that the format of grey values holds; None where it says nothing of brightness."""
+    """Return the highest value that the format of gray values holds; None if it does not define white."""
     if pixels.dtype == np.uint16:
         return 4095 if bits == 12 else 65535
     is_16_bit = pixels.dtype.kind in "iu" and pixels.min(initial=0) >= 0 and pixels.max(initial=0) <= 65535

@@ -1,4 +1,4 @@
-"""Read a large COCO file without holding its objects all at once."""
+"""A reader of large COCO files that does not hold all objects at once."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class _NotAListError(Exception):
 
 
 def read_sections(path: Path, *, lists: Collection[str]) -> Iterator[tuple[str, Any]]:
-    """The members of the JSON object in `path`: (key, value), a list as (key, element) one element at a time.
+    """Yield the members of the JSON object in `path`: (key, value), or (key, element) for each list element.
 
-    A list that is empty comes once as (key, []). Polygons come as null. Raises ValueError, naming the file,
-    where this is not one JSON object, or where one of the members named `lists` is no list.
+    An empty list is yielded once as (key, []). Polygons are null. Raises ValueError, naming the file, if it
+    is not a single JSON object, or if one of the members named in `lists` is not a list.
     """
     text = _text_without_polygons(path)
     if text[_skip(text, 0) : _skip(text, 0) + 1] == "[":
@@ -45,7 +45,7 @@ def read_sections(path: Path, *, lists: Collection[str]) -> Iterator[tuple[str, 
         raise ValueError(f'{path}: "{error}" must be a list.') from None
     except RecursionError:
         raise ValueError(f"{path}: nested too deeply to be a COCO file.") from None
-    except ValueError:  # Python's limit against integers that take minutes to read
+    except ValueError:  # Python's limit on the digits of an integer
         raise ValueError(f"{path}: holds an integer of more than 4,300 digits, no COCO file does.") from None
 
 

@@ -1,4 +1,4 @@
-"""Where the annotations and images of a dataset lie, found from its root folder."""
+"""The layouts of datasets: annotations and images are located from the root folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SplitName = Literal["train", "val"]
 
 @dataclass(frozen=True)
 class SplitPaths:
-    """Where one split lies. What is left out is found from the root; relative paths start there."""
+    """The paths of a split. Omitted ones are located from the root, to which paths are relative."""
 
     annotations: str | None = None
     images: str | None = None
@@ -31,8 +31,10 @@ class SplitFiles:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Paths of the annotation files, of which {split} is one of `_SPLITS`, and of the folders that may hold
-    the images: the first that is there counts."""
+    """The paths of the annotation files, and of the folders that may hold the images.
+
+    The first existing folder counts. {split} stands for one of the names in `_SPLITS`.
+    """
 
     name: str
     annotations: str
@@ -52,14 +54,14 @@ _LAYOUTS = (
     _Layout("FiftyOne", "{split}/labels.json", ("{split}/data",)),
     _Layout("Label Studio", "{split}/result.json", ("{split}/images",)),
 )
-# Folders beside a file that is named by itself; its split, if its name holds one, as {split}.
+# Image folders beside an explicit annotation file; {split} is the split in its name, if any.
 _BESIDE = ("images/{split}", "../images/{split}", "../{split}", "images", "data", "../images")
 _SPLIT_IN_NAME = re.compile(r"instances_(\w+)")
 _SINGLE_FILES = ("result.json", "labels.json", "annotations/instances_default.json")
 
 
 def find_split(split: SplitName, *, root: str | None, paths: SplitPaths) -> SplitFiles:
-    """The files of `split`. Raises ValueError that lists what was looked for and what is there."""
+    """Locate the files of `split`. Raises ValueError that lists what was looked for and what is there."""
     if paths.annotations is not None:
         return _explicit(split, root=root, annotations=paths.annotations, images=paths.images)
     if root is None:
@@ -86,7 +88,7 @@ def _has(folder: Path, layout: _Layout, name: str) -> bool:
 
 
 def _first_folder(places: Sequence[Path]) -> Path:
-    """The first that is there; the first of all where none is."""
+    """Return the first folder that exists, or the first place if none does."""
     return next((place for place in places if place.is_dir()), places[0])
 
 
@@ -99,7 +101,7 @@ def _explicit(split: SplitName, *, root: str | None, annotations: str, images: s
 
 
 def images_beside(file: Path) -> Path:
-    """The folder with the images of an annotation file of which nothing else is known."""
+    """Return the likely image folder of an annotation file about which nothing else is known."""
     match = _SPLIT_IN_NAME.match(file.stem)
     in_annotations = file.parent.name == "annotations"
     for place in _BESIDE:
@@ -158,7 +160,7 @@ def _explain(split: SplitName, folder: Path, matches: list[str]) -> str:
 
 
 def _alternatives(pattern: str, split: SplitName) -> str:
-    """The pattern for the usual name of the split, and the other names that it may have."""
+    """Format the pattern with the usual name of the split, and list the other names it may have."""
     first, *others = _SPLITS[split]
     also = f" (or {', '.join(others)})" if others else ""
     return pattern.format(split=first) + also

@@ -1,4 +1,4 @@
-"""The strict reader: a COCO file and its images to `CocoAnnotations`, or one error with every problem."""
+"""The strict reader of a COCO file and its images: `CocoAnnotations`, or one error with every problem."""
 
 # N images, M annotations
 
@@ -55,10 +55,10 @@ def read_coco(
 ) -> CocoAnnotations:
     """Read and check `path`, whose file names are relative to `images_dir`.
 
-    Every problem is found before one ValueError lists them with id and fix. `on_bad_box="drop"` leaves out
-    bad annotations, `on_bad_image="skip"` bad images with their annotations; what is left out is logged with
-    its count. See `ImageChecks` for `check` and `folder_option`, `locate_files` for `file_names`. Sizes that
-    the file lacks are those of the image files.
+    All problems are listed in one ValueError with id and fix. `on_bad_box="drop"` leaves out bad annotations,
+    `on_bad_image="skip"` bad images with their annotations; both are logged with their count. See
+    `ImageChecks` for `check` and `folder_option`, `locate_files` for `file_names`. Sizes that the file lacks
+    are taken from the image files.
     """
     raw = read_columns(path)
     fatal, image_findings, box_findings = Findings(), Findings(), Findings()
@@ -117,9 +117,9 @@ def _image_ids(raw: RawCoco, fatal: Findings) -> np.ndarray:
 
 
 def _labels(raw: RawCoco, categories: Sequence[Category]) -> np.ndarray:
-    """The class index of each annotation (M,), -1 for an unknown category.
+    """Return the class index of each annotation (M,), -1 for an unknown category.
 
-    Where some categories are unreadable, which is an error of its own, no annotation is blamed for it.
+    If some categories are unreadable, which is an error of its own, no annotation is blamed for it.
     """
     if not categories or len(categories) < len(raw.categories):
         return np.zeros(len(raw.annotation_category_ids), dtype=np.int64)
@@ -127,14 +127,14 @@ def _labels(raw: RawCoco, categories: Sequence[Category]) -> np.ndarray:
 
 
 def _starts(image_of: np.ndarray, count: int) -> np.ndarray:
-    """Where the annotations of each of `count` images start, and the last one's end: (count + 1,)."""
+    """Return where the annotations of each of `count` images start, and where the last end: (count + 1,)."""
     return np.searchsorted(image_of, np.arange(count + 1)).astype(np.int64)
 
 
 def _are_in_pixels(
     raw: RawCoco, fatal: Findings, *, image_of: np.ndarray, images: CheckedImages, drop: bool
 ) -> bool:
-    """Whether the boxes look like x, y, width and height; else a problem of the file says what like."""
+    """Return whether the boxes look like x, y, width, height; if not, note their likely format in `fatal`."""
     sizes = sizes_of_annotations(images, image_of)
     format_ = find_box_format(raw.boxes_xywh, image_sizes=sizes, areas=raw.areas)
     if format_ is None:
@@ -146,7 +146,7 @@ def _are_in_pixels(
 
 
 def _annotation_ids(path: Path, raw: RawCoco, rows: np.ndarray) -> np.ndarray:
-    """As in the file; numbered from 1 where any is missing or no integer, or where kept `rows` share one."""
+    """Return the file's ids, or numbers from 1 if any is missing or no integer, or if `rows` share one."""
     ids = raw.annotation_ids
     numbered = np.arange(1, len(ids) + 1, dtype=np.int64)
     if ids.dtype.kind != "i":
@@ -167,7 +167,7 @@ def _note_oddities(
     labels: np.ndarray,
     images: CheckedImages,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Log what is odd in the usable `rows`; the areas of all annotations (M,), and the rows to keep."""
+    """Log oddities in the usable `rows`; return the areas of all annotations (M,) and the rows to keep."""
 
     def warn(note: str) -> None:
         _log.warning("%s: %s", path, note)

@@ -1,4 +1,4 @@
-"""What makes an annotation usable: one rule for training data and for the ground truth of an evaluation."""
+"""The rules for usable annotations, shared by training data and the ground truth of an evaluation."""
 
 # N annotations
 
@@ -11,10 +11,10 @@ from typing import Any, TypeGuard
 import numpy as np
 
 UNIT = 1.001  # the largest fraction, with rounding
-# Thinner boxes have no pixel to see. Augmentation divides coordinates by the image's sides in float32, whose
-# steps are 0.004 px in an image of 65,536: below that a box may come out empty.
+# Thinner boxes show no pixel. Augmentation divides coordinates by the image's sides in float32, whose steps
+# are 0.004 px in an image of 65,536 px: a thinner box may come out empty.
 MIN_BOX_SIDE_PX = 0.01
-# How far an object may reach beyond its image, in sides of the image: as far as it is large.
+# How far an object may reach beyond its image, in sides of the image: by the image's own size.
 FAR_BEYOND = 1.0
 NOTABLE_OVERHANG = 0.1
 
@@ -39,9 +39,9 @@ FAR = (
 
 
 def read_crowd(value: Any) -> bool | None:
-    """The meaning of an `iscrowd`, None where it has none; what is missing is no crowd.
+    """Return the meaning of an `iscrowd`, None if it is unreadable; a missing one is no crowd.
 
-    Numbers other than 0 are crowds, as in pycocotools. The texts "0", "1", "true" and "false" are read as
+    Numbers other than 0 are crowds, as in pycocotools. The strings "0", "1", "true" and "false" mean what
     they say.
     """
     if value is None or isinstance(value, bool):
@@ -55,7 +55,7 @@ def read_crowd(value: Any) -> bool | None:
 
 
 def is_odd_crowd(value: Any) -> bool:
-    """Whether an `iscrowd` that can be read is not written as COCO writes it."""
+    """Return whether a readable `iscrowd` is not written as COCO writes it."""
     return isinstance(value, str) or (value is not None and value not in (0, 1))
 
 
@@ -67,7 +67,7 @@ def odd_crowds_note(count: int) -> str:
 
 
 def is_finite_number(value: Any) -> TypeGuard[int | float]:
-    """Whether a JSON value is a number that a float64 can hold; true and false are none."""
+    """Return whether a JSON value is a number that a float64 can hold; true and false are not."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     try:
@@ -77,7 +77,7 @@ def is_finite_number(value: Any) -> TypeGuard[int | float]:
 
 
 def fill_areas(areas: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Areas (N,), with width times height where one is missing (NaN), zero, negative or infinite; which.
+    """Replace missing (NaN), zero, negative or infinite areas by width x height; return areas, mask (N,).
 
     pycocotools ignores objects of negative area and takes all without one for small ones.
     """
@@ -93,12 +93,12 @@ def filled_areas_note(count: int) -> str:
 
 
 def oversized_areas(areas: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Which areas are larger than their box by more than rounding, as no mask is (N,)."""
+    """Return a mask (N,) of areas that exceed their box by more than rounding, as no object's mask can."""
     return np.asarray(areas > 1.05 * boxes[:, 2] * boxes[:, 3] + 1)
 
 
 def oversized_areas_note(areas: np.ndarray, boxes: np.ndarray) -> str | None:
-    """What to say of areas where nearly all are larger than their boxes; None where they are not."""
+    """Return a note if nearly all areas are larger than their boxes, otherwise None."""
     large = oversized_areas(areas, boxes)
     if not large.any() or large.mean() < 0.9:
         return None
@@ -111,12 +111,12 @@ def oversized_areas_note(areas: np.ndarray, boxes: np.ndarray) -> str | None:
 
 
 def odd_boxes(boxes: np.ndarray, *, image_sizes: np.ndarray) -> Iterator[tuple[np.ndarray, str]]:
-    """Faults of finite xywh boxes with positive sides that overlap their image: which (N,), and the words.
+    """Yield faults of finite xywh boxes with positive sides that overlap their image: mask (N,), message.
 
-    `image_sizes` is (N, 2) as (height, width), 0 where unknown. The words have {box}, {width} and {height}.
+    `image_sizes` is (N, 2) as (height, width), 0 if unknown. Messages contain {box}, {width} and {height}.
     """
     yield ~_is_visible(boxes, image_sizes), THIN
-    small = (boxes[:, 2:] < 1).all(axis=1)  # a single box of one whole pixel side may be one
+    small = (boxes[:, 2:] < 1).all(axis=1)  # a single box with a side of one whole pixel may be right
     yield small & look_like_fractions(boxes, image_sizes=image_sizes), FRACTION
     yield _is_far_beyond(boxes, image_sizes), FAR
 
@@ -129,7 +129,7 @@ def _is_visible(boxes: np.ndarray, image_sizes: np.ndarray) -> np.ndarray:
 
 
 def _is_far_beyond(boxes: np.ndarray, image_sizes: np.ndarray) -> np.ndarray:
-    """By more than a side of the image; or wider and higher than the image, and beyond it by a tenth."""
+    """Return a mask (N,) of boxes beyond their image by over a side, or larger than it and 10 % beyond it."""
     over = overhangs(boxes, image_sizes=image_sizes)
     known = (image_sizes > 0).all(axis=1)
     larger = known & (boxes[:, 2:] > image_sizes[:, ::-1]).all(axis=1)
@@ -137,7 +137,7 @@ def _is_far_beyond(boxes: np.ndarray, image_sizes: np.ndarray) -> np.ndarray:
 
 
 def notable_overhangs(boxes: np.ndarray, *, image_sizes: np.ndarray) -> np.ndarray:
-    """Which boxes reach beyond their image by more than a tenth of its side (N,)."""
+    """Return a mask (N,) of boxes that reach beyond their image by more than a tenth of its side."""
     return overhangs(boxes, image_sizes=image_sizes) > NOTABLE_OVERHANG
 
 
@@ -151,7 +151,7 @@ def overhang_note(count: int, total: int, example: str) -> str:
 def repeated_objects(
     images: np.ndarray, categories: np.ndarray, boxes: np.ndarray, areas: np.ndarray, flags: np.ndarray
 ) -> np.ndarray:
-    """Which annotations are an earlier one once more: image, category, box, area and flags are equal (N,).
+    """Return a mask (N,) of annotations that repeat an earlier image, category, box, area and flags.
 
     `images` and `categories` are numbers, such as positions; `flags` is a number for `iscrowd` and `ignore`.
     """
@@ -192,7 +192,7 @@ def renumbered_note(count: int) -> str:
 
 
 def no_objects(*, listed: int, crowds: int, dropped: int, option: str, skipped: int = 0) -> str:
-    """Why there is no object among the `listed` annotations of a file, and what to do, in sentences.
+    """Explain in sentences why the `listed` annotations of a file hold no object, and what to do.
 
     `dropped` were left out as bad because of `option`, `skipped` with their images.
     """
@@ -215,7 +215,7 @@ def no_objects(*, listed: int, crowds: int, dropped: int, option: str, skipped: 
 
 
 def shown(value: Any, *, limit: int = 80) -> str:
-    """A JSON value for a message: short, on one line, whatever it is."""
+    """Format any JSON value for a message, short and on one line."""
     try:
         text = repr(value)
     except (RecursionError, ValueError):  # nested too deeply; an integer of too many digits
@@ -224,7 +224,7 @@ def shown(value: Any, *, limit: int = 80) -> str:
 
 
 def is_encodable(text: str) -> bool:
-    """Whether a text can be written to a file: JSON may hold half of a surrogate pair."""
+    """Return whether a string can be written to a file: JSON may hold half of a surrogate pair."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -233,7 +233,7 @@ def is_encodable(text: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """The text with what cannot be written shown as escapes."""
+    """Return the text with unwritable characters escaped."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -241,9 +241,9 @@ def _annotations(count: int) -> str:
     return "1 annotation has" if count == 1 else f"{count} annotations have"
 
 
-@np.errstate(over="ignore", invalid="ignore")  # of 1e308
+@np.errstate(over="ignore", invalid="ignore")  # of values such as 1e308
 def overhangs(boxes: np.ndarray, *, image_sizes: np.ndarray) -> np.ndarray:
-    """How far each xywh box reaches beyond its image, in sides of the image (N,); 0 where none is known."""
+    """Return how far each xywh box reaches beyond its image, in sides of the image (N,); 0 if unknown."""
     height, width = np.asarray(image_sizes, dtype=np.float64).T
     beyond = np.zeros(len(boxes))
     for start, length, side in ((boxes[:, 0], boxes[:, 2], width), (boxes[:, 1], boxes[:, 3], height)):
@@ -254,7 +254,7 @@ def overhangs(boxes: np.ndarray, *, image_sizes: np.ndarray) -> np.ndarray:
 
 
 def look_like_fractions(boxes: np.ndarray, *, image_sizes: np.ndarray) -> np.ndarray:
-    """Which boxes lie within the unit square with a part of a pixel as side (N,).
+    """Return a mask (N,) of boxes within the unit square with a side below a pixel.
 
     In pixels such a box would be a speck in the corner of its image.
     """

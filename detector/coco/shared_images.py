@@ -1,4 +1,4 @@
-"""Images that come twice: in a split, or in training and validation. Names first, then content."""
+"""Warnings of images that occur twice, in a split or in training and validation, by name or content."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from detector.coco.rules import printable, repeated_files_note
 _log = logging.getLogger(__name__)
 
 _EXAMPLES = 3
-_MAX_READ = 4000  # files of equal length whose content is compared: a second or two
+_MAX_READ = 4000  # files of equal length whose content is compared; takes a second or two
 _PART_BYTES = 32_768  # of the start and of the end of a file
 
 _Place = tuple[int, int]  # split (0: training), image
@@ -24,10 +24,10 @@ _Item = TypeVar("_Item")
 
 
 def note_shared_images(train: CocoAnnotations, val: CocoAnnotations) -> None:
-    """Warn of files that a split lists more than once, and of images that both splits hold.
+    """Warn of files listed more than once or copied in a split, and of images that both splits hold.
 
-    Two files are one image where their paths, or their lengths, starts and ends are equal. Content is
-    compared of the first `_MAX_READ` files that have the length of another.
+    Two files are one image if their paths are equal, or their lengths, starts and ends. The content of the
+    first `_MAX_READ` files that have the length of another is compared.
     """
     splits = (train, val)
     paths = {(s, i): path for s, split in enumerate(splits) for i, path in enumerate(_paths(split))}
@@ -89,7 +89,7 @@ def _note_leak(train: CocoAnnotations, val: CocoAnnotations, shared: list[list[_
 
 
 def _same_content(paths: list[str]) -> list[list[str]]:
-    """Groups of different paths with one content; files that cannot be read are in none."""
+    """Group different paths with equal content; unreadable files are in no group."""
     lengths = {path: os.stat(path).st_size for path in paths if os.path.isfile(path)}
     candidates = [group for group in _grouped(lengths, key=lengths.__getitem__) if len(group) > 1]
     chosen: list[list[str]] = []

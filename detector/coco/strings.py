@@ -1,4 +1,4 @@
-"""Many strings in two buffers, so that forked loader workers share them."""
+"""A table of many strings in two buffers, which forked loader workers share."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ import numpy as np
 
 @dataclass(frozen=True)
 class StringTable:
-    """A read-only sequence of strings, kept as one UTF-8 blob and its offsets.
+    """A read-only sequence of strings, stored as one UTF-8 blob and its offsets.
 
-    A list of 118,000 Python strings is copied page by page into every worker as soon as the workers touch the
-    reference counts; this is not.
+    A list of 118,000 Python strings would be copied page by page into every worker, as workers touch the
+    reference counts; a table is not.
     """
 
     blob: bytes
-    offsets: np.ndarray  # int64, one more than there are strings
+    offsets: np.ndarray  # int64, one more than the number of strings
 
     @staticmethod
     def from_strings(strings: Iterable[str]) -> StringTable:
-        # surrogateescape/surrogatepass: JSON may hold lone surrogates, which name no file but must not
-        # crash here
+        # surrogatepass: JSON may hold lone surrogates, which name no file but must not crash here
         encoded = [s.encode("utf-8", "surrogatepass") for s in strings]
         lengths = np.fromiter((len(e) for e in encoded), dtype=np.int64, count=len(encoded))
         return StringTable(b"".join(encoded), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))

@@ -1,4 +1,4 @@
-"""A COCO file as the ground truth of results: what only a whole file can show."""
+"""The reader of a COCO file as the ground truth of results, with the checks that need the whole file."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from detector.coco.rules import (
 
 
 def read_ground_truth(path: Path) -> dict[str, Any]:
-    """Read a COCO dictionary, in which each object stands once.
+    """Read a COCO dictionary, keeping each object once.
 
-    Annotations are checked by `check_ground_truth` (called by the evaluator), but for what only a whole file
-    shows: the format of its boxes, objects that are written twice, and images that are.
+    Only what a whole file shows is checked here: the format of its boxes, and objects and images listed
+    twice. `check_ground_truth`, called by the evaluator, checks the annotations otherwise.
 
     Raises:
-        ValueError: not a COCO file, or its boxes look written in another format.
+        ValueError: if it is not a COCO file, or its boxes look written in another format.
     """
     dataset = load_json(path, what="COCO annotations")
     check_lists(dataset, source=str(path))
@@ -49,7 +49,7 @@ def read_ground_truth(path: Path) -> dict[str, Any]:
 
 
 def require_objects(truth: GroundTruth, dataset: dict[str, Any], *, source: str) -> None:
-    """Raise ValueError where no object is left to score against: every number would be undefined."""
+    """Raise ValueError if no object is left to score against: every metric would be undefined."""
     if any(not a["iscrowd"] for a in truth.annotations):
         return
     listed = len(dataset["annotations"])
@@ -70,7 +70,7 @@ def _check_boxes(
     *,
     source: str,
 ) -> set[int]:
-    """The positions of objects that are written once more; raises for boxes in another format."""
+    """Return the positions of repeated objects. Raises ValueError for boxes in another format."""
     placed = [annotations[i] for i in known]
     keys = [id_key(a.get("image_id")) for a in placed]
     sizes = np.array([size_of(images.get(key, {})) for key in keys]).reshape(-1, 2)
@@ -99,7 +99,7 @@ def _check_boxes(
 
 
 def _is_placed(annotation: dict[str, Any]) -> bool:
-    """Whether it has a box, and ids that can be looked up."""
+    """Return whether an annotation has a box, and ids that can be looked up."""
     ids = [annotation.get(key) for key in ("image_id", "category_id")]
     return is_box(annotation.get("bbox")) and all(map(is_id, ids))
 

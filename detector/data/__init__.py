@@ -1,4 +1,4 @@
-"""Data: COCO-format files to batches."""
+"""The data pipeline, from COCO-format files to batches."""
 
 from detector.lazy import lazy_getattr
 

@@ -1,4 +1,4 @@
-"""Samples to one padded batch."""
+"""The collation of samples into one padded batch."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ SIZE_DIVISOR = 32
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Images padded with zeros at the right and bottom to the largest, rounded up to `SIZE_DIVISOR`.
+    """Collate samples into a batch, padding images with zeros at the right and bottom.
 
-    Boxes are padded to the image with the most. A batch may be empty: see `EvaluationBatchSampler`.
+    The padded size is that of the largest image, rounded up to a multiple of `SIZE_DIVISOR`. Boxes are padded
+    to the largest number of boxes in an image. A batch may be empty: see `EvaluationBatchSampler`.
     """
     if not samples:
         return _empty()

@@ -50,18 +50,18 @@ _Result = TypeVar("_Result")
 
 @runtime_checkable
 class Source(Protocol):
-    """Something that makes a dataset where there is none yet."""
+    """A generator of a dataset that does not exist yet."""
 
     def generate(self, root: Path) -> Path:
-        """The folder with the dataset: `root`, or another. Made where it is missing."""
+        """Return the folder of the dataset, `root` or another, and generate the dataset if it is missing."""
         ...
 
 
 class DetectionDataModule(LightningDataModule):
-    """Training and validation data in COCO format. See configs/data/coco.yaml for what each option means.
+    """The training and validation data of a run in COCO format. configs/data/coco.yaml explains each option.
 
-    After `setup("fit")` there are `train_set`, `val_set`, `class_names`, `category_ids` (label i is
-    category_ids[i]) and `num_classes`; after `setup("validate")` the same without `train_set`.
+    After `setup("fit")`, `train_set`, `val_set`, `class_names`, `category_ids` (label i is category_ids[i])
+    and `num_classes` are available; after `setup("validate")`, all of them except `train_set`.
     """
 
     def __init__(
@@ -116,11 +116,11 @@ class DetectionDataModule(LightningDataModule):
     # --- Lightning's hooks
 
     def prepare_data(self) -> None:
-        """Generate the data where a source does that. Called once a machine, before `setup`."""
+        """Generate the data if there is a source. Lightning calls this once per machine, before `setup`."""
         self._find_root()
 
     def setup(self, stage: str | None = None) -> None:
-        """Read and check the annotations: of both splits for "fit", else of val alone. Idempotent."""
+        """Read and check the annotations of both splits for "fit", otherwise of val alone. Idempotent."""
         if stage in (None, "fit") and self._train_set is None:
             train, val = drop_root_category(_of_both(self._read))
             require_same_categories(train, val)
@@ -162,14 +162,14 @@ class DetectionDataModule(LightningDataModule):
         )
         return self._loader(self.val_set, sampler, batch_size=self.val_batch_size)
 
-    # --- what the rest of a run asks for
+    # --- the interface to the rest of a run
 
     def know_classes(self, names: tuple[str, ...]) -> None:
-        """Before `setup("validate")`: the classes of the model, of which none is a dummy root category."""
+        """Set the model's classes, which have no dummy root category. Call before `setup("validate")`."""
         self._known_classes = names
 
     def use_image_range(self, image_range: ImageRange) -> None:
-        """Before `setup`: read images of more than 8 bits by this range, whatever the configuration says."""
+        """Read images of more than 8 bits by this range, whatever is configured. Call before `setup`."""
         self._given_range = self._image_range = image_range
 
     @property
@@ -196,12 +196,12 @@ class DetectionDataModule(LightningDataModule):
 
     @property
     def image_range(self) -> ImageRange:
-        """The values of images of more than 8 bits that are black and white; after `setup` that of auto."""
+        """The values of black and white in images of more than 8 bits; `setup` resolves "auto"."""
         return self._image_range
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the annotation files in use: same fingerprint, same images, boxes and classes."""
+        """A hash of the annotation files in use. Equal fingerprints mean equal images, boxes and classes."""
         digest = hashlib.sha256()
         for dataset in (self._train_set, self._val_set):
             if dataset is not None:
@@ -210,7 +210,7 @@ class DetectionDataModule(LightningDataModule):
         return digest.hexdigest()
 
     def images_of_worker(self, process_id: int) -> list[str]:
-        """The images that a loader process read last, by id and file; empty where it is unknown."""
+        """Return the images that a loader process read last, by id and file; empty if it is unknown."""
         return [
             f"{dataset.image_id(index)} ({dataset.annotations.image_path(index)})"
             for dataset, ledger in self._ledgers
@@ -220,7 +220,7 @@ class DetectionDataModule(LightningDataModule):
     # --- parts
 
     def _find_root(self) -> str | None:
-        """The dataset's folder; a source makes it unless it is there."""
+        """Return the dataset's folder; a source generates it if it is missing."""
         if self._source is None:
             return self.root
         if self.root is None:
@@ -228,7 +228,7 @@ class DetectionDataModule(LightningDataModule):
         return str(self._source.generate(Path(self.root)))
 
     def _read(self, split: SplitName) -> CocoAnnotations:
-        from detector.coco.reader import read_coco  # with all its checks, for those who read
+        from detector.coco.reader import read_coco  # late: it imports all the checks
 
         files: SplitFiles = find_split(split, root=self._find_root(), paths=self._paths[split])
         return read_coco(
@@ -245,7 +245,7 @@ class DetectionDataModule(LightningDataModule):
         )
 
     def _settle_range(self, *splits: CocoAnnotations) -> None:
-        """Find the range of auto in the first split, and tell what it is or how little of it is used."""
+        """Resolve "auto" on the first split, and warn of the range or of how little of it is used."""
         if self._given_range == "auto":
             self._image_range = find_range(splits[0].deep_values)
         for split in splits:
@@ -306,7 +306,7 @@ class DetectionDataModule(LightningDataModule):
 
     @cached_property
     def _loading(self) -> Loading:
-        """How batches are loaded on this machine; says so where it is not as asked."""
+        """The way batches are loaded on this machine. A warning tells if it is not as configured."""
         rank, world_size = self._rank_and_world_size()
         largest = max(
             self._most_pixels(dataset) * batch_size
@@ -323,7 +323,7 @@ class DetectionDataModule(LightningDataModule):
         return loading
 
     def _most_pixels(self, dataset: CocoDataset) -> int:
-        """Pixels of an image in the largest batch, padding counted."""
+        """Return the number of pixels of an image in the largest batch, padding included."""
         sizes = {(int(height), int(width)) for height, width in np.unique(dataset.annotations.sizes, axis=0)}
         shorter = max(self.image_size.choices)
         return math.prod(
@@ -333,7 +333,7 @@ class DetectionDataModule(LightningDataModule):
 
 
 def _of_both(call: Callable[[SplitName], _Result]) -> list[_Result]:
-    """The results for both splits, or one ValueError with the problems of both."""
+    """Return the results for both splits, or raise one ValueError with the problems of both."""
     results, problems = [], []
     names: tuple[SplitName, ...] = ("train", "val")
     for name in names:
@@ -358,13 +358,13 @@ def _with_boxes(annotations: CocoAnnotations) -> CocoAnnotations:
 
 
 def _start_method() -> Literal["fork"] | None:
-    """fork, where it is safe: the workers then share the annotations instead of copying them."""
+    """Return "fork" where it is safe: the workers then share the annotations instead of copying them."""
     fork = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
     return "fork" if fork else None
 
 
 def _quiet_worker(worker: int) -> None:
-    """One thread a worker: parallelism comes from their number."""
+    """Limit a worker to one thread: parallelism comes from the number of workers."""
     leave_signals_to_parent()
     gc.freeze()  # a full collection would write to, and so copy, every inherited page
     cv2.setNumThreads(0)

@@ -1,4 +1,4 @@
-"""One split as a map-style dataset."""
+"""A split as a map-style dataset."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from detector.coco.annotations import CocoAnnotations
 from detector.coco.images import ImageFileError, ReadOptions, read_image
 from detector.data.transforms import Augmentation, ImageSize, drop_thin_boxes, resize, sample_seed
 
-# H, W size of the resized picture, G boxes
+# H, W size of the resized image, G ground-truth boxes
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture, resized, not padded. Boxes are xyxy inside it, x1 < x2 and y1 < y2; no crowds."""
+    """A resized image, not padded, with its boxes: xyxy inside it, x1 < x2 and y1 < y2, without crowds."""
 
     image: UInt8[Tensor, "3 H W"]
     boxes: Float[Tensor, "G 4"]
@@ -30,9 +30,10 @@ class Sample:
 
 
 class CocoDataset(Dataset[Sample]):
-    """Pictures of `annotations`, by (epoch, index): the same key gives the same sample in any process.
+    """The samples of `annotations` by (epoch, index). A key gives the same sample in any process.
 
-    Without `augmentation` the epoch has no effect and the size is the last of `image_size.shorter`.
+    Without `training` the size is the last of `image_size.shorter`. Without `augmentation` too, the epoch has
+    no effect.
     """
 
     def __init__(
@@ -56,17 +57,17 @@ class CocoDataset(Dataset[Sample]):
         return len(self.annotations)
 
     def image_id(self, index: int) -> int | str:
-        """The id that the annotation file gives to image `index`."""
+        """Return the id that the annotation file gives to image `index`."""
         return self.annotations.image_id(index)
 
     def picture(self, image_id: int | str) -> UInt8[np.ndarray, "H W 3"]:
-        """The picture with this id as its file has it, in RGB. Raises ImageFileError."""
+        """Return the original image with this id, in RGB. Raises ImageFileError."""
         index = next(i for i in range(len(self)) if self.image_id(i) == image_id)
         height, width = (int(s) for s in self.annotations.sizes[index])
         return self._read(index, (height, width))
 
     def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
-        """See `CocoAnnotations.ground_truth`."""
+        """Return the ground truth of all images; see `CocoAnnotations.ground_truth`."""
         return self.annotations.ground_truth()
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:

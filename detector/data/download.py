@@ -1,4 +1,4 @@
-"""Downloads that go on where they broke off, and are checked."""
+"""Downloads that resume where they stopped, and are checked."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _CHUNK = 1 << 20
 def download(
     url: str, target: Path, *, md5: str, progress: Callable[[int, int | None], object] | None = None
 ) -> None:
-    """Fetch `url` into `target`, unless it is there already with this checksum.
+    """Download `url` to `target`, unless it is there already with this checksum.
 
-    What has come is kept in `target`.part, and a second call goes on from there. `progress` gets the bytes
-    there and the total where the server tells it. Raises ValueError for a file with another checksum (it is
-    then removed), OSError where the connection fails.
+    A partial download is kept in `target`.part, and a second call resumes it. `progress` gets the number of
+    bytes downloaded, and the total if the server reports it. Raises ValueError for a file with another
+    checksum (which is then removed), OSError if the connection fails.
     """
     if target.is_file():
         _require_md5(target, md5)
@@ -38,7 +38,7 @@ def _fetch(url: str, part: Path, progress: Callable[[int, int | None], object] |
     try:
         response = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and there:  # nothing is left to ask for
+        if error.code == 416 and there:  # the partial file is complete
             return
         raise
     with response, part.open("ab" if response.status == 206 else "wb") as file:
@@ -63,7 +63,7 @@ def _require_md5(file: Path, md5: str) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip file into `folder`. A note left beside it makes a second call return at once."""
+    """Unpack a zip file into `folder`. A marker file left there makes a second call return at once."""
     note = folder / f".{archive.name}.unpacked"
     if note.exists():
         return

@@ -1,4 +1,4 @@
-"""Objects of a split: whether there are any, of each class, and once the images are resized."""
+"""Checks that a split has objects: any at all, of each class, and once the images are resized."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _PURPOSE = {"train": "train on", "val": "validate on"}
 
 
 def require_objects(annotations: CocoAnnotations, *, split: SplitName, size: ImageSize) -> None:
-    """Raise ValueError where a split has no object that is no crowd and has a size once resized.
+    """Raise ValueError if no object of a split, crowds aside, keeps a size once its image is resized.
 
-    Warns of boxes that vanish by resizing, or become smaller than a pixel.
+    Warn if most annotations are crowds, and of boxes that vanish by resizing or get smaller than a pixel.
     """
     purpose = _PURPOSE[split]
     if not annotations.object_count:
@@ -63,7 +63,7 @@ def require_objects(annotations: CocoAnnotations, *, split: SplitName, size: Ima
 
 
 def note_classes_without_objects(train: CocoAnnotations, val: CocoAnnotations) -> None:
-    """Warn of classes that no box of the training split shows."""
+    """Warn of classes without a box in the training split."""
     in_train, in_val = (_objects_by_class(split) for split in (train, val))
     names = train.class_names
     missing = [label for label in range(len(names)) if not in_train[label]]
@@ -89,7 +89,7 @@ def _objects_by_class(annotations: CocoAnnotations) -> np.ndarray:
 
 
 def _shortest_sides(annotations: CocoAnnotations, size: ImageSize) -> np.ndarray:
-    """The shorter side of each object in its image resized to the smallest choice, in pixels, clipped."""
+    """Return the shorter side of each clipped box in pixels, with images resized to the smallest choice."""
     distinct, inverse = np.unique(annotations.sizes, axis=0, return_inverse=True)
     fitted = np.array([size.fit((int(h), int(w)), shorter=size.choices[0]) for h, w in distinct])
     ratios = (fitted / distinct)[inverse.reshape(-1)]

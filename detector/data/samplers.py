@@ -1,4 +1,4 @@
-"""Which images form which batch: a pure function of (seed, epoch)."""
+"""Batch samplers. The batches are a pure function of (seed, epoch)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-Key = tuple[int, int]  # (epoch, index), what CocoDataset takes
+Key = tuple[int, int]  # (epoch, index), the key of CocoDataset
 
 
 class TrainBatchSampler(Sampler[list[Key]]):
-    """Shuffled batches of (epoch, index), the same for the same (seed, epoch) whatever was drawn before.
+    """A sampler of shuffled batches of (epoch, index), determined by (seed, epoch) alone.
 
-    With `groups` (one integer an image) the images of a batch share their group wherever possible. The
-    images that do not fill a last global batch are left out of the epoch, another draw each epoch. Each of
+    With `groups` (one integer per image) the images of a batch share their group wherever possible. Images
+    that do not fill a last global batch are left out of the epoch; each epoch leaves out others. Each of
     `world_size` ranks gets its own part of every global batch.
     """
 
@@ -44,7 +44,7 @@ class TrainBatchSampler(Sampler[list[Key]]):
 
     @property
     def sampler(self) -> TrainBatchSampler:
-        """Itself: Lightning announces the epoch to `batch_sampler.sampler.set_epoch`."""
+        """The sampler itself, as Lightning announces the epoch to `batch_sampler.sampler.set_epoch`."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
@@ -59,7 +59,7 @@ class TrainBatchSampler(Sampler[list[Key]]):
             yield [(epoch, int(i)) for i in batch]
 
     def batches(self, epoch: int) -> np.ndarray:
-        """The indices of this rank's batches in `epoch`, (batches, batch_size)."""
+        """Return the indices of this rank's batches in `epoch`, (batches, batch_size)."""
         global_size = self._batch_size * self._world_size
         rng = np.random.default_rng((self._seed, epoch))
         order = rng.permutation(self._num_images)
@@ -70,7 +70,7 @@ class TrainBatchSampler(Sampler[list[Key]]):
 
 
 def _group_together(order: np.ndarray, groups: np.ndarray, *, size: int) -> np.ndarray:
-    """`order` with the images that fill whole batches of one group first, the rest after them."""
+    """Reorder `order` so that images that fill whole batches of one group come first, then the rest."""
     members = [order[groups == g] for g in np.unique(groups)]
     full = [m[: len(m) // size * size] for m in members]
     rest = [m[len(m) // size * size :] for m in members]
@@ -78,11 +78,11 @@ def _group_together(order: np.ndarray, groups: np.ndarray, *, size: int) -> np.n
 
 
 class EvaluationBatchSampler(Sampler[list[Key]]):
-    """Every image once over all ranks: the batches of one process, dealt out in turn.
+    """A sampler that yields every image once over all ranks: the batches of one process, dealt out in turn.
 
     Losses are normalized by batch, so the same batches give the same losses on any number of ranks. All ranks
-    have the same number of batches, for each of them takes part in what all do together: one whose turn finds
-    no image left gets an empty batch.
+    have the same number of batches, as each takes part in collective operations: a rank for which no image is
+    left gets an empty batch.
     """
 
     def __init__(self, num_images: int, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:

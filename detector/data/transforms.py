@@ -1,4 +1,4 @@
-"""What happens to a picture and its boxes before they are batched: augmentation, then one resize."""
+"""The transforms of an image and its boxes before batching: augmentation, then one resize."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ import numpy as np
 from detector.coco.rules import MIN_BOX_SIDE_PX
 from detector.option_types import PositiveInt
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import asks the network for its newest version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import checks online for updates
 
 
 @dataclass(frozen=True)
 class ImageSize:
-    """The size a picture is resized to, its aspect kept: the shorter side becomes `shorter` unless the
-    longer side would exceed `longer`. `shorter=240, longer=320` fits into 240 x 320.
+    """The size that images are resized to, keeping their aspect ratio.
 
-    Several values of `shorter` are drawn from at random in training; evaluation uses the last.
+    The shorter side becomes `shorter` unless the longer side would exceed `longer`:
+    `shorter=240, longer=320` fits into 240 x 320. If `shorter` has several values, training draws one at
+    random and evaluation uses the last.
     """
 
     shorter: PositiveInt | tuple[PositiveInt, ...]
@@ -41,7 +42,7 @@ class ImageSize:
         return (self.shorter,) if isinstance(self.shorter, int) else tuple(self.shorter)
 
     def fit(self, size: tuple[int, int], *, shorter: int | None = None) -> tuple[int, int]:
-        """The resized (height, width) of a picture of `size`; `shorter` is by default the last choice."""
+        """Return the resized (height, width) of an image of `size`; `shorter` defaults to the last choice."""
         height, width = size
         shorter = self.choices[-1] if shorter is None else shorter
         scale = min(shorter / min(height, width), self.longer / max(height, width))
@@ -49,7 +50,7 @@ class ImageSize:
 
 
 def resize(image: np.ndarray, boxes: np.ndarray, *, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Picture (bilinear) and xyxy boxes in another (height, width). Boxes scale by the ratio of the sizes."""
+    """Resize an image (bilinear) and its xyxy boxes to (height, width). Boxes scale by the size ratio."""
     (h0, w0), (h1, w1) = image.shape[:2], size
     if (h0, w0) == (h1, w1):
         return image, boxes
@@ -58,16 +59,16 @@ def resize(image: np.ndarray, boxes: np.ndarray, *, size: tuple[int, int]) -> tu
 
 
 def drop_thin_boxes(boxes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Without boxes thinner than `MIN_BOX_SIDE_PX`: clipping leaves such of a box that touches the border."""
+    """Drop boxes thinner than `MIN_BOX_SIDE_PX`, which clipping leaves of boxes that touch the border."""
     keep = ((boxes[:, 2:] - boxes[:, :2]) >= MIN_BOX_SIDE_PX).all(1)
     return boxes[keep], labels[keep]
 
 
 class Augmentation:
-    """albumentations transforms in the order given, drawn anew for each seed and from nothing else.
+    """A sequence of albumentations transforms, applied in order and drawn from the seed alone.
 
-    Boxes go in and come out as xyxy pixels inside the picture. A box of which a crop leaves less than a
-    tenth of its area is dropped with its label.
+    Boxes go in and come out as xyxy in pixels inside the image. A box that keeps less than a tenth of its
+    area in a crop is dropped with its label.
     """
 
     min_visible_fraction = 0.1
@@ -91,7 +92,7 @@ class Augmentation:
         with warnings.catch_warnings():
             warnings.filterwarnings(
                 "ignore", "Got processor for bboxes"
-            )  # colour alone: boxes stay where they are
+            )  # color transforms alone do not move boxes
             self._compose = albumentations.Compose(list(transforms.values()), bbox_params=boxes)
 
     def __call__(
@@ -111,5 +112,5 @@ class Augmentation:
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:
-    """32 bits from (seed, epoch, image index): different for different triples, the same in every worker."""
+    """Hash (seed, epoch, image index) to 32 bits, the same in every worker and different between triples."""
     return int(np.random.SeedSequence((seed, epoch, index)).generate_state(1)[0])

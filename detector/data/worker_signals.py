@@ -1,4 +1,4 @@
-"""How the processes of a loader end."""
+"""The signal handling of loader processes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ _OF_A_GROUP = ("SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 
 
 def leave_signals_to_parent() -> None:
-    """In a worker: what timeout(1), a terminal or a scheduler sends to all processes of a job is for the main
-    one, which ends its workers. The parent's own SIGTERM, and one after its end, still ends the worker.
+    """Make a worker ignore the signals that a job gets as a whole, as the main process ends its workers.
 
-    A worker that died of the signal of a job would be an error of the run there, told before its own end.
+    timeout(1), a terminal or a scheduler sends them to all processes of the job. A SIGTERM from the parent,
+    or one after its end, still ends the worker. A worker that died of the job's signal would be reported as
+    an error of the run, before the run itself ends.
     """
-    if not hasattr(signal, "sigwaitinfo"):  # it tells who sent the signal; macOS and Windows lack it
+    if not hasattr(signal, "sigwaitinfo"):  # it gives the sender; macOS and Windows lack it
         return
     for name in _OF_A_GROUP:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -26,7 +27,7 @@ def leave_signals_to_parent() -> None:
 
 
 def end_with_parent(parent: int, end: Callable[[], object]) -> None:
-    """Wait for a SIGTERM, blocked in all threads, that `parent` sent or that came after its end."""
+    """Call `end` on a SIGTERM (blocked in all threads) that `parent` sent or that came after its end."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent and os.getppid() == parent:
         pass
     end()

@@ -1,4 +1,4 @@
-"""Loader processes: how their batches travel, and what each of them reads."""
+"""Loader processes: how their batches travel, and which images each of them reads."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _log = logging.getLogger(__name__)
 
 _SHARED_MEMORY = Path("/dev/shm")
 _PREFETCHED = 2  # batches that torch keeps ready for each worker
-_TENSORS = 7  # of a batch; each in shared memory holds a file open
-_HANDLES_OF_WORKER = 8  # its pipes, in the process that it works for
+_TENSORS = 7  # in a batch; each one in shared memory holds a file open
+_HANDLES_OF_WORKER = 8  # its pipes, in the main process
 _SPARE_HANDLES = 48  # images, checkpoints, logs
-_LOADERS = 2  # of training and of validation, whose workers stay
+_LOADERS = 2  # for training and validation; their workers persist
 _PAGE = 4096
 
 Travel = Literal["memory", "pipe"]
@@ -37,21 +37,21 @@ Travel = Literal["memory", "pipe"]
 
 @dataclass(frozen=True)
 class Limits:
-    """What this machine leaves to loader processes; None: no limit that the system tells."""
+    """The resources that this machine leaves to loader processes; None if the system reports no limit."""
 
     shared_bytes: int | None
     handles: int | None
 
     @classmethod
     def of_this_machine(cls) -> Limits:
-        """Raises the limit of open files as far as this user may."""
+        """Return the limits of this machine. Raises the soft limit of open files as far as allowed."""
         shared = shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else None
         return cls(shared_bytes=shared, handles=_free_handles())
 
 
 @dataclass(frozen=True)
 class Loading:
-    """How many workers load, how their batches travel to the process that trains, and why not as asked."""
+    """The number of workers, how their batches travel to the main process, and why if not as configured."""
 
     num_workers: NonNegativeInt
     travel: Travel = "memory"
@@ -61,9 +61,9 @@ class Loading:
 def plan_loading(
     num_workers: NonNegativeInt, *, batch_bytes: int, ranks: PositiveInt, limits: Limits
 ) -> Loading:
-    """Batches go through shared memory where there is room for those on their way, else through pipes.
+    """Plan to send batches through shared memory if those in flight fit there, otherwise through pipes.
 
-    Without room for even the workers' locks and pipes, the main process loads. Samples are the same each way.
+    If not even the workers' locks and pipes fit, the main process loads. Samples are the same in each case.
     """
     if num_workers == 0:
         return Loading(0)
@@ -112,9 +112,9 @@ def _open_handles() -> int:
 
 
 def collate_to_memory(samples: Sequence[Sample]) -> Batch | ByPipe:
-    """A batch in shared memory; by pipe where that is full by now.
+    """Collate into shared memory, or by pipe if that is full by now.
 
-    torch would put it there after this call, in a thread whose errors nobody hears.
+    torch would move the batch there after this call, in a thread whose errors are lost.
     """
     batch = collate(samples)
     try:
@@ -131,7 +131,7 @@ def collate_to_pipe(samples: Sequence[Sample]) -> ByPipe:
 
 
 class ByPipe:
-    """A record that is pickled by value, and is itself again at the other end."""
+    """A wrapper that pickles a record by value; it is unpickled as the record itself."""
 
     def __init__(self, record: Record) -> None:
         self._kind = type(record)
@@ -152,12 +152,14 @@ def _arrived(kind: type[Record], values: Mapping[str, Any]) -> Record:
     return kind(**tensors)
 
 
-# What each worker reads
+# The images each worker reads
 
 
 class Ledger:
-    """The images that each worker of a loader reads, in memory that it shares with the main process: what is
-    known of a worker that was killed."""
+    """The images that each worker of a loader reads, in memory shared with the main process.
+
+    It is all that is known of a worker that was killed.
+    """
 
     def __init__(self, *, num_workers: int, batch_size: int) -> None:
         self._columns = batch_size + 2  # process id, number of images, their indices
@@ -168,13 +170,13 @@ class Ledger:
         self._numbers[start : start + 2 + len(indices)] = [os.getpid(), len(indices), *indices]
 
     def images_of(self, process_id: int) -> list[int]:
-        """Indices of the batch that this process read last; empty where it is none of the workers."""
+        """Return the indices of the batch that this process read last; empty if it is not a worker."""
         rows = [self._numbers[i : i + self._columns] for i in range(0, len(self._numbers), self._columns)]
         return next((row[2 : 2 + row[1]] for row in rows if row[0] == process_id), [])
 
 
 class WatchedDataset(Dataset[Sample]):
-    """Gives whole batches of `dataset`, and notes in `ledger` which worker reads which."""
+    """A dataset that reads whole batches of `dataset` and records in `ledger` which worker reads which."""
 
     def __init__(self, dataset: CocoDataset, ledger: Ledger) -> None:
         self.dataset = dataset

@@ -1,1 +1,1 @@
-"""Generated data: textured shapes, warped, cut and hidden."""
+"""The generated dataset of textured shapes that are warped, cut off and occluded."""

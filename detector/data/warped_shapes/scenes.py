@@ -1,6 +1,6 @@
-"""One picture of `WarpedShapes`: objects and clutter in depth order, and what stays visible of each."""
+"""The scene of one image of `WarpedShapes`: objects and clutter in depth order, and their visible parts."""
 
-# S pixels of a side; masks are uint8 {0, 1} of (4S, 4S), four samples a pixel and axis
+# S pixels a side; masks are uint8 {0, 1} of (4S, 4S), four samples per pixel and axis
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from detector.data.warped_shapes.textures import Pixels
 
 Mask = NDArray[np.uint8]
 
-_SAMPLES = 4  # per pixel and axis: for anti-aliased edges, and polygons exact to a quarter pixel
+_SAMPLES = 4  # per pixel and axis: gives anti-aliased edges, and polygons exact to a quarter pixel
 _PLACEMENT_TRIES = 12
-_CENTRE_MARGIN = 0.35  # from the border, of an object's width and height: at most 15 % of them is cut off
+_CENTRE_MARGIN = 0.35  # least, in object sizes from the border: at most 15 % of width and height is cut off
 _SLIVER_PX = 3.0  # visible parts smaller than this many square pixels do not stretch a box
 
 
 @runtime_checkable
 class SceneOptions(Protocol):
-    """What `draw_scene` reads of `WarpedShapes`."""
+    """The options of `WarpedShapes` that `draw_scene` reads."""
 
     @property
     def strength(self) -> float: ...
@@ -50,7 +50,7 @@ class SceneOptions(Protocol):
 
 @dataclass(frozen=True)
 class Layer:
-    """What one layer of a scene covers: a mask cut to its extents, whose first sample lies at (top, left)."""
+    """The region that a layer covers: a mask cut to its extents, whose first sample lies at (top, left)."""
 
     top: int
     left: int
@@ -58,16 +58,16 @@ class Layer:
 
     @property
     def window(self) -> tuple[slice, slice]:
-        """Where the mask lies in an array of the whole picture's samples."""
+        """The slices of the mask in an array of the whole image's samples."""
         height, width = self.mask.shape
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
 
 @dataclass
 class SceneObject:
-    """An object in a scene, over the whole picture.
+    """An object in a scene, with a mask of the whole image.
 
-    `visible` loses what later layers cover; `full_area` counts the samples of all of it.
+    Later layers remove what they cover from `visible`; `full_area` counts the samples of the whole object.
     """
 
     label: int
@@ -75,7 +75,7 @@ class SceneObject:
     visible: Mask
 
     def fraction_left(self, under: Layer | None = None) -> float:
-        """The fraction of the whole object that is visible, or would be under one more layer."""
+        """Return the fraction of the whole object that is visible, or would be under one more layer."""
         hidden = 0 if under is None else cv2.countNonZero(self.visible[under.window] & under.mask)
         return (cv2.countNonZero(self.visible) - hidden) / self.full_area
 
@@ -83,12 +83,12 @@ class SceneObject:
         self.visible[layer.window] &= 1 - layer.mask
 
     def polygons(self) -> list[Points]:
-        """Outlines of the visible parts in pixels, largest first, without slivers.
+        """Return the outlines of the visible parts in pixels, largest first, without slivers.
 
         Holes are filled, as COCO polygons have none.
         """
         part = _layer(self.visible)
-        # Contours run through sample centres: a sample spreads to its four corners first, for exact extents.
+        # Contours run through sample centers: spread each sample to its four corners for exact extents.
         corners = cv2.dilate(np.pad(part.mask, (0, 1)), np.ones((2, 2), np.uint8), anchor=(1, 1))
         contours, _ = cv2.findContours(
             corners, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(part.left, part.top)
@@ -98,13 +98,13 @@ class SceneObject:
 
 
 def _simplified(contour: NDArray[Any]) -> Points:
-    """The contour to one sample with few points; as it is where that leaves no area, as of a speck."""
+    """Simplify a contour to within one sample; a speck that would lose its area stays as it is."""
     few = cv2.approxPolyDP(contour, 1.0, closed=True)
     return (few if len(few) >= 3 else contour)[:, 0].astype(np.float64)
 
 
 def _layer(mask: Mask) -> Layer:
-    """Cut a mask of the whole picture to its extents, rounded outwards to whole pixels."""
+    """Cut a mask of the whole image to its extents, rounded outwards to whole pixels."""
     x, y, width, height = cv2.boundingRect(mask)
     left, top = x // _SAMPLES * _SAMPLES, y // _SAMPLES * _SAMPLES
     right, bottom = -(-(x + width) // _SAMPLES) * _SAMPLES, -(-(y + height) // _SAMPLES) * _SAMPLES
@@ -112,10 +112,10 @@ def _layer(mask: Mask) -> Layer:
 
 
 def draw_scene(options: SceneOptions, *, key: tuple[int, ...]) -> tuple[NDArray[np.uint8], list[SceneObject]]:
-    """Draw the scene of `key`, always the same: a (S, S, 3) BGR picture and its objects, back to front.
+    """Draw the scene of `key`, always the same: a (S, S, 3) BGR image and its objects, back to front.
 
-    Every layer draws from random numbers of its own, so scenes that differ in `strength` alone have the same
-    background and try the same objects, most of them at the same places.
+    Every layer has its own random numbers, so scenes that differ in `strength` alone have the same background
+    and try the same objects, most of them at the same places.
     """
     rng = np.random.default_rng(key)
     size = options.image_size
@@ -132,7 +132,7 @@ def draw_scene(options: SceneOptions, *, key: tuple[int, ...]) -> tuple[NDArray[
 
 
 def _add_object(canvas: Pixels, placed: list[SceneObject], options: SceneOptions, rng: Generator) -> None:
-    """Place one object where it and all that it covers stay visible enough, or nowhere after some tries."""
+    """Place an object where it and all that it covers stay visible enough; give up after some tries."""
     label = int(rng.integers(len(CLASS_NAMES)))
     points = shapes.outline(CLASS_NAMES[label])
     points = shapes.random_warp(points, strength=options.strength, rng=rng)
@@ -140,7 +140,7 @@ def _add_object(canvas: Pixels, placed: list[SceneObject], options: SceneOptions
     points *= options.image_size * np.exp(rng.uniform(*np.log(options.scale)))
     full_area = shapes.area(points) * _SAMPLES**2
     margin = np.minimum(_CENTRE_MARGIN * np.ptp(points, axis=0), options.image_size / 2)
-    paint_rng = rng.spawn(1)[0]  # so that the colours do not depend on the number of tries
+    paint_rng = rng.spawn(1)[0]  # so that the colors do not depend on the number of tries
     for _ in range(_PLACEMENT_TRIES):
         mask = _filled(points + rng.uniform(margin, options.image_size - margin), options.image_size)
         thing = SceneObject(label, full_area, mask)
@@ -154,7 +154,7 @@ def _random_affine(points: Points, options: SceneOptions, rng: Generator) -> Poi
 
 
 def _add_stroke(canvas: Pixels, placed: list[SceneObject], options: SceneOptions, rng: Generator) -> None:
-    """Draw one open line, where it leaves the objects behind it visible enough."""
+    """Draw an open line if it leaves the objects behind it visible enough."""
     size = options.image_size
     mask = np.zeros((size * _SAMPLES, size * _SAMPLES), np.uint8)
     line = np.round(textures.random_stroke(size, rng=rng) * _SAMPLES).astype(np.int32)
@@ -165,7 +165,7 @@ def _add_stroke(canvas: Pixels, placed: list[SceneObject], options: SceneOptions
 
 
 def _filled(points: Points, size: int) -> Mask:
-    """The samples whose centres lie inside a polygon given in pixels."""
+    """Return the mask of the samples whose centers lie inside a polygon in pixels."""
     mask = np.zeros((size * _SAMPLES, size * _SAMPLES), np.uint8)
     fixed_point = np.round((points * _SAMPLES - 0.5) * 16).astype(np.int32)
     cv2.fillPoly(mask, [fixed_point], 1, shift=4)
@@ -175,7 +175,7 @@ def _filled(points: Points, size: int) -> Mask:
 def _put(
     canvas: Pixels, placed: list[SceneObject], mask: Mask, options: SceneOptions, rng: Generator
 ) -> bool:
-    """Paint a layer and let it cover what is placed, if all of that stays visible enough; else do nothing."""
+    """Paint a layer over the placed objects if all stay visible enough; return whether it was painted."""
     layer = _layer(mask)
     if any(thing.fraction_left(under=layer) < options.min_visible for thing in placed):
         return False
@@ -186,7 +186,7 @@ def _put(
 
 
 def _paint(canvas: Pixels, layer: Layer, options: SceneOptions, rng: Generator) -> None:
-    """Blend a random texture into the canvas under a layer, in a colour unlike what lies there, in place."""
+    """Blend a random texture into the canvas under a layer, in a color unlike what lies there, in place."""
     rows, columns = (slice(w.start // _SAMPLES, w.stop // _SAMPLES) for w in layer.window)
     patch = canvas[rows, columns]
     height, width = patch.shape[:2]

@@ -1,4 +1,4 @@
-"""Outlines of the classes of `WarpedShapes`: eight shapes, a random affine, and a smooth non-rigid warp."""
+"""The outlines of the classes of `WarpedShapes`: eight shapes, a random affine, a smooth non-rigid warp."""
 
 # N points of a closed outline, as (x, y)
 
@@ -16,21 +16,21 @@ _NUM_POINTS = 160  # enough for the bent edges of the largest shapes to look smo
 
 
 def area(points: Points) -> float:
-    """The area inside a closed outline, whichever way round it runs (shoelace formula)."""
+    """Return the area inside a closed outline of either orientation (shoelace formula)."""
     x, y = points.T
     return 0.5 * abs(float(x[:-1] @ y[1:] - x[1:] @ y[:-1] + x[-1] * y[0] - x[0] * y[-1]))
 
 
 def outline(name: str) -> Points:
-    """The canonical outline of a class: about 160 points, centred on the origin, of area 1."""
+    """Return the canonical outline of a class: about 160 points, centered on the origin, of area 1."""
     return _OUTLINES[name].copy()
 
 
 def random_affine(points: Points, *, rotation: float, amount: float, rng: Generator) -> Points:
-    """Rotate by up to `rotation` half turns either way; stretch a random axis by up to 1.6 and shear by up to
-    0.3 at amount 1, not at all at 0.
+    """Rotate an outline by up to `rotation` half turns either way, then stretch and shear it by `amount`.
 
-    No class becomes another under any affine map, so every rotation and stretch keeps the label true.
+    At amount 1 a random axis is stretched by up to 1.6 and sheared by up to 0.3; at 0 neither happens. No
+    class becomes another under any affine map, so the label stays true.
     """
     stretch = 1.6 ** (amount * rng.uniform(-0.5, 0.5))
     shear = 0.3 * amount * rng.uniform(-1, 1)
@@ -40,11 +40,11 @@ def random_affine(points: Points, *, rotation: float, amount: float, rng: Genera
 
 
 def random_warp(points: Points, *, strength: float, rng: Generator) -> Points:
-    """Bend points of an outline of about unit size smoothly; the identity at strength 0.
+    """Bend the points of an outline of about unit size smoothly. Strength 0 is the identity.
 
-    First a bend along a random axis, as of a bar onto an arc, then a displacement by three plane waves about
-    as long as the shape. Both are free of folds up to strength 1. The random numbers taken do not depend on
-    it.
+    A bend along a random axis, like that of a bar onto an arc, is followed by a displacement by three plane
+    waves about as long as the shape. Neither folds the outline up to strength 1. The random numbers drawn do
+    not depend on `strength`.
     """
     turn = _rotation(rng.uniform(-np.pi, np.pi))
     curvature = strength * rng.choice([-1, 1]) * rng.uniform(0.5, 1.0)
@@ -56,17 +56,17 @@ def random_warp(points: Points, *, strength: float, rng: Generator) -> Points:
 
 
 def _random_wave(rng: Generator) -> tuple[Points, float, Points]:
-    """Wave vector, phase and displacement of a wave of 1.1 to 2 shape sizes that pushes about 0.06 of one."""
+    """Draw the wave vector, phase and displacement of a wave, 1.1 to 2 shape sizes long, about 0.06 high."""
     wavelength = rng.uniform(1.1, 2.0)
     direction, push = rng.uniform(0, 2 * np.pi, size=2)
     wave_vector = 2 * np.pi / wavelength * np.array([np.cos(direction), np.sin(direction)])
-    # Longer waves bend less: push more. Slopes add up to 3 * 2 pi * 0.045 = 0.85 < 1, so nothing folds.
+    # Longer waves bend less, so they push more. Slopes sum to 3 * 2 pi * 0.045 = 0.85 < 1: nothing folds.
     amplitude = 0.045 * wavelength * np.array([np.cos(push), np.sin(push)])
     return wave_vector, rng.uniform(0, 2 * np.pi), amplitude
 
 
 def _bend(points: Points, *, curvature: float) -> Points:
-    """Roll the x axis onto a circle of this curvature; lengths along the axis stay."""
+    """Roll the x axis onto a circle of this curvature, keeping lengths along the axis."""
     if abs(curvature) < 1e-9:
         return points
     angle = curvature * points[:, 0]
@@ -90,7 +90,7 @@ def _turn(n: int) -> NDArray[np.floating]:
 
 
 def _crescent() -> Points:
-    """The unit disc less a disc of radius 0.86 shifted by 0.46: sharp horns that no bent disc has."""
+    """Return the unit disc minus a disc of radius 0.86 shifted by 0.46: no bent disc has such sharp horns."""
     radius, shift = 0.86, 0.46
     x = (1 - radius**2 + shift**2) / (2 * shift)
     outer_end = np.arccos(x)
@@ -130,7 +130,7 @@ _RAW: dict[str, Callable[[], Points]] = {
 
 
 def _resampled(corners: Points) -> Points:
-    """About `_NUM_POINTS` points along the closed outline, every corner among them."""
+    """Sample about `_NUM_POINTS` points along the closed outline, including every corner."""
     edges = np.roll(corners, -1, axis=0) - corners
     lengths = np.hypot(edges[:, 0], edges[:, 1])
     counts = np.maximum(1, np.round(_NUM_POINTS * lengths / lengths.sum())).astype(int)
@@ -142,7 +142,7 @@ def _resampled(corners: Points) -> Points:
 
 
 def normalised(points: Points) -> Points:
-    """Moved so that the middle of the extents is the origin, and scaled to area 1."""
+    """Move the middle of the extents to the origin and scale to area 1."""
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     return (points - middle) / np.sqrt(area(points))
 

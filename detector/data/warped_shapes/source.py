@@ -1,4 +1,4 @@
-"""The embedded dataset: pictures of bent shapes in COCO format, drawn from a seed."""
+"""The embedded dataset: images of bent shapes in COCO format, drawn from a seed."""
 
 from __future__ import annotations
 
@@ -23,30 +23,29 @@ from detector.data.warped_shapes.scenes import SceneObject, draw_scene
 from detector.data.warped_shapes.shapes import CLASS_NAMES
 from detector.option_types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-_RECORD = "warped_shapes.json"  # beside train.json: the parameters that the folder was made with
-_VERSION = 1  # of the drawing: raise it when the same parameters would give other pictures
+_RECORD = "warped_shapes.json"  # beside train.json: the parameters that the folder was generated with
+_VERSION = 1  # of the drawing: raise it when the same parameters would give other images
 _SPLITS = ("train", "val")
 
 
 @dataclass(frozen=True, kw_only=True)
 class WarpedShapes:
-    """Objects of eight classes that differ by shape alone, for `DetectionDataModule(source=...)`.
+    """A generated dataset of eight classes that differ by shape alone, for `DetectionDataModule(source=...)`.
 
-    Colours and textures of objects and backgrounds are random, objects occlude each other and leave the
-    picture in part, and open lines and soft spots are no object at all. `strength` bends each object
-    smoothly: 0 is rigid, 1 strongly bent but still recognisable. At every strength one `seed` has the same
-    backgrounds and tries the same objects. More pictures of a split only add to it: the first ones stay as
-    they are.
+    Colors and textures of objects and backgrounds are random, objects occlude each other and are cut off by
+    the border, and open lines and soft spots are clutter. `strength` bends each object smoothly: 0 is rigid,
+    1 strongly bent but still recognizable. A `seed` has the same backgrounds and tries the same objects at
+    every strength. A larger split begins with the images of a smaller one.
 
     strength: how far objects are bent, apart from the affine map that each gets.
     rotation: how far objects turn either way, in half turns; 1 is any direction.
     affine: 0 keeps the proportions; 1 stretches by up to 1.6 and shears by up to 0.3.
-    image_size: side of the square pictures in pixels.
-    objects: fewest and most objects tried in a picture; those that find no free place are left out.
+    image_size: side of the square images in pixels.
+    objects: fewest and most objects tried per image; objects without a free place are left out.
     scale: range of the square root of an object's whole area, as fractions of `image_size`.
-    clutter: most lines, and most soft spots, in a picture.
-    min_visible: the part of an object that neither other layers nor the border hide. All drawn have a box.
-    colour_distance: between an object and what it lies on, where RGB runs from 0 to 255.
+    clutter: most lines, and most soft spots, per image.
+    min_visible: least fraction of an object left by other layers and the border. All drawn have a box.
+    colour_distance: least distance between an object's color and its background, RGB in [0, 255].
     """
 
     strength: Fraction = 0.5
@@ -63,7 +62,7 @@ class WarpedShapes:
     colour_distance: NonNegativeFloat = 100.0
 
     def __post_init__(self) -> None:
-        # 0 and 0.0 are one folder
+        # 0 and 0.0 must give the same folder
         for name in ("strength", "rotation", "affine", "min_visible", "colour_distance"):
             object.__setattr__(self, name, float(getattr(self, name)))
         for name in ("seed", "clutter", "colour_distance"):
@@ -76,15 +75,14 @@ class WarpedShapes:
         _require(0.02 <= self.scale[0] <= self.scale[1] <= 1, "scale", "[low, high] in [0.02, 1]", self.scale)
 
     def generate(self, root: str | Path) -> Path:
-        """The folder of these pictures: `root`, made if needed, or one beside it where `root` has others.
+        """Return the folder of these images, and generate it if needed: `root`, or one beside it.
 
-        It holds train.json, val.json and images/{train,val}/*.jpg. A folder appears whole or not at all, is
-        reused when its recorded parameters are these, and is never changed or removed once there. Beside a
-        `root` of other parameters the folder is `<root>-strength<strength>-seed<seed>-<hash>`, so runs that
-        sweep a parameter under one root have a folder each. Several processes may call this at once: one
-        provides it.
+        The folder holds train.json, val.json and images/{train,val}/*.jpg. It appears whole or not at all, is
+        reused if its recorded parameters match, and is never changed or removed afterwards. If `root` has
+        other parameters, the folder is `<root>-strength<strength>-seed<seed>-<hash>`, so runs that sweep a
+        parameter under one root have a folder each. Several processes may call this at once: one generates.
 
-        Raises ValueError where `root` is there, not empty, and was not made by this class.
+        Raises ValueError if `root` exists, is not empty, and was not generated by this class.
         """
         root = Path(root)
         for folder in (root, self._folder_beside(root)):
@@ -102,7 +100,7 @@ class WarpedShapes:
         )
 
     def existing(self, root: str | Path) -> Path | None:
-        """The folder of these pictures where they are there already, else None. Nothing is written."""
+        """Return the folder of these images if it exists already, otherwise None. Nothing is written."""
         folders = (Path(root), self._folder_beside(Path(root)))
         made = (folder for folder in folders if (folder / _RECORD).is_file())
         return next((folder for folder in made if _recorded(folder) == self._record()), None)
@@ -147,7 +145,7 @@ def _require(holds: bool, name: str, expected: str, value: object) -> None:
 
 
 def _annotation(thing: SceneObject, *, image_id: int) -> dict[str, Any]:
-    """The visible part of an object; box and area are those of its polygons. The id is given later."""
+    """Return an object as a COCO annotation without id; box and area are those of its visible polygons."""
     polygons = thing.polygons()
     points = np.concatenate(polygons)
     (x1, y1), (x2, y2) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
@@ -183,7 +181,7 @@ def _is_vacant(folder: Path) -> bool:
 
 
 def _recorded(folder: Path) -> dict[str, Any]:
-    """The record of a generated folder; ValueError for any other folder."""
+    """Return the record of a generated folder. Raises ValueError for any other folder."""
     try:
         return json.loads((folder / _RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -195,7 +193,7 @@ def _recorded(folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def _staging(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder`, on the same disk; gone afterwards, whatever happens."""
+    """Provide a temporary folder beside `folder`, on the same disk, which is always removed afterwards."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
     staged.chmod(0o755)  # mkdtemp makes folders that only their owner can read
@@ -206,10 +204,10 @@ def _staging(folder: Path) -> Iterator[Path]:
 
 
 def _publish(staged: Path, folder: Path) -> bool:
-    """Rename into place in one step; False where another process put a folder there first."""
+    """Rename into place in one step; return False if another process put a folder there first."""
     try:
         if folder.exists():
-            folder.rmdir()  # an empty one: some systems do not rename over it
+            folder.rmdir()  # it is empty, but some systems do not rename over it
         staged.rename(folder)
     except OSError:
         if _is_vacant(folder):
@@ -220,7 +218,7 @@ def _publish(staged: Path, folder: Path) -> bool:
 
 @contextmanager
 def _one_opencv_thread() -> Iterator[None]:
-    """OpenCV's threads cost more than they give on small pictures."""
+    """Limit OpenCV to one thread: on small images more threads cost more than they gain."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -230,7 +228,7 @@ def _one_opencv_thread() -> Iterator[None]:
 
 
 def _with_progress(jobs: list[tuple[str, int]], *, folder: Path) -> Iterator[tuple[str, int]]:
-    """A bar on a terminal, one line elsewhere; on the error stream, as standard output is for results."""
+    """Show a bar on a terminal, a line elsewhere; on standard error, as standard output is for results."""
     console = Console(stderr=True)
     text = f"Drawing {len(jobs)} pictures into {folder}"
     if console.is_terminal:

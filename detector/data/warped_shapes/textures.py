@@ -1,6 +1,6 @@
-"""Colours, textures and clutter of `WarpedShapes`: what must not tell one class from another."""
+"""The colors, textures and clutter of `WarpedShapes`, which must not distinguish the classes."""
 
-# H, W pixels of an image; colours are BGR floats in [0, 255]
+# H, W pixels of an image; colors are BGR floats in [0, 255]
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from detector.data.warped_shapes.shapes import CLASS_NAMES, Points, outline
 
-Pixels = NDArray[np.float32]  # (H, W, 3) or a single colour (3,)
+Pixels = NDArray[np.float32]  # (H, W, 3) or a single color (3,)
 
 
 def random_texture(height: int, width: int, *, colour: Pixels, contrast: float, rng: Generator) -> Pixels:
-    """A (height, width, 3) picture around `colour`: gradient, stripes, blotches or plain, with grain on top.
+    """Draw a (height, width, 3) texture around `colour`: gradient, stripes, blotches or plain, with grain.
 
-    Its second colour lies `contrast` away on average, so neither hue nor pattern tells what is textured.
+    Its second color lies `contrast` away on average, so neither hue nor pattern tells what is textured.
     """
     other = colour + rng.normal(0, contrast / np.sqrt(3), 3).astype(np.float32)
     mix = _PATTERNS[rng.integers(len(_PATTERNS))](height, width, rng)
@@ -30,7 +30,7 @@ def random_colour(rng: Generator) -> Pixels:
 
 
 def colour_unlike(other: Pixels, *, distance: float, rng: Generator) -> Pixels:
-    """A random colour at least `distance` from another; of the 16 tried the farthest, where none is."""
+    """Draw a random color at least `distance` from another, or the farthest of 16 tries if none is."""
     tried = rng.uniform(0, 255, (16, 3)).astype(np.float32)
     distances = np.linalg.norm(tried - other, axis=1)
     far = np.flatnonzero(distances >= distance)
@@ -38,7 +38,7 @@ def colour_unlike(other: Pixels, *, distance: float, rng: Generator) -> Pixels:
 
 
 def random_stroke(size: int, *, rng: Generator) -> Points:
-    """An open line that starts in [0, size]: straight, wavy, or a part of the outline of a class."""
+    """Draw an open line that starts in [0, size]: straight, wavy, or a part of the outline of a class."""
     start = rng.uniform(0, size, 2)
     length = size * rng.uniform(0.2, 0.9)
     along = np.linspace(0, 1, 40)[:, None]
@@ -52,7 +52,7 @@ def random_stroke(size: int, *, rng: Generator) -> Points:
 
 
 def add_soft_blobs(image: Pixels, *, count: int, rng: Generator) -> None:
-    """Blend blurred spots of random colours into the image, in place."""
+    """Blend blurred spots of random colors into the image, in place."""
     size = len(image)
     x = np.arange(size, dtype=np.float32)
     y = x[:, None]
@@ -67,7 +67,7 @@ def _unit(angle: float) -> NDArray[np.float64]:
     return np.array([np.cos(angle), np.sin(angle)])
 
 
-# Patterns: (height, width, rng) -> (height, width) weights of the second colour in [0, 1].
+# Patterns: (height, width, rng) -> (height, width) weights of the second color in [0, 1].
 
 
 def _plain(height: int, width: int, rng: Generator) -> Pixels:
@@ -75,7 +75,7 @@ def _plain(height: int, width: int, rng: Generator) -> Pixels:
 
 
 def _ramp(height: int, width: int, rng: Generator) -> Pixels:
-    """Distance along a random direction, in pixels."""
+    """Return the distance along a random direction, in pixels."""
     dx, dy = _unit(rng.uniform(0, 2 * np.pi)).astype(np.float32)
     return dx * np.arange(width, dtype=np.float32) + dy * np.arange(height, dtype=np.float32)[:, None]
 
