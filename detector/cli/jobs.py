@@ -77,9 +77,8 @@ def _sweep(job: _Job, arguments: Arguments) -> int:
         folder = quoted(checked.output_dirs[0])
         overrides.append(f"hydra.sweep.dir={folder}")
         if not any(override.startswith("output_dir=") for override in overrides):
-            overrides.append(
-                f"output_dir={folder}"
-            )  # one for all jobs; the default differs by the second of their start
+            # one for all jobs; the default differs by the second of their start
+            overrides.append(f"output_dir={folder}")
     _compose_and_call(job, overrides)
     _print_summary(job)
     return job.exit_code
@@ -180,10 +179,9 @@ class _Job:
         return sole_use(Path(cfg.output_dir), command=self.name) if "output_dir" in cfg else nullcontext()
 
     def _argv_of_ranks(self, cfg: DictConfig) -> list[str]:
-        """The command line as typed, verb and all: Lightning starts the other ranks of a run with it.
+        """Return the command line as typed, with its verb, from which Lightning starts the other ranks.
 
-        They must run this job of a sweep alone, and write where this process does: not in a folder named by a
-        later time.
+        They must run only this job of a sweep, and write to the same folder, not one named by a later time.
         """
         argv = self._argv
         if _sweep_job() is not None:
