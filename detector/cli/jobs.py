@@ -268,7 +268,7 @@ def _is_users(error: Exception) -> bool:
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Within this context, print UserWarnings of this package as one line, `warning: <text>`."""
+    """Print UserWarnings of this package in one line, `warning: <text>`, without source, in this context."""
     others = warnings.formatwarning  # Lightning has set its own
     ours = str(Path(__file__).parents[1]) + os.sep
 

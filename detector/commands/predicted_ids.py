@@ -37,7 +37,7 @@ def ids_of_annotations(
     """Return the ids that a COCO file has for these file names and classes, so that results refer to it.
 
     Raises:
-        ValueError: a file or class is not in the COCO file, or may be several of its own.
+        ValueError: a file or class is not in the COCO file, or may be several of its images or categories.
     """
     truth = read_ground_truth(Path(path))
     images = {id_key(i["id"]): i.get("file_name") for i in truth["images"] if "id" in i and is_id(i["id"])}

@@ -41,7 +41,7 @@ _LOGGING = ("hydra_logging", "job_logging")
 _HANDLERS = ("logging.StreamHandler", "logging.FileHandler", "logging.NullHandler", "logging.Formatter")
 _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 _LOG_FILES = ("${hydra.runtime.output_dir}/${hydra.job.name}.log", "hydra-${hydra.job.name}.log")
-_RUN_BY_A_SHELL = ("setup", "additional_parameters", "python", "srun_args")  # of a launcher of submitit's
+_RUN_BY_A_SHELL = ("setup", "additional_parameters", "python", "srun_args")  # options of submitit's launchers
 
 
 @contextmanager

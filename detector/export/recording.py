@@ -156,7 +156,7 @@ def _matched(found: Detections, expected: Detections) -> list[tuple[int, int]]:
     distance = (found.boxes[:, None] - expected.boxes).abs().amax(-1)
     distance = distance.masked_fill(found.labels[:, None] != expected.labels, torch.inf)
     distance = distance.masked_fill(distance > _SAME_PX, torch.inf)
-    distance += (found.scores[:, None] - expected.scores).abs()  # of boxes at one place, the closest score
+    distance += (found.scores[:, None] - expected.scores).abs()  # at one place, the closest score wins
     pairs = []
     for j in range(len(expected) if len(found) else 0):
         i = int(distance[:, j].argmin())

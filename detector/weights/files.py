@@ -238,6 +238,6 @@ def _unreadable(problem: str, error: Exception, restricted: RestrictedPickle | N
 
 
 def _own_words(error: Exception) -> str:
-    """Return the first line of an error, unless it has torch's advice to load the file unsafely."""
+    """Return the first line of an error, or its type if that has torch's advice to load unsafely."""
     first = (str(error).strip().splitlines() or [""])[0].rstrip(". ")
     return type(error).__name__ if "weights_only" in first or not first else first[:200]
