@@ -1,4 +1,4 @@
-"""What this process runs on."""
+"""The environment of this process: versions, hardware and memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PACKAGES = (
 
 
 def environment() -> dict[str, Any]:
-    """Versions, code state, device and command of this process, as plain containers."""
+    """Return versions, code state, devices and command of this process, as plain containers."""
     return {
         "detector": __version__,
         "git": _git_state(Path(__file__).parent),
@@ -42,7 +42,7 @@ def environment() -> dict[str, Any]:
 
 
 def processor_name() -> str:
-    """The processor's model where the system tells it, else its architecture."""
+    """Return the processor's model where the system reports it, else its architecture."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -50,15 +50,15 @@ def processor_name() -> str:
 
 
 def has_intel_cpu() -> bool:
-    """Whether Intel made the processor; False where the system does not tell."""
+    """Return whether Intel made the processor; False where the system does not report it."""
     return "intel" in processor_name().lower()
 
 
 def peak_memory_mb() -> float | None:
-    """The most memory that this process has held, in 10^6 bytes; None where the system does not tell."""
+    """Return the peak memory of this process, in 10^6 bytes; None where the system does not report it."""
     status = Path("/proc/self/status")
     lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
-    for line in lines:  # first: on Linux getrusage also has the peak of the process that started this one
+    for line in lines:  # first: on Linux getrusage includes the peak of the parent process
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024 / 1e6
     try:
@@ -77,7 +77,7 @@ def _version(package: str) -> str | None:
 
 
 def _git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit of the checkout the code lies in; None where it is installed, or git is missing."""
+    """Return the commit of the checkout with this code; None if it is installed, or git is missing."""
     try:
         top = _git(folder, "rev-parse", "--show-toplevel")
         if Path(top).resolve() != folder.parent.resolve():

@@ -1,4 +1,4 @@
-"""What a command tells its user without a traceback, besides a ValueError."""
+"""Errors that a command reports without a traceback, besides ValueError."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal that ends a command as Ctrl-C does: what was trained is kept, and said to be."""
+    """A signal that ends a command as Ctrl-C does: training results are kept, and the user is told so."""
 
     def __init__(self, number: int = signal.SIGTERM) -> None:
         super().__init__(number)
@@ -15,28 +15,30 @@ class Terminated(KeyboardInterrupt):
 
 
 def exit_code(interrupt: BaseException | None) -> int:
-    """What shells call the end by a signal: 128 and its number."""
+    """Return the exit code that shells use for an end by a signal: 128 plus its number."""
     return 128 + (interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT)
 
 
 def interrupted(interrupt: BaseException | None) -> str:
-    """The words for it; a signal that nobody types is named."""
+    """Describe the interrupt; signals other than SIGINT and SIGTERM are named."""
     number = interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT
     named = number not in (signal.SIGINT, signal.SIGTERM)
     return f"Interrupted by {signal.Signals(number).name}" if named else "Interrupted"
 
 
 class RunError(RuntimeError):
-    """A run that was asked for correctly and cannot go on. The message says why, and what to do."""
+    """A correctly requested run cannot go on. The message says why, and what to do."""
 
 
 class SharedError(RunError):
-    """Every process of a run raises it at the same place; the first says it for all."""
+    """An error that every process of a run raises at the same place; the first reports it for all."""
 
 
 def asked_for_memory(error: BaseException) -> str | None:
-    """Who ran out of memory, and how much was asked for; None for other errors. torch, numpy, OpenCV and
-    Python each word it in their own way."""
+    """Describe which memory ran out and how much was requested; return None for other errors.
+
+    torch, numpy, OpenCV and Python each word it in their own way.
+    """
     text = str(error)
     is_gpu = type(error).__name__ == "OutOfMemoryError" or "out of memory" in text
     is_cpu = isinstance(error, MemoryError) or any(words in text for words in _CPU_IS_FULL)

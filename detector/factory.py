@@ -1,4 +1,4 @@
-"""A configured part that is built when it is called."""
+"""Configured parts that are built when they are called."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Factory:
-    """A class or function with arguments that hold parts of their own, all built anew by each call.
+    """A class or function whose arguments contain parts of their own; each call builds all of them anew.
 
     `build_arguments` turns the plain `arguments` of the configuration into objects. A call may add arguments
     that the configuration does not know, such as the number of classes.

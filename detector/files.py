@@ -1,4 +1,4 @@
-"""Files that are complete or not there."""
+"""Atomic writing: a file is either complete or absent."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ _STORAGE = (*_SPACE, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EN
 
 
 class NotWrittenError(OSError):
-    """A file that the system does not let us write. The message names it, what was needed and free, and what
-    is kept."""
+    """A file cannot be written. The message names it, the space needed and free, and what is kept."""
 
 
 def write_atomically(
@@ -27,11 +26,12 @@ def write_atomically(
 ) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it: a reader never sees half a file.
 
-    In the same folder, because a rename from another filesystem would be a copy. The folder is made if need
-    be. `needed_bytes` is the size where it is known, for the message.
+    The temporary file is in the same folder, because a rename from another filesystem would be a copy. The
+    folder is created if needed. `needed_bytes` is the size, if known, for the message.
 
     Raises:
-        NotWrittenError: a full disk, a quota, a limit, a missing right. `path` is as it was.
+        NotWrittenError: the disk is full, a quota or limit is reached, or a permission is missing. `path` is
+            unchanged.
     """
     path = Path(path)
     temporary = temporary_of(path)
@@ -41,27 +41,27 @@ def write_atomically(
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except Exception as error:  # torch's is a RuntimeError about the places of bytes
+    except Exception as error:  # torch raises a RuntimeError about positions of bytes
         cause = storage_error(error)
         if cause is None:
             raise
         needed_bytes = max(needed_bytes, _size(temporary))
         with suppress(OSError):  # as below
-            temporary.unlink(missing_ok=True)  # what it took is free again
+            temporary.unlink(missing_ok=True)  # its space is free again
         raise not_written(path, cause, needed_bytes=needed_bytes) from error
     finally:
-        with suppress(OSError):  # the folder may have gone, or become read-only: that was told above
+        with suppress(OSError):  # the folder may be gone or read-only: that was reported above
             temporary.unlink(missing_ok=True)
 
 
 def temporary_of(path: Path) -> Path:
-    """The file beside `path` that this process writes first. A name may be 255 bytes long."""
+    """Return the file beside `path` that this process writes first. A name may have at most 255 bytes."""
     name = os.fsencode(path.name)[:200].decode("utf-8", errors="ignore")
     return path.with_name(f".{name}.{os.getpid()}.tmp")
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove what killed processes left half written in `folder`. No process may be writing into it."""
+    """Remove the partial files of killed processes from `folder`. No process may be writing into it."""
     for file in folder.glob(".*.tmp"):
         if _TEMPORARY.fullmatch(file.name):
             with suppress(OSError):  # a leftover that stays does no harm
@@ -75,18 +75,20 @@ def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write `value` with all its digits; NaN, which JSON does not know, is a ValueError."""
+    """Write `value` with all its digits; NaN, which JSON does not have, raises ValueError."""
     write_text_atomically(path, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
 
 
 def copy_atomically(source: Path, target: Path) -> None:
-    """Copy a file such that `target` is complete or as before."""
+    """Copy a file such that `target` is either complete or unchanged."""
     write_atomically(target, lambda temporary: shutil.copyfile(source, temporary), needed_bytes=_size(source))
 
 
 def write_whole(file: BinaryIO, content: bytes, *, kept_bytes: int = 0) -> None:
-    """Write `content` to an unbuffered file. After an error the file ends `kept_bytes` behind where it would
-    have begun."""
+    """Write `content` to an unbuffered file.
+
+    After an error the file is truncated to `kept_bytes` after the position where the content would start.
+    """
     start, rest = file.tell(), memoryview(content)
     try:
         while rest:
@@ -100,7 +102,7 @@ def write_whole(file: BinaryIO, content: bytes, *, kept_bytes: int = 0) -> None:
 class GrowingFile:
     """A file that is written piece by piece under a temporary name, and is complete after each piece.
 
-    After a piece that could not be written it is as it was after the one before it.
+    After a failed write its content is that of the last successful one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -110,21 +112,21 @@ class GrowingFile:
             self._file = self._temporary.open("wb", buffering=0)
         except OSError as error:
             raise not_written(path, error) from error
-        self._size = 0  # without the end
+        self._size = 0  # without `_end`
         self._end = b""
 
     def append(self, text: str, *, end: str = "") -> None:
-        """Write `text` in the place of the file's end, and then `end`, which the next piece replaces.
+        """Write `text` over the previous `end`, then the new `end`, which the next piece replaces.
 
         Raises:
-            NotWrittenError: a full disk, say. All before this piece is kept.
+            NotWrittenError: for example, the disk is full. All earlier pieces are kept.
         """
         content, after = text.encode("utf-8"), end.encode("utf-8")
         self._file.seek(self._size)
         try:
             write_whole(self._file, content + after, kept_bytes=len(self._end))
         except BaseException as error:
-            self._file.write(self._end)  # where it was, which takes no space
+            self._file.write(self._end)  # at its old place, which takes no space
             if not isinstance(error, OSError):
                 raise
             needed_bytes = self._size + len(content) + len(after)
@@ -133,7 +135,7 @@ class GrowingFile:
         self._size, self._end = self._size + len(content), after
 
     def close(self) -> None:
-        """Give the file its name."""
+        """Rename the file to its final name."""
         try:
             os.fsync(self._file.fileno())
             self._file.close()
@@ -147,10 +149,10 @@ class GrowingFile:
 
 
 def storage_error(error: BaseException) -> OSError | None:
-    """The refusal of the storage that `error` is, or was raised because of; None for another error."""
+    """Return the storage error that `error` is or was caused by; None for other errors."""
     for reason in _reasons(error):
         if isinstance(reason, NotWrittenError):
-            return None  # it is told already
+            return None  # already reported
         if isinstance(reason, OSError) and reason.errno in _STORAGE:
             return reason
     return None
@@ -166,7 +168,7 @@ def _reasons(error: BaseException) -> Iterator[BaseException]:
 def not_written(
     path: Path, error: OSError, *, needed_bytes: int = 0, kept: str | None = None
 ) -> NotWrittenError:
-    """What a user is told where `error` kept a file from being written."""
+    """Return the user's error for a file that `error` prevented from being written."""
     if kept is None:
         kept = "The file of before is kept." if path.exists() else "No part of it is left behind."
     return NotWrittenError(f"{path} cannot be written: {_why(path, error, needed_bytes)}. {kept}")

@@ -10,7 +10,7 @@ from typing import Any
 def lazy_getattr(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
     """Return a module's `__getattr__` (PEP 562) that imports a public name from its own module.
 
-    `import detector.layers` then costs nothing, and who names one layer does not load the others.
+    `import detector.layers` then costs nothing, and using one layer does not load the others.
     """
 
     def get(name: str) -> Any:

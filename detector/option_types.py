@@ -12,7 +12,7 @@ PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Interval(ge=0, le=1)]
 
-# What a configuration may say, where several modules take it.
+# Choices that several modules take.
 WeightsImages = Literal["auto", "imagenet", "caffe"]  # how the images of pretrained weights were scaled
 OnBadBox = Literal["error", "drop"]
 OnBadImage = Literal["error", "skip"]

@@ -1,4 +1,4 @@
-"""Overrides and commands as text that Hydra's grammar and a shell read as they were meant."""
+"""Quoting of overrides for Hydra's grammar and of commands for a shell."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 import shlex
 from collections.abc import Sequence
 
-# What Hydra takes as a string without quotes: no number, no list, no word of YAML.
+# Hydra reads these as a string without quotes: no number, no list, no YAML keyword.
 _PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_./][A-Za-z0-9_./-]*", re.IGNORECASE)
 _LOOKS_LIKE_A_NUMBER = re.compile(r"[.0-9_eE+-]+")
 
 
 def quoted(text: str) -> str:
-    r"""`text` as a quoted string of Hydra's grammar, with nothing in it interpolated.
+    r"""Return `text` as a quoted string of Hydra's grammar, with no interpolation inside it.
 
     >>> print(quoted("it's"))
     'it\'s'
@@ -25,7 +25,7 @@ def quoted(text: str) -> str:
 
 
 def override(key: str, value: object) -> str:
-    """`key=value` in Hydra's grammar, quoted only where it must be: a value that is read back as its text.
+    """Return `key=value` in Hydra's grammar, quoted only if needed for the value to be read as text.
 
     >>> override("training.resume", "runs/a b/last.ckpt")
     "training.resume='runs/a b/last.ckpt'"
@@ -36,10 +36,10 @@ def override(key: str, value: object) -> str:
 
 
 def advised(key: str, value: object) -> str:
-    """The same as a word to paste into a shell."""
+    """Return `override(key, value)` as a word to paste into a shell."""
     return shlex.quote(override(key, value))
 
 
 def shell_command(verb: str, words: Sequence[str]) -> str:
-    """`detector VERB ...` as a line to paste into bash or zsh. `words` are overrides in Hydra's grammar."""
+    """Return `detector VERB ...` as a line for bash or zsh. `words` are overrides in Hydra's grammar."""
     return shlex.join(["detector", verb, *words])

@@ -1,4 +1,4 @@
-"""The C library's allocator, set for work that frees and asks for the same memory again and again."""
+"""Settings of the C library's allocator for work that repeatedly frees and requests the same memory."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _OF_THE_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP
 
 
 def keep_freed_memory() -> bool:
-    """Keep what is freed for the next request, for the life of this process. Returns whether glibc was told.
+    """Keep freed memory for later requests, for the life of this process; return whether glibc accepted it.
 
-    glibc hands it back to the system by default, and a training step on a CPU then takes it anew page by
-    page. Blocks above 32 MiB still go back. Without effect off glibc, where another allocator is preloaded,
-    and where the environment (`MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`, `MALLOC_MMAP_MAX_`,
-    `GLIBC_TUNABLES` of malloc) has settings of its own.
+    By default glibc returns it to the system, and a training step on a CPU then faults it in again page by
+    page. Blocks above 32 MiB are still returned. There is no effect without glibc, with another preloaded
+    allocator, and if the environment (`MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`,
+    `MALLOC_MMAP_MAX_`, `GLIBC_TUNABLES` of malloc) has its own settings.
     """
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     set_by_user = any(name in os.environ for name in _OF_THE_USER) or "glibc.malloc." in tunables

@@ -1,6 +1,6 @@
-"""Tab completion: the scripts for three shells, and what may follow a part of a command line.
+"""Tab completion: scripts for three shells, and the candidates for a partial command line.
 
-Reads the YAML files themselves and imports nothing heavy: a key press does not wait for Hydra.
+The YAML files are read directly and nothing heavy is imported, so that a key press does not wait for Hydra.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _CHOICES = re.compile(r"^\s*(?P<key>[\w-]+):.*?#\s*(?P<choices>[\w.-]+(?: \| [\w
 
 
 def candidates(line: str, *, verbs: Sequence[str], folder: Path) -> list[str]:
-    """What the last word of a command line, `detector ...`, may become; none for files, which shells know."""
+    """Return completions of the last word of a `detector ...` line; none for files, which shells complete."""
     words = line.split()[1:]
     word = "" if not words or line[-1].isspace() else words.pop()
     if not words:
@@ -102,7 +102,7 @@ class _Files:
         self._add("", words[0], [])
 
     def values(self, key: str) -> list[str]:
-        """The files of a group, or the choices that a comment lists."""
+        """Return the files of a group, or the choices that a comment lists."""
         names = {file.stem for folder in self._folders for file in (folder / key).glob("*.yaml")}
         return sorted(names) if key in self.groups else self._choices.get(key, [])
 
@@ -125,7 +125,7 @@ class _Files:
         self._read_comments(text, package)
 
     def _follow(self, entry: Any, group: str, package: list[str]) -> None:
-        """What an entry of a defaults list names."""
+        """Add the files that an entry of a defaults list names."""
         if isinstance(entry, str):
             if entry != "_self_":
                 self._add(group, entry, package)

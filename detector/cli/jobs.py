@@ -1,5 +1,7 @@
-"""Run a verb: compose its configuration, check it, build its options and call the command; once, or for each
-job of a sweep."""
+"""Running a verb, once or for each job of a sweep.
+
+The configuration is composed and checked, its options are built, and the command is called.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ FAILED, WRONG_USE = 1, 2
 def run_verb(name: str, module: str, words: Sequence[str]) -> int:
     """Run `module.run(options, context)` with configs/<name>.yaml and the overrides in `words`.
 
-    Returns the exit code. All jobs of a sweep are checked before the first one runs.
+    Return the exit code. All jobs of a sweep are checked before the first one runs.
     """
     try:
         arguments = parse_arguments(name, words)
@@ -75,9 +77,8 @@ def _sweep(job: _Job, arguments: Arguments) -> int:
         folder = quoted(checked.output_dirs[0])
         overrides.append(f"hydra.sweep.dir={folder}")
         if not any(override.startswith("output_dir=") for override in overrides):
-            overrides.append(
-                f"output_dir={folder}"
-            )  # one for all jobs, not one for the second that each begins
+            # one for all jobs; the default differs by the second of their start
+            overrides.append(f"output_dir={folder}")
     _compose_and_call(job, overrides)
     _print_summary(job)
     return job.exit_code
@@ -91,7 +92,7 @@ def _print_summary(job: _Job) -> None:
 
 
 def _check_only(job: _Job, overrides: Sequence[str]) -> _Job:
-    """The job after all its configurations were checked, none run and no file left."""
+    """Check all configurations of `job` without running them or leaving files; return the checked job."""
     check = replace(job, check_only=True)
     with tempfile.TemporaryDirectory() as folder:
         unseen = [f"hydra.sweep.dir={quoted(folder)}", "hydra/hydra_logging=none", "hydra/job_logging=none"]
@@ -100,7 +101,7 @@ def _check_only(job: _Job, overrides: Sequence[str]) -> _Job:
 
 
 def _other_problems(job: _Job, arguments: Arguments, wrong: Collection[str]) -> list[str]:
-    """What is wrong besides the `wrong` overrides, which cannot be composed: so that all is told at once."""
+    """Return problems besides the `wrong` overrides, which cannot be composed, to report all at once."""
     right = [override for override in arguments.overrides if override not in wrong]
     try:
         errors = [error for _, error in _check_only(job, right).errors]
@@ -117,7 +118,7 @@ def _compose_and_call(job: _Job, overrides: Sequence[str]) -> None:
     app = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=job.name)(job)
     named = [f"hydra.job.name={job.name}", f"hydra.help.app_name=detector {job.name}"]
     before = sys.argv
-    sys.argv = [before[0], *job.flags, *overrides, *named]  # Hydra reads it and knows no verb
+    sys.argv = [before[0], *job.flags, *overrides, *named]  # Hydra reads sys.argv, and knows no verb
     try:
         with _environment(HYDRA_FULL_ERROR="1"):  # else Hydra prints the errors that we explain
             app()
@@ -127,7 +128,7 @@ def _compose_and_call(job: _Job, overrides: Sequence[str]) -> None:
 
 @dataclass
 class _Job:
-    """What Hydra calls with each composed configuration. An error ends its job, not the others of a sweep."""
+    """The function that Hydra calls for each configuration. An error ends its job only, not the sweep."""
 
     name: str
     module: str
@@ -138,7 +139,7 @@ class _Job:
     def __post_init__(self) -> None:
         self.exit_code = 0
         self.errors: list[tuple[int | None, Exception]] = []
-        self.output_dirs: list[str] = []  # of each job, and what it was composed of
+        self.output_dirs: list[str] = []  # one for each job, as are its overrides
         self.task_overrides: list[list[str]] = []
         self._argv = sys.argv
 
@@ -172,16 +173,15 @@ class _Job:
                     command.run(options, context_of(cfg))
 
     def _folder(self, cfg: DictConfig) -> AbstractContextManager[None]:
-        """Sole use of the output_dir, where the verb has one."""
+        """Return a context with exclusive use of the output_dir, if the verb has one."""
         from detector.runs.folder import sole_use  # heavy, and loaded by now
 
         return sole_use(Path(cfg.output_dir), command=self.name) if "output_dir" in cfg else nullcontext()
 
     def _argv_of_ranks(self, cfg: DictConfig) -> list[str]:
-        """The command line as typed, verb and all: Lightning starts the other ranks of a run with it.
+        """Return the command line as typed, with its verb, from which Lightning starts the other ranks.
 
-        They must run this job of a sweep alone, and write where this process does: not in a folder named by a
-        later time.
+        They must run only this job of a sweep, and write to the same folder, not one named by a later time.
         """
         argv = self._argv
         if _sweep_job() is not None:
@@ -191,7 +191,7 @@ class _Job:
 
 
 def context_of(cfg: DictConfig) -> Context:
-    """What a command is told of its command line; of Hydra, as far as it runs this call."""
+    """Return a command's context: its configuration, and what Hydra knows if Hydra runs this call."""
     plain, recorded = resolved(cfg), without_environment(cfg)
     if not HydraConfig.initialized():
         return Context(plain, recorded)
@@ -212,7 +212,7 @@ def context_of(cfg: DictConfig) -> Context:
 
 
 def _require_typed(cfg: DictConfig, allowed: tuple[str, ...]) -> None:
-    """Raise ConfigError for targets that a file allows: it would allow itself."""
+    """Raise ConfigError if a configuration file allows targets, as it would allow itself."""
     found = cfg.get(ALLOW_TARGETS)
     if isinstance(found, ListConfig) and tuple(found) != allowed:
         raise ConfigError(
@@ -225,22 +225,22 @@ def _require_typed(cfg: DictConfig, allowed: tuple[str, ...]) -> None:
 
 
 def _number_output_dir(cfg: DictConfig) -> None:
-    """The jobs of a sweep share no folder: each gets its number in the output_dir of the sweep."""
+    """Append the job's number to the output_dir in a sweep, so that jobs share no folder."""
     number = _sweep_job()
     if number is not None and "output_dir" in cfg:
         cfg.output_dir = os.path.join(cfg.output_dir, str(number))
 
 
 def _sweep_job() -> int | None:
-    """The number of this job in its sweep, from 0; None outside of one."""
+    """Return the number of this job in its sweep, from 0; None outside a sweep."""
     hydra_cfg = HydraConfig.get()
     return hydra_cfg.job.num if hydra_cfg.mode == RunMode.MULTIRUN else None
 
 
 def report(error: Exception, *, job: int | None = None) -> int:
-    """Tell the user: a mistake or a fault of the run as one message, a bug of ours with its traceback.
+    """Report user errors and failures of the run as one message, bugs of ours with their traceback.
 
-    Returns the exit code.
+    Return the exit code.
     """
     where = "detector" if job is None else f"detector (job {job} of the sweep)"
     if _is_users(error):
@@ -259,7 +259,7 @@ def report(error: Exception, *, job: int | None = None) -> int:
 
 
 def _is_users(error: Exception) -> bool:
-    """Whether our own code raised it as a ValueError or a missing file; others may be bugs of ours."""
+    """Return whether our own code raised it as ValueError or FileNotFoundError; others may be our bugs."""
     if not isinstance(error, ValueError | FileNotFoundError):
         return False
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
@@ -268,8 +268,8 @@ def _is_users(error: Exception) -> bool:
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Inside, a UserWarning of this package is printed as one line, `warning: <text>`, without its source."""
-    others = warnings.formatwarning  # Lightning has put its own there
+    """Print UserWarnings of this package in one line, `warning: <text>`, without source, in this context."""
+    others = warnings.formatwarning  # Lightning has set its own
     ours = str(Path(__file__).parents[1]) + os.sep
 
     def one_line(
@@ -288,7 +288,7 @@ def plain_warnings() -> Iterator[None]:
 
 @contextmanager
 def _environment(**variables: str | None) -> Iterator[None]:
-    """Inside, the environment variables have these values; None removes one."""
+    """Set environment variables within this context; None removes one."""
     before: dict[str, Any] = {name: os.environ.get(name) for name in variables}
     _set_environment(variables)
     try:

@@ -1,6 +1,6 @@
 """The `detector` command: a verb, then overrides of that verb's configuration in Hydra's grammar.
 
-Nothing heavy is imported before it is known that there is something to do.
+Heavy modules are imported only once it is known that there is something to do.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ENDING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 
 @dataclass(frozen=True)
 class Verb:
-    """`name` is also that of configs/<name>.yaml; `module` has run(cfg) and perhaps Options, its keys."""
+    """A verb: `name` is also that of configs/<name>.yaml; `module` has `run` and `Options`, its keys."""
 
     name: str
     module: str
@@ -50,11 +50,11 @@ VERBS = {
 
 
 def command() -> NoReturn:
-    """The process `detector`: `main`, and its exit code."""
+    """Run `main` as the process `detector`, and exit with its code."""
     keep_writing()
     code = main()
-    # At once: libraries would wait for their threads, and log; those of a connection to a device that has
-    # gone would abort the process.
+    # Exit at once: libraries would wait for their threads and log, and those connected to a lost device would
+    # abort the process.
     if code not in (0, WRONG_USE):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -63,8 +63,10 @@ def command() -> NoReturn:
 
 
 def main() -> int:
-    """Run what `sys.argv` says. Returns the exit code: 0, 1 (failed), 2 (wrong use), 130 (Ctrl-C), 143
-    (SIGTERM), 128 and the number of another signal."""
+    """Run the verb in `sys.argv` and return the exit code.
+
+    It is 0, 1 (failed), 2 (wrong use), 130 (Ctrl-C), 143 (SIGTERM), or 128 plus the number of another signal.
+    """
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
@@ -89,7 +91,7 @@ def main() -> int:
 
 
 def completion(words: list[str]) -> int:
-    """`completion SHELL` prints a script, whose `completion --query LINE` prints how the line may go on."""
+    """Print the script of a shell, or for `--query LINE`, which the script calls, its completions."""
     from detector.cli.completion import SCRIPTS, candidates
     from detector.config.paths import config_dir
 
@@ -107,12 +109,11 @@ def completion(words: list[str]) -> int:
 
 @contextmanager
 def _signals_raised() -> Iterator[None]:
-    """Inside, signals that would end the process without a word raise Terminated, as SIGINT raises
-    KeyboardInterrupt.
+    """Within this context, raise Terminated on signals that would end the process silently.
 
-    A signal within a second of another is its echo: timeout(1) and schedulers signal a process and its group.
-    Those that are ignored stay so: nohup(1) ignores SIGHUP, and shells SIGINT for what they put in the
-    background.
+    SIGINT raises KeyboardInterrupt. A signal within a second of another is ignored as its echo: timeout(1)
+    and schedulers signal a process and its group. Ignored signals stay ignored: nohup(1) ignores SIGHUP, and
+    shells ignore SIGINT for background processes.
     """
     last = -_ECHO_S
 

@@ -1,4 +1,4 @@
-"""Standard output and error that end nothing: a closed pipe or a full disk is told once."""
+"""Standard output and error that survive a closed pipe or a full disk, which is reported once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import BinaryIO, TextIO
 
 
 class SteadyStream(io.TextIOWrapper):
-    """Text of which each line is written at once. After a failure all of it is dropped, which is told."""
+    """A line-buffered text stream. After a failure, which is reported, further output is dropped."""
 
     def __init__(self, buffer: BinaryIO, *, name: str, encoding: str, errors: str | None) -> None:
         super().__init__(buffer, encoding=encoding, errors=errors, line_buffering=True)
@@ -31,7 +31,7 @@ class SteadyStream(io.TextIOWrapper):
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        """Let the descriptor lead nowhere: libraries and child processes write to it as well."""
+        """Redirect the descriptor to the null device: libraries and child processes write to it too."""
         if self.failure is not None:
             return
         self.failure = error
@@ -47,13 +47,13 @@ class SteadyStream(io.TextIOWrapper):
 
 
 def keep_writing() -> None:
-    """Put steady streams in the place of standard output and error."""
+    """Replace standard output and error by steady streams."""
     sys.stdout = _steady(sys.stdout, "standard output")
     sys.stderr = _steady(sys.stderr, "standard error")
 
 
 def _steady(stream: TextIO, name: str) -> TextIO:
-    if not isinstance(stream, io.TextIOWrapper):  # none, or somebody's own
+    if not isinstance(stream, io.TextIOWrapper):  # None, or a custom stream
         return stream
     with suppress(OSError):
         stream.flush()

@@ -1,4 +1,4 @@
-"""What the jobs of a sweep gave, side by side."""
+"""Results of the jobs of a sweep, side by side."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from detector.runs.context import overridden_key
 
 @dataclass(frozen=True)
 class SweepJob:
-    """One job: its overrides, and the folder that it writes to."""
+    """A job of a sweep: its overrides and output folder."""
 
     overrides: Sequence[str]
     folder: Path
@@ -31,8 +31,10 @@ _SHOWN = COCO_METRICS[:2]
 
 
 def print_sweep(jobs: Sequence[SweepJob]) -> None:
-    """Print a table of the jobs, with what tells them apart and their metrics, and the command that compares
-    trained ones. Print nothing for jobs without metrics."""
+    """Print a table of the jobs with their differing overrides and metrics, and a command to compare them.
+
+    The command is for trained jobs. Nothing is printed if no job has metrics.
+    """
     if not any(job.files.metrics.is_file() for job in jobs):
         return
     shared = set.intersection(*(set(job.overrides) for job in jobs))
@@ -58,8 +60,10 @@ def _scores(files: RunFolder) -> list[str]:
 
 
 def _comparable(jobs: Sequence[SweepJob], shared: set[str]) -> str:
-    """The runs as `detector compare` takes them, those that differ by their seed alone in one list; empty
-    where there are not two such arms, of equally many seeds."""
+    """Return the runs in the form of `detector compare runs=`; runs that differ only by seed share a list.
+
+    Return "" unless there are at least two such arms, with equally many seeds.
+    """
     arms: dict[tuple[str, ...], list[str]] = {}
     for job in jobs:
         if job.files.metrics.is_file() and job.files.checkpoints.is_dir():

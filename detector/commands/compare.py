@@ -1,4 +1,4 @@
-"""`detector compare`: arms trained on the same data with the same seeds, and whether they differ."""
+"""`detector compare`: train arms on the same data with the same seeds, and test whether they differ."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from detector.runs.record import require_no_training_run, require_writable, writ
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared: `arms` and, each at a time, `points`, by name; all are override lists of train."""
+    """The `arms` to compare, at each of `points` in turn; both map names to override lists of `train`."""
 
     arms: Mapping[str, Sequence[str]]
     points: Mapping[str, Sequence[str]] | None = None
@@ -36,7 +36,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Options(TrainOptions):
-    """The keys of configs/compare.yaml, which are those of configs/train.yaml and these."""
+    """The keys of configs/compare.yaml: those of configs/train.yaml, and these."""
 
     compare: Plan = field(default_factory=lambda: Plan({}))
     seeds: Sequence[NonNegativeInt] = (0,)
@@ -74,11 +74,10 @@ OF_FILES = (
 
 
 def run(options: Options, context: Context) -> None:
-    """Train what is not there yet, compare, and write report.html, report.md and comparison.json to
-    `output_dir`.
+    """Train missing runs, compare, and write report.html, report.md and comparison.json to `output_dir`.
 
     Raises:
-        ValueError: nothing to compare, or arms that cannot be compared.
+        ValueError: there is nothing to compare, or the arms cannot be compared.
         RunError: an arm has no finished run with a seed of the first arm.
     """
     output_dir = Path(options.output_dir)
@@ -102,7 +101,7 @@ def run(options: Options, context: Context) -> None:
 
 
 def _title(options: Options, context: Context, subjects: Sequence[Subject]) -> str:
-    """The name; of runs and files, which no plan named, what they are, unless the user named them."""
+    """Return the study's name; for runs= and predictions= it lists the arms, unless the user gave a name."""
     trained = options.runs is None and options.predictions is None
     if trained or any(overridden_key(override) == "name" for override in context.overrides):
         return options.name
@@ -111,7 +110,7 @@ def _title(options: Options, context: Context, subjects: Sequence[Subject]) -> s
 
 
 def _subjects(options: Options, context: Context) -> list[Subject]:
-    """Results of each arm and seed with their ground truth, one for each point."""
+    """Return the results of each arm and seed with their ground truth, one subject for each point."""
     given = [key for key in ("runs", "predictions") if getattr(options, key) is not None]
     if len(given) > 1:
         raise ValueError("Both runs= and predictions= are given. Compare one of them.")
@@ -141,7 +140,7 @@ def _subjects(options: Options, context: Context) -> list[Subject]:
 
 
 def _require_a_device_each(runs: Sequence[PlannedRun], *, parallel: int) -> None:
-    """Raise ValueError where runs at a time would have other devices than runs one after another."""
+    """Raise ValueError if parallel runs would use other devices than sequential ones."""
     if parallel == 1:
         return
     for run in runs:
@@ -153,7 +152,7 @@ def _require_a_device_each(runs: Sequence[PlannedRun], *, parallel: int) -> None
 
 
 def _way(cluster: Cluster | None, *, parallel: int, flags: Sequence[str]) -> Way:
-    """Where the runs are trained; raises ValueError for a `parallel` that is not ours to keep."""
+    """Return how the runs are trained; raise ValueError for `parallel` on a cluster, which has its own."""
     if cluster is None:
         return partial(train_here, parallel=parallel, flags=flags)
     if parallel > 1:
@@ -166,7 +165,7 @@ def _way(cluster: Cluster | None, *, parallel: int, flags: Sequence[str]) -> Way
 
 
 def _require_effect(option: str, context: Context, *, also: tuple[str, ...]) -> None:
-    """Raise ValueError for overrides of what is trained, where nothing is."""
+    """Raise ValueError for overrides of training options, as nothing is trained."""
     unused = [o for o in context.overrides if overridden_key(o).partition(".")[0] not in (*OF_FILES, *also)]
     if unused:
         raise ValueError(

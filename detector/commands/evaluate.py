@@ -24,7 +24,7 @@ from detector.runs.report import Evaluated, announce, write_run_report
 
 @dataclass(frozen=True)
 class Split:
-    """Where a split lies: its annotation file and its image folder."""
+    """The annotation file and image folder of a split."""
 
     annotations: str | None = None
     images: str | None = None
@@ -32,7 +32,7 @@ class Split:
 
 @dataclass(frozen=True)
 class DataOverrides:
-    """What differs from the data the checkpoint was trained with; None: as then."""
+    """Options that replace those of the data in training; None keeps the value."""
 
     root: str | None = None
     val: Split = field(default_factory=Split)
@@ -62,11 +62,12 @@ class Options:
 
 
 def run(options: Options, context: Context) -> None:
-    """Evaluate, print the tables, write metrics.json, the record of the run and (of a checkpoint)
-    predictions.json to `output_dir`.
+    """Evaluate, print the tables, and write metrics.json and the record of the run to `output_dir`.
+
+    For a checkpoint, predictions.json is written too.
 
     Raises:
-        ValueError: unclear what to evaluate, or a file that cannot be.
+        ValueError: it is unclear what to evaluate, or a file cannot be evaluated.
     """
     overrides = given(context.config["data"])
     _require_one_subject(options, overrides)
@@ -122,7 +123,7 @@ def _require_one_subject(options: Options, data: Mapping[str, Any]) -> None:
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
-    """The entries that are not None, of mappings inside as well."""
+    """Return the entries that are not None, in nested mappings too."""
     found = {key: given(value) if isinstance(value, dict) else value for key, value in options.items()}
     return {key: value for key, value in found.items() if value is not None and value != {}}
 

@@ -1,4 +1,4 @@
-"""`detector export`: a trained detector as one file, checked against the model."""
+"""`detector export`: write a trained detector as one file, checked against the model."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ class Options:
 
 
 def run(options: Options, context: Context) -> None:
-    """Write `<name>.onnx` or `<name>.pt2` to `output_dir`; say how far its detections are from the model's.
+    """Write `<name>.onnx` or `<name>.pt2` to `output_dir`, and print how far it differs from the model.
 
     Raises:
-        ValueError: no checkpoint, packages or pictures for it, a name that no file can have, or a model with
-            parts that cannot be exported.
-        RunError: the file's detections differ more than they may, there are none to compare, or it does not
-            run. It is kept as `<name>.refused.*`; an earlier file and its record stay as they were.
+        ValueError: the checkpoint, packages or images are missing, no file can have this name, or the model
+            has parts that cannot be exported.
+        RunError: the file's detections differ more than allowed, there are none to compare, or it does not
+            run. It is kept as `<name>.refused.*`; an earlier file and its record stay unchanged.
     """
     _require_file_name(options.name)
     if options.checkpoint is None:
@@ -79,7 +79,7 @@ def run(options: Options, context: Context) -> None:
     detector = Predictor(checkpoint)
     for layer in detector.model.modules():
         if isinstance(layer, DeformConv2d):
-            layer.backend = "auto"  # the operator that graphs have, whatever it was trained with
+            layer.backend = "auto"  # the operator of graphs, whichever it was trained with
     pictures = _pictures(
         options.source, checkpoint, generate_into=output_dir / "data", reading=detector.reading
     )
@@ -120,7 +120,7 @@ def _require_file_name(name: str) -> None:
 def _pictures(
     source: str | None, checkpoint: Checkpoint, *, generate_into: Path, reading: ReadOptions
 ) -> list[np.ndarray]:
-    """Some of the source, or of the images that the training was validated on."""
+    """Return some images of the source, or else of the validation set of the training."""
     try:
         if source is not None:
             return [load_picture(file, reading) for file in find_images(source).files[:_CHECKED_PICTURES]]
@@ -138,7 +138,7 @@ def _pictures(
 
 
 def _write(format: str, detector: Predictor, file: Path) -> Run:
-    """Write the file, and give what runs it."""
+    """Write the file, and return a function that runs it."""
     metadata = _metadata(detector)
     try:
         record = recorded if format == "onnx" else recorded_by_torchvision
@@ -150,16 +150,16 @@ def _write(format: str, detector: Predictor, file: Path) -> Run:
     if format == "onnx":
         return _opened(file)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "No complete tensor found")  # of weights on other devices
+        warnings.filterwarnings("ignore", "No complete tensor found")  # for weights on other devices
         extra = {f"{name}.json": text for name, text in metadata.items()}
         write_atomically(file, lambda temporary: _save_graph(graph, temporary, extra_files=extra))
     graph = torch.export.load(file)
-    # Its guards refuse images whose coarsest level has one cell, which the graph takes
+    # Its guards refuse images whose coarsest level has one cell; the graph accepts them
     return graph.module(check_guards=False)
 
 
 def _save_graph(graph: ExportedProgram, file: Path, *, extra_files: dict[str, str]) -> None:
-    content = BytesIO()  # torch's own writer aborts the process where the disk is full
+    content = BytesIO()  # torch's own writer aborts the process when the disk is full
     torch.export.save(graph, content, extra_files=extra_files)
     file.write_bytes(content.getbuffer())
 
@@ -167,7 +167,7 @@ def _save_graph(graph: ExportedProgram, file: Path, *, extra_files: dict[str, st
 def _opened(file: Path) -> Run:
     try:
         return open_onnx(file)
-    except Exception as error:  # onnxruntime's have no base of their own
+    except Exception as error:  # onnxruntime's errors have no common base class
         raise RunError(f"{file} cannot be run: {error}") from error
 
 
@@ -185,9 +185,9 @@ def _metadata(detector: Predictor) -> dict[str, str]:
 def _compare(
     file: Path, run_file: Run, detector: Predictor, pictures: Sequence[np.ndarray], score_tolerance: float
 ) -> ExportDifference:
-    """All pictures at once, each alone, and the first one transposed, with more padding.
+    """Compare on all images at once, on each alone, and on the first one transposed with more padding.
 
-    Other batches and other sizes, even where all pictures are squares alike.
+    The batches thus differ in number and size, even if all images are squares of one size.
     """
     batches = [detector.batch(group) for group in ([*pictures], *([picture] for picture in pictures))]
     batches.append(_padded(detector.batch([np.ascontiguousarray(pictures[0].transpose(1, 0, 2))])))
@@ -202,14 +202,14 @@ def _compare(
 
 
 def _padded(batch: Batch) -> Batch:
-    """On a larger canvas, and of another shape."""
+    """Pad the batch to a larger canvas of another aspect ratio."""
     return replace(batch, images=F.pad(batch.images, (0, MULTIPLE_PX, 0, 2 * MULTIPLE_PX)))
 
 
 def _outputs(file: Path, run_file: Run, batch: Batch) -> Sequence[Tensor]:
     try:
         return run_file(batch.images.contiguous(), batch.image_sizes)
-    except Exception as error:  # those of onnxruntime are of no kind of their own
+    except Exception as error:  # onnxruntime's errors have no common base class
         raise RunError(
             f"{file} does not run on images of shape {tuple(batch.images.shape)}, with sides that are "
             f"multiples of {MULTIPLE_PX} as it should: {error}"

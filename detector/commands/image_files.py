@@ -1,4 +1,4 @@
-"""The image files that a source names: a file, a folder, a glob or a text file with paths."""
+"""The image files of a source: a file, a folder, a glob or a text file with paths."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 from detector.coco.image_headers import is_surely_image, readable_endings
 
-_NAMED = 5  # files of a kind in a message
+_NAMED = 5  # files listed for each kind in a message
 
 
 @dataclass(frozen=True)
 class FoundFiles:
-    """The files to read, sorted, and those of a folder that are left out: hidden ones and other formats."""
+    """The files to read, sorted, and those of a folder that are skipped: hidden files and other formats."""
 
     files: list[Path]
     hidden: tuple[Path, ...] = ()
@@ -27,7 +27,7 @@ class FoundFiles:
         return len(self.hidden) + len(self.others)
 
     def note(self) -> str:
-        """The files that are left out, counted by their endings, the first of each named."""
+        """Return the numbers of skipped files by file extension, with the names of the first ones."""
         kinds: dict[str, list[str]] = defaultdict(list)
         for file in self.others:
             kinds[file.suffix.lower() or "without an ending"].append(file.name)
@@ -37,11 +37,13 @@ class FoundFiles:
 
 
 def find_images(source: str) -> FoundFiles:
-    """The files that `source` names. Of a folder, and the folders in it, those whose ending is that of a
-    format that is read, in any case, or whose first bytes are an image's.
+    """Return the files that `source` names.
+
+    In a folder and its subfolders these are the files with the extension of a readable format, in upper or
+    lower case, and those whose first bytes are an image's.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no such files.
     """
     path = Path(source)
     if path.is_dir():
@@ -76,7 +78,7 @@ def _of_folder(folder: Path) -> FoundFiles:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """All files below a folder; links to folders are followed, each folder once."""
+    """Yield all files below a folder; links to folders are followed, and each folder is visited once."""
     seen: set[tuple[int, int]] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
         status = os.stat(parent)

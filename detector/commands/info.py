@@ -1,4 +1,4 @@
-"""`detector info`: what a model is made of, and which of its layers are deformable."""
+"""`detector info`: show the parts of a model, its cost, and its deformable layers."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def run(options: Options, context: Context) -> None:
 
 
 def _time(model: Detector, *, image_size: tuple[int, int]) -> str:
-    """Of detecting in one image of noise, in float32."""
+    """Measure and describe the time to detect in one image of noise, in float32."""
     kind = find_accelerator("auto")
     model = model.eval().to(kind).to(memory_format=torch.channels_last)
     batch = random_batch(num_classes=model.num_classes, image_size=image_size, batch_size=1).to(kind)
@@ -87,7 +87,7 @@ def _giga(operations: int) -> str:
 
 
 def _part(name: str, part: nn.Module) -> tuple[str, ...]:
-    """Its parameters: all, those that training changes, and those of offset branches among these."""
+    """Return the table row of a part: all its parameters, the trained ones, and those of offset branches."""
     trained = [p for p in part.parameters() if p.requires_grad]
     layers = [m for m in part.modules() if isinstance(m, Deformable)]
     offsets = [p for layer in layers for p in layer.offset.parameters() if p.requires_grad]

@@ -1,4 +1,4 @@
-"""`detector predict`: boxes in pictures, drawn and as files."""
+"""`detector predict`: detect in images, write the detections and draw them."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class Options:
 
 
 def run(options: Options, context: Context) -> None:
-    """Write predictions.json (COCO results), predictions.csv and drawn pictures to `output_dir`.
+    """Write predictions.json (COCO results), predictions.csv and drawings to `output_dir`.
 
-    Files that are no images, or cannot be read, are counted, named and left out.
+    Files that are no images or cannot be read are counted, reported and skipped.
 
     Raises:
-        ValueError: nothing to predict with or on, or nothing of it is a picture.
+        ValueError: the checkpoint or the source is missing, or no file is an image.
     """
     if options.checkpoint is None or options.source is None:
         raise ValueError("Give checkpoint=<run>/checkpoints/best.ckpt and source=<picture, folder or glob>.")
@@ -105,7 +105,7 @@ def _ids(annotations: str | None, files: Sequence[Path], detector: Predictor) ->
 
 
 def _reading(options: Options, trained: ReadOptions) -> ReadOptions:
-    """As in training, unless the options say otherwise."""
+    """Return how images are read: as in training, unless the options say otherwise."""
     if options.image_range is not None:
         require_ascending(options.image_range)
     return ReadOptions(
@@ -115,7 +115,7 @@ def _reading(options: Options, trained: ReadOptions) -> ReadOptions:
 
 
 def _print_notes(notes: Mapping[Path, ImageNotes], reading: ReadOptions) -> None:
-    """Say what was read in part: the first of several frames, a small part of a large range of values."""
+    """Report images that use only their first frame, or a small part of a large range of values."""
     frames = [file.name for file, note in notes.items() if note.has_frames]
     if frames:
         names = ", ".join(frames[:5]) + (", ..." if len(frames) > 5 else "")
@@ -130,7 +130,10 @@ def _print_notes(notes: Mapping[Path, ImageNotes], reading: ReadOptions) -> None
 
 
 def _draw(picture: np.ndarray, found: Detections, target: Path, class_names: Sequence[str]) -> None:
-    """A drawing that cannot be kept (a name that is too long) is told: the detections are written."""
+    """Draw detections; report a drawing that cannot be saved (its name is too long) without failing.
+
+    The detections are in the result files anyway.
+    """
     try:
         drawing = draw_detections(picture, found, class_names=class_names)
         write_atomically(target, lambda temporary: drawing.save(temporary, format="JPEG", quality=92))
@@ -139,7 +142,7 @@ def _draw(picture: np.ndarray, found: Detections, target: Path, class_names: Seq
 
 
 def drawn_names(files: Sequence[Path]) -> list[str]:
-    """Where the drawings go: as the files lie below the folder that all share, so that no two collide."""
+    """Return the drawings' paths: the files' own relative to their common folder, so that none collide."""
     paths = [os.path.abspath(file) for file in files]
     shared = os.path.commonpath({os.path.dirname(path) for path in paths})
     names: dict[str, None] = {}
@@ -160,9 +163,9 @@ def _require_originals_kept(files: Sequence[Path], drawings: Sequence[Path]) -> 
 def _detected(
     detector: Predictor, files: Sequence[Path], options: Options, notes: dict[Path, ImageNotes]
 ) -> Iterator[tuple[int, Path, Any, Any]]:
-    """Number (from 1), file, picture or the error that stands for it, detections; a batch at a time.
+    """Yield number (from 1), file, image or its read error, and detections; a batch is processed at a time.
 
-    What is worth knowing of the files that were read is added to `notes`.
+    Notes on the files that were read are added to `notes`.
     """
     console = Console(stderr=True)
     shown = track(files, "Predicting", console=console, disable=not console.is_terminal)
@@ -186,8 +189,7 @@ def _load(file: Path, reading: ReadOptions, notes: dict[Path, ImageNotes]) -> np
 
 
 class ResultFiles:
-    """predictions.json and predictions.csv, written picture by picture; complete files even where a run is
-    interrupted."""
+    """A writer of predictions.json and predictions.csv, image by image; both complete if interrupted."""
 
     def __init__(self, folder: Path, class_names: Sequence[str], ids: PredictedIds) -> None:
         self.count = 0
@@ -209,7 +211,7 @@ class ResultFiles:
             self._csv.close()
 
     def add(self, number: int, file: Path, found: Detections) -> None:
-        """Write the detections of the file whose place among the files is `number`, from 1."""
+        """Write the detections of `file`, whose position among the files is `number`, from 1."""
         image_id = self._ids.image_ids[number - 1]
         results = detections_to_results(found, image_id=image_id, category_ids=self._ids.category_ids)
         objects, rows = [], []

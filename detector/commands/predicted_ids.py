@@ -1,4 +1,4 @@
-"""The ids that `detector predict` writes: its own count, or those of an annotation file."""
+"""The image and category ids that `detector predict` writes: counted, or those of an annotation file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _LISTED = 5
 
 @dataclass(frozen=True)
 class PredictedIds:
-    """The image id of each file and the category id of each class. `note` says what else is in the file."""
+    """The image id of each file and the category id of each class.
+
+    `note` counts the images of the annotation file that are not among the files.
+    """
 
     image_ids: Sequence[Any]
     category_ids: Sequence[Any]
@@ -24,17 +27,17 @@ class PredictedIds:
 
 
 def counted_ids(files: Sequence[Path], category_ids: Sequence[Any]) -> PredictedIds:
-    """The place among the files, from 1, and the category ids of the training."""
+    """Return each file's position, from 1, as image id, and the category ids of the training."""
     return PredictedIds(range(1, len(files) + 1), category_ids)
 
 
 def ids_of_annotations(
     path: str, files: Sequence[Path], *, class_names: Sequence[str], category_ids: Sequence[Any]
 ) -> PredictedIds:
-    """The ids that a COCO file gives to the same file names and classes, so that the results are its.
+    """Return the ids that a COCO file has for these file names and classes, so that results refer to it.
 
     Raises:
-        ValueError: a file or a class that is not in it, or that several of it may be.
+        ValueError: a file or class is not in the COCO file, or may be several of its images or categories.
     """
     truth = read_ground_truth(Path(path))
     images = {id_key(i["id"]): i.get("file_name") for i in truth["images"] if "id" in i and is_id(i["id"])}
@@ -83,7 +86,7 @@ def _image_problems(found: dict[Path, list[Key]], *, num_images: int) -> list[st
 def _categories(
     rows: Sequence[dict[str, Any]], class_names: Sequence[str], category_ids: Sequence[Any]
 ) -> tuple[list[Any], list[str]]:
-    """The id of each class, and the classes that have none of their own."""
+    """Return the category id of each class, and the classes without a unique one."""
     ids, missing = [], []
     for name, trained_id in zip(class_names, category_ids, strict=True):
         named = [row["id"] for row in rows if row.get("name") == name and is_id(row.get("id"))]

@@ -1,4 +1,4 @@
-"""`detector train`: data, model and recipe to a trained detector and its metrics."""
+"""`detector train`: train a detector from data, model and recipe, and evaluate it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def run(options: Options, context: Context) -> None:
     """Train, validate, and print the COCO table of the best checkpoint. All files go to `options.output_dir`.
 
     Raises:
-        ValueError: output_dir holds another run, data or checkpoint do not fit, a loss is not finite.
+        ValueError: output_dir holds another run, data or checkpoint do not fit, or a loss is not finite.
     """
     training, data = options.training, options.data
     require_hardware(training)
@@ -64,7 +64,7 @@ def run(options: Options, context: Context) -> None:
     output_dir = Path(options.output_dir)
     require_writable(output_dir)
     restarted = ""
-    if int(os.environ.get("LOCAL_RANK", 0)) == 0:  # other devices' processes start when files are there
+    if int(os.environ.get("LOCAL_RANK", 0)) == 0:  # the processes of other devices start when files exist
         restarted = require_free(output_dir, resume=training.resume)
     resumed = None if training.resume is None else load_checkpoint(training.resume)
     changes: list[str] = []
@@ -77,7 +77,7 @@ def run(options: Options, context: Context) -> None:
 
     data.prepare_data()
     data.setup("fit")
-    for config in (context.config, context.recorded):  # the range that auto stands for
+    for config in (context.config, context.recorded):  # the range that "auto" stands for
         config["data"]["image_range"] = plain_range(data.image_range)
     if resumed is not None:
         require_same_classes(resumed, data.class_names, where=str(data.train_set.annotations.path))
@@ -106,13 +106,13 @@ def run(options: Options, context: Context) -> None:
         note = why_it_ended_early(training, epochs=trainer.current_epoch)
         stopped = RunFolder(output_dir).stopped
         Steady(stopped.name, then="The training is complete.")(lambda: keep_note(note, stopped))
-        from detector.runs.training_report import report_training  # what draws waits until it is needed
+        from detector.runs.training_report import report_training  # late: it loads what draws
 
         report_training(checkpoints, options, context, evaluator=module.validation.evaluator, note=note)
 
 
 def finish_report(resumed: Checkpoint, options: Options, context: Context) -> None:
-    """Write what a run that was trained to its end still lacks: nothing is trained."""
+    """Write the missing report of a completed training, without training."""
     from detector.runs.training_report import report_training
 
     say(f"{resumed.path} has all its epochs: its report is written")
@@ -130,7 +130,7 @@ def finish_report(resumed: Checkpoint, options: Options, context: Context) -> No
 
 
 def plain_range(image_range: ImageRange) -> str | list[float]:
-    """As a configuration holds it."""
+    """Return the range in the form that a configuration holds."""
     return image_range if isinstance(image_range, str) else [*image_range]
 
 
@@ -157,7 +157,7 @@ def build_module(options: Options, *, trainer: Trainer, record: ModelRecord) -> 
 
 
 def run_length(options: TrainingOptions, *, data: DetectionDataModule, trainer: Trainer) -> RunLength:
-    data.trainer = trainer  # so that its loaders know the number of devices
+    data.trainer = trainer  # tells its loaders the number of devices
     batches = min(len(data.train_dataloader()), options.limit_train_batches or sys.maxsize)
     return RunLength(
         epochs=options.max_epochs,
@@ -167,7 +167,7 @@ def run_length(options: TrainingOptions, *, data: DetectionDataModule, trainer: 
 
 
 def choose_display(options: TrainingOptions) -> Display:
-    """Live on a terminal, lines elsewhere."""
+    """Return a live display on a terminal, and one of plain lines elsewhere."""
     console = Console()
     if console.is_terminal:
         return TerminalDisplay(console)
@@ -198,7 +198,7 @@ def print_plan(
 
 
 def contents(dataset: CocoDataset, split: str) -> str:
-    """The number of images, objects and crowds of a split, in words."""
+    """Describe a split by its numbers of images, objects and crowds."""
     objects, crowds = dataset.annotations.object_count, dataset.annotations.crowd_count
     counted = [
         f"{count} {noun}{'s' * (count != 1)}" for count, noun in ((objects, "object"), (crowds, "crowd"))
@@ -207,7 +207,7 @@ def contents(dataset: CocoDataset, split: str) -> str:
 
 
 def limits_of(options: TrainingOptions, data: DetectionDataModule) -> str:
-    """The limits that leave out batches; empty where none does."""
+    """Describe the limits that leave out batches; return "" if none does."""
     limits = {
         "limit_train_batches": (options.limit_train_batches, len(data.train_dataloader())),
         "limit_val_batches": (options.limit_val_batches, len(data.val_dataloader())),
@@ -220,7 +220,7 @@ def limits_of(options: TrainingOptions, data: DetectionDataModule) -> str:
 
 
 def why_it_ended_early(options: TrainingOptions, *, epochs: int) -> str:
-    """What stopped a run after so many epochs; empty where it is all of them."""
+    """Explain why a run stopped after `epochs`; return "" if it ran all of them."""
     if epochs >= options.max_epochs:
         return ""
     patience, planned = options.early_stopping_patience, options.max_epochs
@@ -232,7 +232,7 @@ def why_it_ended_early(options: TrainingOptions, *, epochs: int) -> str:
 
 
 def keep_note(note: str, file: Path) -> None:
-    """Write why a run ended early; without a note, that of an earlier end is gone."""
+    """Write why a run ended early; an empty note removes that of an earlier end."""
     if note:
         write_text_atomically(file, f"{note}\n")
     else:
@@ -248,7 +248,7 @@ def fit(
     resume: str | None,
     context: Context,
 ) -> None:
-    """Train. An interrupt ends the process, after saying what is kept."""
+    """Train. An interrupt ends the process after a message about what is kept."""
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         with (

@@ -1,1 +1,1 @@
-"""Configurations: where they lie, whether they are right, and the objects they describe."""
+"""Configurations: their files, their checks, and building the objects they describe."""

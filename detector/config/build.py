@@ -23,8 +23,8 @@ def build_options(cfg: DictConfig | dict[str, Any], options: type[Options]) -> O
     """Check a whole configuration and build the dataclass `options` from it, with all parts inside.
 
     Raises:
-        ConfigError: every problem of `cfg`, before anything is built.
-        ValueError: what a constructor refuses.
+        ConfigError: `cfg` has problems; lists all of them, before anything is built.
+        ValueError: a constructor refuses its arguments.
     """
     return _bound(check(cfg, options), options)
 
@@ -32,13 +32,13 @@ def build_options(cfg: DictConfig | dict[str, Any], options: type[Options]) -> O
 def build(node: DictConfig | dict[str, Any], **given: object) -> Any:
     """Build the object that `node` describes, with the objects inside it.
 
-    `given` are arguments that the run knows and the configuration does not. With `_partial_: true` the result
+    `given` are arguments from the run, not from the configuration. With `_partial_: true` the result
     is a callable with the configured arguments bound; where these hold parts, each call builds them anew
     (`Factory`). Lists become tuples where the annotation says so, other containers stay plain.
 
     Raises:
-        ConfigError: a `_target_` outside the allow-list (see `targets`), here or inside; nothing is called.
-        ValueError: what a constructor refuses.
+        ConfigError: a `_target_`, here or inside, is not allowed (see `targets`); nothing is called.
+        ValueError: a constructor refuses its arguments.
 
     >>> conv = build({"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 8, "kernel_size": 1})
     """

@@ -1,4 +1,4 @@
-"""Whether a configuration is right: each `_target_` node against the signature of what it names."""
+"""Check of a configuration: each `_target_` node against the signature of its target."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ ALLOW_TARGETS = "allow_targets"
 
 
 def check(cfg: DictConfig | dict[str, Any], options: Callable[..., Any] | None = None) -> dict[str, Any]:
-    """Raise one ConfigError with every problem of `cfg`; nothing is built and no data is read. Return the
-    configuration as plain containers.
+    """Return `cfg` as plain containers, or raise one ConfigError with all its problems.
 
+    Nothing is built and no data is read.
     Every key of a `_target_` node must be a parameter of its target and every value must fit the annotation.
     `options` is a class or function whose parameters are the top-level keys; without it they are not checked.
     """
@@ -39,13 +39,13 @@ def check(cfg: DictConfig | dict[str, Any], options: Callable[..., Any] | None =
 
 
 def _without_consequences(problems: list[str]) -> list[str]:
-    """Leave out that an option has no value where its interpolation failed."""
+    """Drop the problem that an option has no value if its interpolation failed."""
     failed = {problem.partition(":")[0] for problem in problems if ": its interpolation fails: " in problem}
     return [p for p in problems if not (p.partition(":")[0] in failed and ": has no value yet. " in p)]
 
 
 def nodes(plain: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every mapping with a `_target_`, outermost first, with its dotted path."""
+    """Yield the dotted path of every mapping with a `_target_`, and the mapping, outermost first."""
     if is_node(plain):
         yield path, plain
     for _, value, inner in _items(plain, path):
@@ -83,7 +83,7 @@ def _node_problems(node: dict[str, Any], annotation: Any, path: str) -> list[str
 
 
 def _is_kind_of(target: Any, annotation: Any) -> bool:
-    """Whether an instance of `target` can fit; true wherever that cannot be told from the classes alone."""
+    """Return whether an instance of `target` can fit; True if the classes alone do not decide it."""
     kinds = [m for m in members(annotation) if m is not type(None)]
     nominal = all(inspect.isclass(k) and get_origin(k) is None and not _is_structural(k) for k in kinds)
     if not inspect.isclass(target) or not kinds or not nominal:
@@ -98,10 +98,10 @@ def _is_structural(kind: type) -> bool:
 def _binding_problems(
     given: dict[str, Any], schema: Schema, path: str, *, owner: str | None, partial: bool
 ) -> list[str]:
-    """Keys and values against parameters. `owner` is the target they are for; None: a command's options."""
+    """Return the problems of keys and values for parameters of the target `owner` (None: a command)."""
     problems = []
     of_the_run = _of_the_run(schema, owner) if partial else set()
-    is_whole = not partial or "num_classes" in of_the_run  # of other parts the caller may give more
+    is_whole = not partial or "num_classes" in of_the_run  # the caller may add arguments to other parts
     missing = set(schema.required) - set(given) - of_the_run if is_whole else set()
     for key, value, inner in _items(given, path):
         if key in of_the_run:
@@ -122,15 +122,21 @@ def _binding_problems(
 
 
 def _of_the_run(schema: Schema, owner: str | None) -> set[str]:
-    """What a part of ours that waits for more (`_partial_`) is given by the run: what it is made for comes
-    first, without a name, and the classes come from the data."""
+    """Return the arguments that the run adds to a part of ours with `_partial_`.
+
+    They are the required positional ones, whose object the run passes, and the number of classes, which comes
+    from the data.
+    """
     if owner is None or not owner.startswith("detector."):
         return set()
     return (set(schema.required) & schema.positional) | ({"num_classes"} & set(schema.required))
 
 
 def _value_problems(value: Any, annotation: Any, path: str, *, built: bool = True) -> list[str]:
-    """`built`: the value becomes an argument, so a mapping for a dataclass must be a node."""
+    """Return the problems of a value.
+
+    If `built`, the value becomes an argument, so a mapping for a dataclass must be a node.
+    """
     if value == MISSING:
         return [f"{path}: has no value yet. Give it one: {path}=..."]
     if is_node(value):
@@ -157,7 +163,7 @@ def _container_problems(value: dict[str, Any] | list[Any], annotation: Any, path
 
 
 def _unplain(value: Any) -> Iterator[Any]:
-    """What inside `value` needs a look of its own: nodes, and values that are not set."""
+    """Yield the items inside `value` that need their own check: nodes and values that are not set."""
     for _, item, _ in _items(value, ""):
         if item == MISSING or is_node(item):
             yield item

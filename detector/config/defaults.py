@@ -1,4 +1,4 @@
-"""What a configuration leaves to the defaults of its targets, spelled out."""
+"""Completion of a configuration with the defaults of its targets."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from detector.config.targets import locate
 
 
 def with_defaults(value: Any) -> Any:
-    """A plain configuration with every default of its nodes' targets, and targets where they are defined.
+    """Return a plain configuration with all defaults of its targets, named by where they are defined.
 
-    Configurations that build the same are equal then, such as those of versions before and after an option
-    came. Nodes of targets that are not allowed or not there stay as they are.
+    Configurations that build the same are then equal, such as those before and after an option was added.
+    Nodes whose target is not allowed or missing stay unchanged.
     """
     if isinstance(value, list):
         return [with_defaults(item) for item in value]
@@ -31,7 +31,7 @@ def with_defaults(value: Any) -> Any:
 
 
 def _as_config(default: Any) -> Any:
-    """How a configuration would say it."""
+    """Return a default in the form that a configuration has it."""
     if inspect.isclass(default):
         return with_defaults({"_target_": _name(default), "_partial_": True})
     if is_dataclass(default):

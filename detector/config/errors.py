@@ -1,4 +1,4 @@
-"""How mistakes in a configuration are told: all at once, each with where, what was expected and the fix."""
+"""Errors of a configuration: all at once, each with its place, what was expected and the fix."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 
 class ConfigError(ValueError):
-    """What is wrong with a configuration or a command line; `problems` has one line for each."""
+    """An error in a configuration or a command line; `problems` has one line for each mistake."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         assert problems, "an error needs a reason"
@@ -23,13 +23,13 @@ def _numbered(problems: Sequence[str]) -> str:
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like `name`, or None when none is alike."""
+    """Return the known name that is most similar to `name`, or None if none is similar."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return matches[0] if matches else None
 
 
 def did_you_mean(name: str, known: Sequence[str], *, prefix: str = "") -> str:
-    """A sentence that names what was probably meant, or all that there is (up to thirty)."""
+    """Return a sentence that suggests the name probably meant, or lists the known ones (up to thirty)."""
     match = closest(name, known)
     if match is not None:
         return f" Did you mean {prefix}{match}?"

@@ -1,8 +1,8 @@
-"""What Hydra itself makes of a configuration, before a command sees it: shipped parts only.
+"""A guard on what Hydra itself builds from a configuration before a command runs: shipped parts only.
 
-Hydra makes callbacks, launchers, sweepers and logging of what any file of a configuration names, before our
-own check of `_target_` (see `targets`) can run. So every configuration is looked at when it is composed: what
-is not shipped is refused, unless the user's own command line allows it.
+Hydra builds the callbacks, launchers, sweepers and logging that any configuration file names, before our own
+check of `_target_` (see `targets`) can run. So every configuration is checked when it is composed: parts that
+are not shipped are refused, unless the user's own command line allows them.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _LOGGING = ("hydra_logging", "job_logging")
 _HANDLERS = ("logging.StreamHandler", "logging.FileHandler", "logging.NullHandler", "logging.Formatter")
 _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 _LOG_FILES = ("${hydra.runtime.output_dir}/${hydra.job.name}.log", "hydra-${hydra.job.name}.log")
-_RUN_BY_A_SHELL = ("setup", "additional_parameters", "python", "srun_args")  # of a launcher of submitit's
+_RUN_BY_A_SHELL = ("setup", "additional_parameters", "python", "srun_args")  # options of submitit's launchers
 
 
 @contextmanager
 def guarded(typed: Sequence[str], allowed: Sequence[str]) -> Iterator[None]:
-    """Inside, Hydra composes nothing that would have it make parts that are not shipped.
+    """Within this context, refuse to compose configurations that make Hydra build parts not shipped.
 
     `typed` are the overrides of the command line, `allowed` the targets among them that the user allows.
     """
@@ -61,7 +61,7 @@ def guarded(typed: Sequence[str], allowed: Sequence[str]) -> Iterator[None]:
 
 
 def _import_plugins() -> None:
-    """Have Hydra find the plugins that are installed, not a folder hydra_plugins where the user is.
+    """Make Hydra find installed plugins only, not a folder hydra_plugins in the working directory.
 
     `python -m detector` puts that folder first on the path.
     """
@@ -70,7 +70,7 @@ def _import_plugins() -> None:
     sys.path[:] = [folder for folder in sys.path if folder not in here]
     try:
         plugins = importlib.import_module("hydra_plugins")
-        plugins.__path__ = list(plugins.__path__)  # that of a namespace follows sys.path
+        plugins.__path__ = list(plugins.__path__)  # a namespace package's path follows sys.path
     except ModuleNotFoundError:
         pass  # none is installed
     finally:
@@ -78,9 +78,9 @@ def _import_plugins() -> None:
 
 
 class _GuardedLoader(ConfigLoaderImpl):
-    """Hydra's loader, whose configurations are safe to make parts of.
+    """Hydra's loader, restricted to configurations whose parts are safe to build.
 
-    It travels with the jobs of launchers, hence with what the user typed.
+    It is pickled with the jobs of launchers, hence it holds what the user typed.
     """
 
     def __init__(self, *, config_search_path: Any, typed: Sequence[str], allowed: Sequence[str]) -> None:
@@ -99,7 +99,7 @@ class _GuardedLoader(ConfigLoaderImpl):
             cfg = super().load_configuration(
                 config_name, overrides, run_mode, from_shell, validate_sweep_overrides
             )
-        except (AttributeError, TypeError) as error:  # Hydra expects its own node to be whole
+        except (AttributeError, TypeError) as error:  # Hydra expects its own node to be complete
             raise ConfigError(
                 [f"a file of the configuration sets hydra, or a part of it, to what is no mapping ({error})"]
             ) from error
@@ -111,7 +111,7 @@ class _GuardedLoader(ConfigLoaderImpl):
     def _process_config_searchpath(
         self, config_name: str | None, parsed_overrides: list[Override], repo: Any
     ) -> None:
-        """Also called before anything is composed: a package on the path is imported."""
+        """Refuse packages in the search path, which Hydra imports before anything is composed."""
         loaded = None if config_name is None else repo.load_config(config_path=config_name)
         paths = [o.value() for o in parsed_overrides if o.get_key_element() == "hydra.searchpath"]
         if loaded is not None and OmegaConf.is_dict(loaded.config):
@@ -126,7 +126,7 @@ class _GuardedLoader(ConfigLoaderImpl):
 
 
 def hydra_problems(hydra: DictConfig, *, typed: Sequence[str], allowed: Sequence[str]) -> Iterator[str]:
-    """What in the node `hydra` would run code that is neither shipped nor of the command line."""
+    """Yield the entries of the node `hydra` that would run code neither shipped nor typed by the user."""
     for key, shipped in _MADE.items():
         for path, value, _ in _leaves(hydra, key, "hydra"):
             if path.endswith("._target_"):
@@ -155,14 +155,14 @@ def _logging_problems(leaves: Iterable[tuple[str, Any, Any]], allowed: Sequence[
 
 
 def _command_problems(hydra: DictConfig, typed: Sequence[str]) -> Iterator[str]:
-    """What a shell or other programs get from the configuration: taken from the command line only."""
+    """Yield entries passed to a shell or other programs that are not from the command line."""
     for path, value, _ in _leaves(hydra.job, "env_set", "hydra.job"):
         name = path.removeprefix("hydra.job.env_set.")
         if os.environ.get(name) != value and not _is_typed(path, typed):
             yield _only_typed(path, value)
     for path, value, _ in _leaves(hydra, "launcher", "hydra"):
         key = re.split(r"[.\[]", path)[2]
-        lines = isinstance(value, str) and "\n" in value  # of a script that sbatch gets
+        lines = isinstance(value, str) and "\n" in value  # lines of a script for sbatch
         is_run = value is not None and (key in _RUN_BY_A_SHELL or lines)
         if is_run and not _is_typed(f"hydra.launcher.{key}", typed):
             yield _only_typed(path, value)
@@ -198,10 +198,10 @@ _UNKNOWN: Any = object()
 
 
 def _leaves(container: DictConfig | ListConfig, key: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
-    """Dotted path, value and value before interpolation of all below `key` that is no mapping and no list.
+    """Yield dotted path, value and value before interpolation of every scalar below `key`.
 
-    _UNKNOWN stands for an interpolation that only resolves later, and could then be anything; with text
-    around it, it will be a text.
+    _UNKNOWN stands for an interpolation that resolves only later, and could then be anything; with text
+    around it, it will be a string.
     """
     inner = f"{path}[{key}]" if isinstance(container, ListConfig) else f"{path}.{key}"
     node = container._get_node(key)  # resolves nothing

@@ -1,4 +1,4 @@
-"""The words of a command line, and the mistakes in them in the user's terms."""
+"""Parsing of a command line, and explanations of its mistakes in the user's terms."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from detector.config.paths import config_dir
 from detector.config.words import repaired
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
-_MOVED = {  # options of earlier versions, and what they are now
+_MOVED = {  # options of earlier versions, and their present names
     f"model.head.{part}.smooth_l1_beta": f"model.head.{part}.box_loss.beta" for part in ("rpn", "roi")
 }
 _OF_SLURM = ("submitit_local", "submitit_slurm")  # launchers that the extra brings
@@ -35,19 +35,19 @@ _OF_SLURM = ("submitit_local", "submitit_slurm")  # launchers that the extra bri
 
 @dataclass(frozen=True)
 class Arguments:
-    """A command line after its verb: Hydra's flags, the overrides, and what the flags say."""
+    """A command line after its verb: Hydra's flags, the overrides, and the values of the flags."""
 
     flags: tuple[str, ...]
     overrides: tuple[str, ...]
     config_dir: str | None
     primary: str  # the name of the configuration: the verb, unless a flag names another
     multirun: bool
-    runs: bool  # no flag that only shows something
-    allow_targets: tuple[str, ...]  # what the user lets a configuration name: from here, never from a file
+    runs: bool  # False: a flag only shows something
+    allow_targets: tuple[str, ...]  # targets that the user allows: from here, never from a file
 
 
 def parse_arguments(verb: str, words: Sequence[str]) -> Arguments:
-    """Tell flags from overrides, which may come in any order.
+    """Separate flags from overrides, which may come in any order.
 
     Words that are neither raise ConfigError, each with the override that was meant.
     """
@@ -78,7 +78,7 @@ def parse_arguments(verb: str, words: Sequence[str]) -> Arguments:
 
 
 def _require_one_purpose(parsed: argparse.Namespace, flags: str) -> None:
-    """Raise ConfigError for flags of which Hydra would say in a traceback that they do not go together."""
+    """Raise ConfigError for incompatible flags, which Hydra would report with a traceback."""
     if (parsed.cfg or parsed.info or parsed.help or parsed.hydra_help) and (parsed.multirun or parsed.run):
         raise ConfigError([f"{flags}: give one of them: -m and --run run, the other only shows something"])
     if (parsed.multirun and parsed.run) or (parsed.cfg and parsed.info):
@@ -88,9 +88,9 @@ def _require_one_purpose(parsed: argparse.Namespace, flags: str) -> None:
 
 
 def explain(arguments: Arguments, error: Exception) -> dict[str, str]:
-    """Why Hydra could not compose: a problem for each wrong override, by that override.
+    """Explain why Hydra could not compose, with a problem for each wrong override, by that override.
 
-    When none is wrong, the only problem is Hydra's own message, by "".
+    If no override is wrong, the only problem is Hydra's own message, with the key "".
     """
     with _loaded(arguments.config_dir):
         try:
@@ -100,7 +100,11 @@ def explain(arguments: Arguments, error: Exception) -> dict[str, str]:
 
 
 def composed(verb: str, words: Sequence[str]) -> DictConfig:
-    """configs/<verb>.yaml with overrides, in a command that Hydra runs. ConfigError says what is wrong."""
+    """Compose configs/<verb>.yaml with overrides, in a command that Hydra runs.
+
+    Raises:
+        ConfigError: overrides are wrong; lists the problems.
+    """
     overrides = [repaired(word, verb=verb, multirun=False) for word in words]
     try:
         return compose(verb, overrides=overrides)
@@ -127,7 +131,7 @@ def _word(override: Override) -> str:
 
 
 def _require_harmless(parsed: argparse.Namespace) -> None:
-    """Raise ConfigError for flags that would run code, or name what is not there."""
+    """Raise ConfigError for flags that would run code, or name a missing folder."""
     if parsed.experimental_rerun is not None:
         raise ConfigError(
             [
@@ -145,7 +149,7 @@ def _require_harmless(parsed: argparse.Namespace) -> None:
 
 
 def _allowed_targets(overrides: Sequence[str]) -> tuple[str, ...]:
-    """The list of the override allow_targets; empty where there is none, or no list."""
+    """Return the list of the override allow_targets; empty if it is absent or not a list."""
     parsed, _ = _parse_overrides(
         [word for word in overrides if word.lstrip("+").startswith("allow_targets=")]
     )
@@ -160,13 +164,13 @@ class _Parser(argparse.ArgumentParser):
 
 @contextmanager
 def _loaded(folder: str | None) -> Iterator[None]:
-    """Hydra ready to compose, with a folder of the user's first, as its own command line has it."""
+    """Prepare Hydra to compose, with the user's `folder` first, as its own command line does."""
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         if folder:
             path = deepcopy(GlobalHydra.instance().config_loader().get_search_path())
             path.prepend("command-line", f"file://{Path(folder).absolute()}", SearchPathQuery("schema", None))
             GlobalHydra.instance().clear()
-            Hydra.create_main_hydra2("detector", path)  # what was created before does not follow its path
+            Hydra.create_main_hydra2("detector", path)  # the earlier instance does not follow its path
         yield
 
 
@@ -199,7 +203,7 @@ def _explain_dashes(option: str, arguments: Sequence[str], known: Sequence[str])
 
 
 def _suggest(key: str, known: Sequence[str]) -> str | None:
-    """The key that was meant: one with the same last part, else a similar one, whole or in its last part."""
+    """Return the key probably meant: the same last part, else similar as a whole or in its last part."""
     ends: dict[str, str] = {}
     for name in known:
         ends.setdefault(name.rpartition(".")[2], name)
@@ -213,7 +217,7 @@ def _suggest(key: str, known: Sequence[str]) -> str | None:
 
 
 def _require_pairs(overrides: Sequence[str]) -> None:
-    """Raise ConfigError for words without a key or a value: mostly what is left of `key = value`."""
+    """Raise ConfigError for words without a key or a value, mostly from `key = value`."""
     padded = ["", *overrides, ""]
     problems = []
     for before, word, after in zip(padded, overrides, padded[2:], strict=False):
@@ -231,7 +235,7 @@ def _require_pairs(overrides: Sequence[str]) -> None:
 
 
 def _parse_overrides(overrides: Sequence[str]) -> tuple[list[Override], list[str | None]]:
-    """The overrides that can be parsed, and for each word the reason why it cannot, or None."""
+    """Return the overrides that parse, and for each word the reason why it does not, or None."""
     parser = OverridesParser.create()
     parsed: list[Override] = []
     problems: list[str | None] = []
@@ -259,7 +263,7 @@ def _syntax_problem(word: str, error: Exception) -> str:
 
 
 def _groups(verb: str) -> dict[str, list[str]]:
-    """All groups with their choices, those included that only the defaults list names."""
+    """Return all groups with their choices, including those that only the defaults list names."""
     loader = GlobalHydra.instance().config_loader()
     groups = {g: loader.get_group_options(g) for g in _compose(verb, []).hydra.runtime.choices}
     pending = [g for g in loader.list_groups("") if g != "hydra"]
@@ -284,7 +288,7 @@ def _group_problem(override: Override, groups: dict[str, list[str]]) -> str | No
 
 
 def _choices(override: Override) -> list[str | None]:
-    if override.is_delete() or isinstance(override.value(), Glob):  # which matches what there is
+    if override.is_delete() or isinstance(override.value(), Glob):  # a glob matches existing files only
         return []
     if override.is_sweep_override():
         return [text if text != "null" else None for text in override.sweep_string_iterator()]
@@ -317,6 +321,6 @@ def _has(cfg: DictConfig, key: str) -> bool:
 
 
 def _cleaned(error: Exception) -> str:
-    """Hydra's message without its advice to add the unknown key."""
+    """Return Hydra's message without its advice to add the unknown key."""
     lines = [line.strip() for line in f"{error}\n{error.__cause__ or ''}".splitlines()]
     return " ".join(dict.fromkeys(line for line in lines if line and not line.startswith("To append")))

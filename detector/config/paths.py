@@ -1,4 +1,4 @@
-"""Where the YAML files lie."""
+"""The location of the YAML files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def config_dir() -> Path:
-    """The folder with the configuration files: inside the installed package, or `configs/` of a checkout."""
+    """Return the folder of the configuration files: in the installed package, or `configs/` of a checkout."""
     for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs"):
         if (folder / "train.yaml").is_file():
             return folder

@@ -1,4 +1,4 @@
-"""From OmegaConf to plain Python data."""
+"""Conversion of OmegaConf containers to plain Python data."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ MISSING = "???"
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration as dicts, lists, strings, numbers, bools and None; every interpolation resolved.
+    """Return the configuration as dicts, lists and scalars, with every interpolation resolved.
 
-    A mandatory value that is not set raises omegaconf's MissingMandatoryValue.
+    Raises:
+        omegaconf.MissingMandatoryValue: a mandatory value is not set.
     """
     plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
@@ -21,7 +22,7 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 
 
 def leniently_resolved(cfg: Any, path: str = "") -> tuple[Any, list[str]]:
-    """The same, but a missing value stays "???" and each interpolation that fails is a problem told."""
+    """Do the same, but leave a missing value as "???", and return each failed interpolation as a problem."""
     if isinstance(cfg, DictConfig):
         items = [_item(cfg, key, _join(path, str(key))) for key in cfg]
         return {str(k): v for k, (v, _) in zip(cfg, items, strict=True)}, [p for _, ps in items for p in ps]

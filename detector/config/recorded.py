@@ -1,4 +1,4 @@
-"""The configuration that a checkpoint keeps: what a run needs, and no value of the environment."""
+"""The configuration in a checkpoint, with names of environment variables instead of their values."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _READ = re.compile(r"\$\{oc\.env:([^,{}]+)(?:,([^{}]*))?\}")
 
 
 def without_environment(cfg: DictConfig) -> dict[str, Any]:
-    """`resolved`, but text that comes from the environment stays as it was written: "${oc.env:DATA}/images".
+    """Resolve `cfg`, but keep text from the environment as written: "${oc.env:DATA}/images".
 
-    A checkpoint is given away, and what somebody's environment holds is not for everybody. That is so of
-    paths and names; other options keep their values, without which nothing could be built. In the model only
-    the files that it starts from are such paths.
+    Checkpoints are shared, and values of the environment may be private. This applies to paths and names;
+    other options keep their values, without which nothing could be built. In the model only the files of
+    its initial weights are such paths.
     """
     with _environment_by_name():
         named = _leniently(cfg)
@@ -39,7 +39,7 @@ def check_stored(parts: Mapping[str, Any], kind: Callable[..., Any], *, source: 
     """Check parts of a stored configuration against the dataclass `kind`.
 
     Raises:
-        ConfigError: the problems in one sentence that begins with `source`, the file that holds them.
+        ConfigError: the parts have problems; lists them in one sentence that begins with the file `source`.
     """
     try:
         check(dict(parts), kind)
@@ -55,10 +55,10 @@ def check_stored(parts: Mapping[str, Any], kind: Callable[..., Any], *, source: 
 
 
 def with_environment(path: str, *, option: str) -> str:
-    """A stored path with the values of today's environment in the places of those of the training.
+    """Return a stored path with the variables in it replaced by their present values.
 
     Raises:
-        ValueError: a variable is not set. Names `option`, which gives the path instead.
+        ValueError: a variable is not set. The message names `option`, which gives the path instead.
     """
 
     def value(found: re.Match[str]) -> str:
@@ -75,7 +75,7 @@ def with_environment(path: str, *, option: str) -> str:
 
 @contextmanager
 def _environment_by_name() -> Iterator[None]:
-    """Inside, OmegaConf's resolver of environment variables gives the text that called it."""
+    """Within this context, make OmegaConf's `oc.env` resolver return its own interpolation text."""
 
     def name(variable: str, default: object = None) -> str:
         return f"${{oc.env:{variable}}}" if default is None else f"${{oc.env:{variable},{default}}}"
@@ -88,7 +88,7 @@ def _environment_by_name() -> Iterator[None]:
 
 
 def _leniently(value: Any) -> Any:
-    """Resolved as far as it can be: what computes with a variable cannot, and is None."""
+    """Resolve as far as possible; a value computed from a variable cannot be resolved, and is None."""
     if isinstance(value, DictConfig):
         return {str(key): _leniently(_item(value, key)) for key in value}
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
@@ -102,7 +102,7 @@ def _item(container: DictConfig, key: Any) -> Any:
 
 
 def _merged(value: Any, named: Any, key: str, *, is_model: bool) -> Any:
-    """`value` of an option, or `named` where that is a path or a name, and differs."""
+    """Return the `value` of an option, or `named` if the option is a path or a name."""
     if isinstance(value, dict):
         inside = named if isinstance(named, dict) else {}
         return {k: _merged(v, inside.get(k), k, is_model=is_model) for k, v in value.items()}

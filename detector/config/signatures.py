@@ -1,4 +1,4 @@
-"""The parameters of a class or function, as the schema of its configuration."""
+"""The signature of a class or function as the schema of its configuration."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, get_type_hints
 
 @dataclass(frozen=True)
 class Schema:
-    """`annotations` of what can be given by name, and `defaults`; `open` takes any other name."""
+    """The `annotations` and `defaults` of named parameters; if `open`, other names are accepted too."""
 
     annotations: dict[str, Any]
     defaults: dict[str, Any]
     open: bool
-    positional: frozenset[str] = frozenset()  # what can also be given without its name
+    positional: frozenset[str] = frozenset()  # parameters that also accept a positional argument
 
     @property
     def required(self) -> frozenset[str]:
@@ -24,7 +24,7 @@ class Schema:
 
 
 def schema_of(target: Callable[..., Any]) -> Schema:
-    """What `target` can be called with. A parameter whose annotation is absent or cannot be read is Any."""
+    """Return the parameters of `target`. An annotation that is absent or cannot be evaluated is Any."""
     parameters = inspect.signature(target).parameters.values()
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     namespaces = list(_namespaces(target))
@@ -37,8 +37,8 @@ def schema_of(target: Callable[..., Any]) -> Schema:
 
 
 def _namespaces(target: Callable[..., Any]) -> Iterator[dict[str, Any]]:
-    """Where the names in the annotations of `target` may be defined, the likeliest first."""
-    # A decorator (the shape checks of the tests are one) hides the function that knows its module's names.
+    """Yield the namespaces that may define names in the annotations of `target`, most likely first."""
+    # A decorator (such as the tests' shape checks) hides the function with its module's globals.
     function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
     yield getattr(function, "__globals__", {})
     for kind in getattr(target, "__mro__", (target,)):

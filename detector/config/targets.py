@@ -1,7 +1,7 @@
-"""Which classes and functions a configuration may name.
+"""The classes and functions that a configuration may name.
 
-Hydra imports and calls whatever `_target_` names, a shell command included, and its blocklist has holes. Here
-only what is on the list below can be named, and it must be defined there: `detector.x.os.system` is not.
+Hydra imports and calls whatever `_target_` names, even a shell command, and its blocklist has gaps. Here only
+names on the list below are allowed, and they must be defined there: `detector.x.os.system` is not.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from detector.config.errors import did_you_mean
 
-# Our parts: their classes, and one function.
+# Prefixes of our parts: classes, and one function.
 _OURS = (
     "detector.backbones.",
     "detector.coco.",
@@ -50,10 +50,10 @@ SPECIAL_KEYS = ("_target_", "_partial_")
 
 @contextmanager
 def allowing(targets: Iterable[str]) -> Iterator[None]:
-    """Inside, the dotted names in `targets` are allowed too. A name that ends in a dot allows all below it.
+    """Within this context, also allow the dotted names `targets`. A final dot allows all names below it.
 
-    The command line opens it with the user's own `allow_targets`, never with those of a file from elsewhere,
-    such as a checkpoint.
+    The command line enters it with the user's own `allow_targets`, never with those of an untrusted file such
+    as a checkpoint.
     """
     token = _added.set((*_added.get(), *targets))
     try:
@@ -63,7 +63,7 @@ def allowing(targets: Iterable[str]) -> Iterator[None]:
 
 
 def locate(node: dict[str, Any]) -> tuple[Any, str | None]:
-    """The class or function that `node["_target_"]` names, or None and the reason why not."""
+    """Return the class or function that `node["_target_"]` names, or None and the reason."""
     name = node["_target_"]
     if not isinstance(name, str):
         return None, f"_target_ = {name!r}: expected the dotted name of a class or function"
@@ -86,7 +86,7 @@ def _listed(name: str) -> bool:
 
 
 def is_among(name: str, allowed: Iterable[str]) -> bool:
-    """Whether `allowed` has the dotted name, or one above it that ends in a dot."""
+    """Return whether `allowed` has the dotted name, or a prefix of it that ends in a dot."""
     return any(name == added or (added.endswith(".") and name.startswith(added)) for added in allowed)
 
 
@@ -105,7 +105,7 @@ def _defined_where_allowed(name: str, target: Any) -> bool:
 
 def _import(name: str) -> tuple[Any, str | None]:
     if name.startswith("albumentations."):
-        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import asks the network otherwise
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import accesses the network
     module_name, _, attribute = name.rpartition(".")
     try:
         module = importlib.import_module(module_name)

@@ -1,4 +1,4 @@
-"""Whether a plain value fits an annotation, and how the annotation reads to a user."""
+"""Check of plain values against annotations, and descriptions of annotations for users."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _BOUNDS = {
 
 
 def misfit(value: Any, annotation: Any, path: str) -> str | None:
-    """Why `value` (plain data, as read from YAML at `path`) does not fit `annotation`; None when it does.
+    """Explain why `value` (plain data, read from YAML at `path`) does not fit `annotation`; None if it fits.
 
-    Strict: "3" and true are not integers, but 1 is a number and a list is a tuple.
+    The check is strict: "3" and true are not integers, but 1 is a number and a list is a tuple.
     """
-    from pydantic import ValidationError  # here, as it takes 0.3 s that `--cfg job` does not need
+    from pydantic import ValidationError  # here: it takes 0.3 s, and `--cfg job` does not need it
 
     adapter = _adapter(annotation)
     if adapter is None:
@@ -48,7 +48,7 @@ def misfit(value: Any, annotation: Any, path: str) -> str | None:
 
 
 def fitted(value: Any, annotation: Any) -> Any:
-    """A value without mappings as `annotation` has it: a list as a tuple, 1 as 1.0. A misfit is unchanged."""
+    """Convert a value without mappings to `annotation` (list to tuple, 1 to 1.0); a misfit is unchanged."""
     from pydantic import ValidationError
 
     adapter = _adapter(annotation) if isinstance(value, list | int) else None
@@ -73,7 +73,7 @@ def _new_adapter(annotation: Any) -> TypeAdapter[Any] | None:
     try:
         return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
     except (PydanticUserError, PydanticUndefinedAnnotation):
-        if get_origin(annotation) is not Annotated:  # its own config counts: dataclasses, TypedDict
+        if get_origin(annotation) is not Annotated:  # types with their own config: dataclasses, TypedDict
             try:
                 return TypeAdapter(annotation)
             except (PydanticUserError, PydanticUndefinedAnnotation):
@@ -85,7 +85,7 @@ _cached_adapter = cache(_new_adapter)
 
 
 def _reason(error: ValidationError) -> str:
-    """What a dataclass or a validator says itself; pydantic's own words add nothing to `describe`."""
+    """Return the message of a dataclass or validator; pydantic's own adds nothing to `describe`."""
     told = [e["msg"].removeprefix("Value error, ") for e in error.errors() if e["type"] == "value_error"]
     return f" ({'; '.join(told)})" if told else ""
 
@@ -103,7 +103,7 @@ def _hint(value: Any, annotation: Any, path: str) -> str:
 
 
 def members(annotation: Any) -> tuple[Any, ...]:
-    """The alternatives of a union, flat; the annotation itself when it is none."""
+    """Return the alternatives of a union, flattened; the annotation itself if it is not a union."""
     if get_origin(annotation) is Annotated:
         inner = members(get_args(annotation)[0])
         return inner if len(inner) > 1 else (annotation,)
@@ -113,12 +113,12 @@ def members(annotation: Any) -> tuple[Any, ...]:
 
 
 def dataclass_in(annotation: Any) -> type | None:
-    """The first alternative of a union that is a dataclass."""
+    """Return the first alternative of a union that is a dataclass."""
     return next((m for m in members(annotation) if inspect.isclass(m) and is_dataclass(m)), None)
 
 
 def choices(annotation: Any) -> tuple[Any, ...]:
-    """All literal values that fit, here or as elements of a list."""
+    """Return all literal values that fit, directly or as elements of a list."""
     found: list[Any] = []
     for member in members(annotation):
         if get_origin(member) is Literal:
@@ -129,7 +129,7 @@ def choices(annotation: Any) -> tuple[Any, ...]:
 
 
 def element(annotation: Any, key: str | int) -> Any:
-    """The annotation of one element of a container annotated so; Any when it cannot be told."""
+    """Return the annotation of one element of a container with this annotation; Any if unknown."""
     for member in members(annotation):
         origin, args = get_origin(member), get_args(member)
         if isinstance(key, str) and len(args) == 2 and _is_mapping(origin):
@@ -141,7 +141,7 @@ def element(annotation: Any, key: str | int) -> Any:
 
 
 def holds(annotation: Any, container: dict[str, Any] | list[Any]) -> bool:
-    """Whether a mapping or a list, whatever is in it, can fit."""
+    """Return whether a mapping or list can fit, whatever its elements."""
     kinds = [get_origin(member) or member for member in members(annotation)]
     if any(kind in (Any, object) or isinstance(kind, TypeVar) for kind in kinds):
         return True
@@ -153,7 +153,7 @@ def _is_mapping(origin: Any) -> bool:
 
 
 def describe(annotation: Any) -> str:
-    """An annotation in words: "an integer >= 1 or null"."""
+    """Describe an annotation in words, such as "an integer >= 1 or null"."""
     alternatives = members(annotation)
     if len(alternatives) > 1:
         ordered = sorted(alternatives, key=lambda a: a is type(None))
@@ -178,7 +178,7 @@ def describe(annotation: Any) -> str:
 
 
 def _is_object(annotation: Any) -> bool:
-    """Whether only a node can make a value for it."""
+    """Return whether only a node can produce a value for it."""
     if get_origin(annotation) is Annotated:
         return _is_object(get_args(annotation)[0])
     kind = get_origin(annotation) or annotation
@@ -211,7 +211,7 @@ def _describe_sequence(origin: Any, args: tuple[Any, ...]) -> str:
 
 
 def show(value: Any) -> str:
-    """A value as one would write it in YAML."""
+    """Format a value as in YAML."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):

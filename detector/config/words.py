@@ -1,4 +1,4 @@
-"""Overrides as users type them, made right for Hydra's grammar: what a path may hold is quoted for them."""
+"""Repair of typed overrides for Hydra's grammar: special characters, as in paths, are quoted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 
 from detector.quoting import quoted
 
-# Options whose value is one text, a path or a name: tests/test_words.py holds them against the signatures.
+# Options whose value is one string, a path or a name; tests/test_words.py compares with the signatures.
 TEXT_KEYS = frozenset(
     {
         "annotations",
@@ -34,22 +34,22 @@ TEXT_KEYS = frozenset(
         "training.resume",
     }
 )
-_LISTS = {"compare": {"predictions"}}  # where a verb takes several of what is one text elsewhere
+_LISTS = {"compare": {"predictions"}}  # options that take several strings in a verb, and one elsewhere
 _KEY = re.compile(r"(?P<sign>\+{0,2})(?P<key>[^=+~]+)=(?P<value>.*)", re.DOTALL)
 _PATHS_HAVE = re.compile(r"[/.\\]")
 
 
 def takes_text(verb: str, key: str) -> bool:
-    """Whether the option takes one text: a path, or a name."""
+    """Return whether the option takes one string: a path or a name."""
     return key in TEXT_KEYS - _LISTS.get(verb, set())
 
 
 def repaired(word: str, *, verb: str, multirun: bool) -> str:
-    """An override with its value quoted where Hydra would not read what was meant; others as they are.
+    """Quote the value of an override if Hydra would misread it; return other overrides unchanged.
 
-    A value that cannot be parsed is quoted, in lists and sweeps each element by itself. Where an option takes
-    a text, so is one that would become a number, a list or, without -m, a sweep. `~/x` stays: its error tells
-    of the home folder.
+    A value that cannot be parsed is quoted, in lists and sweeps each element by itself. If the option takes a
+    string, values that would become a number, a list or, without -m, a sweep are quoted too. `~/x` stays: its
+    error explains the home folder.
     """
     match = _KEY.fullmatch(word)
     if match is None or not match["value"] or match["value"].startswith("~"):
@@ -65,20 +65,20 @@ def repaired(word: str, *, verb: str, multirun: bool) -> str:
 
 
 def _text(value: str) -> str:
-    """The value of an option that takes a text."""
+    """Repair the value of an option that takes a string."""
     parsed = _parsed(value)
     if parsed is None or isinstance(parsed, bool | int | float | list | dict):
         return quoted(value)
     if isinstance(parsed, Sweep):  # "x,y": a forgotten -m, unless it can only be a path
         named = os.path.exists(value) or _PATHS_HAVE.search(value)
         return quoted(value) if named and getattr(parsed, "simple_form", False) else value
-    if isinstance(parsed, str) and parsed != value and os.path.exists(value):  # of backslashes or blanks
+    if isinstance(parsed, str) and parsed != value and os.path.exists(value):  # has backslashes or blanks
         return quoted(value)
     return value
 
 
 def _element(value: str) -> str:
-    """A value that may be a list or a mapping, whose elements are quoted by themselves."""
+    """Repair a value that may be a list or mapping, whose elements are quoted individually."""
     if _parsed(value) is not None:
         return value
     inner = value[1:-1]
@@ -93,7 +93,7 @@ def _element(value: str) -> str:
 
 
 def _sweep(value: str, element: Any) -> str:
-    """The same for the values that a sweep runs through."""
+    """Repair each value of a sweep by `element`."""
     parsed = _parsed(value)
     if isinstance(parsed, Sweep):
         return value
@@ -102,7 +102,7 @@ def _sweep(value: str, element: Any) -> str:
 
 
 def _split(text: str) -> Iterator[str]:
-    """The parts between commas that are in no brackets and in no quotes. One inside a word is a letter."""
+    """Yield the parts between commas outside brackets and quotes. A quote inside a word is a letter."""
     part, depth, quote = "", 0, ""
     for character in text:
         if quote:
@@ -131,8 +131,7 @@ def _parser() -> OverridesParser:
 
 
 def _parsed(value: str) -> Any:
-    """What Hydra's grammar makes of a value: a QuotedString, a string, a number, a list, a sweep ...; None
-    where it is none of its values."""
+    """Parse a value by Hydra's grammar: a QuotedString, string, number, list, sweep ...; None if invalid."""
     try:
         parsed = _parser().parse_override(f"x={value}")._value
     except HydraException:

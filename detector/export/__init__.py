@@ -1,1 +1,1 @@
-"""Detectors as files for other runtimes."""
+"""Export of detectors to files for other runtimes."""

@@ -1,4 +1,4 @@
-"""Graphs as ONNX: one file that onnxruntime runs without torch. Needs the extra `export`."""
+"""Graphs in ONNX: one file that onnxruntime runs without torch. It needs the extra `export`."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ from torch.export import ExportedProgram
 
 from detector.export.recording import INPUTS, OUTPUTS
 
-# Else onnxruntime asks for the name of a telemetry host once a model has run for some seconds; its own switch
-# after the import comes too late (1.32).
+# Else onnxruntime resolves the name of a telemetry host once a model has run for some seconds; its own switch
+# can only be set after the import, which is too late (1.32).
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-OPSET = 20  # DeformConv is in it since 19; 20 has all else that the graphs use
-_NONE = (
-    0.0  # the score of boxes that do not take part: below theirs, and near, so that int8 has steps for all
-)
+OPSET = 20  # has DeformConv (since 19) and all other operators of the graphs
+_NONE = 0.0  # score of excluded boxes: below all others, but near, so that the steps of int8 cover both
 
 
 def require_onnx() -> None:
-    """Raise ValueError where the packages of the extra are not installed."""
+    """Raise ValueError if packages of the extra are not installed."""
     missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
     if missing:
         raise ValueError(
@@ -35,7 +33,7 @@ def require_onnx() -> None:
 
 
 def write_onnx(graph: ExportedProgram, file: Path, *, metadata: Mapping[str, str]) -> None:
-    """One file, weights included, with `metadata` among its properties.
+    """Write one file, including the weights, with `metadata` among its properties.
 
     Raises:
         RuntimeError: a part of the graph has no counterpart in ONNX.
@@ -58,7 +56,7 @@ def write_onnx(graph: ExportedProgram, file: Path, *, metadata: Mapping[str, str
 
 
 def _forget_origin(model: Any) -> None:
-    """Clear the notes of nodes and values: stack traces, and paths of the machine that they come from."""
+    """Clear the metadata of nodes and values: stack traces with paths of the recording machine."""
     for graph in (model.graph, *model.functions.values()):
         graph.metadata_props.clear()
         graph.doc_string = None
@@ -74,7 +72,7 @@ def _forget_origin(model: Any) -> None:
 
 
 def open_onnx(file: Path) -> Callable[[Tensor, Tensor], list[Tensor]]:
-    """What runs the file on the CPU: images and sizes in, boxes, scores and labels out."""
+    """Return a function that runs the file on the CPU, from images and sizes to boxes, scores and labels."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
@@ -93,7 +91,7 @@ def _ints(op: Any, *values: int) -> Any:
 def _of_mixed_labels(
     op: Any, nms: Callable[..., Any], boxes: Any, scores: Any, labels: Any, num_labels: int
 ) -> Any:
-    """Image and place of the kept, of a row of scores for each label, none for boxes of others."""
+    """Return image and position of kept boxes, with a row of scores per label that excludes other labels."""
     every_label = op.Reshape(_ints(op, *range(num_labels)), _ints(op, 1, -1, 1))
     is_label = op.Equal(op.Unsqueeze(labels, _ints(op, 1)), every_label)
     none = op.Constant(value_float=_NONE)
@@ -102,8 +100,11 @@ def _of_mixed_labels(
 
 
 def _of_alternating_labels(op: Any, nms: Callable[..., Any], boxes: Any, scores: Any, num_labels: int) -> Any:
-    """The same, of a label's boxes as an image of their own: where each region has a box for each label,
-    the rows of `_of_mixed_labels` would grow with the square of the labels."""
+    """Return image and position of kept boxes, with each label's boxes as an image of their own.
+
+    If each region has a box for each label, the rows of `_of_mixed_labels` would grow with the square of the
+    number of labels.
+    """
     count = op.Div(op.Shape(scores, start=1, end=2), _ints(op, num_labels))
 
     def by_label(x: Any, size: int) -> Any:
@@ -118,10 +119,10 @@ def _of_alternating_labels(op: Any, nms: Callable[..., Any], boxes: Any, scores:
 
 
 def _suppression() -> Callable[..., Any]:
-    """The operation `detector::padded_class_nms` in ONNX's operators."""
+    """Return the translation of `detector::padded_class_nms` to ONNX operators."""
     from onnxscript import opset20
 
-    op: Any = opset20  # its types know one kind of tensor at a time
+    op: Any = opset20  # its type hints allow one tensor type at a time
 
     def suppress(
         boxes: Any,
@@ -136,7 +137,7 @@ def _suppression() -> Callable[..., Any]:
     ) -> Any:
         none = op.Constant(value_float=_NONE)
         threshold = op.Constant(value_floats=[_NONE])
-        if are_logits:  # from 1 on; by subtractions, which quantization leaves alone
+        if are_logits:  # shifted to at least 1, by subtractions, which quantization leaves alone
             lowest = op.ReduceMin(scores, keepdims=0)
             scores = op.Sub(scores, op.Sub(lowest, op.Constant(value_float=1.0)))
 
@@ -149,7 +150,7 @@ def _suppression() -> Callable[..., Any]:
             places = _of_alternating_labels(op, nms, boxes, among, num_labels)
         else:
             places = _of_mixed_labels(op, nms, boxes, among, labels, num_labels)
-        # Of the boxes kept for any label, the best of each image
+        # The best boxes of each image among those kept for any label
         only_kept = op.ScatterND(op.Expand(none, op.Shape(scores)), places, op.GatherND(scores, places))
         padding = op.Expand(none, op.Concat(op.Shape(scores, start=0, end=1), _ints(op, limit), axis=0))
         best, index = op.TopK(op.Concat(only_kept, padding, axis=1), _ints(op, limit))

@@ -1,6 +1,6 @@
-"""A detector as one recorded graph, and how far its detections are from the model's."""
+"""Recording of a detector as one graph, and comparison of its detections with the model's."""
 
-# B images, K detections of each at most
+# B images, at most K detections per image
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from detector.ops.nms import padded_class_nms, recording_torchvision_nms
 from detector.structures import Detections
 
 INPUTS, OUTPUTS = ("images", "image_sizes"), ("boxes", "scores", "labels")
-MULTIPLE_PX = 32  # of the sides of a batch
+MULTIPLE_PX = 32  # sides of a batch are multiples of it
 _SAME_PX = 8.0  # detections farther apart are different ones
 _NOTES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node", "custom")
-_FAINT = 0.05  # a score threshold may be as high
+_FAINT = 0.05  # score thresholds may be this high
 
 
 class ExportableDetector(nn.Module):
-    """Batches in, tensors out: what a recorded graph computes.
+    """The module that is recorded as a graph, from batches to tensors.
 
     Images are uint8 RGB, at the upper left of a batch whose sides are multiples of 32; `image_sizes` are
-    their heights and widths. Boxes are xyxy in pixels of the batch, best first; where an image has less than
-    K detections, boxes and scores are 0 and labels -1.
+    their heights and widths. Boxes are xyxy in pixels of the batch, best first; if an image has fewer than K
+    detections, the other boxes and scores are 0 and labels -1.
     """
 
     def __init__(self, model: Detector) -> None:
@@ -53,12 +53,14 @@ class ExportableDetector(nn.Module):
 
 
 def recorded(model: Detector) -> ExportedProgram:
-    """The graph of `ExportableDetector`, for any number of images of any size. On the CPU, for evaluation:
-    the graph has the model's parameters, which it freezes, so that no result carries a history of gradients.
+    """Return the graph of `ExportableDetector`, for any number of images of any size.
+
+    It is recorded on the CPU in evaluation mode, and shares the model's parameters, which it freezes, so that
+    no result carries a gradient history.
 
     Raises:
-        ValueError: bins of deformable RoI pooling have as many samples as they cover cells, or the model has
-            a `RoIBranch`.
+        ValueError: the number of samples in deformable RoI pooling depends on the cells that a bin covers, or
+            the model has a `RoIBranch`.
         RuntimeError: torch cannot record a part of the model.
     """
     for name, part in model.named_modules():
@@ -73,7 +75,7 @@ def recorded(model: Detector) -> ExportedProgram:
                 "alone. Export a model without model.head.roi.branches."
             )
     batch, rows, columns = Dim("batch"), Dim("rows"), Dim("columns")
-    # Some cells on the coarsest level, and unequal: no size must look like a constant
+    # Several, unequal numbers of cells on the coarsest level: no size must be taken for a constant
     coarsest = max(MULTIPLE_PX, *(level.stride_px for level in model.feature_levels))
     sides = [3 * coarsest, 4 * coarsest]
     example = (torch.zeros(2, 3, *sides, dtype=torch.uint8), torch.tensor([sides, sides]))
@@ -87,13 +89,13 @@ def recorded(model: Detector) -> ExportedProgram:
 
 
 def recorded_by_torchvision(model: Detector) -> ExportedProgram:
-    """The same graph with torchvision's suppression: it runs without this package."""
+    """Return the same graph with torchvision's NMS, which runs without this package."""
     with recording_torchvision_nms():
         return recorded(model)
 
 
 def _without_origin(graph: ExportedProgram) -> ExportedProgram:
-    """The graph without stack traces, which hold paths of the machine that recorded it."""
+    """Remove stack traces, which hold paths of the recording machine, and return the graph."""
     for module in graph.graph_module.modules():
         if isinstance(module, GraphModule):
             for node in module.graph.nodes:
@@ -103,14 +105,14 @@ def _without_origin(graph: ExportedProgram) -> ExportedProgram:
 
 
 def detections(boxes: Tensor, scores: Tensor, labels: Tensor) -> list[Detections]:
-    """What a graph put out, as the model would say it."""
+    """Convert a graph's outputs to one `Detections` per image, without padding."""
     kept = labels >= 0
     return [Detections(boxes[i, k], scores[i, k], labels[i, k]) for i, k in enumerate(kept)]
 
 
 @dataclass(frozen=True)
 class ExportDifference:
-    """The largest differences of a graph's detections from the model's, and how many have no counterpart."""
+    """The largest differences of a graph's detections from the model's, and the number unmatched."""
 
     count: int
     box_px: float
@@ -121,11 +123,11 @@ class ExportDifference:
 def difference(
     found: Sequence[Detections], expected: Sequence[Detections], *, score_tolerance: float, limit: int
 ) -> ExportDifference:
-    """Of the detections of the same images, each from the nearest free one of its label within some pixels.
+    """Compare detections of the same images, each with the nearest free one of its label in a few pixels.
 
-    One without counterpart is missing, unless rounding may decide whether it is kept: where its score is
-    within `score_tolerance` of the lowest of an image with `limit` detections, or of the lowest and faint one
-    of all.
+    A detection without counterpart is missing, unless rounding may decide whether it is kept: its score is
+    within `score_tolerance` of the lowest in an image with `limit` detections, or of the lowest of all (at
+    most `_FAINT`).
     """
     pairs, missing = [], 0
     faintest = min([_FAINT, *(float(d.scores.min()) for d in (*found, *expected) if len(d))])
@@ -150,11 +152,11 @@ def _apart(a: Detections, i: int, b: Detections, j: int) -> float:
 
 
 def _matched(found: Detections, expected: Detections) -> list[tuple[int, int]]:
-    """Positions of the same detection in both, from the best on."""
+    """Return the index pairs of matching detections, best first."""
     distance = (found.boxes[:, None] - expected.boxes).abs().amax(-1)
     distance = distance.masked_fill(found.labels[:, None] != expected.labels, torch.inf)
     distance = distance.masked_fill(distance > _SAME_PX, torch.inf)
-    distance += (found.scores[:, None] - expected.scores).abs()  # of boxes at one place, that with the score
+    distance += (found.scores[:, None] - expected.scores).abs()  # at one place, the closest score wins
     pairs = []
     for j in range(len(expected) if len(found) else 0):
         i = int(distance[:, j].argmin())

@@ -1,1 +1,1 @@
-"""What a model costs: operations, memory and time."""
+"""The cost of a model: operations, memory and time."""

@@ -1,4 +1,4 @@
-"""What a detector computes for one image, in floating-point operations."""
+"""Floating-point operations of a detector for one image."""
 
 # P points over all taps and output positions
 
@@ -19,16 +19,19 @@ from detector.layers.roi_pooling import DeformRoIPool
 from detector.models.detector import Detector
 from detector.structures import FeatureSpec
 
-_SIDE = 7  # of the cells that a region is pooled to
-# Per sampled channel: four corners weighted and added, then modulated, and in depth-wise layers added up.
+_SIDE = 7  # cells on a side of a pooled region
+# Per sampled channel: weight and add four corners, then modulate, and sum in depth-wise layers.
 _BILINEAR, _MODULATION, _SUM = 7, 1, 1
 
 
 @dataclass(frozen=True)
 class Flops:
-    """Of one image, two for a multiplication and addition. `matrix` are those of convolutions and linear
-    layers, offset branches and deformable convolutions included; `sampling` are the interpolations of
-    deformable convolution alone. Norms, activations, RoIAlign (also deformable) and NMS are not counted."""
+    """The FLOPs of one image, where a multiply-add counts as two.
+
+    `matrix` covers convolutions and linear layers, including offset branches and deformable convolutions;
+    `sampling` covers only the interpolation of deformable convolution. Norms, activations, RoIAlign (also
+    deformable) and NMS are not counted.
+    """
 
     matrix: int
     sampling: int
@@ -39,16 +42,16 @@ class Flops:
 
 
 def count_flops(model: Detector, *, image_size: tuple[int, int]) -> Flops:
-    """For an image of (height, width) pixels, padded to multiples of 32; nothing is computed.
+    """Count FLOPs for an image of (height, width) pixels, padded to multiples of 32, without computing it.
 
-    The second stage of Faster R-CNN is counted for as many regions as it gets at most while predicting.
-    torch's own counter takes a deformable convolution for nothing.
+    The second stage of Faster R-CNN is counted for the maximum number of regions in prediction. torch's
+    FlopCounterMode counts deformable convolution as zero.
     """
     height, width = (-(-side // 32) * 32 for side in image_size)
     model = deepcopy(model).to("meta").eval()
     for layer in model.modules():
         if isinstance(layer, DeformConv2d):
-            layer.backend = "auto"  # all compute the same; gather's operators would not be counted
+            layer.backend = "auto"  # all backends compute the same; gather's operators would not be counted
     sampled: list[int] = []
 
     def deformable(
@@ -72,7 +75,7 @@ def count_flops(model: Detector, *, image_size: tuple[int, int]) -> Flops:
 
     formulas = {
         torch.ops.torchvision.deform_conv2d: deformable,
-        torch.ops.aten.grid_sampler_2d: depthwise,  # of `deform_sampled_sum`, and of nothing else
+        torch.ops.aten.grid_sampler_2d: depthwise,  # only `deform_sampled_sum` uses it
     }
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=formulas) as counter:
         images = torch.empty(1, 3, height, width, dtype=torch.uint8, device="meta")
@@ -87,6 +90,6 @@ def _second_stage(head: FasterRCNNHead, levels: Sequence[FeatureSpec]) -> None:
     regions, roi = head.rpn.limits.after_nms, head.roi_heads
     pooled = torch.empty(regions, levels[-1].channels, _SIDE, _SIDE, device="meta")
     if isinstance(roi.pooling, DeformRoIPool):
-        branch, *_ = roi.pooling.offset  # a region takes that of its level, all are alike
+        branch, *_ = roi.pooling.offset  # a region uses the branch of its level; all are alike
         branch(pooled)
     roi.box_predictor(roi.box_head(pooled))

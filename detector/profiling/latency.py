@@ -1,4 +1,4 @@
-"""How long models take, measured in turns."""
+"""Inference time of models, measured in turns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FEWEST_ROUNDS = 3
 
 @dataclass(frozen=True)
 class Latency:
-    """Of detecting in a whole batch, in ms: the median, and what 95 % of `rounds` stayed below."""
+    """Time to detect in one batch, in ms: median and 95th percentile over `rounds`."""
 
     device: str
     batch_size: int
@@ -27,7 +27,7 @@ class Latency:
 def measure_latencies(
     candidates: Mapping[str, Callable[[], object]], *, batch_size: int, device: torch.device | str
 ) -> dict[str, Latency]:
-    """Of each candidate, which detects in the same `batch_size` images on `device` at each call."""
+    """Measure each candidate, which detects in the same `batch_size` images on `device` at each call."""
     times = interleaved_times(
         candidates, rounds=FEWEST_ROUNDS, seconds=SECONDS * len(candidates), device=device
     )
@@ -45,10 +45,10 @@ def interleaved_times(
     seconds: float = 0.0,
     device: torch.device | str,
 ) -> dict[str, list[float]]:
-    """Times of each candidate in ms: of `rounds` rounds, and of more until `seconds` have passed.
+    """Return times of each candidate in ms, for at least `rounds` rounds and `seconds`.
 
-    They take turns, each round begun by the next: disturbances meet all of them. A round before, or a tenth
-    of the time, warms them up.
+    Candidates take turns, and each round starts with the next one, so that disturbances affect all of them. A
+    warm-up of one round, or a tenth of the time, comes first.
     """
     wait = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(
         torch.device(device).type, _nothing

@@ -1,4 +1,4 @@
-"""Images and boxes of noise, for what is measured and not learnt."""
+"""Images and boxes of noise, for measurements without training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def random_batch(
     batch_size: int = 4,
     count: int = 10,
 ) -> Batch:
-    """Noise with `count` boxes an image; the same at each call.
+    """Return a batch of noise with `count` boxes per image, the same at each call.
 
     Images of (height, width) pixels are padded to multiples of 32, as batches of data are.
     """

@@ -1,1 +1,1 @@
-"""Weights of other tools and published files, by any of their names."""
+"""Loading of published weights and files of other tools, whatever their parameter names."""

@@ -1,6 +1,6 @@
-"""Names of other projects' ResNets under torchvision's, which are ours.
+"""Maps from other projects' ResNet parameter names to torchvision's, which are ours.
 
-Each map is total and one to one on a ResNet of its project: what it does not know keeps its name.
+Each map is total and one-to-one on a ResNet of its project: unknown names are kept.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _PADDLE: Rules = ((r"\._mean$", ".running_mean"), (r"\._variance$", ".running_va
 _PADDLE_DETECTION: Rules = (
     (r"(^|\.)conv1\.(?:res_)?conv1\.conv\.", r"\1conv1."),  # res_conv1 in a ResNeXt
     (r"(^|\.)conv1\.(?:res_)?conv1\.norm\.", r"\1bn1."),
-    (r"\.branch2b\.conv_offset\.", ".conv2.offset."),  # beside the convolution in its backbones
+    (r"\.branch2b\.conv_offset\.", ".conv2.offset."),  # in backbones it is beside the convolution
     (r"\.short\.conv\.", ".downsample.0."),
     (r"\.short\.norm\.", ".downsample.1."),
 )
 _PADDLE_DETECTION_BLOCK = re.compile(r"(^|\.)res(\d)\.res\d([a-z])(\d*)\.")
 _PADDLE_DETECTION_LAYER = re.compile(r"\.branch2([abc])\.(conv|norm)\.")
-# MMDetection and PaddleDetection: offsets and masks beside the convolution, as ours are.
+# MMDetection and PaddleDetection have offsets and masks beside the convolution, as ours are.
 _OFFSETS: Rules = (
     (r"\.conv_offset\.", ".offset."),
     (r"\.conv2_offset\.", ".conv2.offset."),
@@ -40,13 +40,15 @@ _OFFSETS: Rules = (
 
 
 def to_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The entries of a ResNet of torchvision, timm, Hugging Face, Paddle, PaddleDetection or MMDetection
-    under torchvision's names, whatever stands before them."""
+    """Rename the entries of another project's ResNet to torchvision's names, whatever their prefix.
+
+    The projects are torchvision, timm, Hugging Face, Paddle, PaddleDetection and MMDetection.
+    """
     return {_renamed(name): value for name, value in state.items()}
 
 
 def has_offsets_of_others(state: Mapping[str, Tensor]) -> bool:
-    """Whether there are offset branches of MMDetection or PaddleDetection, whose masks are a sigmoid."""
+    """Return whether it has offset branches of MMDetection or PaddleDetection, whose masks are a sigmoid."""
     return any(re.search(pattern, name) for name in state for pattern, _ in _OFFSETS)
 
 
@@ -65,5 +67,5 @@ def _renamed(name: str) -> str:
 
 
 def _block(letter: str, number: str) -> int:
-    """res4c is the third block, and in stages of more than ten, where letters would not do, res4b2."""
+    """Return the block's index: the third is res4c, or res4b2 in stages with too many blocks for letters."""
     return int(number) if number else ord(letter) - ord("a")

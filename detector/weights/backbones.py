@@ -1,4 +1,4 @@
-"""ImageNet weights for backbones: a torchvision weight name, or a local file."""
+"""Loading of ImageNet weights into backbones, by torchvision weight name or from a local file."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ log = logging.getLogger(__name__)
 
 
 def load_backbone_weights(backbone: nn.Module, weights: str, *, architecture: str) -> None:
-    """Load ImageNet weights into a backbone with torchvision's parameter names, and log what did not take
-    part.
+    """Load ImageNet weights into a backbone with torchvision's parameter names, and log what is not loaded.
 
     `weights` is a torchvision name such as "IMAGENET1K_V1" (downloaded to torch's hub folder and checked by
     hash) or the path of a file: a state dict of a ResNet of torchvision, timm, Hugging Face, Paddle,
-    PaddleDetection or MMDetection, or a detector around one. Offset branches that it lacks keep their
-    initialisation.
+    PaddleDetection or MMDetection, or a detector around one. Offset branches missing from it keep
+    their initialization.
 
     Raises:
-        ValueError: the file cannot be read, or is of another architecture; its masks are of another function.
+        ValueError: the file cannot be read, is of another architecture, or has masks of another function.
     """
     listed = architecture in torchvision.models.list_models()  # not every ResNeXt is
     known = torchvision.models.get_model_weights(architecture) if listed else ()
@@ -46,7 +45,7 @@ def load_backbone_weights(backbone: nn.Module, weights: str, *, architecture: st
 def _require_its_modulation(
     backbone: nn.Module, stored: StoredWeights, state: dict[str, Tensor], *, source: str
 ) -> None:
-    """Raise ValueError where masks were trained as another function: nothing else would show it."""
+    """Raise ValueError if masks were trained with another function, which would otherwise go unnoticed."""
     trained = "sigmoid" if has_offsets_of_others(stored.state) else _modulation(stored.config)
     for name, layer in backbone.named_modules():
         has_mask = isinstance(layer, Deformable) and layer.modulation in ("sigmoid", "doubled_sigmoid")
@@ -58,7 +57,7 @@ def _require_its_modulation(
 
 
 def _modulation(config: Mapping[str, Any]) -> str | None:
-    """Of the deformable layers of the backbone of a checkpoint of ours; None of other files."""
+    """Return the modulation of the backbone in a checkpoint of ours; None for other files."""
     backbone = config.get("backbone")
     deform = backbone.get("deform") if isinstance(backbone, Mapping) else None
     if not isinstance(deform, Mapping):

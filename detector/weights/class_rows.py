@@ -1,7 +1,4 @@
-"""Rows of the layers that have some for each class: from the classes of a file to those of a model.
-
-# K classes of a layer
-"""
+"""Transfer of the rows of class layers from the classes of a file to those of a model."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ _FCOS_CLASSES = "head.classification_head.cls_logits."
 _RCNN_CLASSES = "head.roi_heads.box_predictor.cls_score."
 _RCNN_BOXES = "head.roi_heads.box_predictor.bbox_pred."
 CLASS_LAYERS = (_FCOS_CLASSES, _RCNN_CLASSES, _RCNN_BOXES)
-# COCO's classes by id, up to 90: torchvision's models have one for every id from 0 on, the others only 80.
+# COCO's classes by id, up to 90: torchvision's models have one for every id from 0; others have only 80.
 _COCO_BY_ID: tuple[str, ...] = tuple(detection.FCOS_ResNet50_FPN_Weights.COCO_V1.meta["categories"])
 _NO_CLASSES = ("__background__", "N/A")
 _COCO = tuple(name for name in _COCO_BY_ID if name not in _NO_CLASSES)
@@ -28,7 +25,7 @@ _COCO = tuple(name for name in _COCO_BY_ID if name not in _NO_CLASSES)
 
 @dataclass(frozen=True)
 class Matched:
-    """Class layers for a model, and by name which of its classes have their rows in the file."""
+    """Class layers for a model, and the names of its classes with and without rows in the file."""
 
     state: dict[str, Tensor]
     taken: tuple[str, ...]
@@ -36,8 +33,10 @@ class Matched:
 
 
 def classes_of(state: Mapping[str, Tensor], stored: Sequence[str], project: Project) -> tuple[str, ...]:
-    """The classes of a file in the order of their rows: `stored` with it, or COCO's where the number of rows
-    shows them. Empty where they are unknown."""
+    """Return the classes of a file in the order of their rows; empty if unknown.
+
+    They are those `stored` in it, or COCO's if the number of rows implies them.
+    """
     count = next(
         (
             len(value) - _background_rows(name)
@@ -48,7 +47,7 @@ def classes_of(state: Mapping[str, Tensor], stored: Sequence[str], project: Proj
     )
     if count and len(stored) == count:
         return tuple(stored)
-    if project == "torchvision" and count in (90, 91):  # Faster R-CNN has its id 0 as background
+    if project == "torchvision" and count in (90, 91):  # Faster R-CNN uses id 0 as background
         return _COCO_BY_ID[-count:]
     if project in ("mmdetection", "detectron2") and count == len(_COCO):
         return _COCO
@@ -58,9 +57,9 @@ def classes_of(state: Mapping[str, Tensor], stored: Sequence[str], project: Proj
 def matched_rows(
     state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, theirs: Sequence[str], ours: Sequence[str]
 ) -> Matched:
-    """The rows of `state`, of classes `theirs`, in the places that `own` has for `ours`.
+    """Move the rows of `state`, for classes `theirs`, to the positions in `own` for classes `ours`.
 
-    New classes have the rows of `own`, its initialisation. Background keeps its rows where any class does.
+    New classes keep the rows of `own`, their initialization. Background rows are taken if any class is.
     """
     sources = match_names(theirs, ours)
     pairs = [(source, target) for target, source in enumerate(sources) if source is not None]
@@ -74,8 +73,11 @@ def matched_rows(
 
 
 def match_names(theirs: Sequence[str], ours: Sequence[str]) -> list[int | None]:
-    """The place in `theirs` of each of `ours`: of the same name, else of one that differs by case, form of
-    Unicode, spaces or underscores alone. Names that are not unique match nothing."""
+    """Return the position in `theirs` of each of `ours`, or None.
+
+    Names match if they are equal, or else if they differ only by case, Unicode form, spaces, hyphens or
+    underscores. Names that are not unique match nothing.
+    """
     counts = Counter(theirs)
     places = {
         name: place for place, name in enumerate(theirs) if counts[name] == 1 and name not in _NO_CLASSES
@@ -100,7 +102,7 @@ def _key(name: str) -> str:
 def _placed(
     name: str, value: Tensor, own: Tensor, pairs: Sequence[tuple[int, int]], num_theirs: int
 ) -> Tensor:
-    """The rows of `value` in a copy of `own`; all of it where classes share their boxes."""
+    """Return a copy of `own` with rows of `value`, or all of `value` if classes share their boxes."""
     rows, background = 4 if name.startswith(_RCNN_BOXES) else 1, _background_rows(name)
     if len(value) != rows * (num_theirs + background):
         return value

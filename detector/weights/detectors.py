@@ -1,4 +1,4 @@
-"""Weights of whole detectors, of ours or of others, into a detector whose classes and offsets may be new."""
+"""Loading of weights of whole detectors, ours or others', with possibly new classes and offset branches."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ _PUBLISHED = {
     )
     for entry in entries
 }
-# Their batch norms divide by sqrt(variance), ours by sqrt(variance + epsilon): the variance makes up for it.
+# Their batch norms divide by sqrt(variance), ours by sqrt(variance + epsilon): the variance is adjusted.
 _TRAINED_WITHOUT_EPSILON = ("fasterrcnn_resnet50_fpn.COCO_V1",)
 _EPSILON = 1e-5
-# COCO's 80 classes have ids up to 90. torchvision's models have a class for every id from 0 on.
+# COCO's 80 classes have ids up to 90. torchvision's models have a class for every id from 0.
 _COCO_IDS = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
 _FCOS_CLASSES = "head.classification_head.cls_logits."
 _RCNN_CLASSES = "head.roi_heads.box_predictor.cls_score."
 _RCNN_BOXES = "head.roi_heads.box_predictor.bbox_pred."
-_MASKS = ("doubled_sigmoid", "sigmoid")  # of one shape
+_MASKS = ("doubled_sigmoid", "sigmoid")  # these have the same shape
 
 
 def load_detector_weights(
     model: nn.Module, weights: str, *, images: WeightsImages = "auto", class_names: Sequence[str] = ()
 ) -> None:
-    """Load what fits, and log what does not take part.
+    """Load all entries that fit, and log those that are not loaded.
 
     `weights` is a published name such as "fasterrcnn_resnet50_fpn.COCO_V1" (downloaded to torch's hub folder
     and checked by hash) or a file with a state dict of ours, torchvision's, MMDetection's or Detectron2's
-    names, trained on `images` (see `convert`). Rows of classes go to the class of the same name where both
-    are known, `class_names` being those of the model. Rows and layers of other classes, offset branches that
-    the file lacks and depth-wise deformable layers in the place of its convolutions keep their
-    initialisation.
+    names, trained on `images` (see `convert`). Rows of classes go to the class of the same name if names are
+    known on both sides, `class_names` being those of the model. Rows and layers of other classes, offset
+    branches missing from the file, and depth-wise deformable layers that replace its convolutions keep their
+    initialization.
 
     Raises:
         ValueError: the file cannot be read, is of another model, or has values that are not finite.
@@ -95,7 +95,7 @@ def load_detector_weights(
 
 
 def _branch(name: str) -> str:
-    """The offset branch that a parameter belongs to."""
+    """Return the offset branch that a parameter belongs to."""
     return name.partition(".offset.")[0] + ".offset"
 
 
@@ -110,7 +110,7 @@ def _of_another_model(weights: str, own: State, state: State, wrong: list[str]) 
 
 
 def _trained_layers(model: nn.Module, converted: Converted) -> dict[str, tuple[Deformable, str]]:
-    """The deformable layers whose branch the file has, and where their options are."""
+    """Return the deformable layers whose branch is in the file, with the path of their options."""
     anew = replaced_convolutions(model, converted.state)
     branches = {_branch(name) for name in converted.state if ".offset." in name}
     return {
@@ -121,7 +121,10 @@ def _trained_layers(model: nn.Module, converted: Converted) -> dict[str, tuple[D
 
 
 def _check_modulation(model: nn.Module, weights: str, converted: Converted) -> None:
-    """A mask of another function would scale every response, and nothing else would show it."""
+    """Raise ValueError if masks were trained with another function, and warn if it is unknown.
+
+    It would scale every response, and go unnoticed otherwise.
+    """
     assumed = {}
     for name, (layer, part) in _trained_layers(model, converted).items():
         if layer.modulation not in _MASKS:
@@ -167,7 +170,7 @@ def _as_overrides(options: Mapping[str, object]) -> str:
 
 
 def _option(model: nn.Module, path: str) -> object:
-    """The value in the model of an option of its configuration, None where it has none."""
+    """Return the model's value of an option of its configuration; None if it has no such option."""
     found: object = model
     for name in path.replace("head.roi.", "head.roi_heads.").split("."):
         found = getattr(found, name, None)
@@ -177,7 +180,7 @@ def _option(model: nn.Module, path: str) -> object:
 def _with_rows_by_class(
     state: State, own: State, weights: str, *, theirs: tuple[str, ...], ours: tuple[str, ...]
 ) -> State:
-    """`state` with its rows of classes where the model has those classes, as far as names tell."""
+    """Return `state` with its class rows moved to the model's classes of the same names, if known."""
     if not ours:
         return _with_rows_of_coco(state, own, weights)
     if not theirs:
@@ -203,7 +206,7 @@ def _with_rows_by_class(
 
 
 def _report_unnamed_rows(state: State, own: State, weights: str, ours: tuple[str, ...]) -> None:
-    """Without names, rows are taken in their order where they are as many."""
+    """Warn that, without names, rows are taken in their order if their number matches."""
     if any(
         name in own and own[name].shape == state[name].shape
         for name in state
@@ -228,7 +231,7 @@ def _with_rows_of_coco(state: State, own: State, weights: str) -> State:
 
 
 def _of_80_coco_classes(name: str, value: Tensor, own: Tensor | None) -> Tensor:
-    """Rows for COCO's 80 classes of a layer with a row for every id, where ours has 80 classes."""
+    """Select the rows of COCO's 80 classes from a layer with a row for every id, if ours has 80 classes."""
     if own is None or own.shape == value.shape or not name.startswith(CLASS_LAYERS):
         return value
     ids = torch.tensor(_COCO_IDS if name.startswith(_FCOS_CLASSES) else [0, *_COCO_IDS])

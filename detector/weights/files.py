@@ -1,4 +1,4 @@
-"""What a file of weights holds, whichever program wrote it, read without running code."""
+"""Reading of weight files of any program, without running code in them."""
 
 from __future__ import annotations
 
@@ -47,8 +47,11 @@ _SAVE_ALONE = (
 
 @dataclass(frozen=True)
 class StoredWeights:
-    """The tensors of a state dict. What else a checkpoint says about them: the configuration of its model (of
-    ours) and the names of its classes, in the order of their labels (of ours and MMDetection's)."""
+    """The tensors of a state dict, with a checkpoint's model configuration and class names.
+
+    The configuration is known for our checkpoints, the names, in the order of their labels, for ours and
+    MMDetection's.
+    """
 
     state: dict[str, Tensor]
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -56,11 +59,11 @@ class StoredWeights:
 
 
 def read_file(path: Path, option: str) -> StoredWeights:
-    """The weights in a file of torch, safetensors, Paddle or Detectron2.
+    """Read the weights in a file of torch, safetensors, Paddle or Detectron2.
 
     Raises:
-        ValueError: the file is missing, damaged, of another format, holds no tensors, or names what cannot be
-            loaded safely. The message begins with `option`.
+        ValueError: the file is missing, damaged or of another format, has no tensors, or refers to objects
+            that cannot be loaded safely. The message begins with `option`.
     """
     if path.is_dir():
         inside = sorted(p.name for p in path.iterdir() if p.suffix in FILE_ENDINGS)[:5]
@@ -95,7 +98,7 @@ def _stored(content: object, path: Path, option: str) -> StoredWeights:
     ours = content.get("detector") if isinstance(content, dict) else None
     if not isinstance(ours, dict):
         return StoredWeights(state, class_names=_names(_mmdetection_names(content)))
-    prefix = ours.get("weights")  # of those that were evaluated
+    prefix = ours.get("weights")  # prefix of the weights that were evaluated
     if isinstance(prefix, str):
         inside = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         state = inside or state
@@ -105,7 +108,7 @@ def _stored(content: object, path: Path, option: str) -> StoredWeights:
 
 
 def _mmdetection_names(content: object) -> object:
-    """The classes that a checkpoint of MMDetection, 2 or 3, says it was trained on."""
+    """Return the training classes recorded in a checkpoint of MMDetection 2 or 3."""
     meta = content.get("meta") if isinstance(content, dict) else None
     data = meta.get("dataset_meta", meta) if isinstance(meta, dict) else None
     return data.get("classes", data.get("CLASSES")) if isinstance(data, dict) else None
@@ -123,7 +126,7 @@ def _described(content: object) -> str:
 
 
 def _content(path: Path) -> object:
-    """What the file holds; ValueError says why it cannot be told."""
+    """Return the content of the file; raise ValueError with the reason if it cannot be read."""
     size = path.stat().st_size
     if size == 0:
         raise ValueError("the file is empty. Copy or download it again.")
@@ -171,11 +174,11 @@ def _require_whole_archive(path: Path) -> None:
 
 
 def _of_torch(path: Path) -> object:
-    """Tensors and containers by torch's own safe way; beside other objects, which are left out, by ours."""
+    """Load a file by torch's safe loader, or, if it has other objects, by ours, which skips them."""
     try:
         return _silently(torch.load, path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        pass  # it holds more than tensors, or is damaged: the next attempt tells
+        pass  # it holds more than tensors, or is damaged: the next attempt decides
     except Exception as error:  # a damaged file raises anything
         raise ValueError(_unreadable("it is damaged", error)) from error
     restricted = RestrictedPickle()
@@ -183,16 +186,14 @@ def _of_torch(path: Path) -> object:
         content = _silently(torch.load, path, map_location="cpu", pickle_module=restricted)
     except RefusedError as error:
         raise ValueError(_refused(error)) from error
-    except (
-        Exception
-    ) as error:  # torch raises RuntimeError where it may load nothing but tensors, pickles anything
+    except Exception as error:  # RuntimeError from torch if only tensors are allowed, anything from pickles
         raise ValueError(_unreadable("its pickle cannot be read", error, restricted)) from error
     _tell_left_out(path, restricted)
     return content
 
 
 def _of_pickle(path: Path) -> object:
-    """A pickle of arrays, as Paddle and Detectron2 write them."""
+    """Load a pickle of arrays, as Paddle and Detectron2 write them."""
     restricted = RestrictedPickle()
     try:
         with path.open("rb") as file:
@@ -207,9 +208,7 @@ def _of_pickle(path: Path) -> object:
 
 def _silently(load: Any, *given: Any, **options: Any) -> object:
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of the pickle's protocol, and of types that torch will no longer have
+        warnings.simplefilter("ignore")  # about the pickle's protocol, and types that torch deprecates
         return load(*given, **options)
 
 
@@ -239,6 +238,6 @@ def _unreadable(problem: str, error: Exception, restricted: RestrictedPickle | N
 
 
 def _own_words(error: Exception) -> str:
-    """The first line of an error, without what torch recommends: to load the file in an unsafe way."""
+    """Return the first line of an error, or its type if that has torch's advice to load unsafely."""
     first = (str(error).strip().splitlines() or [""])[0].rstrip(". ")
     return type(error).__name__ if "weights_only" in first or not first else first[:200]

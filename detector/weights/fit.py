@@ -1,4 +1,4 @@
-"""Whether tensors can be the weights of a model: numbers of the right kind, all of them finite."""
+"""Check that tensors can be the weights of a model: of the right type, and finite."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from torch import Tensor
 
 
 def unusable(state: Mapping[str, Tensor], own: Mapping[str, Tensor] | None = None) -> dict[str, str]:
-    """Why entries cannot be loaded, by name. `own` is what they would be loaded into; without it, anything
-    finite can be."""
+    """Return why entries cannot be loaded into `own`, by name; without `own`, any finite entry can."""
     return {
         name: problem
         for name, value in state.items()
@@ -19,13 +18,13 @@ def unusable(state: Mapping[str, Tensor], own: Mapping[str, Tensor] | None = Non
 
 
 def require_usable(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, source: str) -> None:
-    """Raise ValueError, which begins with `source`, where an entry of `own` would get what it cannot hold."""
+    """Raise ValueError, beginning with `source`, if an entry of `own` would get values it cannot hold."""
     if problems := unusable(state, own):
         raise ValueError(f"{source}: {told(problems)}. Use other weights: these are of no use.")
 
 
 def told(problems: Mapping[str, str]) -> str:
-    """The problems in words: how many, and the first ones."""
+    """Describe the problems: their number, and the first ones."""
     first = "; ".join(f"{name} {problem}" for name, problem in list(problems.items())[:3])
     entries = "1 entry cannot be used" if len(problems) == 1 else f"{len(problems)} entries cannot be used"
     return f"{entries}: {first}{'; ...' if len(problems) > 3 else ''}"

@@ -1,8 +1,8 @@
-"""State dicts of torchvision, MMDetection and Detectron2 under our names, and ours under torchvision's.
+"""Conversion of torchvision, MMDetection and Detectron2 state dicts to our names, and ours to torchvision's.
 
-All three keep a network's parts in the same order and shapes, but for: the place of the background class, the
-box layer (with or without a row of four for background) and, in the weights of Caffe's line, the colour order
-and scale of the images.
+All three have a network's parts in the same order and shapes, except for the position of the background
+class, the box layer (with or without four rows for background) and, in weights derived from Caffe, the color
+order and scale of the images.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ State = dict[str, Tensor]
 Rules = Sequence[tuple[str, str]]
 Project = Literal["torchvision", "mmdetection", "detectron2", "detector"]
 
-# Ours and torchvision's names differ by the path of the four parts alone.
+# Our names and torchvision's differ only by the paths of the parts.
 _PARTS = (
     ("backbone.body.", "backbone."),
     ("backbone.fpn.", "neck."),
@@ -29,7 +29,7 @@ _PARTS = (
     ("roi_heads.", "head.roi_heads."),
     ("head.", "head."),
 )
-# Before torchvision 0.11 (and in its published Faster R-CNN) these layers had no Sequential around them.
+# Before torchvision 0.11 (and in its published Faster R-CNN) no Sequential wrapped these layers.
 _OLD_TORCHVISION: Rules = (
     (r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$", r"\1.0.\2"),
     (r"^rpn\.head\.conv\.(weight|bias)$", r"rpn.head.conv.0.0.\1"),
@@ -70,13 +70,13 @@ _DETECTRON2: Rules = (
     (r"^roi_heads\.box_predictor\.", "head.roi_heads.box_predictor."),
 )
 _IMAGE_STD = 255 * torch.tensor([0.229, 0.224, 0.225])
-_CAFFE_IMAGES = (True, torch.ones(3))  # BGR, and not divided by its deviation
+_CAFFE_IMAGES = (True, torch.ones(3))  # BGR, and not divided by its standard deviation
 _STEM = "backbone.conv1.weight"
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """What no parameter of a deformable layer shows: the function of its mask, if any, and its bound."""
+    """Options of a deformable layer that its parameters do not show: the mask's function and offset bound."""
 
     modulation: str
     max_offset_px: float | None = None
@@ -84,9 +84,11 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Converted:
-    """`state` under our names. `trained_with`: options that its model had, by their path in ours.
-    `sampling`: of its deformable layers, by the path of their options; without those that are unknown.
-    `project`: whose names it had."""
+    """A `state` under our names, and the facts known about its model.
+
+    `trained_with` has options of that model, by their path in ours; `sampling` those of deformable layers, if
+    known, by the path of their options; `project` is the one whose names it had.
+    """
 
     state: State
     trained_with: Mapping[str, object] = field(default_factory=dict)
@@ -94,7 +96,7 @@ class Converted:
     project: Project = "detector"
 
 
-DEFORMABLE_PARTS = (  # where the options of deformable layers are, by the names of the layers
+DEFORMABLE_PARTS = (  # path of deformable layers' options, by prefix of the layers' names
     ("backbone.", "backbone.deform"),
     ("neck.", "neck.deform"),
     ("head.roi_heads.pooling", "head.roi.pooling"),
@@ -121,12 +123,12 @@ _THEIR_SAMPLING = {part: Sampling("sigmoid") for _, part in DEFORMABLE_PARTS}
 def convert(
     state: Mapping[str, Tensor], *, images: WeightsImages = "auto", config: Mapping[str, Any] | None = None
 ) -> Converted:
-    """The state dict under our names, whichever of the four projects' it has. `config` is that of the model
-    where it is known, as in checkpoints of ours.
+    """Convert a state dict with names of any of the four projects to our names.
 
-    `images`, what the weights were trained on: "imagenet", RGB less ImageNet's mean over its standard
-    deviation; "caffe", BGR in 0..255 less the mean, as in MMDetection's *_caffe_* models; "auto", what a file
-    of Detectron2 says, "caffe" where it says nothing, "imagenet" for all others.
+    `config` is that of the model if known, as in our checkpoints. `images` is the format of the training
+    images: "imagenet" is RGB minus ImageNet's mean, divided by its standard deviation; "caffe" is BGR in
+    0..255 minus the mean, as in MMDetection's *_caffe_* models; "auto" is the format recorded in a Detectron2
+    file, or "caffe" if it records none, and "imagenet" for all other files.
     """
     if any(name.startswith("backbone.body.") for name in state):
         found = Converted(from_torchvision(state), _TORCHVISION_OPTIONS, project="torchvision")
@@ -149,7 +151,7 @@ def _configured(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> Conve
     options = {path: _at(config, path) for path in _TORCHVISION_OPTIONS}
     sampling = {}
     for _, part in DEFORMABLE_PARTS:
-        # Format 1 of checkpoints had the modulation of necks and heads beside their other options.
+        # Checkpoints of format 1 had the modulation of necks and heads among their other options.
         layers = _at(config, part) or _at(config, part.rpartition(".")[0]) or {}
         modulation = layers.get("modulation") or "doubled_sigmoid"
         sampling[part] = Sampling(modulation, layers.get("max_offset_px"))
@@ -157,7 +159,7 @@ def _configured(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> Conve
 
 
 def _at(config: Mapping[str, Any], path: str) -> Any:
-    """None where the configuration has no such option."""
+    """Return the option at a dotted path; None if the configuration has no such option."""
     found: Any = config
     for name in path.split("."):
         found = found.get(name) if isinstance(found, Mapping) else None
@@ -165,17 +167,17 @@ def _at(config: Mapping[str, Any], path: str) -> Any:
 
 
 def from_torchvision(state: Mapping[str, Tensor]) -> State:
-    """FCOS and Faster R-CNN of torchvision.models.detection, of all its versions."""
+    """Convert FCOS and Faster R-CNN of torchvision.models.detection, of all its versions."""
     return {_with_part(_renamed(name, _OLD_TORCHVISION), 0, 1): value for name, value in state.items()}
 
 
 def to_torchvision(state: Mapping[str, Tensor]) -> State:
-    """The inverse of `from_torchvision`. Offset branches keep their names: torchvision has none."""
+    """Invert `from_torchvision`. Offset branches keep their names: torchvision has none."""
     return {_with_part(name, 1, 0): value for name, value in state.items()}
 
 
 def from_mmdetection(state: Mapping[str, Tensor]) -> State:
-    """Faster R-CNN and FCOS on ResNet-FPN, plain or with `dcn` stages and towers, whose mask is a sigmoid.
+    """Convert Faster R-CNN and FCOS on ResNet-FPN, plain or with `dcn` stages and towers (sigmoid masks).
 
     Choose `deform.modulation=sigmoid` for `DCNv2`, `none` for `DCN`; for FCOS `head.level_scales=true` and,
     with `dcn_on_last_conv`, `head.deformable_convs=1 head.deform.modulation=sigmoid`; for `DeformRoIPoolPack`
@@ -197,7 +199,7 @@ def from_mmdetection(state: Mapping[str, Tensor]) -> State:
 
 
 def from_detectron2(state: Mapping[str, Tensor]) -> State:
-    """Faster R-CNN on ResNet-FPN, plain or with deformable stages.
+    """Convert Faster R-CNN on ResNet-FPN, plain or with deformable stages.
 
     Choose `deform.modulation=sigmoid` for `DEFORM_MODULATED`, `none` without; for the caffe models
     `backbone.stride_in_1x1=true`.
@@ -216,7 +218,7 @@ def from_detectron2(state: Mapping[str, Tensor]) -> State:
 
 
 def _detectron2_images(state: Mapping[str, Tensor]) -> tuple[bool, Tensor]:
-    """Whether BGR, and the deviation: in the files of Detectron2 but for its newest. By default Caffe's."""
+    """Return whether images are BGR, and their deviation; Caffe's if not in the file (newest Detectron2)."""
     if "pixel_std" not in state or "pixel_mean" not in state:
         return _CAFFE_IMAGES
     blue, _, red = state["pixel_mean"].flatten().tolist()
@@ -224,7 +226,7 @@ def _detectron2_images(state: Mapping[str, Tensor]) -> tuple[bool, Tensor]:
 
 
 def _use_our_images(state: State, bgr: bool, std: Tensor) -> None:
-    """Let the first convolution, trained on images of that order and deviation in 0..255, take ours."""
+    """Adapt the first convolution, trained on 0..255 images of that order and deviation, to our images."""
     if _STEM in state:
         weight = state[_STEM] / std.view(1, 3, 1, 1)
         state[_STEM] = (weight.flip(1) if bgr else weight) * _IMAGE_STD.view(1, 3, 1, 1)
@@ -237,7 +239,7 @@ def _renamed(name: str, rules: Rules) -> str:
 
 
 def _with_part(name: str, theirs: int, ours: int) -> str:
-    """`name` with the path of its part exchanged: of the parts that fit, the longest."""
+    """Replace the path of the part in `name`, by the longest that matches."""
     fitting = [part for part in _PARTS if name.startswith(part[theirs])]
     if not fitting:
         return name
@@ -246,7 +248,10 @@ def _with_part(name: str, theirs: int, ours: int) -> str:
 
 
 def _fcos_tower(name: str) -> str:
-    """bbox_head.cls_convs.2.gn.weight is head.classification_head.conv.7.weight: conv, norm, ReLU a layer."""
+    """Map bbox_head.cls_convs.2.gn.weight to head.classification_head.conv.7.weight, and the like.
+
+    Each layer is a convolution, a norm and a ReLU.
+    """
     found = re.match(r"^bbox_head\.(cls|reg)_convs\.(\d+)\.(conv|gn)\.(.*)", name)
     if not found:
         return name
@@ -255,7 +260,7 @@ def _fcos_tower(name: str) -> str:
 
 
 def _background_first(state: State) -> State:
-    """Logits with background last to ours; box layers without a background row to ours with one."""
+    """Move background from last to first in logits, and add its missing rows to box layers."""
     logits, boxes = (f"head.roi_heads.box_predictor.{layer}." for layer in ("cls_score", "bbox_pred"))
     for kind in ("weight", "bias"):
         if (name := logits + kind) in state:

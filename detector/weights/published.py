@@ -1,4 +1,4 @@
-"""State dicts by a torchvision name or from a local file, with errors that say what to do."""
+"""Reading of state dicts by torchvision name or from a local file, with errors that say what to do."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from detector.weights.files import FILE_ENDINGS, StoredWeights, read_file
 
 
 def read_weights(weights: str, *, option: str, published: Mapping[str, str]) -> StoredWeights:
-    """What a file holds.
+    """Read weights from a local file or by published name.
 
     `weights` is the path of a file, or a name in `published`, whose URL is downloaded to torch's hub folder
-    and checked by hash, also when it lies there already. `option` is what the user set, for messages. Raises
-    ValueError for an unknown name, a failed download, and a file that is missing, cut off, of the old tar
-    format or no state dict.
+    unless present, and always checked by hash. `option` is the user's option, for messages.
+
+    Raises:
+        ValueError: the name is unknown, the download failed, or the file is missing, truncated, of the old
+            tar format or not a state dict.
     """
     path = Path(weights).expanduser()
     looks_like_path = path.suffix in FILE_ENDINGS or "/" in weights
@@ -33,7 +35,7 @@ def read_weights(weights: str, *, option: str, published: Mapping[str, str]) -> 
 
 
 def _download(url: str, given: str, option: str) -> Path:
-    """The file in torch's hub folder, downloaded if need be. Its name ends with the start of its hash."""
+    """Return the file in torch's hub folder, downloaded if needed; its name ends with its hash's start."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     found = re.search(r"-([0-9a-f]{8,})\.", path.name)
     digest = found[1] if found else ""

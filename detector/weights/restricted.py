@@ -1,8 +1,8 @@
-"""Reading pickles without running what they name.
+"""Reading of pickles without running the code that they name.
 
 A pickle names classes and functions, which Python's own reader imports and calls. Here no name is imported:
-tensors, arrays and plain containers are rebuilt, and everything else becomes a placeholder that keeps what
-is put into it and does nothing. What is no data at all, such as a shell command, is refused.
+tensors, arrays and plain containers are rebuilt, and everything else becomes a placeholder that keeps its
+content and does nothing. Names that are not data, such as a shell command, are refused.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _RENAMED = {
 
 
 class RefusedError(pickle.UnpicklingError):
-    """A pickle that names what no data needs. The message is that name."""
+    """A pickle has a name that no data needs. The message is that name."""
 
 
 def _bytes(text: str, encoding: str) -> bytes:
-    """Bytes, which pickles up to protocol 2 hold as text."""
+    """Return bytes, which pickles up to protocol 2 hold as text."""
     if encoding != "latin1":
         raise RefusedError(f"_codecs.encode with {encoding!r}")
     return text.encode("latin1")
 
 
-# Containers, arrays and tensors are rebuilt as they were: by these types, which a pickle cannot change ...
+# Containers, arrays and tensors are rebuilt unchanged: by these types, which a pickle cannot modify ...
 _TYPES: dict[str, Any] = {
     "builtins.bytearray": bytearray,
     "builtins.bytes": bytes,
@@ -60,7 +60,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor_v2": torch._utils._rebuild_tensor_v2,
     "torch._utils._rebuild_parameter": torch._utils._rebuild_parameter,
 }
-# Names of the standard library that are data, and those that help to rebuild it. Others are refused.
+# Standard library names that are data or help to rebuild it. Others are refused.
 _DATA = (
     "_io.BytesIO",
     "_io.StringIO",
@@ -115,9 +115,9 @@ _DATA_OF_BUILTINS = frozenset(
 
 
 class Placeholder(dict[Any, Any]):
-    """Stands for an object that is not rebuilt, and keeps its items and attributes as items."""
+    """A stand-in for an object that is not rebuilt; it keeps items and attributes as items."""
 
-    dump_patches = False  # torch asks for it where its old format holds a whole model
+    dump_patches = False  # torch reads it if its old format holds a whole model
     __hash__ = object.__hash__  # type: ignore[assignment]  # as a member of a set, or a key
 
     def __new__(cls, *given: object, **named: object) -> Placeholder:
@@ -130,7 +130,7 @@ class Placeholder(dict[Any, Any]):
         return self is other
 
     def __setstate__(self, state: object) -> None:
-        parts = state if isinstance(state, tuple) else (state,)  # attributes, and those in slots
+        parts = state if isinstance(state, tuple) else (state,)  # attributes in __dict__ and in slots
         for part in parts:
             if isinstance(part, Mapping):
                 self.update(part)
@@ -149,7 +149,7 @@ class Placeholder(dict[Any, Any]):
 
 
 class _Rebuild:
-    """A function as a pickle may use it: call it, and not set its attributes."""
+    """A wrapper by which a pickle may call a function, but not set its attributes."""
 
     __slots__ = ("_function",)
 
@@ -164,8 +164,9 @@ class _Rebuild:
 
 
 class RestrictedPickle:
-    """The part of the module `pickle` that `torch.load` needs, restricted. `left_out`: what became
-    placeholders.
+    """A restricted version of the parts of the module `pickle` that `torch.load` needs.
+
+    `left_out` has the names that became placeholders.
 
     >>> RestrictedPickle().load(io.BytesIO(pickle.dumps({"weight": np.zeros(3)})))
     {'weight': array([0., 0., 0.])}
@@ -185,7 +186,7 @@ class RestrictedPickle:
         self.Unpickler = Unpickler
 
     def load(self, file: BinaryIO, **options: Any) -> Any:
-        """The object in `file`; as `pickle.load`, raises anything for a damaged file."""
+        """Return the object in `file`. Like `pickle.load`, a damaged file raises any exception."""
         return self.Unpickler(file, **options).load()
 
 

@@ -1,6 +1,6 @@
-"""Files of safetensors: the length of a header, a JSON header, and the tensors' bytes one after the other.
+"""Reading of safetensors files: header length, JSON header, and the concatenated bytes of the tensors.
 
-The format is fixed and small, so it is read here rather than by one more dependency.
+The format is fixed and small, so it is read here instead of by another dependency.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DTYPES = {
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether the file is named or begins as one."""
+    """Return whether the file has the extension or the beginning of a safetensors file."""
     with path.open("rb") as file:
         start = file.read(9)
     begins = start[8:] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size - 8
@@ -43,12 +43,12 @@ def is_safetensors(path: Path) -> bool:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name.
+    """Return the tensors of a file by name.
 
     Raises:
-        ValueError: the file is cut off, or its header is not that of its bytes.
+        ValueError: the file is truncated, or its header does not match its bytes.
     """
-    content = bytearray(path.read_bytes())  # writable, as tensors over it must be
+    content = bytearray(path.read_bytes())  # writable, as memory of tensors must be
     if len(content) < 8:
         raise ValueError(f"it has {len(content)} bytes, a file of safetensors has 8 and more.")
     length = int.from_bytes(content[:8], "little")
@@ -117,7 +117,7 @@ def _is_entry(entry: Any) -> bool:
 
 
 def _checked_range(name: str, entry: dict[str, Any], *, after: int) -> tuple[int, int]:
-    """The bytes of an entry, which begin where those of the one before end."""
+    """Return the byte range of an entry, which must begin where the previous one ends."""
     begin, end = entry["data_offsets"]
     size = math.prod(entry["shape"]) * _DTYPES[entry["dtype"]].itemsize
     if begin != after or end - begin != size:

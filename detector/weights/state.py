@@ -1,4 +1,4 @@
-"""The state dict inside of what a file holds: under a key, of a whole model, behind a prefix."""
+"""Search for the state dict in a file's content: under a key, in a whole model, behind a prefix."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from detector.weights.restricted import Placeholder
 
-# Keys under which programs keep a state dict, the one to take first.
+# Keys under which programs keep a state dict, in order of preference.
 _WRAPPERS = (
     "state_dict",
     "model_state_dict",
@@ -32,13 +32,13 @@ _WRAPPERS = (
     "params",
 )
 _OF_OPTIMIZERS = ("optimizer", "optim", "lr_scheduler", "scheduler", "scaler", "callbacks", "loops")
-_AVERAGES = ("teacher", "ema", "average")  # of two copies of a model, the one to take
+_AVERAGES = ("teacher", "ema", "average")  # preferred among two copies of a model
 _MAX_DEPTH = 4
 
 
 @dataclass(frozen=True)
 class Found:
-    """A state dict, the keys that lead to it, and the keys of others beside it."""
+    """A state dict, the keys that lead to it, and the keys of other state dicts beside it."""
 
     state: dict[str, Tensor]
     keys: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ class Found:
 
 
 def find_state(content: object, *, depth: int = 0) -> Found | None:
-    """The first state dict that `content` is or holds; None where there is none. Arrays become tensors."""
+    """Return the first state dict that `content` is or holds, with arrays as tensors; None without one."""
     if isinstance(content, Placeholder) and "_modules" in content:
         return _found(dict(_of_module(content)))
     if not isinstance(content, Mapping) or depth > _MAX_DEPTH:
@@ -64,7 +64,7 @@ def find_state(content: object, *, depth: int = 0) -> Found | None:
 
 
 def _largest(content: Mapping[Any, Any], depth: int) -> Found | None:
-    """The state dict with the most entries under any key but an optimizer's."""
+    """Return the state dict with the most entries under any key except an optimizer's."""
     inside = {
         key: found
         for key, value in content.items()
@@ -81,10 +81,10 @@ def _largest(content: Mapping[Any, Any], depth: int) -> Found | None:
 def without_prefix(
     state: Mapping[str, Tensor], is_name: Callable[[str], bool]
 ) -> tuple[dict[str, Tensor], str]:
-    """The entries that share a prefix, without it, and that prefix: of all, the one before most known names.
+    """Strip the prefix before the most known names; return the entries that had it, and the prefix.
 
-    Wrappers of models put one before every name (`module.`, `model.`), and those that keep an average have
-    two copies: the average is taken.
+    Model wrappers prefix every name (`module.`, `model.`), and those that keep an average have two copies, of
+    which the average is taken.
     """
     counts = Counter(prefix for name in state if (prefix := _prefix(name, is_name)) is not None)
     if not counts:
@@ -95,7 +95,7 @@ def without_prefix(
 
 
 def _prefix(name: str, is_name: Callable[[str], bool]) -> str | None:
-    """What stands before the longest end of `name` that is known."""
+    """Return the prefix before the longest known suffix of `name`; None if none is known."""
     start = 0
     while True:
         if is_name(name[start:]):
@@ -112,14 +112,14 @@ def _found(state: dict[str, Tensor]) -> Found | None:
 
 def _tensor(value: object) -> Tensor | None:
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
-        value = value[1]  # Paddle's tensors in other containers: a name and an array
+        value = value[1]  # Paddle's tensors in other containers are pairs of name and array
     if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
         return torch.from_numpy(np.array(value, order="C", dtype=value.dtype.newbyteorder("=")))
     return value if isinstance(value, Tensor) else None
 
 
 def _of_module(module: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers of a saved torch.nn.Module, as its state dict names them."""
+    """Yield the parameters and buffers of a saved torch.nn.Module, by their state dict names."""
     left_out = module.get("_non_persistent_buffers_set")
     for group in ("_parameters", "_buffers"):
         for name, value in _items(module.get(group)):
