@@ -1,4 +1,4 @@
-"""The data that flows between the parts: frozen dataclasses of tensors."""
+"""The data that flows between the parts, as frozen dataclasses of tensors."""
 
 # B images, G ground-truth boxes (padded), N detections of one image, K keypoints, S cells of a mask's side
 
@@ -21,8 +21,8 @@ R = TypeVar("R", bound="Record")
 class FeatureSpec:
     """One feature map of a backbone or neck.
 
-    `name` is the field's term ("c3", "p5"); `stride_px` is the distance of neighbouring cells in pixels of
-    the input image.
+    `name` is the field's term ("c3", "p5"); `stride_px` is the distance between neighboring cells in pixels
+    of the input image.
     """
 
     name: str
@@ -32,8 +32,7 @@ class FeatureSpec:
 
 @dataclass(frozen=True)
 class Record:
-    """A frozen dataclass whose fields are tensors, records of tensors, or None where there is nothing to
-    hold.
+    """A frozen dataclass whose fields are tensors, records of tensors, or None if absent.
 
     Example:
         >>> points = Keypoints(xy=torch.zeros(3, 17, 2), visibility=torch.zeros(3, 17, dtype=torch.int64))
@@ -59,7 +58,7 @@ class Record:
         return cls(**{name: _concatenated(column, name) for name, column in columns.items()})
 
     def tensors(self) -> Iterator[Tensor]:
-        """Yield every tensor, in the order of the fields, those of inner records too."""
+        """Yield every tensor in field order, including the tensors of nested records."""
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Record):
@@ -91,34 +90,34 @@ def _concatenated(values: Sequence[Any], name: str) -> Any:
 class BoxMasks(Record):
     """Masks, each in the frame of its own box.
 
-    A mask divides its box into S x S cells, rows from top to bottom; `coverage` is the part of a cell that
-    the object covers, 0 for none and 255 for all. Moving, scaling and padding boxes leaves it as it is.
+    A mask divides its box into S x S cells, rows from top to bottom; `coverage` is the fraction of a cell
+    that the object covers, from 0 (none) to 255 (all). Moving, scaling or padding boxes does not change it.
     """
 
     coverage: UInt8[Tensor, "*B N S S"]
 
     def mirrored(self) -> BoxMasks:
-        """Return the masks of the left-right mirrored image, for boxes that are mirrored themselves."""
+        """Return the masks of the left-right mirrored image; the boxes must be mirrored as well."""
         return BoxMasks(self.coverage.flip(-1))
 
 
 @dataclass(frozen=True)
 class Keypoints(Record):
-    """K points of each object, in the order of its `KeypointSchema`.
+    """The K keypoints of each object, in the order of its `KeypointSchema`.
 
-    `xy` is in pixels of the image, as boxes are. `visibility` is 0 for a point that is not labelled, whose
-    `xy` must have no effect, 1 for a hidden one and 2 for a visible one.
+    `xy` is in pixels of the image, like the boxes. `visibility` is 0 for an unlabeled point, whose `xy` must
+    have no effect, 1 for a hidden point and 2 for a visible one.
     """
 
     xy: Float[Tensor, "*B N K 2"]
     visibility: Int64[Tensor, "*B N K"]
 
     def scaled(self, x: float, y: float) -> Keypoints:
-        """Return the points of an image that is resized by these factors."""
+        """Return the keypoints after resizing the image by these factors."""
         return replace(self, xy=self.xy * self.xy.new_tensor([x, y]))
 
     def mirrored(self, *, width_px: float, schema: KeypointSchema) -> Keypoints:
-        """Return the points of the left-right mirrored image: left points become right ones."""
+        """Return the keypoints of the left-right mirrored image, with left and right points swapped."""
         x, y = self.xy.unbind(-1)
         order = list(schema.flip_permutation())
         return Keypoints(torch.stack([width_px - x, y], dim=-1)[..., order, :], self.visibility[..., order])
@@ -128,9 +127,9 @@ class Keypoints(Record):
 class KeypointSchema:
     """The keypoints of a category.
 
-    `sigmas` are the constants of COCO's object keypoint similarity, one a keypoint: the larger, the farther
-    a prediction may lie. `flip_pairs` name the points that change places in a mirrored image, `skeleton`
-    those that a drawing connects.
+    `sigmas` are the constants of COCO's object keypoint similarity, one per keypoint: the larger the sigma,
+    the farther a prediction may lie from the truth. `flip_pairs` names the points that swap in a mirrored
+    image, `skeleton` the pairs that a drawing connects.
 
     Example:
         >>> eyes = KeypointSchema(
@@ -153,7 +152,7 @@ class KeypointSchema:
             raise ValueError(f"keypoints: {'; '.join(problems)}.")
 
     def flip_permutation(self) -> tuple[int, ...]:
-        """Return, for each keypoint, the position of the one that takes its place in a mirrored image."""
+        """Return for each keypoint the index of the one that replaces it in a mirrored image."""
         partner = {name: other for a, b in self.flip_pairs for name, other in ((a, b), (b, a))}
         return tuple(self.names.index(partner.get(name, name)) for name in self.names)
 
@@ -183,11 +182,11 @@ def _repeated(names: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Targets(Record):
-    """Ground truth of a batch, padded to the image with the most boxes.
+    """The ground truth of a batch, padded to the image with the most boxes.
 
     Boxes are xyxy in pixels of the resized image, x1 < x2 and y1 < y2. Labels are contiguous classes in [0,
     num_classes). Where `valid` is false the entry is padding (a zero box, label 0) and must have no effect.
-    Crowd regions are not in here. G may be 0.
+    Crowd regions are excluded. G may be 0.
     """
 
     boxes: Float[Tensor, "B G 4"]
@@ -199,11 +198,11 @@ class Targets(Record):
 
 @dataclass(frozen=True)
 class Batch(Record):
-    """Images of one step, padded at the right and bottom to a common size.
+    """The images of one step, padded at the right and bottom to a common size.
 
-    `image_sizes` and `original_sizes` are (height, width) in pixels: of the resized image inside the padding,
-    and of the image file as its annotations see it. `indices` are positions in the dataset, which knows the
-    original ids.
+    `image_sizes` is the (height, width) in pixels of the resized image inside the padding, `original_sizes`
+    that of the image file in the frame of its annotations. `indices` are positions in the dataset, which
+    knows the original ids.
     """
 
     images: UInt8[Tensor, "B 3 H W"]
@@ -215,7 +214,7 @@ class Batch(Record):
 
 @dataclass(frozen=True)
 class Detections(Record):
-    """Detections of one image, best first.
+    """The detections of one image, best first.
 
     Boxes are xyxy in pixels, scores in [0, 1], labels in [0, num_classes).
     """
@@ -230,9 +229,9 @@ class Detections(Record):
         return len(self.scores)
 
     def resized(self, *, from_size: tuple[int, int], to_size: tuple[int, int]) -> Detections:
-        """Return the same detections in another size (height, width) of the same image, boxes clipped to it.
+        """Return the detections scaled to another (height, width) of the image, with boxes clipped to it.
 
-        Masks stay as they are, in the frames of their boxes; keypoints may lie outside the image.
+        Masks do not change, as they are in the frames of their boxes; keypoints may lie outside the image.
         """
         (h0, w0), (h1, w1) = from_size, to_size
         scale = self.boxes.new_tensor([w1 / w0, h1 / h0, w1 / w0, h1 / h0])
@@ -246,12 +245,12 @@ class Detections(Record):
 
 @dataclass(frozen=True)
 class Candidates:
-    """Boxes among which suppression chooses: those of each image that are `allowed`.
+    """The boxes of a batch that enter non-maximum suppression, if they are `allowed`.
 
-    Of one label, none that is kept overlaps a better one by more than `iou_threshold`; at most `limit` of an
-    image are kept. Labels are in [0, num_labels); where they alternate, candidate n has label n % num_labels,
-    which spares a recorded graph to compare each candidate with each label. Scores of allowed boxes are above
-    0, or any number where they `are_logits`.
+    Suppression drops a box that overlaps a better one of its label by more than `iou_threshold`, and keeps at
+    most `limit` boxes per image. Labels are in [0, num_labels). If `labels_alternate`, candidate n has label
+    n % num_labels, which saves a recorded graph from comparing each candidate with each label. Scores of
+    allowed boxes are above 0, unless they `are_logits`.
     """
 
     boxes: Float[Tensor, "B N 4"]

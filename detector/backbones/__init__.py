@@ -1,4 +1,4 @@
-"""Backbones: images to feature maps."""
+"""Backbones, which turn images into feature maps."""
 
 from detector.lazy import lazy_getattr
 

@@ -1,7 +1,7 @@
-"""ResNet (He et al. 2015) whose 3x3 convolutions are injected, so that any stage can be deformable.
+"""A ResNet (He et al. 2015) with injected 3x3 convolutions, so that any stage can be deformable.
 
-Parameter names are torchvision's; a deformable convolution adds only `conv2.offset.*`, or replaces
-`conv2.weight` where it is depth-wise.
+Parameter names are torchvision's; a deformable convolution only adds `conv2.offset.*`, while a depth-wise one
+replaces `conv2.weight`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _shortcut(in_channels: int, out_channels: int, stride: int, norm: Norm) -> n
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions, the second injected (ResNet-18 and 34)."""
+    """A residual block of two 3x3 convolutions, the second injected (ResNet-18 and 34)."""
 
     expansion = 1
 
@@ -55,8 +55,11 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, injected 3x3, 1x1 (ResNet-50 and deeper). The 3x3 carries the stride, or the 1x1 before it as in
-    the first ResNets. `groups` of `width_per_group` channels at 64 times a stage's factor are ResNeXt's."""
+    """A residual block of 1x1, injected 3x3 and 1x1 convolutions (ResNet-50 and deeper).
+
+    The 3x3 carries the stride, or the 1x1 before it as in the original ResNet. ResNeXt sets `groups` and
+    `width_per_group`, the channels of a group in C2, which double with each stage.
+    """
 
     expansion = 4
 
@@ -102,15 +105,15 @@ _DEPTHS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, in
 
 
 class ResNet(nn.Module):
-    """A ResNet without its classifier, giving the feature maps of `out_stages` (C2..C5, strides 4 to 32).
+    """A ResNet without its classifier, returning the feature maps of `out_stages` (C2..C5, strides 4 to 32).
 
-    Stages above the last of them are not built.
+    Stages above the last of `out_stages` are not built.
 
-    `deform` says which stages and blocks get deformable convolution. `frozen_stages` keeps everything up to
-    that stage as it is: 0 nothing, 1 the stem, 2 the stem and C2, ... 5 all of it; frozen batch norms also
-    keep their statistics. `weights` is a torchvision weight name ("IMAGENET1K_V1", downloaded and
-    hash-checked when named) or a local file. `groups` and `width_per_group` make it a ResNeXt (32 and 4 for
-    32x4d); `stride_in_1x1` puts strides where the first ResNets had them (Detectron2's and caffe's weights).
+    `deform` chooses the stages and blocks with deformable convolution. `frozen_stages` freezes everything up
+    to that stage: 0 nothing, 1 the stem, 2 the stem and C2, ... 5 all of it; frozen batch norms also keep
+    their statistics. `weights` is a torchvision weight name ("IMAGENET1K_V1", downloaded and hash-checked) or
+    a local file. `groups` and `width_per_group` make it a ResNeXt (32 and 4 for 32x4d); `stride_in_1x1` puts
+    the strides where the original ResNet had them (Detectron2's and Caffe's weights).
     """
 
     def __init__(
@@ -165,7 +168,7 @@ class ResNet(nn.Module):
         self._freeze()
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _C _H _W"]]:
-        """Feature maps of `out_stages`, finest first. Images are normalised RGB."""
+        """Return the feature maps of `out_stages`, finest first. Images are normalized RGB."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         features = []
         for stage in range(2, max(self.out_stages) + 1):
@@ -181,7 +184,7 @@ class ResNet(nn.Module):
         return self
 
     def _initialise(self) -> None:
-        """Kaiming normal over fan-out as in torchvision. The parts of deformable layers stay as they are."""
+        """Draw Kaiming normal weights over fan-out, as torchvision does, except inside deformable layers."""
         parts = {m for x in self.modules() if isinstance(x, Deformable) for m in x.modules() if m is not x}
         for module in self.modules():
             if isinstance(module, nn.Conv2d | DeformConv2d) and module not in parts:
@@ -212,7 +215,7 @@ def _check_stages(depth: int, out_stages: tuple[Stage, ...], deform: DeformableS
 
 
 def _check_fallback(depth: int, stride_in_1x1: bool, deform: DeformableStages | None) -> None:
-    """ValueError where none of the convolutions that are to be deformable has a stride."""
+    """Raise ValueError if `fallback_on_stride` is set but no convolution to be deformable is strided."""
     if deform is None or not deform.fallback_on_stride or not deform.stages:
         return
     block, counts = _DEPTHS[depth]
@@ -234,7 +237,7 @@ def _check_fallback(depth: int, stride_in_1x1: bool, deform: DeformableStages | 
 
 
 def _block_options(depth: int, *, groups: int, width_per_group: int, stride_in_1x1: bool) -> dict[str, Any]:
-    """What only a bottleneck takes; ValueError where a depth without bottlenecks is asked for it."""
+    """Return the options of a bottleneck; raise ValueError if set for a depth without bottlenecks."""
     if _DEPTHS[depth][0] is Bottleneck:
         return {"groups": groups, "width_per_group": width_per_group, "stride_in_1x1": stride_in_1x1}
     if (groups, width_per_group, stride_in_1x1) != (1, 64, False):

@@ -1,4 +1,4 @@
-"""Heads: pyramid features to losses and detections."""
+"""Heads, which turn pyramid features into losses and detections."""
 
 from detector.lazy import lazy_getattr
 

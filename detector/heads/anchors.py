@@ -1,4 +1,4 @@
-"""Anchors: the boxes that a region proposal network starts from, several at each cell of each level."""
+"""Anchors, the boxes that a region proposal network refines, several at each cell of each level."""
 
 # A anchors over all levels, R ratios x scales
 
@@ -17,11 +17,10 @@ from detector.option_types import PositiveFloat
 
 @dataclass(frozen=True, kw_only=True)
 class Anchors:
-    """Boxes of areas (scale * stride)^2 and of each height / width in `ratios`, around the corner of every
-    cell.
+    """Anchors of area (scale * stride)^2 and each height / width in `ratios`, around each cell's corner.
 
-    `grid`: how far cells lie apart, see `cell_steps`. With "torchvision" the corners of a box are rounded to
-    whole pixels, too.
+    `grid` sets the distance between cells, see `cell_steps`. With "torchvision" the corners of an anchor
+    around the origin are also rounded to whole pixels.
     """
 
     scales: tuple[PositiveFloat, ...] = (8.0,)
@@ -35,8 +34,10 @@ class Anchors:
     def make(
         self, shapes: Sequence[tuple[int, int]], strides_px: Sequence[int], *, device: torch.device
     ) -> list[Float[Tensor, "A 4"]]:
-        """xyxy anchors in pixels of levels with `shapes` (rows, columns), the finest first: row by row, then
-        by cell, then by ratio and scale."""
+        """Return the xyxy anchors in pixels of levels with `shapes` (rows, columns), finest first.
+
+        The order within a level is by row, then cell, then ratio and scale.
+        """
         levels = []
         all_steps = cell_steps(shapes, strides_px, self.grid)
         for shape, stride, steps in zip(shapes, strides_px, all_steps, strict=True):

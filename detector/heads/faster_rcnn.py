@@ -1,4 +1,4 @@
-"""Faster R-CNN's head: proposals of the first stage, classes and boxes of the second."""
+"""The head of Faster R-CNN: proposals of the first stage, classes and boxes of the second."""
 
 # B images
 
@@ -21,7 +21,7 @@ from detector.structures import Candidates, Detections, FeatureSpec, Targets
 
 @dataclass(frozen=True)
 class FasterRCNNOutputs:
-    """The pyramid, and what the first stage makes of it."""
+    """The pyramid and the outputs of the first stage."""
 
     features: list[Float[Tensor, "B _C _H _W"]]
     rpn: RPNOutputs
@@ -29,9 +29,10 @@ class FasterRCNNOutputs:
 
 
 class FasterRCNNHead(Head[FasterRCNNOutputs]):
-    """RPN and RoI head. The second pools from all levels but the coarsest, which has anchors only.
+    """An RPN and an RoI head, which pools from all levels but the coarsest; that one has anchors only.
 
-    Raises ValueError where there is no level but the coarsest: the neck needs `extra_levels`.
+    Raises:
+        ValueError: if there are fewer than two levels; the neck needs `extra_levels`.
     """
 
     def __init__(

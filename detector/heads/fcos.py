@@ -1,5 +1,4 @@
-"""FCOS (Tian et al. 2019, 2020): every point of the pyramid predicts classes, distances to the box sides,
-centerness.
+"""FCOS (Tian et al. 2019, 2020): each pyramid point predicts classes, distances to box sides, centerness.
 
 Parameter names are torchvision's.
 """
@@ -39,7 +38,7 @@ Conv = TypeVar("Conv", Conv3x3, DeformConv2d)
 
 @dataclass(frozen=True)
 class FCOSOutputs:
-    """Raw outputs, levels concatenated. `distances` (left, top, right, bottom) are in strides."""
+    """The raw outputs, levels concatenated; `distances` (left, top, right, bottom) are in strides."""
 
     logits: Float[Tensor, "B P C"]
     distances: Float[Tensor, "B P 4"]
@@ -50,15 +49,15 @@ class FCOSOutputs:
 
 
 class FCOSHead(Head[FCOSOutputs]):
-    """Two towers shared by all levels; centerness sits on the regression tower, regression is in strides.
+    """A head of two towers shared by all levels; the regression tower also predicts centerness.
 
-    `center_sampling_radius` is in strides, 0 trains every point inside a box. `point_offset` is the place of
-    a point in its cell: 0 the corner, on which a ResNet's receptive fields are centred (torchvision), 0.5 the
-    middle (the paper). `grid`: how far cells lie apart, see `cell_steps`. `centerness_weighted_boxes` weights
-    each positive's box loss by its centerness target (the paper) instead of equally (torchvision).
-    `level_scales` learns a factor for the distances of each level (the paper); torchvision has none.
-    `deformable_convs` of each tower, the last, all, or so many of the last, are what `deform` makes, called
-    like `nn.Conv2d`.
+    Regression is in strides. `center_sampling_radius` is in strides; 0 trains every point inside a box.
+    `point_offset` is the position of a point in its cell: 0 the corner, on which a ResNet's receptive fields
+    are centered (torchvision), 0.5 the middle (the paper). `grid` sets the distance between cells, see
+    `cell_steps`. `centerness_weighted_boxes` weights each positive's box loss by its centerness target (the
+    paper) instead of equally (torchvision). `level_scales` learns a factor for the distances of each level
+    (the paper); torchvision has none. `deform`, called like `nn.Conv2d`, builds the `deformable_convs` of
+    each tower: the last, all, or this number of the last convolutions.
     """
 
     def __init__(
@@ -132,7 +131,7 @@ class FCOSHead(Head[FCOSOutputs]):
         labels, boxes = _gather_targets(targets, matched)
         coder = DistanceCoder(points.xy, points.strides)
         centerness = _centerness(coder.encode(boxes)).masked_fill(~foreground, 0)
-        # In training all ranks have a batch; in validation each has its own number of them.
+        # In training all ranks have a batch at the same time; in validation their numbers of batches differ.
         count = normalizer(foreground.sum(), at_least=1.0, all_ranks=self.training)
 
         box_losses = self.box_loss.of_encoded(outputs.distances, boxes, coder=coder)
@@ -175,7 +174,7 @@ class FCOSHead(Head[FCOSOutputs]):
     def _best(
         self, scores: Float[Tensor, "B P C"], points_per_level: list[int]
     ) -> tuple[Float[Tensor, "B K"], Int64[Tensor, "B K"], Int64[Tensor, "B K"]]:
-        """The best of each level: scores, point indices and labels."""
+        """Return the scores, point indices and labels of the best candidates of each level."""
         parts, start = [], 0
         for level in scores.split(points_per_level, dim=1):
             best, index, _ = top(level.flatten(1), self.candidates_per_level, are_logits=False)
@@ -188,7 +187,7 @@ class FCOSHead(Head[FCOSOutputs]):
 def _gather_targets(
     targets: Targets, matched: Int64[Tensor, "B P"]
 ) -> tuple[Int64[Tensor, "B P"], Float[Tensor, "B P 4"]]:
-    """Labels (-1 background) and boxes (anything on background) of the boxes that the points learn."""
+    """Return the target label (-1: background) and box (arbitrary on background) of each point."""
     if targets.boxes.shape[1] == 0:
         return matched, targets.boxes.new_zeros((*matched.shape, 4))
     index = matched.clamp(min=0)
@@ -197,7 +196,7 @@ def _gather_targets(
 
 
 def _centerness(distances: Float[Tensor, "B P 4"]) -> Float[Tensor, "B P"]:
-    """FCOS eq. 3; 1 in the middle of the box, 0 at its sides. Meaningful inside the box only."""
+    """Return the centerness (FCOS eq. 3): 1 in the middle of the box, 0 at its sides, undefined outside."""
     x, y = distances[..., [0, 2]], distances[..., [1, 3]]
     ratios = (x.amin(-1) / x.amax(-1).clamp(min=1e-6)) * (y.amin(-1) / y.amax(-1).clamp(min=1e-6))
     return ratios.clamp(min=0).sqrt()
@@ -210,7 +209,7 @@ def _flatten(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P C"]:
 def _tower(
     channels: int, num_convs: int, norm: str, deformable: int, deform: Callable[..., DeformConv2d]
 ) -> nn.Sequential:
-    """The last `deformable` of its convolutions are what `deform` makes."""
+    """Build a tower; `deform` builds the last `deformable` of its convolutions."""
     layers: list[nn.Module] = []
     for number in range(num_convs):
         if number < num_convs - deformable:
@@ -242,7 +241,7 @@ class _ClassificationTower(nn.Module):
 
 
 class _RegressionTower(nn.Module):
-    """Four distances before their ReLU, then the centerness logit."""
+    """The regression tower: four distances before their ReLU, then the centerness logit."""
 
     def __init__(self, tower: nn.Sequential, channels: int, *, num_scales: int) -> None:
         super().__init__()
@@ -252,7 +251,7 @@ class _RegressionTower(nn.Module):
         self.bbox_ctrness = _normal(Conv3x3(channels, 1))
 
     def forward(self, levels: Sequence[Float[Tensor, "B _C _H _W"]]) -> list[Float[Tensor, "B 5 _H _W"]]:
-        # One convolution for both: their outputs are too thin to be worth a pass each.
+        # One convolution for both, as their few output channels are not worth a pass each.
         weight = torch.cat([self.bbox_reg.weight, self.bbox_ctrness.weight])
         assert self.bbox_reg.bias is not None
         assert self.bbox_ctrness.bias is not None
@@ -260,6 +259,6 @@ class _RegressionTower(nn.Module):
         outputs = [F.conv2d(x, weight, bias, padding=1) for x in apply_to_levels(self.conv, levels)]
         if not self.scales:
             return outputs
-        kept = torch.ones_like(outputs[0][:1, :1, :1, :1])  # of centerness, the fifth channel
+        kept = torch.ones_like(outputs[0][:1, :1, :1, :1])  # for centerness, the fifth channel
         factors = [torch.cat([scale.expand(1, 4, 1, 1), kept], dim=1) for scale in self.scales]
         return [x * factor for x, factor in zip(outputs, factors, strict=True)]

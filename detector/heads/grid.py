@@ -1,4 +1,4 @@
-"""Where the cells of a pyramid's levels lie in the image: shared by anchors and points."""
+"""The positions of a pyramid's cells in the image, shared by anchors and points."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Grid = Literal["stride", "torchvision"]
 def cell_steps(
     shapes: Sequence[tuple[int, int]], strides_px: Sequence[int], grid: Grid
 ) -> list[tuple[int, int]]:
-    """Pixels from a cell to the next one (down, right) in levels with `shapes` (rows, columns), the finest
-    first.
+    """Return the step (down, right) between cells in pixels, for levels of `shapes` (rows, columns).
 
-    "stride": a stride, as in Detectron2 and MMDetection. "torchvision", as its published weights were
-    trained: image side // number of cells, which is less than a stride where a level was rounded up.
+    Levels go from fine to coarse. With "stride" the step is the stride, as in Detectron2 and MMDetection.
+    With "torchvision" it is image side // number of cells, as its published weights were trained: less than a
+    stride if the size of a level was rounded up.
     """
     if grid == "stride":
         return [(stride, stride) for stride in strides_px]

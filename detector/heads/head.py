@@ -1,4 +1,4 @@
-"""What every detection head can do."""
+"""The interface of every detection head."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ Outputs = TypeVar("Outputs")
 
 
 class Head(nn.Module, ABC, Generic[Outputs]):
-    """Turns pyramid features into outputs of its own kind, and those into losses or detections.
+    """A head turns pyramid features into outputs of its own type, and these into losses or detections.
 
-    The outputs are made once and can serve both, so that validation reports losses and detections of one
-    pass.
+    The same outputs serve both, so that validation reports the losses and detections of one pass.
     """
 
     num_classes: int
@@ -26,16 +25,16 @@ class Head(nn.Module, ABC, Generic[Outputs]):
     def forward(
         self, features: list[Float[Tensor, "B _C _H _W"]], image_sizes: Int64[Tensor, "B 2"]
     ) -> Outputs:
-        """Raw outputs over all levels, finest first; sizes (height, width) in pixels of the batch."""
+        """Return raw outputs of all levels, finest first; `image_sizes` are (height, width) in pixels."""
 
     @abstractmethod
     def loss(self, outputs: Outputs, targets: Targets) -> dict[str, Float[Tensor, ""]]:
-        """Losses by log name ("loss_..."); their sum is minimised."""
+        """Return the losses by log name ("loss_..."); training minimizes their sum."""
 
     @abstractmethod
     def predict(self, outputs: Outputs) -> list[Detections]:
-        """Detections of each image, best first, clipped to its size, without gradients."""
+        """Return the detections of each image, best first, clipped to its size, without gradients."""
 
     @abstractmethod
     def candidates(self, outputs: Outputs) -> Candidates:
-        """Return what may become a detection, clipped to its image, before suppression: export records it."""
+        """Return the boxes before suppression, clipped to their images, which export records."""

@@ -1,6 +1,6 @@
-"""Which box each anchor or proposal learns, and which of them train."""
+"""The matcher and the sampler of anchors and proposals."""
 
-# B images, A anchors or proposals, G ground-truth boxes, K sampled ones
+# B images, A anchors or proposals, G ground-truth boxes, K sampled anchors or proposals
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ def match_boxes(
     foreground_iou: Fraction,
     keep_best: bool,
 ) -> Int64[Tensor, "B A"]:
-    """Index of the box that each anchor learns; BACKGROUND below `background_iou`, IGNORED between the two.
+    """Return for each anchor the index of its box: BACKGROUND below `background_iou`, IGNORED in between.
 
-    An anchor learns the box it overlaps most. `keep_best`: so do, whatever their IoU, the anchors that no
-    other one beats in overlapping some box (Ren et al. 2015, section 3.1.2), so that small boxes are learned.
+    An anchor is matched with the box it overlaps most, from `foreground_iou` on. With `keep_best`, the
+    anchors with the highest IoU for some box are matched whatever their IoU (Ren et al. 2015, section 3.1.2),
+    so that small boxes are learned.
     """
     if targets.boxes.shape[1] == 0:
         return torch.full(anchors.shape[:2], BACKGROUND, device=anchors.device)
@@ -48,7 +49,7 @@ def match_boxes(
 
 
 def _overlaps(anchors: Float[Tensor, "B A 4"], targets: Targets) -> Iterator[Float[Tensor, "B _A G"]]:
-    """IoU of some anchors after the other with all boxes, -1 with padding."""
+    """Yield the IoU of successive chunks of anchors with all boxes, -1 for padding."""
     at_once = max(1, _MOST_PAIRS // targets.valid.numel())
     for part in anchors.split(at_once, dim=1):
         yield pairwise_iou(part, targets.boxes).masked_fill(~targets.valid[:, None], -1)
@@ -56,7 +57,7 @@ def _overlaps(anchors: Float[Tensor, "B A 4"], targets: Targets) -> Iterator[Flo
 
 @dataclass(frozen=True)
 class Sample:
-    """`index` are those drawn, positives first; where `valid` is false there was none to draw."""
+    """The indices of the samples, positives first; where `valid` is false there was none to draw."""
 
     index: Int64[Tensor, "B K"]
     positive: Bool[Tensor, "B K"]
@@ -65,8 +66,10 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class BalancedSampler:
-    """Draws `count` of each image at random: at most `positive_fraction` of them positive, the rest
-    negative."""
+    """A sampler that draws `count` entries per image at random.
+
+    At most `positive_fraction` of them are positive, the rest negative.
+    """
 
     count: PositiveInt
     positive_fraction: Fraction

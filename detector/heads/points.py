@@ -1,4 +1,4 @@
-"""The grid of points of a feature pyramid, and which box each point learns (FCOS)."""
+"""The points of a feature pyramid and their assignment to ground-truth boxes (FCOS)."""
 
 # P points over all levels, B images, G ground-truth boxes
 
@@ -18,11 +18,11 @@ from detector.structures import Targets
 
 @dataclass(frozen=True)
 class Points:
-    """Points of all levels, finest level first, row by row. Everything is in pixels of the batch."""
+    """The points of all levels, finest level first, row by row, in pixels of the batch."""
 
     xy: Float[Tensor, "P 2"]
     strides: Float[Tensor, "P"]
-    size_range: Float[Tensor, "P 2"]  # a point learns a box whose farthest side is between these away
+    size_range: Float[Tensor, "P 2"]  # distance of the farthest side of the boxes that a point learns
 
 
 def make_points(
@@ -33,11 +33,11 @@ def make_points(
     grid: Grid = "stride",
     device: torch.device,
 ) -> Points:
-    """Points of levels with `shapes` (rows, columns); `offset` is the place in a cell, 0 its corner, 0.5 its
-    middle, `grid` how far cells lie apart (see `cell_steps`).
+    """Return the points of levels with `shapes` (rows, columns).
 
-    Sides up to 8 strides away belong to a level, from where the finer one ends; the finest has no lower bound
-    and the coarsest no upper one (FCOS section 3.2, m = 0, 64, 128, 256, 512, inf).
+    `offset` is the position in a cell, 0 its corner, 0.5 its middle; `grid` sets the distance between cells
+    (see `cell_steps`). The size range of a level goes from the end of the finer one's to 8 strides; the
+    finest has no lower and the coarsest no upper bound (FCOS section 3.2, m = 0, 64, 128, 256, 512, inf).
     """
     xys, strides, ranges = [], [], []
     steps = cell_steps(shapes, strides_px, grid)
@@ -56,17 +56,17 @@ def make_points(
 
 
 def assign_points(points: Points, targets: Targets, *, center_radius: float) -> Int64[Tensor, "B P"]:
-    """Index of the box that each point learns, or -1: at most one, the smallest of those that qualify.
+    """Return the index of the box that each point learns, the smallest that qualifies, or -1.
 
-    A box qualifies if the point is inside it, near its centre (closer than `center_radius` strides in x and
-    y; 0 turns this off) and its farthest side lies in the point's size range.
+    A box qualifies if the point is inside it, near its center (closer than `center_radius` strides in x and
+    y; 0 turns this off) and the distance of its farthest side lies in the point's size range.
     """
     num_boxes = targets.boxes.shape[1]
     if num_boxes == 0:
         return torch.full((len(targets.boxes), len(points.xy)), -1, device=points.xy.device)
     center = (targets.boxes[..., :2] + targets.boxes[..., 2:])[:, None] / 2
     half = (targets.boxes[..., 2:] - targets.boxes[..., :2])[:, None] / 2
-    # Along one axis the farther side is half + |distance to the centre| away, the nearer one half - |...|.
+    # Along one axis the farther side is half + |distance to the center| away, the nearer one half - |...|.
     dx = (points.xy[:, None, 0] - center[..., 0]).abs()  # (B, P, G)
     dy = (points.xy[:, None, 1] - center[..., 1]).abs()
     match = (dx < half[..., 0]) & (dy < half[..., 1]) & targets.valid[:, None]

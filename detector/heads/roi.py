@@ -1,7 +1,9 @@
-"""The second stage of Faster R-CNN: classes and exact boxes of proposed regions. Parameter names are
-torchvision's."""
+"""The second stage of Faster R-CNN: classes and refined boxes of proposals.
 
-# B images, P proposals, G ground-truth boxes, K sampled, R regions of all images, C classes
+Parameter names are torchvision's.
+"""
+
+# B images, P proposals, G ground-truth boxes, K sampled proposals, R regions of all images, C classes
 
 from __future__ import annotations
 
@@ -39,13 +41,14 @@ _NO_BRANCHES: Mapping[str, BranchFactory] = MappingProxyType({})
 
 
 class RoIHead(nn.Module):
-    """Pools each region from the pyramid level of its size, classifies it and refines its box.
+    """A head that pools each region from the pyramid level of its size, classifies it and refines its box.
 
-    A region is foreground from `foreground_iou` on with some box. `sampled` regions of an image train, at
-    most `positive_fraction` of them foreground. `deformable_convs` of its convolutions, the last, all, or so
-    many of the last, are what `deform` makes, called like `nn.Conv2d`. `class_agnostic` predicts one box for
-    all classes. `pooling` makes what pools, `RoIAlign` or `DeformRoIPool`: they sample as `aligned` and
-    `sampling_ratio` say. Each of `branches` makes what predicts more of the objects, see `RoIBranch`.
+    A region is foreground if its IoU with some box is at least `foreground_iou`. Training uses `sampled`
+    regions per image, at most `positive_fraction` of them foreground. `deform`, called like `nn.Conv2d`,
+    builds the `deformable_convs`: the last, all, or this number of the last convolutions. `class_agnostic`
+    predicts one box for all classes. `pooling` builds the `RoIAlign` or `DeformRoIPool`, which samples
+    according to `aligned` and `sampling_ratio`. Each of `branches` builds a `RoIBranch`, which predicts more
+    of the objects.
     """
 
     def __init__(
@@ -95,7 +98,7 @@ class RoIHead(nn.Module):
         else:
             self.box_head = _LinearHead(channels * _POOLED**2, num_linear, width)
         self.box_predictor = _Predictor(width, num_classes, 1 if class_agnostic else num_classes + 1)
-        # Last: all other layers start as they would with any other pooling, and without branches.
+        # Built last, so that the initial weights of all other layers depend on neither pooling nor branches.
         self.pooling = pooling(features, output_size=_POOLED, sampling_ratio=sampling_ratio, aligned=aligned)
         made = nn.ModuleDict({name: make(features, num_classes) for name, make in branches.items()})
         self.branches = cast("Mapping[str, RoIBranch]", made)
@@ -103,7 +106,7 @@ class RoIHead(nn.Module):
     def forward(
         self, features: Sequence[Tensor], boxes: Float[Tensor, "R 4"], image: Int64[Tensor, "R"]
     ) -> tuple[Float[Tensor, "R _C"], Float[Tensor, "R _D 4"]]:
-        """Logits of background and the classes, and box deltas: one a class (background first), or one."""
+        """Return the logits (background first) and the box deltas, of each class (likewise) or of all."""
         return self.box_predictor(self.box_head(self.pooling(features, boxes, image)))
 
     def loss(
@@ -127,7 +130,7 @@ class RoIHead(nn.Module):
         return losses
 
     def _box_losses(self, deltas: Float[Tensor, "R _D 4"], regions: Regions) -> Float[Tensor, "R"]:
-        """Of each region, zero for background."""
+        """Return the box loss of each region, zero for background."""
         channel = (regions.labels + 1).clamp(max=deltas.shape[1] - 1)
         found = deltas[torch.arange(len(deltas), device=deltas.device), channel]
         foreground = regions.labels >= 0
@@ -137,7 +140,7 @@ class RoIHead(nn.Module):
 
     @torch.no_grad()
     def _sample(self, proposals: Proposals, targets: Targets) -> Regions:
-        """Proposals and the ground truth itself, some of each image."""
+        """Sample regions of each image from its proposals and its ground truth."""
         boxes = torch.cat([proposals.boxes, targets.boxes], dim=1)
         valid = torch.cat([proposals.valid, targets.valid], dim=1)
         matched = match_boxes(
@@ -160,7 +163,7 @@ class RoIHead(nn.Module):
     def candidates(
         self, features: Sequence[Tensor], proposals: Proposals, image_sizes: Int64[Tensor, "B 2"]
     ) -> Candidates:
-        """A box for each proposal and class, clipped to its image (height, width in pixels)."""
+        """Return a box for each proposal and class, clipped to its image (height, width in pixels)."""
         batch, places = proposals.valid.shape
         image = torch.arange(batch, device=proposals.boxes.device)[:, None].expand(batch, places)
         logits, deltas = self(
@@ -188,7 +191,7 @@ class RoIHead(nn.Module):
         )
 
     def completed(self, features: Sequence[Tensor], detections: list[Detections]) -> list[Detections]:
-        """Add to the detections of each image what the branches predict, of all images at once."""
+        """Return the detections of each image with what the branches predict, computed for all at once."""
         if not self.branches:
             return detections
         counts = torch.tensor([len(one) for one in detections])
@@ -216,12 +219,12 @@ def _four(index: Int64[Tensor, "B K"]) -> Int64[Tensor, "B K 4"]:
 
 
 def _rows(x: Shaped[Tensor, "B P ..."], valid: Bool[Tensor, "B P"]) -> Shaped[Tensor, "R ..."]:
-    """Those of valid places; while recording, when their number must not depend on what they are, of all."""
+    """Return the valid rows, or all rows while recording, when their number must not depend on values."""
     return x.flatten(0, 1) if is_recorded() else x[valid]
 
 
 def _padded(x: Float[Tensor, "R ..."], valid: Bool[Tensor, "B P"]) -> Float[Tensor, "B P ..."]:
-    """`_rows` back in their place, zeros elsewhere."""
+    """Invert `_rows`: put the rows back in their places, with zeros elsewhere."""
     if is_recorded():
         return x.unflatten(0, valid.shape)
     padded = x.new_zeros(*valid.shape, *x.shape[1:])
@@ -232,12 +235,12 @@ def _padded(x: Float[Tensor, "R ..."], valid: Bool[Tensor, "B P"]) -> Float[Tens
 class _LinearHead(nn.Module):
     def __init__(self, channels: int, num_linear: int, width: int) -> None:
         super().__init__()
-        for number in range(num_linear):  # fc6 and fc7 are the last layers of VGG, long gone
+        for number in range(num_linear):  # fc6 and fc7 are named after the layers of VGG
             self.add_module(f"fc{6 + number}", Linear(channels if number == 0 else width, width))
 
     def forward(self, x: Float[Tensor, "R C S S"]) -> Float[Tensor, "R _W"]:
         first, *others = (layer for layer in self.children() if isinstance(layer, nn.Linear))
-        # The weight in the order of channels-last regions: it is smaller than they are.
+        # The weight takes the order of channels-last regions, as it is smaller than they are.
         weight = first.weight.unflatten(1, x.shape[1:]).permute(0, 2, 3, 1).flatten(1)
         y = F.relu(linear(x.permute(0, 2, 3, 1).flatten(1), weight, first.bias))
         for layer in others:
@@ -246,7 +249,7 @@ class _LinearHead(nn.Module):
 
 
 class _ConvHead(nn.Sequential):
-    """Convolutions before the linear layers: torchvision's FastRCNNConvFCHead, the "4conv1fc" of others."""
+    """A box head with convolutions before the linear layers: torchvision's FastRCNNConvFCHead, "4conv1fc"."""
 
     def __init__(
         self, channels: int, convs: Sequence[ConvFactory], num_linear: int, width: int, norm: str

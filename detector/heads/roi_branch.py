@@ -1,4 +1,4 @@
-"""What a second stage can predict of each object beside its class and box."""
+"""The interface of second-stage branches, which predict more of an object than its class and box."""
 
 # B images, G ground-truth boxes, R regions of all images, N detections of all images
 
@@ -18,8 +18,8 @@ from detector.structures import Detections, FeatureSpec, Record, Targets
 class Regions(Record):
     """Sampled regions of the batch, concatenated, with target class (-1: background) and target box.
 
-    `image` is the position of a region's image in the batch, `matched` that of its object among the targets
-    of the image, below 0 for background.
+    `image` is the position of a region's image in the batch, `matched` the position of its object among the
+    targets of the image, below 0 for background.
     """
 
     boxes: Float[Tensor, "R 4"]
@@ -32,17 +32,18 @@ class Regions(Record):
 class RoIBranch(nn.Module, ABC):
     """A part of `RoIHead` that predicts more of each object, such as a mask or keypoints.
 
-    It pools for itself from the `features` (B, C, H, W) of the levels that it was made for. All its
-    parameters take part in each loss, without any foreground too: several devices wait for their gradients.
+    It does its own pooling from the `features` (B, C, H, W) of the levels that it was built for. All its
+    parameters must take part in each loss, even without any foreground: several devices wait for their
+    gradients.
     """
 
     @abstractmethod
     def loss(
         self, features: Sequence[Tensor], foreground: Regions, targets: Targets
     ) -> dict[str, Float[Tensor, ""]]:
-        """Return losses by log name ("loss_..."), names that no other part of the head has.
+        """Return losses by log name ("loss_..."), which no other part of the head may use.
 
-        `targets.masks`, for example, are those of `foreground` at [foreground.image, foreground.matched].
+        The masks of `foreground`, for example, are `targets.masks` at [foreground.image, foreground.matched].
         """
 
     @abstractmethod
@@ -51,8 +52,9 @@ class RoIBranch(nn.Module, ABC):
     ) -> Detections:
         """Return the detections, in the same order, with the field that this branch predicts.
 
-        They are those of the whole batch after suppression; `image` is the position of each one's image.
+        `detections` are those of the whole batch after suppression; `image` holds the positions of their
+        images in the batch.
         """
 
 
-BranchFactory = Callable[[Sequence[FeatureSpec], int], RoIBranch]  # of the levels and the number of classes
+BranchFactory = Callable[[Sequence[FeatureSpec], int], RoIBranch]  # takes the levels and number of classes

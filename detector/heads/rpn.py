@@ -1,4 +1,4 @@
-"""Region proposal network (Ren et al. 2015) on a pyramid: where objects may be, whatever their class.
+"""The region proposal network (Ren et al. 2015) on a pyramid, which proposes objects of any class.
 
 Parameter names are torchvision's.
 """
@@ -33,7 +33,7 @@ _SMALLEST_PX = 1e-3
 
 @dataclass(frozen=True)
 class RPNOutputs:
-    """Raw outputs for the anchors of all levels, concatenated."""
+    """The raw outputs for the anchors of all levels, concatenated."""
 
     objectness: Float[Tensor, "B A"]
     deltas: Float[Tensor, "B A 4"]
@@ -43,7 +43,7 @@ class RPNOutputs:
 
 @dataclass(frozen=True)
 class Proposals:
-    """Boxes of each image in pixels, best first, padded to the image with the most."""
+    """The proposed boxes of each image in pixels, best first, padded to the image with the most."""
 
     boxes: Float[Tensor, "B P 4"]
     valid: Bool[Tensor, "B P"]
@@ -51,8 +51,7 @@ class Proposals:
 
 @dataclass(frozen=True, kw_only=True)
 class ProposalLimits:
-    """How many boxes of each level go into NMS, and how many of an image come out of it, while training and
-    while predicting."""
+    """The numbers of boxes before NMS, per level, and after NMS, per image, in training and prediction."""
 
     train_before_nms: PositiveInt = 2000
     train_after_nms: PositiveInt = 2000
@@ -61,11 +60,11 @@ class ProposalLimits:
 
 
 class RPN(nn.Module):
-    """Objectness and box deltas of the anchors, proposals made of them, and their losses.
+    """A network that predicts objectness and box deltas of anchors, with their proposals and losses.
 
-    An anchor is foreground from `foreground_iou` on with some box (and where none overlaps a box more),
-    background below `background_iou`. `sampled` anchors of an image train, at most `positive_fraction` of
-    them foreground. `box_loss` is smooth L1 in torchvision, L1 in MMDetection.
+    An anchor is foreground if its IoU with some box is at least `foreground_iou`, or the highest for that
+    box, and background below `background_iou`. Training uses `sampled` anchors per image, at most
+    `positive_fraction` of them foreground. `box_loss` is smooth L1 in torchvision, L1 in MMDetection.
     """
 
     def __init__(
@@ -132,7 +131,7 @@ class RPN(nn.Module):
     def proposals(
         self, outputs: RPNOutputs, image_sizes: Int64[Tensor, "B 2"], *, training: bool
     ) -> Proposals:
-        """The most promising boxes, clipped to the images (height, width in pixels)."""
+        """Return the best boxes after NMS, clipped to their images (height, width in pixels)."""
         limits = self.limits
         before, after = (
             (limits.train_before_nms, limits.train_after_nms)
@@ -164,7 +163,7 @@ class RPN(nn.Module):
     def _best_of_levels(
         self, outputs: RPNOutputs, count: int
     ) -> tuple[Float[Tensor, "B K"], Int64[Tensor, "B K"], Int64[Tensor, "K"], Bool[Tensor, "B K"]]:
-        """The highest objectness of each level, of which anchors it is, their levels, and which are there."""
+        """Return the highest objectness scores of each level, their anchors, levels and validity."""
         scores, parts, levels, valid, start = [], [], [], [], 0
         for number, objectness in enumerate(outputs.objectness.split(outputs.anchors_per_level, dim=1)):
             best, index, there = top(objectness, count, are_logits=True)
@@ -179,7 +178,7 @@ class RPN(nn.Module):
 def _learned(
     anchors: Float[Tensor, "B A 4"], targets: Targets, matched: Int64[Tensor, "B A"]
 ) -> Float[Tensor, "B A 4"]:
-    """Return the boxes that the anchors learn; the anchors themselves where they learn none."""
+    """Return the box that each anchor learns, or the anchor itself if it learns none."""
     if targets.boxes.shape[1] == 0:
         return anchors
     boxes = taken(targets.boxes, matched.clamp(min=0))
@@ -210,5 +209,5 @@ def _per_anchor(x: Float[Tensor, "B _AC H W"], values: int) -> Float[Tensor, "B 
 
 
 def taken(x: Float[Tensor, "B N 4"], index: Int64[Tensor, "B K"]) -> Float[Tensor, "B K 4"]:
-    """The boxes (or deltas) of each image with these indices."""
+    """Return the boxes (or deltas) of each image at these indices."""
     return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))

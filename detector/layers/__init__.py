@@ -1,4 +1,4 @@
-"""Modules built on the operations: deformable convolution, pooling of regions, norms."""
+"""Modules built on the operations: deformable convolution, RoI pooling, norms."""
 
 from detector.lazy import lazy_getattr
 

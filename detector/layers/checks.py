@@ -1,4 +1,4 @@
-"""Checks of what deformable layers are given."""
+"""Checks of the inputs and options of deformable layers."""
 
 # N images, C channels
 
@@ -11,9 +11,10 @@ from detector.ops.recording import is_recorded
 
 
 def check_map(x: Tensor, *, layer: str, in_channels: int, geometry: Geometry) -> None:
-    """ValueError where x is no (N, in_channels, H, W), or smaller than the kernel.
+    """Raise ValueError if x is not of shape (N, in_channels, H, W), or smaller than the kernel.
 
-    The offset branch, the first to see it, would tell of itself. Sizes that are recorded may be symbols.
+    Without the check, the error would come from the offset branch and describe that instead of the layer.
+    While recording there is no check, as sizes may be symbolic.
     """
     if is_recorded():
         return
@@ -31,6 +32,6 @@ def check_map(x: Tensor, *, layer: str, in_channels: int, geometry: Geometry) ->
 
 
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """ValueError where the option `name` has another value."""
+    """Raise ValueError if the option `name` has a value outside `choices`."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")

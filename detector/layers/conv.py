@@ -1,4 +1,4 @@
-"""The 3x3 convolution of pyramids and towers, and how a tower takes all levels of a pyramid."""
+"""The 3x3 convolution of pyramids and towers, and the application of a tower to all levels of a pyramid."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from detector.option_types import PositiveInt
 
 
 class Conv3x3(nn.Conv2d):
-    """`nn.Conv2d(in_channels, out_channels, 3, padding=1)`, faster for wide layers on large maps on a CPU.
+    """An `nn.Conv2d(in_channels, out_channels, 3, padding=1)`, faster for wide layers on large CPU maps.
 
-    Same parameters, names and initialisation. Winograd's algorithm serves float32 on a CPU; everything else
-    (other devices and types, autocast, export) is torch's convolution. Its results are channels last and
-    differ from torch's by rounding, 3e-6: a trace, which records torch's, needs `check_tolerance=1e-4`.
+    Parameters, names and initialization are the same. Float32 on a CPU uses Winograd's algorithm, anything
+    else (other devices and types, autocast, export) torch's convolution. Winograd results are channels-last
+    and differ from torch's by rounding, 3e-6: a trace, which records torch's, needs `check_tolerance=1e-4`.
     """
 
     def __init__(self, in_channels: PositiveInt, out_channels: PositiveInt, *, bias: bool = True) -> None:
@@ -29,9 +29,9 @@ class Conv3x3(nn.Conv2d):
 def apply_to_levels(
     module: nn.Module, levels: Sequence[Float[Tensor, "B _C _H _W"]]
 ) -> list[Float[Tensor, "B _D _H _W"]]:
-    """`[module(x) for x in levels]`, for a module that all levels of a pyramid share.
+    """Return `[module(x) for x in levels]`, for a module that all levels of a pyramid share.
 
-    A sequence runs layer by layer, since a convolution of all levels at once is faster than one by one.
+    A sequence runs layer by layer, as convolving all levels at once is faster than one by one.
     """
     if isinstance(module, nn.Sequential):
         for layer in module:

@@ -1,4 +1,4 @@
-"""Deformable convolution as a layer, and the choice of where a backbone uses it."""
+"""Deformable convolution as a layer, and the choice of backbone convolutions that use it."""
 
 # G offset groups, K = kernel height * width taps
 
@@ -26,29 +26,30 @@ OffsetInit = Literal["zero", "normal"]
 
 
 def modulation_mask(logits: Tensor, modulation: Modulation) -> Tensor:
-    """What the logits of a modulation other than "none" multiply each sample with."""
+    """Return the factor of each sample, for logits of a modulation other than "none"."""
     mask = logits.sigmoid()
     return 2 * mask if modulation == "doubled_sigmoid" else mask
 
 
 class DeformConv2d(Deformable):
-    """Convolution that learns where to look: a drop-in for `nn.Conv2d` on (N, C, H, W).
+    """A convolution with learned sampling positions, a drop-in for `nn.Conv2d` on (N, C, H, W).
 
-    Same arguments and defaults (without `padding_mode` and padding by name), same initial weight and bias,
-    for the same seed too. A second convolution, `offset`, of the same geometry predicts G * 2K offsets in
-    pixels and, with modulation, G * K mask logits from the input (MMDetection's split).
+    Arguments and defaults are the same (without `padding_mode` and padding by name), and so are the initial
+    weight and bias, even for the same seed. A second convolution, `offset`, of the same geometry predicts
+    G * 2K offsets in pixels and, with modulation, G * K mask logits from the input (MMDetection's split).
 
     `modulation`: "none" is v1 (Dai et al. 2017); "doubled_sigmoid", 2 * sigmoid(logit), is 1 at the start;
     "sigmoid" is v2 as published (Zhu et al. 2019), which starts at half the plain response.
 
-    `offset_init`: "zero", as in the papers, MMDetection and Detectron2: the layer starts as the plain
-    convolution. "normal" draws the weights of the offsets from N(0, 0.01²), as detection heads start their
-    last layers (Ren et al. 2015): samples leave the pixels' centres, where the slope of the interpolation
+    `offset_init`: with "zero", as in the papers, MMDetection and Detectron2, the layer starts as the plain
+    convolution. "normal" draws the weights of the offsets from N(0, 0.01²), like the last layers of detection
+    heads (Ren et al. 2015), so that samples leave the pixel centers, where the slope of the interpolation
     jumps. Biases and mask logits start at zero in both.
 
-    `max_offset_px` bounds both components of each offset, by m * 2/pi * atan(pi/2 * offset / m): near zero it
-    changes nothing, and however far beyond the bound, the gradient leads back. That of a clamp is 0 there,
-    that of m * tanh (BasicVSR++, Chan et al. 2022) rounds to 0 in float32 from nine times the bound on.
+    `max_offset_px` bounds both components of each offset, by m * 2/pi * atan(pi/2 * offset / m). This changes
+    nothing near zero, and its gradient leads back from however far beyond the bound. There the gradient of a
+    clamp is 0, and that of m * tanh (BasicVSR++, Chan et al. 2022) rounds to 0 in float32 from nine times the
+    bound.
 
         >>> DeformConv2d(3, 16, (3, 3))(torch.randn(1, 3, 32, 32)).shape
         torch.Size([1, 16, 30, 30])
@@ -92,7 +93,7 @@ class DeformConv2d(Deformable):
             torch.empty(out_channels, in_channels // groups, *self.kernel_size, device=device, dtype=dtype)
         )
         self.bias = nn.Parameter(self.weight.new_empty(out_channels)) if bias else None
-        # skip_init draws no random numbers: the rest of a network starts as it would with plain convolutions
+        # skip_init draws no random numbers: the rest of the network starts as with plain convolutions
         self.offset = nn.utils.skip_init(
             nn.Conv2d,
             in_channels,
@@ -119,9 +120,9 @@ class DeformConv2d(Deformable):
         return self.offset_groups * self.kernel_size[0] * self.kernel_size[1]
 
     def reset_parameters(self) -> None:
-        """Weight and bias as `nn.Conv2d` draws them, the offset branch as `offset_init` says.
+        """Initialize weight and bias as `nn.Conv2d` does, and the offset branch according to `offset_init`.
 
-        No initialisation changes what the generator draws next.
+        What the global generator draws next does not depend on `offset_init`.
         """
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
@@ -150,12 +151,12 @@ class DeformConv2d(Deformable):
         )
 
     def sampling(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Offsets in pixels and the mask, in the layout of `deform_conv2d`, that the layer uses on x."""
+        """Return the offsets in pixels and the mask that the layer uses on x, as in `deform_conv2d`."""
         check_map(x, layer="DeformConv2d", in_channels=self.in_channels, geometry=self.geometry)
         return self.decode(self.offset(x))
 
     def decode(self, predicted: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Offsets and mask of what the branch `offset` predicted."""
+        """Return the offsets and mask from the output of the branch `offset`."""
         offset, logits = predicted.split([self.offset_channels, self.mask_channels], dim=1)
         if self.max_offset_px is not None:
             offset = _bounded(offset, self.max_offset_px)
@@ -200,13 +201,14 @@ class DeformConv2d(Deformable):
 
 @dataclass(frozen=True)
 class DeformableStages:
-    """Which 3x3 convolutions of a residual backbone are deformable, and how.
+    """The choice of the 3x3 convolutions of a residual backbone that are deformable, and their options.
 
-    `stages`: numbers as in C2..C5; () is the plain backbone. `blocks`: of each such stage, all, the last, or
-    those numbered, from 0, negative from the end. `every`: of all blocks only every so many, from the first
-    (YOLACT++, Bolya et al. 2020). `fallback_on_stride` leaves convolutions with a stride regular
-    (MMDetection's option). The rest is `DeformConv2d`'s, or with `version` 3 or 4 `DepthwiseDeformConv2d`'s,
-    which knows only `offset_groups` of it. What is None is as the layer has it by default.
+    `stages` are numbers as in C2..C5; () is the plain backbone. `blocks` selects all blocks of each stage,
+    the last one, or the blocks of these indices, from 0, negative from the end. `every=n` takes every n-th of
+    all blocks, starting with the first (YOLACT++, Bolya et al. 2020). `fallback_on_stride` keeps strided
+    convolutions regular (MMDetection's option). The other options are those of `DeformConv2d` or, with
+    `version` 3 or 4, of `DepthwiseDeformConv2d`, which only has `offset_groups`. None means the default of
+    the layer.
     """
 
     stages: tuple[Literal[2, 3, 4, 5], ...] = ()
@@ -251,10 +253,12 @@ class DeformableStages:
         require_choice("deform.backend", self.backend, get_args(Backend))
 
     def conv3x3(self, stage: int, block: int, num_blocks: int) -> Callable[..., nn.Module]:
-        """What to build the 3x3 convolution of a block with; called like `nn.Conv2d(in, out, 3, ...)`.
+        """Return the constructor of a block's 3x3 convolution, called like `nn.Conv2d(in, out, 3, ...)`.
 
-        `block` counts from 0 to `num_blocks` - 1, the number of blocks of that stage. Raises ValueError when
-        `blocks` names one the stage does not have.
+        `block` counts from 0; `num_blocks` is the number of blocks of the stage.
+
+        Raises:
+            ValueError: if `blocks` names a block that the stage does not have.
         """
         if stage not in self.stages or block not in self.chosen_blocks(stage, num_blocks):
             return nn.Conv2d
@@ -274,7 +278,7 @@ class DeformableStages:
 
     @property
     def chosen_options(self) -> dict[str, object]:
-        """Those besides the stages that are not as by default."""
+        """Options other than `stages` whose value differs from the default."""
         same: dict[str, tuple[object, ...]] = {field.name: (field.default,) for field in fields(self)}
         same |= {
             "modulation": (None, "doubled_sigmoid"),
@@ -295,7 +299,11 @@ class DeformableStages:
             )
 
     def chosen_blocks(self, stage: int, num_blocks: int) -> set[int]:
-        """Those of a stage of so many blocks that are to be deformable, from 0."""
+        """Return the indices of the deformable blocks of a stage of `num_blocks`, counted from 0.
+
+        Raises:
+            ValueError: if `blocks` names a block that the stage does not have.
+        """
         if self.blocks == "all":
             return set(range(0, num_blocks, self.every))
         blocks = (-1,) if isinstance(self.blocks, str) else self.blocks
@@ -309,7 +317,7 @@ class DeformableStages:
 
 
 def replace_backends(model: nn.Module, *, device: torch.device) -> int:
-    """Has the layers whose backend cannot run on `device` choose one as "auto" does; gives their number."""
+    """Set layers whose backend cannot run on `device` to the backend "auto", and return their number."""
     layers = [
         layer
         for layer in model.modules()
@@ -328,14 +336,14 @@ def _regular_where_strided(
 
 
 def _branched_generator() -> torch.Generator:
-    """A generator seeded by what the global one would draw next, which stays as it is."""
+    """Return a generator seeded with the next draw of the global one, whose state does not change."""
     with torch.random.fork_rng(devices=[]):
         seed = int(torch.randint(2**62, (), device="cpu"))
     return torch.Generator().manual_seed(seed)
 
 
 def _bounded(offset: Tensor, bound_px: float) -> Tensor:
-    """See `DeformConv2d`. In float32 at least: half precision would round the slope to 0."""
+    """Bound offsets (see `DeformConv2d`), at least in float32: half precision would round the slope to 0."""
     precise = offset.to(torch.promote_types(offset.dtype, torch.float32))
     return bound_px * 2 / math.pi * torch.atan(math.pi / 2 / bound_px * precise)
 

@@ -20,16 +20,16 @@ _MODULATIONS = {3: "softmax", 4: "unbounded"}  # by version
 
 
 class DepthwiseDeformConv2d(Deformable):
-    """A drop-in for `nn.Conv2d`: a projection, a depth-wise sum of moved samples, another projection.
+    """A drop-in for `nn.Conv2d`: a projection, a depth-wise sum of offset samples and another projection.
 
-    It cannot take a convolution's weight. `groups` are the projections', so that outputs depend on the inputs
-    of their own group, as those of a grouped convolution do, but for the places. The offset branch is a
-    depth-wise convolution of the same geometry and a linear layer, that predicts G * 2K offsets in pixels and
-    G * K modulations in the layout of `deform_sampled_sum`. Offsets start at 0.
+    It cannot load a convolution's weight. `groups` applies to the projections, so that outputs depend on the
+    inputs of their own group, as in a grouped convolution, except for the sampling positions. The offset
+    branch, a depth-wise convolution of the same geometry and a linear layer, predicts G * 2K offsets in
+    pixels and G * K modulations in the layout of `deform_sampled_sum`. Offsets start at 0.
 
     `version`: 3 has a norm and GELU in its branch and a softmax over the taps as modulation; 4 has neither.
-    Both start as the mean over the taps. (The modulation of the original of 4 starts at 0: behind it, a
-    batch norm and ReLU give no gradient.)
+    Both start as the mean over the taps. (The original of version 4 starts with a modulation of 0, after
+    which batch norm and ReLU give no gradient.)
 
         >>> DepthwiseDeformConv2d(8, 16, 3, stride=2, padding=1, version=4)(torch.randn(1, 8, 9, 9)).shape
         torch.Size([1, 16, 5, 5])
@@ -84,7 +84,7 @@ class DepthwiseDeformConv2d(Deformable):
         return self.offset_groups * self.kernel_size[0] * self.kernel_size[1]
 
     def reset_parameters(self) -> None:
-        """Projections as in the originals, offsets 0, modulations the same for all taps."""
+        """Initialize projections as in the originals, offsets to 0, and modulations equal for all taps."""
         for projection in (self.input_proj, self.output_proj):
             nn.init.xavier_uniform_(projection.weight)
             if projection.bias is not None:
@@ -111,12 +111,12 @@ class DepthwiseDeformConv2d(Deformable):
         return self.output_proj(y)
 
     def sampling(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Offsets in pixels and modulations, laid out as for `deform_sampled_sum`, that it uses on x."""
+        """Return the offsets in pixels and the modulations used on x, as in `deform_sampled_sum`."""
         check_map(x, layer="DepthwiseDeformConv2d", in_channels=self.in_channels, geometry=self.geometry)
         return self.decode(self.offset(x))
 
     def decode(self, predicted: Tensor) -> tuple[Tensor, Tensor]:
-        """Offsets and modulations of what the branch `offset` predicted."""
+        """Return the offsets and modulations from the output of the branch `offset`."""
         offset, modulation = predicted.split([2 * self.mask_taps, self.mask_taps], dim=1)
         if self.modulation == "softmax":
             by_group = modulation.unflatten(1, (self.offset_groups, -1))

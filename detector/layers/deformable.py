@@ -1,4 +1,4 @@
-"""What all deformable layers have in common."""
+"""The interface of all deformable layers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _log = logging.getLogger(__name__)
 
 
 class Deformable(nn.Module, ABC):
-    """A layer that learns where to sample: `offset`, its offset branch, predicts that, once a pass.
+    """A layer with learned sampling positions, predicted by its offset branch `offset` once per pass.
 
-    The branch has a learning rate of its own, and checkpoints of regular models lack its parameters, whose
-    names are below `offset.`.
+    The branch has its own learning rate. Checkpoints of regular models lack its parameters, whose names start
+    with `offset.`.
     """
 
     offset: nn.Module
@@ -26,32 +26,32 @@ class Deformable(nn.Module, ABC):
     @property
     @abstractmethod
     def summary(self) -> dict[str, str]:
-        """For people: channels, backend, offset groups, modulation, kernel and stride."""
+        """A description to print: channels, backend, offset groups, modulation, kernel and stride."""
 
     @abstractmethod
     def statistics(self, inputs: tuple[Any, ...], predicted: Tensor) -> dict[str, Tensor]:
-        """What offsets and modulation did in a pass: numbers on the device, as `sampling_statistics` says.
+        """Return statistics of offsets and modulation in a pass, on the device (see `sampling_statistics`).
 
-        `inputs` are the layer's, and `predicted` is what its branch `offset` made of them, not empty.
+        `inputs` are the layer's, `predicted` is the non-empty output of its branch `offset` for them.
         """
 
     @property
     @abstractmethod
     def reach_px(self) -> float:
-        """How far from its centre the regular layer looks, in pixels of its input."""
+        """The distance from its center that the regular layer covers, in pixels of its input."""
 
 
 def replaced_convolutions(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """Names of the deformable layers that stand where `state` has a convolution, whose weight they lack."""
+    """Return the names of deformable layers that lack the weight of the convolution `state` has there."""
     own = model.state_dict()
     layers = (name for name, module in model.named_modules() if isinstance(module, Deformable))
     return [name for name in layers if f"{name}.weight" in state and f"{name}.weight" not in own]
 
 
 def warn_of_unused(options: Mapping[str, object], *, option: str, why: str) -> None:
-    """Where a part has no deformable layer, tells of the options that were chosen for them, if any.
+    """Warn of options chosen for deformable layers, if any, for a part without such layers.
 
-    No error: a sweep over where they go may have a point without any.
+    This is no error: a sweep over their placement may include a point without any.
     """
     if options:
         chosen = ", ".join(f"{name}={value}" for name, value in options.items())

@@ -1,4 +1,4 @@
-"""The linear layer of box heads, by the faster of two ways."""
+"""The linear layer of box heads, computed by the faster of two libraries."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from detector.ops.cpu import linear
 
 
 class Linear(nn.Linear):
-    """`nn.Linear`, faster on processors whose matrix products oneDNN has and MKL has not.
+    """An `nn.Linear` that is faster on processors whose matrix instructions oneDNN supports and MKL does not.
 
-    Same parameters, names and initialisation.
+    Parameters, names and initialization are the same.
     """
 
     def forward(self, rows: Float[Tensor, "*R f"]) -> Float[Tensor, "*R o"]:

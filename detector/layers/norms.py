@@ -1,4 +1,4 @@
-"""Normalisation layers by name."""
+"""Normalization layers by name."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _GROUPS = 32  # Wu and He 2018
 
 
 def norm_layer(kind: NormKind) -> Callable[[int], nn.Module]:
-    """A constructor of the norm that takes the number of channels.
+    """Return a constructor of the norm that takes the number of channels.
 
-    `frozen_batch`: statistics and affine are buffers that training leaves alone. `group`: 32 groups, or fewer
-    where 32 do not divide the channels or a group would have one channel alone.
+    `frozen_batch` keeps statistics and affine parameters as buffers, unchanged by training. `group` has 32
+    groups, or fewer if 32 does not divide the channels or leaves one channel per group.
     """
     layers: dict[str, Callable[[int], nn.Module]] = {
         "frozen_batch": FrozenBatchNorm2d,
@@ -32,6 +32,6 @@ def norm_layer(kind: NormKind) -> Callable[[int], nn.Module]:
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
-    # At least two channels a group: torch refuses one alone where a map of one image has a single cell.
+    # At least two channels per group: torch rejects a single one if the map of one image has a single cell.
     groups = gcd(_GROUPS, channels)
     return nn.GroupNorm(groups // 2 if 1 < groups == channels else groups, channels)

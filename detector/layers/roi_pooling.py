@@ -1,4 +1,4 @@
-"""How a head pools the features of its regions: RoIAlign, or with bins that move."""
+"""Pooling of region features for a head: RoIAlign and deformable RoI pooling."""
 
 # R regions, L levels, C channels, S output size
 
@@ -24,7 +24,7 @@ from detector.structures import FeatureSpec
 
 
 class RoIAlign(nn.Module):
-    """See `pyramid_roi_align`."""
+    """A module that pools with `pyramid_roi_align`."""
 
     def __init__(
         self,
@@ -53,11 +53,11 @@ class RoIAlign(nn.Module):
 
 
 class DeformRoIPool(Deformable):
-    """Pools twice: the regular bins say where to move them, and with modulation how much each counts.
+    """A pooling with two passes: the regular bins predict their offsets and, with modulation, their weights.
 
-    Each level has an offset branch of its own, of linear layers with `width` hidden values (MMDetection's
-    `DeformRoIPoolPack` and, with modulation, `ModulatedDeformRoIPoolPack`). It ends in zeros, so that the
-    layer starts as RoIAlign, but at half its response for the modulation "sigmoid", as published.
+    Each level has its own offset branch of linear layers with `width` hidden units (MMDetection's
+    `DeformRoIPoolPack` and, with modulation, `ModulatedDeformRoIPoolPack`). The last layer is zero, so that
+    pooling starts as RoIAlign, or at half its response for the modulation "sigmoid", as published.
     """
 
     offset: _Branches
@@ -101,14 +101,14 @@ class DeformRoIPool(Deformable):
     def sampling(
         self, features: Sequence[Tensor], boxes: Float[Tensor, "R 4"], image: Int64[Tensor, "R"]
     ) -> tuple[Float[Tensor, "R 2 S S"], Float[Tensor, "R S S"] | None]:
-        """Offsets in tenths of the region's size, x before y, and the mask, that the layer uses."""
+        """Return the offsets in tenths of the region's size, x before y, and the mask that the layer uses."""
         self._check(features)
         pooled = self.regular(features, boxes, image)
         level = pyramid_level(boxes, num_levels=len(features), finest_stride_px=self.regular.strides_px[0])
         return self.decode(self.offset(pooled, level))
 
     def _check(self, features: Sequence[Tensor]) -> None:
-        """The branches, the first to see other features, would tell of themselves."""
+        """Raise ValueError if the features do not fit; otherwise the error would describe a branch."""
         if is_recorded():
             return
         levels, shapes = len(self.offset), [tuple(x.shape) for x in features]
@@ -121,7 +121,7 @@ class DeformRoIPool(Deformable):
     def decode(
         self, predicted: Float[Tensor, "R _D S S"]
     ) -> tuple[Float[Tensor, "R 2 S S"], Float[Tensor, "R S S"] | None]:
-        """Offsets and mask of what the branches `offset` predicted."""
+        """Return the offsets and mask from the output of the branches `offset`."""
         if self.modulation == "none":
             return predicted, None
         return predicted[:, :2], modulation_mask(predicted[:, 2], self.modulation)
@@ -133,7 +133,7 @@ class DeformRoIPool(Deformable):
 
     @property
     def reach_px(self) -> float:
-        """Of a region of the size that its level is made for: 224 pixels at a stride of 16."""
+        """The reach for a region of its level's canonical size, which is 224 pixels at a stride of 16."""
         return 224 / 16 / 2
 
     @property
@@ -150,13 +150,13 @@ class DeformRoIPool(Deformable):
 
 
 class _Branches(nn.ModuleList):
-    """One for each level."""
+    """The offset branches, one per level."""
 
     def forward(
         self, pooled: Float[Tensor, "R C S S"], level: Int64[Tensor, "R"]
     ) -> Float[Tensor, "R _D S S"]:
         places = [torch.where(level == i)[0] for i in range(len(self))]
-        # The branches of levels without regions run too: all parameters get gradients on all processes.
+        # Branches of levels without regions run too, so that all parameters get gradients on all processes.
         parts = [branch(pooled.index_select(0, place)) for branch, place in zip(self, places, strict=True)]
         predicted = parts[0].new_zeros(level.shape[0], parts[0].shape[1])
         for place, part in zip(places, parts, strict=True):
@@ -165,7 +165,7 @@ class _Branches(nn.ModuleList):
 
 
 class _Branch(nn.Module):
-    """Offsets and mask logits of one level's regions, bin after bin of a plane."""
+    """The branch of one level: offsets, then mask logits, each plane bin by bin."""
 
     def __init__(self, channels: int, size: int, width: int, *, modulated: bool) -> None:
         super().__init__()
@@ -180,7 +180,7 @@ class _Branch(nn.Module):
 
 
 def _linear_layers(*widths: int) -> nn.Sequential:
-    """With ReLU between them, the last one zero."""
+    """Return linear layers with ReLU between them, the last one zero."""
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
         layers += [Linear(before, after), nn.ReLU(inplace=True)]

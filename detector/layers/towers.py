@@ -1,4 +1,4 @@
-"""Which convolutions of a tower are deformable."""
+"""The choice of the deformable convolutions of a tower."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ DeformableConvs = NonNegativeInt | Literal["last", "all"]
 
 
 def deformable_count(chosen: DeformableConvs, *, num_convs: int) -> int:
-    """How many of the last of `num_convs` convolutions are deformable. ValueError for more than there are."""
+    """Return how many of `num_convs` convolutions are deformable, counted from the last.
+
+    Raises:
+        ValueError: if more are chosen than there are.
+    """
     count = {"last": 1, "all": num_convs}[chosen] if isinstance(chosen, str) else chosen
     if not 0 <= count <= num_convs or (chosen == "all" and num_convs == 0):
         raise ValueError(f"deformable_convs: expected at most num_convs={num_convs}, got {chosen}")
@@ -25,10 +29,12 @@ def deformable_count(chosen: DeformableConvs, *, num_convs: int) -> int:
 
 
 def require_deform_conv(deform: Callable[..., nn.Module], *, option: str, count: int) -> None:
-    """Checks what makes the `count` deformable convolutions of a part, as its `option` says.
+    """Check the constructor that `option` sets for the `count` deformable convolutions of a part.
 
-    ValueError where it makes another layer than `DeformConv2d`, or says what the part decides itself. Warns
-    of what it says where there is none to make.
+    Warn of its arguments if `count` is 0.
+
+    Raises:
+        ValueError: if it builds a layer other than `DeformConv2d`, or sets an argument that the part decides.
     """
     made, given = (deform.func, deform.keywords) if isinstance(deform, partial) else (deform, {})
     if inspect.isclass(made) and not issubclass(made, DeformConv2d):
@@ -45,7 +51,7 @@ def require_deform_conv(deform: Callable[..., nn.Module], *, option: str, count:
 
 
 def require_unset(make: Callable[..., nn.Module], names: Sequence[str], *, option: str, why: str) -> None:
-    """ValueError where the `option` that makes a part sets arguments that its user sets as well."""
+    """Raise ValueError if `option`, the constructor of a part, sets arguments that its caller sets."""
     given = make.keywords if isinstance(make, partial) else {}
     if said := [name for name in names if name in given]:
         raise ValueError(f"{option}: {why}, so that {', '.join(said)} cannot be chosen here. Leave it out.")

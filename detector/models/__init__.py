@@ -1,4 +1,4 @@
-"""Whole detectors."""
+"""Complete detectors."""
 
 from detector.lazy import lazy_getattr
 

@@ -1,4 +1,4 @@
-"""One detector for all models: backbone, neck, head."""
+"""The detector that all models share: a backbone, a neck and a head."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from detector.structures import Batch, Detections, FeatureSpec
 
 
 class FeatureModule(Protocol):
-    """A backbone or neck: knows what it gives."""
+    """A backbone or neck, which declares the feature maps it returns."""
 
     out_features: Sequence[FeatureSpec]
 
 
 class Detector(nn.Module):
-    """Images in, losses or detections out.
+    """A detector, which turns images into losses or detections.
 
-    Takes uint8 RGB and normalises it on the device. Mean and standard deviation are ImageNet's, in units of
-    0..1; the padding of a batch becomes zero after normalisation, as if each image were alone.
+    It takes uint8 RGB and normalizes it on the device with ImageNet's mean and standard deviation (for values
+    in 0..1). Padding becomes zero after normalization, as if each image were alone.
     """
 
     mean: Tensor
@@ -45,12 +45,12 @@ class Detector(nn.Module):
 
     @property
     def feature_levels(self) -> tuple[FeatureSpec, ...]:
-        """The maps of the backbone, then those of the neck."""
+        """The feature maps of the backbone, followed by those of the neck."""
         parts = (cast(FeatureModule, part) for part in (self.backbone, self.neck))
         return tuple(level for part in parts for level in part.out_features)
 
     def forward(self, images: UInt8[Tensor, "B 3 H W"], image_sizes: Int64[Tensor, "B 2"]) -> object:
-        """The head's raw outputs; `image_sizes` (height, width) tell image from padding."""
+        """Return the head's raw outputs; `image_sizes` (height, width) separate the images from padding."""
         features = self.neck(self.backbone(self.normalise(images, image_sizes)))
         return self.head(features, image_sizes)
 
@@ -63,15 +63,15 @@ class Detector(nn.Module):
         return torch.where(inside, (images - self.mean) / self.std, 0.0)
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """Losses by log name; the total is their sum."""
+        """Return the losses by log name; the total loss is their sum."""
         return self.head.loss(self(batch.images, batch.image_sizes), batch.targets)
 
     def predict(self, batch: Batch) -> list[Detections]:
-        """Detections of each image, in pixels of the resized image."""
+        """Return the detections of each image, in pixels of the resized image."""
         return self.head.predict(self(batch.images, batch.image_sizes))
 
     def loss_and_predict(self, batch: Batch) -> tuple[dict[str, Float[Tensor, ""]], list[Detections]]:
-        """Both from one pass, for validation."""
+        """Return losses and detections from one forward pass, for validation."""
         outputs = self(batch.images, batch.image_sizes)
         return self.head.loss(outputs, batch.targets), self.head.predict(outputs)
 
@@ -86,10 +86,11 @@ def assemble(
     weights_images: WeightsImages = "auto",
     class_names: tuple[str, ...] = (),
 ) -> Detector:
-    """A detector from a backbone and from a neck and head that still wait for what comes below them.
+    """Build a detector from a backbone and the factories of its neck and head.
 
-    `weights` of a whole detector, trained on `weights_images`, whose rows of classes go to those of the same
-    name in `class_names`: see `load_detector_weights`.
+    Each factory receives the features of the part below. `weights` are those of a whole detector, trained on
+    `weights_images`; its class rows are copied to the classes of the same name in `class_names`, see
+    `load_detector_weights`.
 
     Example:
         >>> from functools import partial
@@ -103,7 +104,7 @@ def assemble(
     made_neck = neck(cast(FeatureModule, backbone).out_features)
     model = Detector(backbone, made_neck, head(cast(FeatureModule, made_neck).out_features, num_classes))
     if weights is not None:
-        from detector.weights.detectors import load_detector_weights  # name maps that others do not need
+        from detector.weights.detectors import load_detector_weights  # loads name maps
 
         load_detector_weights(model, weights, images=weights_images, class_names=class_names)
     return model

@@ -1,4 +1,4 @@
-"""Necks: backbone features to a pyramid."""
+"""Necks, which turn backbone features into a pyramid."""
 
 from detector.lazy import lazy_getattr
 

@@ -1,4 +1,4 @@
-"""Feature pyramid network (Lin et al. 2017). Parameter names are torchvision's."""
+"""The feature pyramid network (Lin et al. 2017). Parameter names are torchvision's."""
 
 # C channels
 
@@ -20,12 +20,15 @@ from detector.structures import FeatureSpec
 
 
 class FPN(nn.Module):
-    """Top-down pyramid over backbone features, finest first, all with `out_channels`.
+    """A top-down pyramid over backbone features, finest first; every level has `out_channels`.
 
-    `extra_levels` above the coarsest: "p6p7" adds two stride-2 convolutions on top of P5 (RetinaNet, FCOS),
-    "maxpool" one subsampled level (Faster R-CNN), "none" nothing. `norm` follows each
-    convolution of the pyramid. `deformable_levels` (3 is P3) have an output convolution that `deform` makes,
-    called like `nn.Conv2d`; only levels with a backbone stage have one, ValueError for others.
+    `extra_levels` go above the coarsest level: "p6p7" adds two stride-2 convolutions on top of P5 (RetinaNet,
+    FCOS), "maxpool" one subsampled level (Faster R-CNN), "none" nothing. `norm` follows each convolution of
+    the pyramid, except in extra levels. `deform` builds the output convolutions of `deformable_levels` (3 is
+    P3) and is called like `nn.Conv2d`.
+
+    Raises:
+        ValueError: if `deformable_levels` names a level without a backbone stage.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class FPN(nn.Module):
         self.out_features = tuple(FeatureSpec(f"p{_level(s)}", out_channels, s) for s in strides)
 
     def forward(self, features: list[Float[Tensor, "B _C _H _W"]]) -> list[Float[Tensor, "B C _h _w"]]:
-        """The pyramid, finest first."""
+        """Return the levels of the pyramid, finest first."""
         inner = [block(x) for block, x in zip(self.inner_blocks, features, strict=True)]
         for i in range(len(inner) - 2, -1, -1):
             inner[i] = inner[i] + F.interpolate(inner[i + 1], size=inner[i].shape[-2:], mode="nearest")
@@ -71,7 +74,7 @@ class FPN(nn.Module):
 
 
 def _level(stride_px: int) -> int:
-    """3 for P3, whose stride is 8."""
+    """Return the number of the level with this stride: 3 (P3) for a stride of 8."""
     return stride_px.bit_length() - 1
 
 
@@ -132,10 +135,10 @@ class _P6P7(nn.Module):
 
 
 def _halved(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """`conv(x)`, padded beforehand.
+    """Return `conv(x)`, with x padded beforehand.
 
-    In bfloat16 on a CPU, oneDNN does not write the gradient of taps that touch its own padding alone, as on a
-    map of one cell: it is what the memory held.
+    In bfloat16 on a CPU, oneDNN leaves the gradient of taps that only touch its own padding uninitialized,
+    which happens on a map of one cell.
     """
     return F.conv2d(F.pad(x, (1, 1, 1, 1)), conv.weight, conv.bias, stride=2)
 

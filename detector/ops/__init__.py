@@ -1,4 +1,4 @@
-"""Pure tensor functions, and the losses that heads take."""
+"""Pure tensor functions, and the losses of the heads."""
 
 from detector.lazy import lazy_getattr
 

@@ -1,4 +1,4 @@
-"""Whether autocast is on, and how to do without."""
+"""Queries about autocast, and a context without it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def autocasts(x: Tensor) -> bool:
-    """Whether autocast is on for the device of x. Some, such as meta, have none."""
+    """Return whether autocast is on for the device of x; some devices, such as meta, have none."""
     return torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Inside, nothing is cast by autocast."""
+    """Return a context in which autocast is off."""
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()

@@ -1,4 +1,4 @@
-"""Deformable RoI pooling (Dai et al. 2017; modulated: Zhu et al. 2019): RoIAlign whose bins move."""
+"""Deformable RoI pooling (Dai et al. 2017; modulated: Zhu et al. 2019): RoIAlign with bin offsets."""
 
 # R regions, L levels, C channels, S output size, T samples of all bins
 
@@ -29,13 +29,13 @@ def pyramid_deform_roi_pool(
     sampling_ratio: int = 2,
     aligned: bool = False,
 ) -> Float[Tensor, "R C S S"]:
-    """`pyramid_roi_align` with all samples of a bin moved by 0.1 * (width, height) of its region * offset.
+    """Apply `pyramid_roi_align` with the samples of a bin moved by 0.1 * (width, height) of its RoI * offset.
 
     The first plane of `offset` is along x, the second along y, as in MMDetection, which is always `aligned`.
     `mask` multiplies each bin. With sampling_ratio=0 a bin has one sample for each cell that it covers,
-    rounded up along each axis. Differentiable once, in features, offset and mask; computed in float32 or
-    float64 whatever the dtype of the features, which the result has. A graph can be recorded where
-    sampling_ratio is not 0.
+    rounded up along each axis. The result is differentiable once, in features, offset and mask; it has the
+    dtype of the features, but is computed in float32 or float64. A graph can be recorded unless
+    sampling_ratio is 0.
     """
     dtype, size = features[0].dtype, offset.shape[-1]
     compute = torch.float64 if dtype == torch.float64 else torch.float32
@@ -54,7 +54,7 @@ def pyramid_deform_roi_pool(
 def _recordable_bags(
     rows: Float[Tensor, "R c"], index: Int[Tensor, " n"], weights: Float[Tensor, " n"], *, bag_size: int
 ) -> Float[Tensor, "_bags c"]:
-    """`embedding_bag` of bags of one size, by operators that every exporter knows."""
+    """Compute `embedding_bag` for bags of equal size with operators that every exporter supports."""
     index, weights = index.long().view(-1, bag_size), weights.view(-1, bag_size, 1)
     total = rows.index_select(0, index[:, 0]) * weights[:, 0]
     for i in range(1, bag_size):
@@ -72,9 +72,9 @@ def roi_sampling_statistics(
     *,
     aligned: bool,
 ) -> dict[str, Float[Tensor, ""]]:
-    """What `sampling_statistics` says, of the bins of at least one region; pixels are cells of their level.
+    """Return the `sampling_statistics` of the bins of at least one region; pixels are cells of their level.
 
-    `outside` is the share of the bins' centres; there is no `effective_dilation`.
+    `outside` is the share of bin centers; there is no `effective_dilation`.
     """
     level = pyramid_level(boxes, num_levels=len(features), finest_stride_px=strides_px[0])
     placed = place(boxes.float(), features, strides_px, level, torch.zeros_like(level), aligned=aligned)
@@ -92,7 +92,7 @@ def roi_sampling_statistics(
 
 
 def _sample_counts(placed: Placed, size: int, sampling_ratio: int) -> Int64[Tensor, "R 2"]:
-    """Samples of each bin of a region, along x and y."""
+    """Return the number of samples of each bin of a region, along x and y."""
     if sampling_ratio > 0:
         return torch.full_like(placed.map_size, sampling_ratio)
     return (placed.extent / size).ceil().clamp(min=0).long()
@@ -104,7 +104,7 @@ def _samples(
     mask: Float[Tensor, "R S S"] | None,
     sampling_ratio: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows, the first of each bin among them, and weights: what `embedding_bag` takes."""
+    """Return the arguments of `embedding_bag`: row indices, the start of each bin, and weights."""
     size = offset.shape[-1]
     counts = _sample_counts(placed, size, sampling_ratio)
     samples = counts.prod(dim=1).repeat_interleave(size**2)  # of each bin
@@ -128,7 +128,7 @@ def _samples(
 
 
 def _bin_corners(placed: Placed, offset: Float[Tensor, "R 2 S S"]) -> Float[Tensor, "_bins 2"]:
-    """Where the bins of all regions begin, in cells as (x, y)."""
+    """Return the top left corners of the bins of all regions, in cells as (x, y)."""
     size = offset.shape[-1]
     number = torch.arange(size, dtype=offset.dtype, device=offset.device)
     places = torch.stack([number.expand(size, size), number[:, None].expand(size, size)]) / size

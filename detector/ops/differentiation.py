@@ -1,4 +1,4 @@
-"""What automatic differentiation may ask of an operator with a backward pass of its own."""
+"""Guards against derivatives that an operator with its own backward pass does not have."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Gradients = tuple[Tensor | None, ...]
 
 
 def refuse_forward_mode(operator: str, *inputs: Tensor | None) -> None:
-    """Raise RuntimeError where an input carries a tangent.
+    """Raise RuntimeError if an input carries a tangent.
 
-    torch drops it without an error in an operator that has a rule for reverse mode only: the derivative would
-    be 0.
+    In an operator with only a reverse-mode rule, torch drops the tangent without an error, so that the
+    derivative would be 0.
     """
     if torch.compiler.is_compiling():
         return
@@ -26,10 +26,10 @@ def refuse_forward_mode(operator: str, *inputs: Tensor | None) -> None:
 
 
 def once_differentiable(operator: str) -> Callable[[Callable[..., Gradients]], Callable[..., Gradients]]:
-    """Of an `autograd.Function.backward`: a second derivative raises RuntimeError, with the name `operator`.
+    """Decorate an `autograd.Function.backward`: a second derivative raises RuntimeError, naming `operator`.
 
-    torch's decorator of that name leaves the second derivative out, in silence, where the gradient it gets is
-    constant, as that of a sum is.
+    torch's decorator of the same name silently omits the second derivative if the incoming gradient is
+    constant, like that of a sum.
     """
 
     def decorate(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
@@ -49,7 +49,7 @@ def once_differentiable(operator: str) -> Callable[[Callable[..., Gradients]], C
 
 
 class _Last(torch.autograd.Function):
-    """A gradient that has none."""
+    """A gradient that cannot be differentiated."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, operator: str) -> Tensor:

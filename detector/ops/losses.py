@@ -1,6 +1,6 @@
-"""Losses of classes and boxes, for a head to be given: frozen objects that are called.
+"""Classification and box losses, which are injected into a head as frozen callables.
 
-None is averaged: the caller divides by its number of positives.
+They do not average: the caller divides by its number of positives.
 """
 
 # C classes
@@ -26,26 +26,26 @@ from detector.option_types import Fraction, NonNegativeFloat
 
 
 class ClassificationLoss(ABC):
-    """A loss of the classes at many places, summed over places and classes."""
+    """A classification loss, summed over positions and classes."""
 
     @abstractmethod
     def __call__(self, logits: Float[Tensor, "*n C"], labels: Int64[Tensor, "*n"]) -> Float[Tensor, ""]:
-        """A label in [0, C) is the one positive class of its place; -1 is background."""
+        """Return the loss; a label in [0, C) is the only positive class at its position, -1 is background."""
 
 
 @dataclass(frozen=True)
 class Focal(ClassificationLoss):
     """The sigmoid focal loss (Lin et al. 2017).
 
-    `alpha` weights positives and 1 - `alpha` negatives; `gamma` turns the loss down where the prediction is
-    right already.
+    `alpha` weights positives and 1 - `alpha` negatives; `gamma` reduces the loss of predictions that are
+    already right.
     """
 
     alpha: Fraction = 0.25
     gamma: NonNegativeFloat = 2.0
 
     def __call__(self, logits: Float[Tensor, "*n C"], labels: Int64[Tensor, "*n"]) -> Float[Tensor, ""]:
-        # The positives are gathered instead of written into a one-hot tensor: one pass over the logits.
+        # Positives are gathered instead of compared with a one-hot tensor: one pass over the logits.
         alpha, gamma = self.alpha, self.gamma
         prob = logits.sigmoid()
         as_negative = (1 - alpha) * prob.pow(gamma) * F.softplus(logits)
@@ -59,11 +59,11 @@ class Focal(ClassificationLoss):
 
 
 class BoxCoder(ABC):
-    """What a head predicts of a box, relative to the place where it predicts it."""
+    """An encoding of boxes relative to the position where a head predicts them."""
 
     @abstractmethod
     def encode(self, boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
-        """Turn xyxy boxes into what a perfect head would predict."""
+        """Turn xyxy boxes into the predictions of a perfect head."""
 
     @abstractmethod
     def decode(self, encoded: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
@@ -72,7 +72,7 @@ class BoxCoder(ABC):
 
 @dataclass(frozen=True)
 class DeltaCoder(BoxCoder):
-    """Deltas from anchors or proposals, xyxy, times `weights` (Ren et al. 2015)."""
+    """An encoding as deltas from anchors or proposals, xyxy, times `weights` (Ren et al. 2015)."""
 
     anchors: Float[Tensor, "*#n 4"]
     weights: CoderWeights
@@ -86,7 +86,10 @@ class DeltaCoder(BoxCoder):
 
 @dataclass(frozen=True)
 class DistanceCoder(BoxCoder):
-    """Distances from points (x, y) to the left, top, right and bottom side, in strides (Tian et al. 2019)."""
+    """An encoding as distances from points (x, y) to the left, top, right and bottom side, in strides.
+
+    Source: Tian et al. 2019.
+    """
 
     points: Float[Tensor, "*#n 2"]
     strides: Float[Tensor, "*#n"]
@@ -99,26 +102,26 @@ class DistanceCoder(BoxCoder):
 
 
 class BoxLoss(ABC):
-    """A loss of predicted boxes, one number a box.
+    """A loss of predicted boxes, one value per box.
 
-    Write a new one as an `EncodedBoxLoss` or a `DecodedBoxLoss`: any head takes it then.
+    Write a new one as an `EncodedBoxLoss` or a `DecodedBoxLoss`, so that any head can use it.
     """
 
     @abstractmethod
     def __call__(
         self, predicted: Float[Tensor, "*n 4"], target: Float[Tensor, "*n 4"]
     ) -> Float[Tensor, "*n"]:
-        """Compare pair by pair, both as the loss takes them."""
+        """Compare pairs, both encoded or both decoded as this loss requires."""
 
     @abstractmethod
     def of_encoded(
         self, encoded: Float[Tensor, "*n 4"], boxes: Float[Tensor, "*n 4"], *, coder: BoxCoder
     ) -> Float[Tensor, "*n"]:
-        """Compare what a head predicts with the boxes (xyxy) that it should predict."""
+        """Compare the predictions of a head with the boxes (xyxy) that it should predict."""
 
 
 class EncodedBoxLoss(BoxLoss):
-    """A loss of what a head predicts: deltas, or distances in strides."""
+    """A loss of encoded boxes: deltas, or distances in strides."""
 
     def of_encoded(
         self, encoded: Float[Tensor, "*n 4"], boxes: Float[Tensor, "*n 4"], *, coder: BoxCoder
@@ -127,7 +130,7 @@ class EncodedBoxLoss(BoxLoss):
 
 
 class DecodedBoxLoss(BoxLoss):
-    """A loss of xyxy boxes."""
+    """A loss of decoded boxes, xyxy."""
 
     def of_encoded(
         self, encoded: Float[Tensor, "*n 4"], boxes: Float[Tensor, "*n 4"], *, coder: BoxCoder

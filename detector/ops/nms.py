@@ -1,6 +1,6 @@
 """Non-maximum suppression (torchvision's kernel)."""
 
-# B images, N boxes of each, K of them kept
+# B images, N boxes per image, K of them kept
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def class_nms(
     iou_threshold: float,
     limit: int,
 ) -> Int64[Tensor, "K"]:
-    """Indices of the boxes kept, best first, at most `limit`; none overlaps a better one of its class."""
+    """Return the indices of at most `limit` boxes, best first; none overlaps a better one of its class."""
     return batched_nms(boxes, scores, labels, iou_threshold)[:limit]
 
 
 def batch_class_nms(found: Candidates) -> list[Int64[Tensor, "_K"]]:
-    """`class_nms` of each image among its allowed boxes: indices into all its boxes."""
+    """Apply `class_nms` to the allowed boxes of each image, and return indices into all its boxes."""
     kept = []
     for i, allowed in enumerate(found.allowed):
         among = torch.where(allowed)[0]
@@ -47,7 +47,7 @@ def batch_class_nms(found: Candidates) -> list[Int64[Tensor, "_K"]]:
 
 
 def suppressed(candidates: Candidates) -> list[Detections]:
-    """Detections of each image: the candidates that `batch_class_nms` keeps, best first."""
+    """Return the detections of each image, the candidates that `batch_class_nms` keeps, best first."""
     return [
         Detections(candidates.boxes[i, kept], candidates.scores[i, kept], candidates.labels[i, kept])
         for i, kept in enumerate(batch_class_nms(candidates))
@@ -56,8 +56,10 @@ def suppressed(candidates: Candidates) -> list[Detections]:
 
 @contextmanager
 def recording_torchvision_nms() -> Iterator[None]:
-    """Inside, `padded_class_nms` consists of operators of torch and torchvision alone: a graph recorded here
-    runs without this package."""
+    """Make `padded_class_nms` use operators of torch and torchvision only, inside this context.
+
+    A graph that is recorded here runs without this package.
+    """
     token = _by_torchvision.set(True)
     try:
         yield
@@ -66,7 +68,7 @@ def recording_torchvision_nms() -> Iterator[None]:
 
 
 def padded_class_nms(found: Candidates) -> Int64[Tensor, "B limit"]:
-    """`batch_class_nms` as one tensor, -1 where no more are kept: a node of a graph that is recorded."""
+    """Return `batch_class_nms` as one tensor padded with -1, a single node in a recorded graph."""
     if _by_torchvision.get():
         return torchvision_class_nms(found)
     return torch.ops.detector.padded_class_nms(
@@ -124,10 +126,10 @@ def _(
 
 
 def torchvision_class_nms(found: Candidates) -> Int64[Tensor, "B limit"]:
-    """Compute `padded_class_nms` by operators of torchvision and torch.
+    """Compute `padded_class_nms` with operators of torchvision and torch.
 
-    All images go through one suppression, those of other images and labels shifted where they do not overlap:
-    in float64, which keeps their coordinates.
+    All images share one suppression: boxes are shifted so that those of different images and labels do not
+    overlap, in float64, which preserves their coordinates.
     """
     batch, places = found.scores.shape
     image = torch.arange(batch, device=found.boxes.device)[:, None]
@@ -138,7 +140,7 @@ def torchvision_class_nms(found: Candidates) -> Int64[Tensor, "B limit"]:
     scores = found.scores.flatten()
     kept = among[nms(apart.flatten(0, 1)[among], scores[among].double(), found.iou_threshold)]
     chosen = torch.zeros_like(scores, dtype=torch.bool).index_fill(0, kept, True).view(batch, places)
-    lowest = found.scores.amin() - 1  # below the scores of all that are kept
+    lowest = found.scores.amin() - 1  # below all scores
     ranked = torch.where(chosen, found.scores, lowest)
     best, index = torch.cat([ranked, lowest.expand(batch, found.limit)], dim=1).topk(found.limit, dim=1)
     return torch.where(best > lowest, index, -1)

@@ -1,4 +1,4 @@
-"""Sums over the ranks of a run: its processes, one a device. Without others a value stays as it is."""
+"""Reductions over the ranks of a run (processes, one per device); a single process keeps its values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def num_ranks() -> int:
 
 
 def total_over_ranks(values: Shaped[Tensor, "*n"]) -> Shaped[Tensor, "*n"]:
-    """Sum of `values` over all ranks. Each of them has to call it, or the others wait."""
+    """Return the sum of `values` over all ranks. Each rank must call it, or the others wait."""
     if not _is_one_of_several():
         return values
     total = values.detach().clone()
@@ -23,12 +23,12 @@ def total_over_ranks(values: Shaped[Tensor, "*n"]) -> Shaped[Tensor, "*n"]:
 
 
 def mean_over_ranks(values: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """Mean of `values` over all ranks, see `total_over_ranks`."""
+    """Return the mean of `values` over all ranks, see `total_over_ranks`."""
     return total_over_ranks(values) / num_ranks()
 
 
 def all_gathered(value: Any) -> list[Any]:
-    """The `value` of each rank, in their order; plain containers and objects that pickle."""
+    """Return the `value` of each rank, in rank order; it must be picklable."""
     if not _is_one_of_several():
         return [value]
     values = [None] * num_ranks()
@@ -37,11 +37,11 @@ def all_gathered(value: Any) -> list[Any]:
 
 
 def normalizer(count: Shaped[Tensor, ""], *, at_least: float, all_ranks: bool) -> Float[Tensor, ""]:
-    """What a sum of losses is divided by: their `count`, at least `at_least`.
+    """Return the divisor of a sum of losses: their `count`, at least `at_least`.
 
-    With `all_ranks` it is the count of all ranks, divided by their number. Gradients are averaged over ranks
-    afterwards, and are then those of one process that has all images. To divide by a rank's own count would
-    weight a box by how many others its rank happens to have.
+    With `all_ranks` it is the count of all ranks, divided by their number. As gradients are averaged over
+    ranks, they then equal those of one process with all images. Dividing by a rank's own count would weight a
+    box by the number of other boxes on its rank.
     """
     if not all_ranks:
         return count.clamp(min=at_least)

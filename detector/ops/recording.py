@@ -1,6 +1,6 @@
-"""Whether a graph is being recorded, and what must be done otherwise then."""
+"""Queries about the recording of a graph, and operations that differ while recording."""
 
-# B images, N numbers of each
+# B images, N scores per image
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch import Tensor
 
 
 def is_recorded() -> bool:
-    """Whether a tracer or exporter is recording this call: shapes may be symbols, of any value."""
+    """Return whether a tracer or exporter is recording this call, so that shapes may be symbolic."""
     return torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
 
 
 def is_eager_on_cpu(x: Tensor) -> bool:
-    """Whether a CPU runs the operators on x one by one: without a tracer, compiler or autocast."""
+    """Return whether operators on x run eagerly on a CPU, without a tracer, compiler or autocast."""
     recorded = is_recorded() or torch.compiler.is_compiling()
     return x.device.type == "cpu" and not recorded and not torch.is_autocast_enabled("cpu")
 
 
 def integers(values: Sequence[int], *, device: torch.device) -> Int64[Tensor, " n"]:
-    """As `torch.tensor`; while recording, sizes stay symbols."""
+    """Return `torch.tensor(values)`; sizes stay symbolic while recording."""
     if not is_recorded():
         return torch.tensor(values, device=device)
     return torch.stack([torch.scalar_tensor(value, dtype=torch.int64, device=device) for value in values])
@@ -32,10 +32,10 @@ def integers(values: Sequence[int], *, device: torch.device) -> Int64[Tensor, " 
 def top(
     scores: Float[Tensor, "B N"], count: int, *, are_logits: bool
 ) -> tuple[Float[Tensor, "B _K"], Int64[Tensor, "B _K"], Bool[Tensor, "B _K"]]:
-    """Find the highest of each row: values, places, and which of them are there; at most `count`.
+    """Return the values, indices and validity of the highest scores of each row, at most `count`.
 
-    While recording they are `count`. What is missing comes last: as 0, or where scores are logits, as less
-    than the lowest of the row; an infinity would leave quantization no scale for the others.
+    While recording there are exactly `count`. Missing ones come last, with a score of 0 or, for logits, below
+    the lowest of the row; an infinity would leave quantization no scale for the others.
     """
     if not is_recorded():
         values, index = scores.topk(min(count, scores.shape[1]), dim=1)

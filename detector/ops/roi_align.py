@@ -1,4 +1,4 @@
-"""Features of regions, from the level of a pyramid that fits their size."""
+"""RoIAlign on a pyramid, which pools each region from the level that fits its size."""
 
 # R regions, L levels, C channels, S output size
 
@@ -27,10 +27,10 @@ def pyramid_roi_align(
     sampling_ratio: int = 2,
     aligned: bool = False,
 ) -> Float[Tensor, "R C S S"]:
-    """RoIAlign (He et al. 2017) of xyxy boxes in pixels, each on the level of `pyramid_level`.
+    """Apply RoIAlign (He et al. 2017) to xyxy boxes in pixels, each on its level (`pyramid_level`).
 
-    A bin averages sampling_ratio^2 bilinear samples, with 0 one for each cell of the map that it covers.
-    `aligned` shifts by half a cell, so that a pixel's middle and not its corner has whole coordinates
+    A bin averages sampling_ratio^2 bilinear samples, or with 0 one for each cell of the map that it covers.
+    `aligned` shifts by half a cell, so that integer coordinates are at pixel centers instead of corners
     (Detectron2, MMDetection); torchvision's detectors do not.
     """
     level = pyramid_level(boxes, num_levels=len(features), finest_stride_px=strides_px[0])
@@ -50,9 +50,11 @@ def pyramid_roi_align(
 def pyramid_level(
     boxes: Float[Tensor, "R 4"], *, num_levels: int, finest_stride_px: int
 ) -> Int64[Tensor, "R"]:
-    """Position of the level for each box: P4 for 224 x 224 pixels, one finer for half the side (Lin et al.
-    2017, eq. 1)."""
-    # Smaller ones are on the finest level anyway, and the logarithm of an empty one would be infinite.
+    """Return the index of each box's level: P4 for 224 x 224 pixels, one finer for half the side.
+
+    Source: Lin et al. 2017, eq. 1.
+    """
+    # Smaller boxes are on the finest level anyway, and the logarithm for an empty box would be infinite.
     side = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt().clamp(min=1)
     finest = finest_stride_px.bit_length() - 1  # P2 has a stride of 4
     level = torch.floor(4 + torch.log2(side / 224) + 1e-6) - finest
@@ -61,7 +63,7 @@ def pyramid_level(
 
 @dataclass(frozen=True)
 class _Grid:
-    """How a region is sampled."""
+    """The sampling grid of a region."""
 
     size: int
     sampling_ratio: int
@@ -69,7 +71,10 @@ class _Grid:
 
 
 def _gather_pays(x: Tensor, sampling_ratio: int) -> bool:
-    """torchvision's CPU kernel runs on one core, and its layout makes the gather of a channel a jump."""
+    """Return whether `_gathered` applies, which is faster than torchvision's CPU kernel.
+
+    That kernel runs on one core, and in its layout reading the next channel is a jump.
+    """
     return is_eager_on_cpu(x) and x.dtype in (torch.float32, torch.float64) and sampling_ratio > 0
 
 
@@ -80,7 +85,7 @@ def _gathered(
     image_and_level: Int64[Tensor, "R"],
     grid: _Grid,
 ) -> Float[Tensor, "R C S S"]:
-    """Every bin is a bag of rows: the corners of its samples. The result is channels-last."""
+    """Compute each bin as a bag of rows, the corners of its samples; the result is channels-last."""
     rows = pyramid_rows(features)
     with torch.no_grad():
         level, image = image_and_level % len(features), image_and_level // len(features)
@@ -92,18 +97,18 @@ def _gathered(
 
 
 def pyramid_rows(features: Sequence[Float[Tensor, "B C _H _W"]]) -> Float[Tensor, "_cells C"]:
-    """The cells of all maps, level by level and image by image."""
+    """Return the cells of all maps, level by level and image by image."""
     return torch.cat([x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]) for x in features])
 
 
 @dataclass(frozen=True)
 class Placed:
-    """Regions in cells of the maps they are pooled from. Pairs are (x, y)."""
+    """Regions in cells of the maps that they are pooled from. Pairs are (x, y)."""
 
     corner: Float[Tensor, "R 2"]
     extent: Float[Tensor, "R 2"]
     map_size: Int64[Tensor, "R 2"]
-    first_row: Int64[Tensor, "R"]  # of the map, in `pyramid_rows`
+    first_row: Int64[Tensor, "R"]  # index in `pyramid_rows` of the map's first cell
 
 
 def place(
@@ -115,7 +120,7 @@ def place(
     *,
     aligned: bool,
 ) -> Placed:
-    """Boxes in pixels on the map of their level and image."""
+    """Place boxes, in pixels, on the maps of their level and image."""
     device = boxes.device
     sizes = integers([side for x in features for side in (x.shape[3], x.shape[2])], device=device).view(-1, 2)
     counts = integers([0, *(x.shape[0] * x.shape[2] * x.shape[3] for x in features)], device=device)
@@ -123,7 +128,7 @@ def place(
     scaled = boxes / strides[level, None] - (0.5 if aligned else 0)
     extent = scaled[:, 2:] - scaled[:, :2]
     if not aligned:
-        extent = extent.clamp(min=1)  # the first RoIAlign made small regions a cell large
+        extent = extent.clamp(min=1)  # the original RoIAlign enlarged small regions to one cell
     map_size = sizes[level]
     return Placed(scaled[:, :2], extent, map_size, counts.cumsum(0)[level] + image * map_size.prod(1))
 
@@ -131,9 +136,10 @@ def place(
 def neighbours(
     position: Float[Tensor, "*P"], size: Int64[Tensor, "*P"]
 ) -> tuple[Int64[Tensor, "*P 2"], Float[Tensor, "*P 2"]]:
-    """The two cells around a position on an axis of `size` cells, and their weights.
+    """Return the two cells around a position on an axis of `size` cells, and their weights.
 
-    Up to a cell outside, a position counts as the border's; beyond, it weighs 0. Weights of NaN are NaN.
+    A position up to one cell outside is moved to the border; beyond that its weights are 0. For NaN they are
+    NaN.
     """
     last = size - 1
     outside = (position < -1) | (position > size)
@@ -145,7 +151,7 @@ def neighbours(
 
 
 def _bins(placed: Placed, grid: _Grid) -> tuple[Int[Tensor, "_bins _uses"], Float[Tensor, "_bins _uses"]]:
-    """Rows and weights of every bin, region by region."""
+    """Return the row indices and weights of every bin, region by region."""
     x, x_weights = _axis(placed, 0, grid)
     y, y_weights = _axis(placed, 1, grid)
     row = placed.first_row[:, None, None] + y * placed.map_size[:, 0, None, None]
@@ -155,7 +161,7 @@ def _bins(placed: Placed, grid: _Grid) -> tuple[Int[Tensor, "_bins _uses"], Floa
 
 
 def _axis(placed: Placed, axis: int, grid: _Grid) -> tuple[Int64[Tensor, "R S _U"], Float[Tensor, "R S _U"]]:
-    """Cells and weights along one axis, two for each sample of a bin."""
+    """Return the cells and weights along one axis, two for each sample of a bin."""
     start, length, size = (pair[:, axis, None] for pair in (placed.corner, placed.extent, placed.map_size))
     samples = torch.arange(grid.size * grid.sampling_ratio, dtype=start.dtype) + 0.5
     position = start + samples / (grid.size * grid.sampling_ratio) * length

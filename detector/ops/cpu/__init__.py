@@ -1,6 +1,6 @@
-"""Convolutions, linear layers and embedding bags that are faster on a CPU than torch's, by torch's operators.
+"""Convolutions, linear layers and embedding bags that use torch's operators but are faster on a CPU.
 
-Each function says which function of torch it equals. Code outside this package imports them from here alone.
+Each function names the function of torch that it equals. Code outside this package imports only from here.
 """
 
 from detector.ops.cpu.bags import EmbeddingBags, embedding_bag

@@ -1,11 +1,11 @@
-"""Weighted sums of rows, many at once: sampling a feature map in channels-last, and its backward pass.
+"""Batched weighted sums of rows: sampling of a channels-last feature map, and its backward pass.
 
-A bag is a sum of rows of a matrix, each times a weight. `embedding_bag` adds them vectorised, on all cores.
-What the bags give back to the rows is a bag itself, of the gradients of the bags that use a row: sorted by
-row, it is summed in a fixed order, where scattering would go row by row.
+A bag is a weighted sum of rows of a matrix. `embedding_bag` computes bags vectorized, on all cores. The
+gradient of a row is a bag as well, over the gradients of the bags that use the row: with the uses sorted by
+row it is summed in a fixed order, while scattering would go row by row.
 """
 
-# R rows of C numbers, B bags of S rows each
+# R rows of C values, B bags of S rows each
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from detector.ops.differentiation import once_differentiable
 
-_SUM = 0  # embedding_bag's mode
+_SUM = 0  # mode of embedding_bag
 
 
 def weighted_bags(
@@ -27,7 +27,7 @@ def weighted_bags(
     starts: Int[Tensor, " bags"],
     weights: Float[Tensor, " n"],
 ) -> Float[Tensor, "bags c"]:
-    """`F.embedding_bag(..., mode="sum")` without the parts that serve its own backward pass."""
+    """Compute `F.embedding_bag(..., mode="sum")` without the outputs for its own backward pass."""
     return torch.ops.aten._embedding_bag_forward_only(
         rows, index, starts, False, _SUM, False, weights, False, -1
     )[0]
@@ -39,9 +39,9 @@ def embedding_bag(
     starts: Int[Tensor, " bags"],
     weights: Float[Tensor, " n"],
 ) -> Float[Tensor, "bags c"]:
-    """`F.embedding_bag(index, rows, starts, mode="sum", per_sample_weights=weights)`, on any device.
+    """Compute `F.embedding_bag(index, rows, starts, mode="sum", per_sample_weights=weights)` on any device.
 
-    Bags may be empty. Differentiable once, in rows and weights.
+    Bags may be empty. The result is differentiable once, in rows and weights.
     """
     return _EmbeddingBag.apply(rows, index, starts, weights)
 
@@ -74,7 +74,7 @@ class _EmbeddingBag(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class EmbeddingBags:
-    """Bags of `size` rows each, at most `len(starts)` at once."""
+    """An operator on bags of `size` rows each, at most `len(starts)` at once."""
 
     size: int
     starts: Int[Tensor, " bags"]
@@ -89,14 +89,14 @@ class EmbeddingBags:
     def sum(
         self, rows: Float[Tensor, "R c"], index: Int[Tensor, "*B"], weights: Float[Tensor, "*B"]
     ) -> Float[Tensor, "_b c"]:
-        """The bags with these rows and weights, one after the other."""
+        """Return the bags with these rows and weights, in order."""
         starts = self.starts[: index.numel() // self.size]
         return weighted_bags(rows, index.flatten(), starts, weights.flatten())
 
     def weight_gradient(
         self, grad: Float[Tensor, "_b c"], rows: Float[Tensor, "R c"], index: Int[Tensor, "*B"]
     ) -> Float[Tensor, "*B"]:
-        """The product of each row with the gradient of its bag."""
+        """Return the product of each row with the gradient of its bag."""
         starts, bag = self.starts[: len(grad)], self.bag[: index.numel()]
         return torch.ops.aten._embedding_bag_per_sample_weights_backward(
             grad, rows, index.flatten(), starts, bag, _SUM
@@ -110,17 +110,17 @@ class EmbeddingBags:
         *,
         into: Float[Tensor, "R c"],
     ) -> None:
-        """Adds to each row the gradients of the bags that use it, times its weights, in a fixed order."""
+        """Add to each row the gradients of the bags that use it, times its weights, in a fixed order."""
         if index.numel() == 0:
             return
-        compiling = torch.compiler.is_compiling()  # to read a number of a tensor would cut the graph
+        compiling = torch.compiler.is_compiling()  # reading a tensor's value would break the graph
         first, last = (0, len(into) - 1) if compiling else (int(row) for row in index.aminmax())
         used = index.flatten() - first
         if not compiling and last - first < 2**15:
-            used = used.short()  # fewer digits for a sort by radix
+            used = used.short()  # fewer digits for the radix sort
         used, order = used.sort(stable=True)
         touched = torch.arange(last - first + 1, dtype=used.dtype, device=used.device)
         starts = torch.searchsorted(used, touched).to(index.dtype)
-        # Picked by index_select, four times as fast as by an index
+        # index_select is four times as fast as indexing
         bag, weights = self.bag.index_select(0, order), weights.flatten().index_select(0, order)
         into[first : last + 1] += weighted_bags(grad, bag, starts, weights)

@@ -1,10 +1,10 @@
-"""Matrix products on a CPU, each by the faster of the libraries that torch has for them: MKL and oneDNN.
+"""Matrix products on a CPU, each computed by the faster of torch's libraries, MKL and oneDNN.
 
-`torch.mm` and `torch.bmm` are MKL's, which has kernels with AVX-512 for Intel's processors alone. A 1x1
-convolution over rows as pixels is the same product by oneDNN, which asks the processor what it can.
+`torch.mm` and `torch.bmm` use MKL, which has AVX-512 kernels for Intel's processors only. A 1x1 convolution
+over rows as pixels is the same product with oneDNN, which detects the features of the processor.
 """
 
-# m rows of f features (f / D each, of D groups), o outputs; g times P products
+# m rows of f features (f / D in each of D groups), o outputs; g times P products
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from detector.ops.recording import is_eager_on_cpu
 
 Library = Literal["mkl", "onednn"]
 
-_MOST_FEATURES = 4608  # of the gradient of a kernel: with more oneDNN takes twice as long
-_FEWEST_PRODUCTS = 10_000_000  # multiplications, below which a call of its own costs more than it saves
+_MOST_FEATURES = 4608  # per gradient of a kernel: with more, oneDNN takes twice as long
+_FEWEST_PRODUCTS = 10_000_000  # multiplications, below which a separate call costs more than it saves
 
 
 def faster_library() -> Library | None:
-    """The one that is faster on this processor; None where each has its products, as below.
+    """Return the faster library on this processor, or None if each function keeps its default.
 
-    On an Intel Xeon MKL gains a fifth, but not for `grouped_linear`. On an AMD EPYC with AVX-512 oneDNN is
-    twice as fast in all; with AVX2 alone MKL is as fast, or faster, in those that it has here.
+    On an Intel Xeon, MKL gains a fifth, except for `grouped_linear`. On an AMD EPYC with AVX-512, oneDNN is
+    twice as fast for all products; with only AVX2, MKL is at least as fast for the products it computes here.
     """
     if has_intel_cpu():
         return "mkl" if torch.backends.mkl.is_available() else None
@@ -42,7 +42,7 @@ _FASTER = faster_library()
 def linear(
     rows: Float[Tensor, "*m f"], weight: Float[Tensor, "o f"], bias: Float[Tensor, "o"] | None
 ) -> Float[Tensor, "*m o"]:
-    """`F.linear(rows, weight, bias)`, by oneDNN where that is faster."""
+    """Compute `F.linear(rows, weight, bias)`, with oneDNN if that is faster."""
     if _linear_pays(rows, weight):
         return _Linear.apply(rows.contiguous(), weight, bias)
     return F.linear(rows, weight, bias)
@@ -50,7 +50,7 @@ def linear(
 
 def _linear_pays(rows: Tensor, weight: Tensor) -> bool:
     if rows.dim() != 2 or rows.shape[1] != weight.shape[1] or rows.dtype != weight.dtype:
-        return False  # torch computes it, or says what is wrong
+        return False  # torch computes it or raises the error
     return is_eager_on_cpu(rows) and _many_pay(rows, weight)
 
 
@@ -58,14 +58,14 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(rows, weight)
-        return grouped_linear(rows, weight, bias).clone()  # not a view, which could not be changed in place
+        return grouped_linear(rows, weight, bias).clone()  # not a view, which cannot be modified in place
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight = ctx.saved_tensors
         need_rows, need_weight, need_bias = ctx.needs_input_grad
         of_bias = grad.sum(0) if need_bias else None
-        if torch.is_grad_enabled():  # what is differentiated again must be torch's
+        if torch.is_grad_enabled():  # a second derivative needs torch's operators
             return grad @ weight, grad.mT @ rows, of_bias
         grad = grad.contiguous()
         return (
@@ -78,14 +78,14 @@ class _Linear(torch.autograd.Function):
 def grouped_linear(
     rows: Float[Tensor, "m f"], kernel: Float[Tensor, "o _f"], bias: Tensor | None = None, *, groups: int = 1
 ) -> Float[Tensor, "m o"]:
-    """`F.linear(rows, kernel, bias)`; with groups, a row of the kernel multiplies its group's features."""
+    """Compute `F.linear(rows, kernel, bias)`; with groups, a kernel row multiplies its group's features."""
     return _to_rows(torch.conv2d(_to_pixels(rows), kernel[..., None, None], bias, groups=groups))
 
 
 def grouped_linear_input_grad(
     grad: Float[Tensor, "m o"], kernel: Float[Tensor, "f _o"], *, groups: int
 ) -> Float[Tensor, "m f"]:
-    """The gradient of `rows` from that of the product; `kernel` is transposed, group by group."""
+    """Return the gradient of `rows` from that of the product; `kernel` is transposed, group by group."""
     if groups == 1 and _FASTER == "mkl":
         return torch.mm(grad, kernel.mT)
     return grouped_linear(grad, kernel, groups=groups)
@@ -94,7 +94,7 @@ def grouped_linear_input_grad(
 def add_grouped_linear_weight_grad(
     grad: Float[Tensor, "m o"], rows: Float[Tensor, "m f"], *, into: Float[Tensor, "D _o _f"]
 ) -> None:
-    """Adds the gradient of the kernel from that of the product, group by group."""
+    """Add the gradient of the kernel from that of the product, group by group."""
     if len(into) == 1 and _onednn_pays(grad):
         into[0] += _kernel_gradient(grad, rows)
     else:
@@ -104,7 +104,7 @@ def add_grouped_linear_weight_grad(
 def batched_linear(
     rows: Float[Tensor, "g P m f"], kernels: Float[Tensor, "g P o f"]
 ) -> list[list[Float[Tensor, "m o"]]]:
-    """`rows @ kernels.mT`, g lists of P products."""
+    """Return `rows @ kernels.mT` as g lists of P products."""
     if _many_pay(rows, kernels):
         return [
             [grouped_linear(*pair) for pair in zip(*group, strict=True)]
@@ -117,7 +117,7 @@ def batched_linear(
 def add_batched_linear_weight_grads(
     grads: Float[Tensor, "g P m o"], rows: Float[Tensor, "g P m f"], *, into: Float[Tensor, "g P o f"]
 ) -> None:
-    """Adds the gradients of the kernels of `batched_linear` from those of the products."""
+    """Add the gradients of the kernels of `batched_linear` from those of the products."""
     gradients, grads, rows = (x.flatten(0, 1) for x in (into, grads, rows))
     if not _many_pay(rows, gradients):
         gradients.baddbmm_(grads.mT, rows)
@@ -137,7 +137,7 @@ def _many_pay(rows: Float[Tensor, "*P m f"], kernels: Float[Tensor, "*P o f"]) -
 def _kernel_gradient(grad: Float[Tensor, "m o"], rows: Float[Tensor, "m f"]) -> Float[Tensor, "o f"]:
     found = grad.new_empty(grad.shape[1], rows.shape[1])
     for part, of_rows in zip(found.split(_MOST_FEATURES, 1), rows.split(_MOST_FEATURES, 1), strict=True):
-        # The kernel is of the shape of its gradient; it is not read
+        # The gradient stands in for the kernel, of which only the shape matters
         part.copy_(_convolution_gradients(grad, of_rows.contiguous(), part, of_kernel=True))
     return found
 
@@ -145,7 +145,7 @@ def _kernel_gradient(grad: Float[Tensor, "m o"], rows: Float[Tensor, "m f"]) -> 
 def _convolution_gradients(
     grad: Float[Tensor, "m o"], rows: Float[Tensor, "m f"], kernel: Float[Tensor, "o f"], *, of_kernel: bool
 ) -> Float[Tensor, "_m f"]:
-    """Those of `grouped_linear`: of the kernel, or of the rows."""
+    """Return the gradient of `grouped_linear` in the kernel or in the rows."""
     pixels, wanted = (_to_pixels(grad), _to_pixels(rows)), (not of_kernel, of_kernel, False)
     found = torch.ops.aten.convolution_backward(
         *pixels, kernel[..., None, None], None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1, wanted
@@ -154,16 +154,16 @@ def _convolution_gradients(
 
 
 def _by_group(rows: Float[Tensor, "m features"], groups: int) -> Float[Tensor, "D m _f"]:
-    """A view, one matrix for each group."""
+    """Return a view with one matrix per group."""
     return rows.unflatten(1, (groups, -1)).transpose(0, 1)
 
 
 def _to_pixels(rows: Float[Tensor, "m f"]) -> Float[Tensor, "1 f h w"]:
-    """The rows as pixels of one channels-last image, a view."""
-    # oneDNN likes a column best, but is slower where its length has few divisors
+    """Return a view of the rows as pixels of one channels-last image."""
+    # oneDNN is fastest on a column, but slower if its length has few divisors
     line = 1 if len(rows) % 16 == 0 else len(rows)
     return rows.view(1, len(rows) // line, line, -1).permute(0, 3, 1, 2)
 
 
 def _to_rows(pixels: Float[Tensor, "1 f h w"]) -> Float[Tensor, "m f"]:
-    return pixels.permute(0, 2, 3, 1).flatten(0, 2).contiguous()  # of one channel, it may not be
+    return pixels.permute(0, 2, 3, 1).flatten(0, 2).contiguous()  # with one channel, it may not be contiguous

@@ -1,16 +1,16 @@
-"""3x3 convolution by Winograd's minimal filtering, F(4x4, 3x3): a quarter of the multiplications.
+"""3x3 convolution by Winograd's minimal filtering, F(4x4, 3x3), with a quarter of the multiplications.
 
-Lavin and Gray 2015, arXiv:1509.09308. Every 4x4 patch of the output comes from a 6x6 patch of the input by 36
-products per channel pair instead of 144; what remains are matrix products, forward and backward. They are
-made by parts, two rows of the transformed patches and a band of the map at a time, so that the transforms,
-2.25 times the maps together, stay in cache. In fp32 the relative error is up to 4e-6, of values and
-gradients; that of torch's direct convolution of channels-last maps is 4e-7 to 1e-6. A CPU's direct kernels
-are bound by arithmetic, so wide layers on large maps gain; elsewhere moving the patches costs more than it
-saves.
+Source: Lavin and Gray 2015, arXiv:1509.09308. Each 4x4 patch of the output takes 36 products per channel pair
+with a 6x6 patch of the input, instead of 144; they are computed as matrix products, forward and backward. The
+computation goes part by part, two rows of the transformed patches and a band of the map at a time, so that
+the transforms, 2.25 times the size of the maps in all, stay in cache. In fp32 the relative error of values
+and gradients is up to 4e-6; that of torch's direct convolution of channels-last maps is 4e-7 to 1e-6. Direct
+kernels of a CPU are bound by arithmetic, so wide layers on large maps gain; for others, moving the patches
+costs more than it saves.
 """
 
 # N images, C input and O output channels, T patches of 4x4 outputs; vertically the 2 points of a pair.
-# The pixels of a map are (N, y, 4, x, 4, C), y and x of patches.
+# The pixels of a map are (N, y, 4, x, 4, C), with y and x counting patches.
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ from detector.ops.cpu.winograd_transforms import (
 )
 from detector.ops.recording import is_eager_on_cpu
 
-# Channels, and positions times channels in and out: below these the direct kernel is as fast or faster,
-# measured on 2 cores of an AMD EPYC and an Intel Xeon.
+# Limits of the channels, and of positions times input and output channels, below which the direct kernel is
+# as fast or faster; measured on 2 cores of an AMD EPYC and an Intel Xeon.
 _FEWEST_CHANNELS = 128
 _LEAST_WITH_BACKWARD, _LEAST_WITHOUT = 200e6, 300e6
-_PART_BYTES = 16 << 20  # of the transforms made at once
+_PART_BYTES = 16 << 20  # of the transforms computed at once
 
 
 def conv3x3(
@@ -56,16 +56,16 @@ def conv3x3(
     weight: Float[Tensor, "O C 3 3"],
     bias: Float[Tensor, "O"] | None,
 ) -> list[Float[Tensor, "*N O _H _W"]]:
-    """`[F.conv2d(x, weight, bias, padding=1) for x in maps]`, by Winograd where that is faster."""
+    """Compute `[F.conv2d(x, weight, bias, padding=1) for x in maps]`, by Winograd if that is faster."""
     if _winograd_pays(maps, weight):
         return winograd_conv3x3(maps, weight, bias)
     return [F.conv2d(x, weight, bias, padding=1) for x in maps]
 
 
 def _winograd_pays(maps: Sequence[Tensor], weight: Tensor) -> bool:
-    """Whether the layer is wide and the maps are large enough; the gain is largest in the backward pass."""
+    """Return whether the layer and maps are large enough; the gain is largest in the backward pass."""
     if not is_eager_on_cpu(weight) or any(x.dim() != 4 or x.shape[1] != weight.shape[1] for x in maps):
-        return False  # torch computes it, or says what is wrong
+        return False  # torch computes it or raises the error
     work = weight.shape[:2].numel() * sum(x.shape[0] * x.shape[2] * x.shape[3] for x in maps)
     return (
         min(weight.shape[:2]) >= _FEWEST_CHANNELS
@@ -79,17 +79,16 @@ def winograd_conv3x3(
     weight: Float[Tensor, "O C 3 3"],
     bias: Float[Tensor, "O"] | None,
 ) -> list[Float[Tensor, "N O _H _W"]]:
-    """`[F.conv2d(x, weight, bias, padding=1) for x in maps]` in float32, channels last.
+    """Compute `[F.conv2d(x, weight, bias, padding=1) for x in maps]` in float32, channels-last.
 
-    Gradients that are differentiated again are those of a direct convolution.
-
-    All maps go through the same matrix products, so that small ones beside a large one cost little.
+    For second derivatives, the gradients are those of a direct convolution. All maps share the same matrix
+    products, so that small maps cost little beside a large one.
     """
     return list(_WinogradConv3x3.apply(weight, bias, *maps))
 
 
 class _WinogradConv3x3(torch.autograd.Function):
-    """Transforms are made again in the backward pass: the maps and the weight are kept anyway."""
+    """The convolution; its backward pass recomputes the transforms, as maps and weight are kept anyway."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, bias: Tensor | None, *maps: Tensor) -> tuple[Tensor, ...]:
@@ -103,7 +102,7 @@ class _WinogradConv3x3(torch.autograd.Function):
             for bands in _parts(grids, weight):
                 inputs = _transform_inputs(pixels, bands, pair)
                 products = batched_linear(inputs, kernels)
-                del inputs  # what comes next takes their place, in memory and cache
+                del inputs  # so that what follows reuses their memory and cache
                 _add_outputs(products, bands, pair, into=into)
                 del products
         return tuple(_cut(y, x.shape) for y, x in zip(results, maps, strict=True))
@@ -111,7 +110,7 @@ class _WinogradConv3x3(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         weight, *maps = ctx.saved_tensors
-        with without_autocast(weight.device):  # it may be on around the call of backward
+        with without_autocast(weight.device):  # backward may be called under autocast
             if torch.is_grad_enabled():
                 return _differentiable_gradients(ctx.needs_input_grad, weight, maps, grads)
             return _WinogradConv3x3._backward(ctx.needs_input_grad, weight, maps, grads)
@@ -154,7 +153,7 @@ class _WinogradConv3x3(torch.autograd.Function):
 def _differentiable_gradients(
     needed: Sequence[bool], weight: Tensor, maps: Sequence[Tensor], grads: Sequence[Tensor]
 ) -> tuple[Tensor | None, ...]:
-    """Those of `backward`, of a direct convolution, which torch differentiates further."""
+    """Return the gradients of a direct convolution, which torch can differentiate again."""
     need_weight, need_bias, *need_maps = needed
     pairs = list(zip(maps, grads, strict=True))
     of_weights = [conv2d_weight(x, weight.shape, grad, padding=1) for x, grad in pairs if need_weight]
@@ -170,7 +169,7 @@ def _differentiable_gradients(
 
 @dataclass(frozen=True)
 class _Grid:
-    """The patches of a map, whose pixels are filled up with zeros to whole patches."""
+    """The patches of a map, which is padded with zeros to whole patches."""
 
     images: int
     rows: int
@@ -185,7 +184,7 @@ class _Grid:
         return STEP * self.columns
 
     def pixels(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N _y 4 _W C"]:
-        """A view where the patches fit a channels-last map."""
+        """Return the padded pixels, as a view if the patches fit a channels-last map."""
         below, right = STEP * self.rows - x.shape[2], self.width - x.shape[3]
         pixels = x.permute(0, 2, 3, 1)
         if below or right:
@@ -193,13 +192,13 @@ class _Grid:
         return pixels.contiguous().unflatten(1, (self.rows, STEP))
 
     def new_pixels(self, channels: int, *, like: Tensor) -> Float[Tensor, "N _y 4 _W C"]:
-        """Zeros."""
+        """Return pixels that are zero."""
         return like.new_zeros(self.images, self.rows, STEP, self.width, channels)
 
 
 @dataclass(frozen=True)
 class _Band:
-    """Some rows of the patches of one of the maps."""
+    """A range of rows of the patches of one map."""
 
     number: int
     grid: _Grid
@@ -208,7 +207,7 @@ class _Band:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Images, rows and columns of the patches."""
+        """The numbers of images, rows and columns of the patches."""
         return self.grid.images, self.stop - self.start, self.grid.columns
 
     @property
@@ -216,22 +215,22 @@ class _Band:
         return math.prod(self.shape)
 
     def lines(self, pixels: Sequence[Tensor]) -> tuple[Float[Tensor, "N y _W C"], ...]:
-        """The four of each row, and so the inner ones of the six of a patch of the input."""
+        """Return the four lines of each row, which are the inner ones of the six of an input patch."""
         return pixels[self.number][:, self.start : self.stop].unbind(2)
 
     def above(self, pixels: Sequence[Tensor]) -> tuple[slice, Float[Tensor, "N _y _W C"]]:
-        """The line above each row, and the rows that have one: not the first of the map."""
+        """Return the rows with a line above them, all but the first of the map, and these lines."""
         first = max(self.start, 1)
         return slice(first - self.start, None), pixels[self.number][:, first - 1 : self.stop - 1, -1]
 
     def below(self, pixels: Sequence[Tensor]) -> tuple[slice, Float[Tensor, "N _y _W C"]]:
-        """The line below each row, and the rows that have one: not the last of the map."""
+        """Return the rows with a line below them, all but the last of the map, and these lines."""
         last = min(self.stop, self.grid.rows - 1)
         return slice(0, last - self.start), pixels[self.number][:, self.start + 1 : last + 1, 0]
 
 
 def _parts(grids: Sequence[_Grid], weight: Float[Tensor, "O C 3 3"]) -> list[list[_Band]]:
-    """Bands that are transformed together: small maps in one part, large ones in several."""
+    """Return the bands of each part, transformed together; small maps share a part, large ones are split."""
     most = max(1, _PART_BYTES // (2 * PATCH * max(weight.shape[:2]) * weight.itemsize))
     parts: list[list[_Band]] = []
     for number, grid in enumerate(grids):
@@ -251,9 +250,9 @@ def _taps(weight: Float[Tensor, "O C 3 3"]) -> Float[Tensor, "3 3 O C"]:
 
 
 def _start(grid: _Grid, weight: Float[Tensor, "O C 3 3"], bias: Tensor | None) -> Float[Tensor, "N O _H _W"]:
-    """Outputs of the bias alone, channels last.
+    """Return the output of the bias alone, channels-last.
 
-    Tensors of their own, not views: autograd lets nobody change one of several views in place.
+    It is a tensor of its own, as autograd forbids modifying one of several views in place.
     """
     start = weight.new_zeros(len(weight)) if bias is None else bias
     shape = (grid.images, -1, STEP * grid.rows, grid.width)
@@ -278,14 +277,14 @@ def _new_patches(bands: Sequence[_Band], *, like: Sequence[Tensor]) -> Float[Ten
 def _split(
     patches: Sequence[Float[Tensor, "2 T *rest"]], bands: Sequence[_Band]
 ) -> Iterator[tuple[_Band, list[Float[Tensor, "2 N _y _x *rest"]]]]:
-    """Those of each band, views."""
+    """Yield each band with views of its patches."""
     parts = [part.split([band.patches for band in bands], dim=1) for part in patches]
     for number, band in enumerate(bands):
         yield band, [part[number].unflatten(1, band.shape) for part in parts]
 
 
 def _columns(lines: Float[Tensor, "2 N y W C"]) -> list[Float[Tensor, "2 N y _x C"]]:
-    """For each of the six columns of a patch, those of all patches of lines that have a border."""
+    """Return for each of the six columns of a patch that of all patches, from lines with a border."""
     last = lines.shape[3] - PATCH
     return [lines[..., place : place + last + 1 : STEP, :] for place in range(PATCH)]
 
@@ -300,7 +299,7 @@ def _transform_weight(taps: Float[Tensor, "3 3 O C"], pair: int) -> Float[Tensor
 
 
 def _add_taps(grad: Float[Tensor, "2 6 O C"], pair: int, *, into: Float[Tensor, "3 3 O C"]) -> None:
-    """The adjoint of `_transform_weight`."""
+    """Apply the adjoint of `_transform_weight`."""
     lines = grad.new_zeros(2, *into.shape[1:])
     for across in PAIRS:
         add_weight(across, *at(across, grad.unbind(1)), into=lines.unbind(1))
@@ -310,7 +309,7 @@ def _add_taps(grad: Float[Tensor, "2 6 O C"], pair: int, *, into: Float[Tensor, 
 def _transform_inputs(
     pixels: Sequence[Float[Tensor, "N _y 4 _W C"]], bands: Sequence[_Band], pair: int
 ) -> Float[Tensor, "2 6 _T C"]:
-    """Of the overlapping 6x6 patches of maps with a border of zeros."""
+    """Transform the overlapping 6x6 patches of maps with a border of zeros."""
     transformed = _new_patches(bands, like=pixels)
     for band, places in _split(transformed.unbind(1), bands):
         lines = _lines(places, band)
@@ -330,7 +329,7 @@ def _transform_inputs(
 
 
 def _lines(places: Sequence[Float[Tensor, "2 N y x C"]], band: _Band) -> Float[Tensor, "2 N y _W C"]:
-    """New ones for these patches, with a border."""
+    """Return new, uninitialized lines for these patches, with a border."""
     return places[0].new_empty(*places[0].shape[:3], band.grid.width + 2, places[0].shape[-1])
 
 
@@ -341,7 +340,7 @@ def _add_inputs(
     *,
     into: Sequence[Float[Tensor, "N _y 4 _W C"]],
 ) -> None:
-    """The adjoint of `_transform_inputs`."""
+    """Apply the adjoint of `_transform_inputs`."""
     columns = grad[0][0].new_empty(PATCH, len(grad), *grad[0][0].shape)
     for row, places in enumerate(grad):
         sum_inputs(places, out=columns[:, row].unbind())
@@ -364,7 +363,7 @@ def _add_outputs(
     *,
     into: Sequence[Float[Tensor, "N _y 4 _W O"]],
 ) -> None:
-    """What the products add to the pixels of the output."""
+    """Add the transformed products to the pixels of the output."""
     patches, channels = products[0][0].shape
     lines = products[0][0].new_empty(len(products), patches, STEP, channels)
     for places, line in zip(products, lines, strict=True):
@@ -376,7 +375,7 @@ def _add_outputs(
 def _transform_grads(
     outputs: Sequence[Float[Tensor, "N _y 4 _W O"]], bands: Sequence[_Band], pair: int
 ) -> Float[Tensor, "2 6 _T O"]:
-    """The adjoint of `_add_outputs`."""
+    """Apply the adjoint of `_add_outputs`."""
     transformed = _new_patches(bands, like=outputs)
     *_, patches, channels = transformed.shape
     lines = transformed.new_empty(2, patches, STEP, channels)

@@ -1,8 +1,8 @@
-"""Winograd's transforms of F(4x4, 3x3) along one axis: six places of a patch, four outputs, three taps.
+"""Winograd's transforms of F(4x4, 3x3) along one axis: six positions of a patch, four outputs, three taps.
 
 They evaluate polynomials at 0, infinity, 1, -1, 2 and -2. At a point and its negative the even and the odd
-powers are the same but for a sign, so that points come in pairs: 0 stands for 0 and infinity, 1 and 2 for
-themselves and their negatives. What is written anew is named `..._at`, what is added `add_...`.
+powers only differ in sign, so that points come in pairs: 0 stands for 0 and infinity, 1 and 2 for themselves
+and their negatives. Functions named `..._at` overwrite their output, those named `add_...` add to it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 PATCH, STEP, PAIRS = 6, 4, (0, 1, 2)
-_PLACES = {0: (0, 5), 1: (1, 2), 2: (3, 4)}  # of a pair's two points among the six
+_PLACES = {0: (0, 5), 1: (1, 2), 2: (3, 4)}  # indices of a pair's two points among the six
 _WEIGHT_SCALES = {1: -1 / 6, 2: 1 / 24}
 
 
 def at(pair: int, places: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """What is at the points of the pair."""
+    """Return the values at the two points of the pair."""
     first, second = _PLACES[pair]
     return places[first], places[second]
 
@@ -35,7 +35,7 @@ def weight_at(pair: int, taps: Sequence[Tensor], *, out: Sequence[Tensor]) -> No
 
 
 def add_weight(pair: int, first: Tensor, second: Tensor, *, into: Sequence[Tensor]) -> None:
-    """The adjoint of `weight_at`."""
+    """Apply the adjoint of `weight_at`."""
     if not pair:
         into[0].add_(first, alpha=1 / 4)
         into[2].add_(second)
@@ -47,7 +47,7 @@ def add_weight(pair: int, first: Tensor, second: Tensor, *, into: Sequence[Tenso
 
 
 def inputs_at(pair: int, inner: Sequence[Tensor], *, out: Sequence[Tensor]) -> None:
-    """Of a patch's six lines the inner ones; 0 lacks four times the first, infinity the last."""
+    """Transform the four inner lines of a patch; point 0 lacks 4 times the first line, infinity the last."""
     if not pair:
         torch.sub(inner[3], inner[1], alpha=5, out=out[0])
         torch.mul(inner[0], 4, out=out[1]).sub_(inner[2], alpha=5)
@@ -59,7 +59,7 @@ def inputs_at(pair: int, inner: Sequence[Tensor], *, out: Sequence[Tensor]) -> N
 
 
 def sum_inputs(places: Sequence[Tensor], *, out: Sequence[Tensor]) -> None:
-    """What `add_inputs` adds for all pairs, and what `inputs_at` lacks."""
+    """Compute the sum of `add_inputs` over all pairs, with the terms that `inputs_at` lacks."""
     even1, odd1 = places[1] + places[2], places[1] - places[2]
     even2, odd2 = places[3] + places[4], places[3] - places[4]
     torch.mul(places[0], 4, out=out[0])
@@ -71,7 +71,7 @@ def sum_inputs(places: Sequence[Tensor], *, out: Sequence[Tensor]) -> None:
 
 
 def add_inputs(pair: int, first: Tensor, second: Tensor, *, into: Sequence[Tensor]) -> None:
-    """The adjoint of `inputs_at`."""
+    """Apply the adjoint of `inputs_at`."""
     if not pair:
         into[0].add_(second, alpha=4)
         into[1].sub_(first, alpha=5)
@@ -86,7 +86,7 @@ def add_inputs(pair: int, first: Tensor, second: Tensor, *, into: Sequence[Tenso
 
 
 def sum_outputs(places: Sequence[Tensor], *, out: Sequence[Tensor]) -> None:
-    """What `add_outputs` adds for all pairs."""
+    """Compute the sum of `add_outputs` over all pairs."""
     even1, odd1 = places[1] + places[2], places[1] - places[2]
     even2, odd2 = places[3] + places[4], places[3] - places[4]
     torch.add(even1, even2, out=out[0]).add_(places[0])
@@ -106,7 +106,7 @@ def add_outputs(pair: int, first: Tensor, second: Tensor, *, into: Sequence[Tens
 
 
 def grads_at(pair: int, lines: Sequence[Tensor], *, out: Sequence[Tensor]) -> None:
-    """The adjoint of `add_outputs`."""
+    """Apply the adjoint of `add_outputs`."""
     if not pair:
         out[0].copy_(lines[0])
         out[1].copy_(lines[3])

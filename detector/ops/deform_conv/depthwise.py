@@ -15,7 +15,7 @@ from detector.ops.cpu import embedding_bag
 from detector.ops.deform_conv.geometry import Geometry, IntOrPair, finite_shifts, homes, neighbours, pair
 from detector.ops.recording import integers, is_recorded
 
-_GATHER_FROM = 32  # channels a group; with fewer, sorting what the rows are used for costs more than the rows
+_GATHER_FROM = 32  # channels per group; with fewer, sorting the uses of rows costs more than reading the rows
 
 
 def deform_sampled_sum(
@@ -28,14 +28,18 @@ def deform_sampled_sum(
     padding: IntOrPair = 0,
     dilation: IntOrPair = 1,
 ) -> Float[Tensor, "N C _Y _X"]:
-    """Each channel at output p is the sum over the taps k of modulation * x at
-    p * stride - padding + k * dilation + offset, bilinear and 0 outside x.
+    """Return for each channel and output p the sum over the taps k of modulation * sample.
 
-    Layout of the originals: taps column by column, k = column * kernel height + row; offset channel
+    The sample is x at p * stride - padding + k * dilation + offset, bilinear and 0 outside x. The layout is
+    that of the originals: taps column by column, k = column * kernel height + row; offset channel
     `group * 2K + 2k + {0: dx, 1: dy}` in pixels, modulation channel `group * K + k`; a group moves C / G
-    neighbouring channels. Half precision is computed in float32 and rounded at the end. Differentiable once.
-    Raises ValueError on shapes that do not fit together.
+    consecutive channels. Half precision is computed in float32 and rounded at the end. The result is
+    differentiable once.
 
+    Raises:
+        ValueError: if shapes do not fit together.
+
+    Example:
         >>> x, offset, modulation = torch.randn(1, 8, 5, 5), torch.zeros(1, 36, 5, 5), torch.ones(1, 18, 5, 5)
         >>> deform_sampled_sum(x, offset, modulation, kernel_size=3, padding=1).shape
         torch.Size([1, 8, 5, 5])
@@ -53,7 +57,7 @@ def deform_sampled_sum(
 
 
 def chosen_sampling(device: torch.device, *, channels_per_group: int) -> Literal["gather", "grid_sample"]:
-    """How `deform_sampled_sum` samples on this device, now."""
+    """Return the method by which `deform_sampled_sum` samples on this device now."""
     gather_pays = device.type == "cpu" and channels_per_group >= _GATHER_FROM and not is_recorded()
     return "gather" if gather_pays else "grid_sample"
 
@@ -76,7 +80,7 @@ def _check_shapes(x: Tensor, offset: Tensor, modulation: Tensor, geometry: Geome
 
 
 def _homes_by_column(geometry: Geometry, offset: Tensor) -> Int[Tensor, "Y X 1 K 2"]:
-    """Where each tap would sample without offset, (x, y) in pixels of the input."""
+    """Return where each tap samples without offset, (x, y) in pixels of the input."""
     y, x = homes(geometry, *offset.shape[2:], device=offset.device)  # rows of taps before columns
     places = torch.stack(torch.broadcast_tensors(x, y), dim=-1)
     return places.unflatten(2, geometry.kernel).transpose(2, 3).flatten(2, 3).transpose(2, 3)
@@ -88,7 +92,7 @@ def _gathered(
     places: Int[Tensor, "Y X 1 K 2"],
     weight: Float[Tensor, "N Y X G K"],
 ) -> Float[Tensor, "N C Y X"]:
-    """An output pixel of a group is a bag: the four corners of all its taps. For CPU."""
+    """Compute each output pixel of a group as a bag, the four corners of all its taps. For CPU."""
     (n, channels, height, width), groups = x.shape, shifts.shape[3]
     rows = x.permute(0, 2, 3, 1).reshape(-1, channels // groups)
     columns, across = (torch.stack(ends, -1) for ends in neighbours(shifts[..., 0], places[..., 0], width))
@@ -108,10 +112,10 @@ def _grid_sampled(
     places: Int[Tensor, "Y X 1 K 2"],
     weight: Float[Tensor, "N Y X G K"],
 ) -> Float[Tensor, "N C Y X"]:
-    """For any device and what records a graph, and for few channels a group."""
+    """Compute with `grid_sample`, for any device, for recorded graphs and for few channels per group."""
     n, out_h, out_w, groups, taps, _ = shifts.shape
     if not is_recorded():
-        # grid_sample hides NaN, and makes it of infinity
+        # grid_sample hides NaN, and turns infinity into NaN
         shifts, factor = finite_shifts(shifts, places, dim=-1)
         weight = weight * factor
     size = integers([x.shape[3], x.shape[2]], device=x.device)

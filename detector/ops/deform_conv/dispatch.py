@@ -33,21 +33,24 @@ def deform_conv2d(
     groups: int = 1,
     backend: Backend = "auto",
 ) -> Tensor:
-    """Convolution whose tap k at output p samples x at p * stride - padding + k * dilation + offset.
+    """Convolve x, where tap k of output p samples it at p * stride - padding + k * dilation + offset.
 
     Layout and semantics are torchvision's. x (N, C, H, W); weight (O, C / groups, kh, kw); bias (O).
     offset (N, 2 * G * K, H', W') in pixels of x, for G offset groups, K = kh * kw taps in row-major order and
     channel `group * 2K + 2k + {0: dy, 1: dx}`. mask (N, G * K, H', W') multiplies each sample.
-    An offset group moves C / G neighbouring channels; G is read off offset's shape.
+    An offset group moves C / G consecutive channels; G is inferred from the shape of offset.
     A sample with h <= -1 or h >= H is 0, likewise in w; each corner outside x contributes 0.
     Returns (N, O, H', W'), H' and W' as for a convolution.
 
-    `backend`: "gather" (made for CPU), "torchvision", "triton" (made for CUDA), or "auto": gather on CPU,
-    torchvision elsewhere. Whenever the call is traced or exported, torchvision stands in for gather. Under
-    autocast the result has its dtype. Coordinates are at least float32, and so are all sums; of half
-    precision triton keeps the features so, the others compute in float32 and round the result. Raises
-    ValueError on arguments that do not fit together and where the backend cannot run. Differentiable once.
+    `backend`: "gather" (for CPU), "torchvision", "triton" (for CUDA), or "auto": gather on CPU, torchvision
+    elsewhere. While the call is traced or exported, torchvision replaces gather. Under autocast the result
+    has its dtype. Coordinates and sums are at least float32. With half-precision features triton reads them
+    as they are, while the others compute in float32 and round the result. The result is differentiable once.
 
+    Raises:
+        ValueError: if arguments do not fit together, or the backend cannot run.
+
+    Example:
         >>> x, offset = torch.randn(1, 3, 8, 8), torch.zeros(1, 18, 8, 8)
         >>> deform_conv2d(x, offset, torch.randn(16, 3, 3, 3), padding=1).shape
         torch.Size([1, 16, 8, 8])
@@ -68,8 +71,10 @@ def deform_conv2d(
 
 
 def chosen_backend(backend: Backend, device: torch.device) -> Backend:
-    """The one that computes on tensors of this device, now: what "auto" is, and while a graph is recorded
-    torchvision for gather, whose chunks no graph can count. Any other backend is itself."""
+    """Return the backend that computes on tensors of this device now, with "auto" resolved.
+
+    While a graph is recorded, torchvision replaces gather, whose number of chunks no graph can express.
+    """
     if backend in ("auto", "gather") and is_recorded():
         return "torchvision"
     if backend != "auto":
@@ -78,16 +83,16 @@ def chosen_backend(backend: Backend, device: torch.device) -> Backend:
 
 
 def runs_on(backend: Backend, device: torch.device) -> bool:
-    """Whether it can compute on tensors of this device."""
+    """Return whether the backend can compute on tensors of this device."""
     return backend != "triton" or _module(backend).obstacle(device) is None
 
 
 def _module(backend: Backend) -> ModuleType:
-    """Import a backend: a function `deform_conv2d`, and the DTYPES of x, weight and bias that it computes in.
+    """Import a backend, with a function `deform_conv2d` and the DTYPES of x, weight and bias it computes in.
 
-    Others it gets as float32; offset and mask as float32, or float64 with features in float64.
+    Other dtypes are passed as float32; offset and mask as float32, or as float64 with float64 features.
     """
-    if backend == "triton":  # not loaded where another one computes
+    if backend == "triton":  # only loaded when used
         from detector.ops.deform_conv import triton
 
         return triton
@@ -103,7 +108,7 @@ def _in_working_precision(
     mask: Tensor | None,
     geometry: Geometry,
 ) -> Tensor:
-    """Computes in what the backend can, and returns the dtype that a convolution would, autocast included.
+    """Compute in a dtype that the backend supports, and return that of a convolution, autocast included.
 
     Coordinates are never half precision: float16 rounds them to a tenth of a pixel.
     """

@@ -1,9 +1,9 @@
-"""Backend `gather`: every tap is a bag of four corner rows, then one matrix product. The default on CPU.
+"""The backend `gather`, the default on CPU: each tap is a bag of four corner rows, then one matrix product.
 
-Channels-last makes a corner one contiguous row, so that `embedding_bag` (vectorised, on all cores) samples
-a tap, and its weights are computed once a tap instead of once a channel. The columns, K times the size of
-x, are made in chunks of output positions, so that they stay in cache, and made again in the backward pass
-instead of kept.
+In channels-last a corner is one contiguous row, so that `embedding_bag` (vectorized, on all cores) samples a
+tap and its weights are computed once per tap instead of once per channel. The columns, K times the size of x,
+are computed in chunks of output positions, so that they stay in cache, and recomputed in the backward pass
+instead of stored.
 """
 
 # N images, R = N * H * W * G rows of x, M = N * H' * W' output positions, K taps, G offset groups,
@@ -31,16 +31,16 @@ from detector.ops.differentiation import once_differentiable
 
 DTYPES = (torch.float32, torch.float64)
 
-_COLUMN_BYTES = 8 << 20  # of one chunk, about, where that is more than the positions below
-_MIN_POSITIONS = 2048  # of a chunk, at least: with fewer the matrix products are slower
+_COLUMN_BYTES = 8 << 20  # approximate size of a chunk, if that exceeds the positions below
+_MIN_POSITIONS = 2048  # minimum size of a chunk: with fewer the matrix products are slower
 _CORNERS = 4
-_INT32_ROWS = 2**31  # from so many on, their numbers need int64
+_INT32_ROWS = 2**31  # from this number of rows on, indices need int64
 
 
 def deform_conv2d(
     x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, geometry: Geometry
 ) -> Tensor:
-    """See `detector.ops.deform_conv2d`. The result has the memory format of x."""
+    """Compute `detector.ops.deform_conv2d`; the result has the memory format of x."""
     index, blend = _corners(offset, mask, geometry, x.shape[2], x.shape[3])
     return _SampledProduct.apply(x, blend, weight, bias, index, geometry)
 
@@ -48,7 +48,7 @@ def deform_conv2d(
 def _corners(
     offset: Tensor, mask: Tensor | None, geometry: Geometry, height: int, width: int
 ) -> tuple[Int[Tensor, "N Y X K G 4"], Float[Tensor, "N Y X K G 4"]]:
-    """Row numbers, in x viewed as (N * H * W * G, C / G), and weights of the four corners of every tap."""
+    """Return row indices, in x as (N * H * W * G, C / G), and weights of the four corners of every tap."""
     n, _, out_h, out_w = offset.shape
     groups = geometry.offset_groups
     shifts = offset.view(n, groups, geometry.taps, 2, out_h, out_w).permute(3, 0, 4, 5, 2, 1)
@@ -89,7 +89,7 @@ class _SampledProduct(torch.autograd.Function):
         index, blend = index.flatten(0, 2).flatten(1), blend.flatten(0, 2).flatten(1)
         ctx.save_for_backward(rows, blend, weight, index)
         n, out_h, out_w = ctx.blend_shape[:3]
-        # Not a view, which could not be changed in place
+        # Not a view, which cannot be modified in place
         shape = (n, len(weight), out_h, out_w)
         y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
         y_rows = y.permute(0, 2, 3, 1).view(len(blend), len(weight))
@@ -98,13 +98,13 @@ class _SampledProduct(torch.autograd.Function):
         for part in _chunks(len(blend), size):
             columns = _group(_sample(taps, rows, index[part], blend[part]), geometry)
             y_rows[part] = grouped_linear(columns, kernel, bias, groups=geometry.groups)
-            del columns  # the next take their place, in memory and cache
+            del columns  # so that the next ones reuse their memory and cache
         return _to_contiguous(y) if ctx.x_is_contiguous else y
 
     @staticmethod
     @once_differentiable("deform_conv2d: backend gather")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        with without_autocast(grad.device):  # it may be on around the call of backward, too
+        with without_autocast(grad.device):  # backward may be called under autocast
             return _SampledProduct._backward(ctx, grad)
 
     @staticmethod
@@ -122,7 +122,7 @@ class _SampledProduct(torch.autograd.Function):
             if need_weight:
                 columns = _group(_sample(taps, rows, index[part], blend[part]), geometry)
                 add_grouped_linear_weight_grad(grad[part], columns, into=grad_kernel)
-                del columns  # their gradient takes their place
+                del columns  # so that their gradient reuses the memory
             if not need_x and not need_blend:
                 continue
             of_columns = grouped_linear_input_grad(grad[part], kernel, groups=geometry.groups)
@@ -144,7 +144,7 @@ class _SampledProduct(torch.autograd.Function):
 
 
 def _to_rows(x: Float[Tensor, "N C H W"], geometry: Geometry) -> Float[Tensor, "R c"]:
-    """The pixels of x, one row for each offset group's channels. A view of channels-last x."""
+    """Return the pixels of x, one row for the channels of each offset group; a view if x is channels-last."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1] // geometry.offset_groups)
 
 
@@ -154,7 +154,10 @@ def _to_image(y: Float[Tensor, "N H W C"], *, contiguous: bool) -> Float[Tensor,
 
 
 def _to_contiguous(y: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
-    """Channels-last y in the other layout. Image by image: torch transposes matrices four times as fast."""
+    """Return channels-last y in the contiguous layout.
+
+    The copy goes image by image, as torch transposes matrices four times as fast.
+    """
     result = torch.empty_like(y, memory_format=torch.contiguous_format)
     for image, into in zip(y, result, strict=True):
         into.flatten(1).copy_(image.permute(1, 2, 0).flatten(0, 1).T)
@@ -162,12 +165,12 @@ def _to_contiguous(y: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
 
 
 def _to_kernel(weight: Float[Tensor, "O c kh kw"]) -> Float[Tensor, "O k"]:
-    """What columns are multiplied by."""
+    """Return the matrix that multiplies columns."""
     return weight.permute(0, 2, 3, 1).flatten(1)
 
 
 def _to_transposed_kernel(weight: Float[Tensor, "O c kh kw"], geometry: Geometry) -> Float[Tensor, "f o"]:
-    """What gradients of outputs are multiplied by, back to columns."""
+    """Return the matrix that maps gradients of outputs to those of columns."""
     return _to_kernel(weight).unflatten(0, (geometry.groups, -1)).mT.flatten(0, 1)
 
 
@@ -177,7 +180,7 @@ def _to_weight(kernel: Float[Tensor, "D o k"], *, like: Tensor) -> Float[Tensor,
 
 
 def _group(columns: Float[Tensor, "m features"], geometry: Geometry) -> Float[Tensor, "m features"]:
-    """Features from (K, D, C / D) to (D, K, C / D), for grouped convolution. A view where D = 1."""
+    """Reorder features from (K, D, C / D) to (D, K, C / D) for grouped convolution; a view if D = 1."""
     channels = columns.shape[1] // (geometry.taps * geometry.groups)
     taps_first = columns.view(len(columns), geometry.taps, geometry.groups, channels)
     return taps_first.transpose(1, 2).reshape(columns.shape)
@@ -189,7 +192,7 @@ def _ungroup(columns: Float[Tensor, "m features"], geometry: Geometry) -> Float[
 
 
 def _chunk_size(positions: int, weight: Float[Tensor, "O c kh kw"], geometry: Geometry) -> int:
-    """Output positions a chunk, such that no chunk is much smaller than the others."""
+    """Return the output positions per chunk, such that no chunk is much smaller than the others."""
     size = max(_MIN_POSITIONS, _COLUMN_BYTES // (weight[0].nbytes * geometry.groups))
     chunks = max(1, math.ceil(positions / size))
     return max(16, math.ceil(positions / chunks / 16) * 16)
@@ -201,7 +204,7 @@ def _chunks(positions: int, size: int) -> Iterator[slice]:
 
 
 def _bags(index: Int[Tensor, "M corners"], chunk_size: int) -> EmbeddingBags:
-    """The taps of a chunk."""
+    """Return the bags for the taps of a chunk."""
     most = min(len(index), chunk_size) * index.shape[1] // _CORNERS
     return EmbeddingBags.of(_CORNERS, most=most, like=index)
 
@@ -212,5 +215,5 @@ def _sample(
     index: Int[Tensor, "m corners"],
     blend: Float[Tensor, "m corners"],
 ) -> Float[Tensor, "m features"]:
-    """Columns of m output positions, (m, K * C)."""
+    """Return the columns of m output positions, (m, K * C)."""
     return taps.sum(rows, index, blend).view(len(index), -1)

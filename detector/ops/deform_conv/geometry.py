@@ -1,4 +1,4 @@
-"""Where a deformable convolution samples: its integer parameters, and the checks all backends share."""
+"""The sampling positions of a deformable convolution, and the checks that all backends share."""
 
 # N images, C input and O output channels, G offset groups, K = kernel height * width taps
 
@@ -16,11 +16,11 @@ from detector.ops.autocast import autocasts
 
 IntOrPair = int | tuple[int, int]
 
-_FAR_PX = 1 << 24  # outside of any map, and still an integer
+_FAR_PX = 1 << 24  # outside any map, and exact in float32
 
 
 def pair(value: IntOrPair) -> tuple[int, int]:
-    """(vertical, horizontal) of an option given once or per axis."""
+    """Return (vertical, horizontal) for an option with one value or one per axis."""
     if isinstance(value, Iterable):
         values = tuple(value)
         if len(values) != 2 or isinstance(value, str):
@@ -46,11 +46,11 @@ class Geometry:
 
     @property
     def reach(self) -> float:
-        """From the kernel's centre to the edge of its last tap, in pixels of the input."""
+        """The distance from the kernel's center to the edge of its last tap, in pixels of the input."""
         return max(d * (k - 1) / 2 + 0.5 for k, d in zip(self.kernel, self.dilation, strict=True))
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of the output for an input of this size, as for `nn.Conv2d`."""
+        """Return the (height, width) of the output for an input of this size, as for `nn.Conv2d`."""
         (kh, kw), (sh, sw), (ph, pw), (dh, dw) = self.kernel, self.stride, self.padding, self.dilation
         return (height + 2 * ph - dh * (kh - 1) - 1) // sh + 1, (width + 2 * pw - dw * (kw - 1) - 1) // sw + 1
 
@@ -58,7 +58,7 @@ class Geometry:
 def homes(
     geometry: Geometry, out_h: int, out_w: int, *, device: torch.device
 ) -> tuple[Int[Tensor, "Y 1 K 1"], Int[Tensor, "X K 1"]]:
-    """Where a plain convolution samples: y (H', 1, K, 1) and x (W', K, 1), in pixels of the input."""
+    """Return where a plain convolution samples, y (H', 1, K, 1) and x (W', K, 1), in pixels of the input."""
 
     def axis(size: int, d: int) -> Tensor:
         outputs = torch.arange(size, dtype=torch.int32, device=device)[:, None] * geometry.stride[d]
@@ -71,25 +71,25 @@ def homes(
 
 
 def neighbours(shift: Tensor, home: Tensor, size: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The two pixels around home + shift and their weights. Pixels outside [0, size) weigh 0 and are replaced
-    by ones inside.
+    """Return the two pixels around home + shift and their weights.
 
-    The fraction is that of the shift alone: added to its home it would lose the digits that the home takes.
+    Pixels outside [0, size) have weight 0 and are replaced by pixels inside. The fraction is computed from
+    the shift alone, as adding the home would round its digits off.
     """
     shift = shift.clamp(-_FAR_PX, _FAR_PX)
     whole = shift.detach().floor()
     fraction = shift - whole
-    low = whole.int() + home  # clamped below as integers: NaN becomes one that must not leave the image
+    low = whole.int() + home  # clamped below as integers: NaN becomes an arbitrary one
     weights = (1 - fraction) * ((low >= 0) & (low < size)), fraction * ((low >= -1) & (low < size - 1))
     return (low.clamp(0, size - 1), (low + 1).clamp(0, size - 1)), weights
 
 
 def finite_shifts(shift: Tensor, home: Tensor, *, dim: int) -> tuple[Tensor, Tensor]:
-    """For kernels that cannot take any shift: finite ones, and a factor of each sample, without `dim`, along
-    which (y, x) are.
+    """Return finite shifts, for kernels that need them, and a factor of each sample.
 
-    Infinite shifts end as far outside as any. Where one was NaN, the factor is NaN instead of 1, and the
-    sample is the first pixel, so that gradients become NaN as well.
+    Shifts hold (y, x) along `dim`, which the factor lacks. Infinite shifts become finite ones far outside. If
+    one is NaN, the factor is NaN instead of 1 and the sample is the first pixel, so that gradients become NaN
+    as well.
     """
     unknown = shift.isnan().any(dim, keepdim=True)
     finite = shift.clamp(-_FAR_PX, _FAR_PX).nan_to_num()  # the gradient of NaN is that of the result times 0
@@ -100,7 +100,7 @@ def finite_shifts(shift: Tensor, home: Tensor, *, dim: int) -> tuple[Tensor, Ten
 def check_shapes(
     x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, geometry: Geometry
 ) -> None:
-    """Raises ValueError naming the first shape that does not fit the others, before any kernel sees it."""
+    """Raise ValueError for the first shape that does not fit the others, before any kernel sees it."""
     _check_channels(x, weight, bias, geometry)
     _check_sampling(x, offset, mask, geometry)
 
@@ -108,7 +108,7 @@ def check_shapes(
 def check_tensors(
     x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None
 ) -> None:
-    """Raises ValueError where a number of dimensions, device or dtype does not fit."""
+    """Raise ValueError if a number of dimensions, a device or a dtype does not fit."""
     named = {"x": x, "offset": offset, "weight": weight, "bias": bias, "mask": mask}
     given = {name: tensor for name, tensor in named.items() if tensor is not None}
     for name, tensor in given.items():

@@ -1,4 +1,4 @@
-"""What the offsets and the modulation of a deformable convolution do, in a few numbers."""
+"""Statistics that summarize the offsets and the modulation of a deformable convolution."""
 
 # N images, G offset groups, K = kernel height * width taps
 
@@ -23,16 +23,18 @@ def sampling_statistics(
     geometry: Geometry,
     input_size: tuple[int, int],
 ) -> dict[str, Float[Tensor, ""]]:
-    """Means over images, groups, taps and positions, by log name; offset and mask as in `deform_conv2d`.
+    """Return means over images, groups, taps and positions, by log name.
+
+    Offset and mask are laid out as in `deform_conv2d`.
 
     - `mean_px`: length of the offsets, in pixels of the layer's input, whose (height, width) is `input_size`.
-    - `effective_dilation`: distance of taps that are neighbours in the kernel, where they sample (Dai et al.
-      2017, table 2), in the same pixels; of a plain convolution its dilation. NaN for a kernel of one tap.
-    - `outside`: of the samples that a plain convolution takes inside the input, the share that the offsets
-      carry to where they are 0: a pixel or more beyond its border. 0 to 1.
-    - with a mask, `modulation_mean`, and `modulation_entropy`: of the taps' shares in |mask| at a position,
-      over that of equal shares. 1 where all taps weigh the same, 0 where one has all or none has any. NaN for
-      one tap.
+    - `effective_dilation`: distance between the sampling positions of neighboring taps (Dai et al. 2017,
+      table 2), in the same pixels; for a plain convolution its dilation. NaN for a kernel of one tap.
+    - `outside`: of the samples that a plain convolution takes inside the input, the share, 0 to 1, that the
+      offsets move to where they are 0: a pixel or more beyond its border.
+    - with a mask, `modulation_mean` and `modulation_entropy`: the entropy of the taps' shares of |mask| at a
+      position, divided by that of equal shares. 1 if all taps weigh the same, 0 if one tap has all the weight
+      or no tap has any. NaN for one tap.
     """
     shift = offset.float().unflatten(1, (-1, *geometry.kernel, 2))
     found = {
@@ -47,9 +49,9 @@ def sampling_statistics(
 
 @torch.no_grad()
 def modulation_statistics(mask: Float[Tensor, "*_"], *, dim: int) -> dict[str, Float[Tensor, ""]]:
-    """`modulation_mean` and `modulation_entropy` of `sampling_statistics`; the taps are along `dim`."""
+    """Return the modulation statistics of `sampling_statistics`; the taps are along `dim`."""
     weights = mask.float()
-    amounts = weights.abs()  # unbounded ones may be negative
+    amounts = weights.abs()  # an unbounded modulation may be negative
     shares = amounts / amounts.sum(dim, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
     equal = weights.new_tensor(math.log(weights.shape[dim]))
     entropy = torch.special.entr(shares).sum(dim).mean() / equal

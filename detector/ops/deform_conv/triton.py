@@ -1,10 +1,10 @@
-"""Backend `triton`: a kernel writes the columns, cuBLAS multiplies them. For CUDA, in any float dtype.
+"""The backend `triton`: a kernel writes the columns, cuBLAS multiplies them. For CUDA, in any float dtype.
 
-Registered with torch as `detector::deform_conv2d`, so that it is one node of compiled and exported graphs.
-The columns are made again in the backward pass instead of kept.
+It is registered with torch as `detector::deform_conv2d`, so that it is one node of compiled and exported
+graphs. The columns are recomputed in the backward pass instead of stored.
 """
 
-# N images, M output positions of some of them, K taps, C input and O output channels, D convolution groups
+# N images, M output positions of a part of them, K taps, C input and O output channels, D convolution groups
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ from detector.ops.deform_conv.geometry import Geometry
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-_COLUMN_BYTES = 1 << 30  # of the columns of some images, at most, if it is not one image
+_COLUMN_BYTES = 1 << 30  # maximum size of the columns of a part, unless it is a single image
 _GEOMETRY = "int[] stride, int[] padding, int[] dilation, int groups"
 
 
 def deform_conv2d(
     x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, geometry: Geometry
 ) -> Tensor:
-    """See `detector.ops.deform_conv2d`. offset and mask are float32, or float64 with float64 features.
+    """Compute `detector.ops.deform_conv2d`; the result has the memory format of x.
 
-    The result has the memory format of x. Raises ValueError where the kernels cannot run.
+    offset and mask are float32, or float64 with float64 features.
+
+    Raises:
+        ValueError: if the kernels cannot run.
     """
     return _forward(x, offset, weight, bias, mask, *_integers(geometry))
 
@@ -70,7 +73,7 @@ def _(x: Tensor, offset: Tensor, weight: Tensor, *others: Any) -> Tensor:
 def _backward(
     grad: Tensor, x: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, *others: Any
 ) -> list[Tensor]:
-    """Gradients of those of x, offset, weight, bias and mask that are wanted."""
+    """Return the gradients of those of x, offset, weight, bias and mask that are wanted."""
     *integers, wanted = others
     need_x, need_offset, need_weight, need_bias, need_mask = wanted
     launch, geometry = _launchers(x), _geometry(offset, weight, *integers)
@@ -140,7 +143,7 @@ _backward.register_autograd(_refuse)
 
 
 def obstacle(device: torch.device) -> str | None:
-    """Why the backend cannot run on tensors of a device; None if it can."""
+    """Return why the backend cannot run on tensors of a device, or None if it can."""
     if find_spec("triton") is None:
         return (
             "needs the package triton, which is not installed; torch brings it on Linux with CUDA. Install "
@@ -157,7 +160,11 @@ def obstacle(device: torch.device) -> str | None:
 
 
 def _launchers(x: Tensor) -> ModuleType:
-    """The module of the kernels, which loads triton."""
+    """Return the module of the kernels, which imports triton.
+
+    Raises:
+        ValueError: if the backend cannot run on the device of x.
+    """
     reason = obstacle(x.device)
     if reason is not None:
         raise ValueError(f"deform_conv2d: backend triton {reason}")
@@ -167,7 +174,7 @@ def _launchers(x: Tensor) -> ModuleType:
 
 
 def _integers(geometry: Geometry) -> tuple[list[int], list[int], list[int], int]:
-    """What an operator of torch takes of a geometry; the rest can be read off the tensors."""
+    """Return the integers of a geometry that the operator takes; the rest follows from the tensors."""
     return list(geometry.stride), list(geometry.padding), list(geometry.dilation), geometry.groups
 
 
@@ -181,7 +188,7 @@ def _geometry(
 
 
 def _parts(pixels: Float[Tensor, "N H W C"], offset: Tensor, geometry: Geometry) -> Iterator[slice]:
-    """As many images at a time as have columns of bounded size."""
+    """Yield slices of images such that the columns of each part have bounded size."""
     out_h, out_w = offset.shape[2:]
     image_bytes = out_h * out_w * geometry.taps * pixels.shape[3] * pixels.itemsize
     size = max(1, _COLUMN_BYTES // image_bytes)
@@ -198,18 +205,18 @@ def _new_output(x: Tensor, offset: Tensor, weight: Tensor) -> Float[Tensor, "N Y
 
 
 def _to_image(y: Float[Tensor, "N H W C"], *, like: Tensor) -> Float[Tensor, "N C H W"]:
-    """In the memory format of `like`."""
+    """Return y as an image in the memory format of `like`."""
     y = y.permute(0, 3, 1, 2)
     return y.contiguous() if like.is_contiguous() else y
 
 
 def _by_group(y: Float[Tensor, "n Y X O"], geometry: Geometry) -> Float[Tensor, "D M o"]:
-    """A view, one matrix for each convolution group."""
+    """Return a view with one matrix per convolution group."""
     return y.view(-1, geometry.groups, y.shape[3] // geometry.groups).transpose(0, 1)
 
 
 def _to_kernel(weight: Float[Tensor, "O d kh kw"], geometry: Geometry) -> Float[Tensor, "D o features"]:
-    """The matrix that multiplies columns, one for each convolution group."""
+    """Return the matrices that multiply columns, one per convolution group."""
     return weight.permute(0, 2, 3, 1).reshape(geometry.groups, len(weight) // geometry.groups, -1)
 
 

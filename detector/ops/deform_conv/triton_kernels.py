@@ -1,11 +1,11 @@
-"""Kernels of the backend `triton`. Imported only when used: not every machine has triton.
+"""The kernels of the backend `triton`, imported only when used, as not every machine has triton.
 
-All see features channels-last, and offsets and masks by their strides. Places and weights are computed in the
-dtype of the offsets, and so are sums. Numbers of elements are int64: 2^31 is not many for a batch of columns.
+All of them read features channels-last, and offsets and masks by their strides. Positions, weights and sums
+are computed in the dtype of the offsets. Element indices are int64, as a batch of columns can exceed 2^31.
 """
 
 # n images, R = n * H * W * G rows of pixels, M = n * H' * W' output positions, K taps, G offset groups,
-# C channels, c = C / G of an offset group, d of each of D convolution groups
+# C channels, c = C / G per offset group, d per convolution group of D
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import triton
 import triton.language as tl
 
 
-# Tuples of numbers alone: inside of tuples in them, triton 3.6 loses those that are 1.
+# The tuples are flat, as triton 3.6 loses numbers that are 1 in nested ones.
 class Problem(NamedTuple):
-    """Sizes and places, which all kernels know."""
+    """The sizes and the geometry that all kernels take."""
 
     positions: int  # M
     height: int  # H
@@ -35,7 +35,7 @@ class Problem(NamedTuple):
 
 
 class Strides(NamedTuple):
-    """Of offset or mask, (n, channels, H', W'), in elements."""
+    """The strides of offset or mask, (n, channels, H', W'), in elements."""
 
     image: int
     channel: int
@@ -44,7 +44,7 @@ class Strides(NamedTuple):
 
 
 class Channels(NamedTuple):
-    """Numbers of channels. Kernels are compiled for those divisible by 16, to read many at once."""
+    """The numbers of channels; kernels are specialized for multiples of 16, to read many at once."""
 
     whole: int  # C
     c: int
@@ -54,7 +54,7 @@ class Channels(NamedTuple):
 @triton.jit
 @no_type_check  # as in all kernels: triton reads their source, so that nothing may wrap them
 def _positions(p, BLOCK: tl.constexpr):
-    """A block of output positions: number, image, row, column, and whether there is one."""
+    """Return a block of output positions: index, image, row, column, and whether the position exists."""
     position = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     row, column = position // p.out_width, position % p.out_width
     return position, row // p.out_height, row % p.out_height, column, position < p.positions
@@ -63,7 +63,7 @@ def _positions(p, BLOCK: tl.constexpr):
 @triton.jit
 @no_type_check
 def _element(strides, image, channel, row, column):
-    """Numbers of elements of an (n, channels, H', W') tensor."""
+    """Return element indices in an (n, channels, H', W') tensor."""
     place = (
         image.to(tl.int64) * strides.image
         + row.to(tl.int64) * strides.row
@@ -75,9 +75,10 @@ def _element(strides, image, channel, row, column):
 @triton.jit
 @no_type_check
 def _pixel_and_fraction(home, shift, size):
-    """The last pixel at or before home + shift, and how far behind it that is: see `geometry.neighbours`.
+    """Return the last pixel at or before home + shift, and the distance to it: see `geometry.neighbours`.
 
-    What is far outside of the image moves near, to where its weights are as zero. NaN stays, as fraction.
+    A position far outside the image moves near it, where its weights are zero as well. NaN stays NaN in the
+    fraction.
     """
     shift = tl.where(shift < -16777216.0, -16777216.0, shift)
     shift = tl.where(shift > 16777216.0, 16777216.0, shift)
@@ -89,7 +90,7 @@ def _pixel_and_fraction(home, shift, size):
 @triton.jit
 @no_type_check
 def _place(offset, offset_strides, p, image, row, column, exists, group, tap):
-    """Where a tap samples: pixel and fraction, vertically and horizontally."""
+    """Return where a tap samples: pixel and fraction, vertically and horizontally."""
     channel = 2 * (group * p.kernel_height * p.kernel_width + tap)
     shift_y = tl.load(offset + _element(offset_strides, image, channel, row, column), exists, other=0)
     shift_x = tl.load(offset + _element(offset_strides, image, channel + 1, row, column), exists, other=0)
@@ -110,8 +111,10 @@ def _modulation(mask, mask_strides, p, image, row, column, exists, group, tap):
 @triton.jit
 @no_type_check
 def _corner(p, image, y, fraction_y, x, fraction_x, CORNER: tl.constexpr):
-    """Of the corners above left, above right, below left, below right: number of its pixel, whether it is
-    inside of the image, vertical and horizontal weight."""
+    """Return a corner's pixel index, whether it is inside the image, its vertical and horizontal weight.
+
+    The corners are numbered above left, above right, below left, below right.
+    """
     weight_y, weight_x = 1 - fraction_y, 1 - fraction_x
     if CORNER // 2 == 1:
         y, weight_y = y + 1, fraction_y
@@ -124,7 +127,7 @@ def _corner(p, image, y, fraction_y, x, fraction_x, CORNER: tl.constexpr):
 @triton.jit
 @no_type_check
 def _block_of(channels, first, group, BLOCK: tl.constexpr):
-    """A block of channels of an offset group, numbered in x, and which of them exist."""
+    """Return a block of channels of an offset group, as indices in x, and which of them exist."""
     channel = first + tl.arange(0, BLOCK)
     return group * channels.c + channel, channel < channels.c
 
@@ -132,7 +135,7 @@ def _block_of(channels, first, group, BLOCK: tl.constexpr):
 @triton.jit
 @no_type_check
 def _feature(p, channels, position, tap, channel):
-    """Numbers of elements of columns (D, M, K * d)."""
+    """Return element indices in columns (D, M, K * d)."""
     line = (channel // channels.d).to(tl.int64) * p.positions + position
     return (line * (p.kernel_height * p.kernel_width) + tap) * channels.d + channel % channels.d
 
@@ -151,10 +154,10 @@ def sample(
     BLOCK: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """Writes columns (D, M, K * d) of pixels (n, H, W, C).
+    """Write the columns (D, M, K * d) of pixels (n, H, W, C).
 
-    A program has a block of positions and of the channels of an offset group, and all taps: they share
-    most of what they read. Grid: M / BLOCK, G, c / CHANNELS.
+    A program computes a block of positions and of the channels of an offset group, and all taps, which share
+    most of what they read. The grid is M / BLOCK, G, c / CHANNELS.
     """
     position, image, row, column, exists = _positions(p, BLOCK)
     group = tl.program_id(1)
@@ -192,9 +195,9 @@ def scatter(
     BLOCK: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """Adds gradients of columns to those of pixels, in an order that differs from run to run.
+    """Add the gradients of columns to those of pixels, in an order that differs from run to run.
 
-    pixels are of the dtype of offset. Programs and grid as in `sample`.
+    pixels have the dtype of offset. Programs and grid are those of `sample`.
     """
     position, image, row, column, exists = _positions(p, BLOCK)
     group = tl.program_id(1)
@@ -236,9 +239,9 @@ def differentiate(
     BLOCK: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """Writes gradients of offset and mask, given pixels and gradients of columns.
+    """Write the gradients of offset and mask, given pixels and the gradients of columns.
 
-    A program has a block of positions and one tap of an offset group. Grid: M / BLOCK, G * K.
+    A program computes a block of positions and one tap of an offset group. The grid is M / BLOCK, G * K.
     """
     position, image, row, column, exists = _positions(p, BLOCK)
     taps = p.kernel_height * p.kernel_width
@@ -277,8 +280,10 @@ def differentiate(
 def list_uses(
     offset, mask, rows, weights, p, channels, offset_strides, mask_strides, num_rows, BLOCK: tl.constexpr
 ):
-    """Writes, for each (position, tap, offset group, corner), the row it uses, `num_rows` for none, and its
-    weight. Programs and grid as in `differentiate`."""
+    """Write for each (position, tap, offset group, corner) its row, `num_rows` for none, and its weight.
+
+    Programs and grid are those of `differentiate`.
+    """
     position, image, row, column, exists = _positions(p, BLOCK)
     taps, groups = p.kernel_height * p.kernel_width, channels.whole // channels.c
     group, tap = tl.program_id(1) // taps, tl.program_id(1) % taps
@@ -307,9 +312,9 @@ def sum_uses(
     BLOCK: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """Writes gradients of pixels: for each row the sum over its uses, order[starts[row]:starts[row + 1]].
+    """Write the gradients of pixels: for each row the sum over its uses, order[starts[row]:starts[row + 1]].
 
-    A program has a block of rows and of channels. Grid: R / BLOCK, c / CHANNELS.
+    A program computes a block of rows and of channels. The grid is R / BLOCK, c / CHANNELS.
     """
     taps, groups = p.kernel_height * p.kernel_width, channels.whole // channels.c
     row = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)

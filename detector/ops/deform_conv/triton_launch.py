@@ -1,7 +1,7 @@
-"""Sampling and its derivatives, by the kernels of the backend `triton`. Imported only when used."""
+"""The kernel launches of the backend `triton`, for sampling and its derivatives; imported only when used."""
 
 # n images, R = n * H * W * G rows of pixels, M = n * H' * W' output positions, K taps, G offset groups,
-# C channels, d of each of D convolution groups
+# C channels, d per convolution group of D
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ INTERPRETED: bool = triton.knobs.runtime.interpret
 
 _CORNERS = 4
 _USES = 256  # output positions that a program lists at a time
-_TILE = 2048  # numbers that a program holds at a time: 16 a thread, so that no kernel spills registers
-_OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}  # which rounds a product and sum once
+_TILE = 2048  # values that a program holds at a time: 16 per thread, so that no kernel spills registers
+_OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}  # fusion rounds a product and sum once
 
 
 class _Tile(TypedDict):
-    """What a program holds at a time: positions or rows, and channels. Powers of 2."""
+    """The block that a program holds at a time: positions or rows, and channels, both powers of 2."""
 
     BLOCK: int
     CHANNELS: int
@@ -35,7 +35,7 @@ class _Tile(TypedDict):
 
 @dataclass(frozen=True)
 class Sampling:
-    """Where and how much to sample, as the kernels get it."""
+    """The sampling positions and weights, in the form that the kernels take."""
 
     offset: Tensor
     mask: Tensor | None
@@ -55,7 +55,7 @@ class Sampling:
 
     @property
     def taps(self) -> int:
-        """Of all offset groups."""
+        """The number of taps of all offset groups."""
         return self.offset.shape[1] // 2
 
     @property
@@ -69,14 +69,14 @@ class Sampling:
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """Of programs that have all taps of their positions."""
+        """The grid of programs that compute all taps of their positions."""
         blocks = triton.cdiv(self.problem.positions, self.tile["BLOCK"])
         groups = self.channels.whole // self.channels.c
         return blocks, groups, triton.cdiv(self.channels.c, self.tile["CHANNELS"])
 
 
 def sample(pixels: Float[Tensor, "n H W C"], to: Sampling) -> Float[Tensor, "D M features"]:
-    """The columns, K * d features for each convolution group."""
+    """Return the columns, with K * d features per convolution group."""
     problem, channels = to.problem, to.channels
     features = problem.kernel_height * problem.kernel_width * channels.d
     columns = pixels.new_empty(channels.whole // channels.d, problem.positions, features)
@@ -94,7 +94,7 @@ def differentiate(
     *,
     into: tuple[Tensor, Tensor | None],
 ) -> None:
-    """Writes the gradients of offset and mask."""
+    """Write the gradients of offset and mask into `into`."""
     grid = triton.cdiv(to.problem.positions, to.tile["BLOCK"]), to.taps
     strides = *to.strides, *(_strides(grad) for grad in into)
     with torch.cuda.device_of(pixels):
@@ -108,9 +108,10 @@ def differentiate(
 def pixel_gradient(
     pixels: Float[Tensor, "n H W C"], grad_columns: Float[Tensor, "D M features"], to: Sampling
 ) -> Float[Tensor, "n H W C"]:
-    """The gradient of pixels, in their dtype or the finer one of offset.
+    """Return the gradient of pixels, in their dtype or the finer one of offset.
 
-    Summed in a fixed order under `torch.use_deterministic_algorithms`, else as atomic additions arrive.
+    It is summed in a fixed order under `torch.use_deterministic_algorithms`, otherwise in the order in which
+    atomic additions arrive.
     """
     with torch.cuda.device_of(pixels):
         if torch.are_deterministic_algorithms_enabled():
@@ -129,7 +130,7 @@ def _scattered(pixels: Tensor, grad_columns: Tensor, to: Sampling) -> Tensor:
 
 
 def _summed(pixels: Tensor, grad_columns: Tensor, to: Sampling) -> Tensor:
-    """Sorted by row, the uses of a row are neighbours, in an order that is always the same."""
+    """Return the gradient of pixels, with the uses sorted by row so that the order of sums is fixed."""
     num_rows, channels = pixels.numel() // to.channels.c, to.channels
     uses = to.problem.positions * to.taps * _CORNERS
     integers = torch.int32 if num_rows < 2**31 - 1 else torch.int64
