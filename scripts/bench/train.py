@@ -18,7 +18,6 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from detector.backbones.resnet import ResNet
-from detector.evaluation.metrics import BY_CLASS
 from detector.heads.anchors import Anchors
 from detector.heads.faster_rcnn import FasterRCNNHead
 from detector.heads.fcos import FCOSHead
@@ -86,6 +85,8 @@ def candidates_of(
 
 def finished_runs(folders: Sequence[Path]) -> str:
     """A table of the COCO numbers that `detector train` left in these folders."""
+    from detector.evaluation.metrics import BY_CLASS  # needs packages that the check of a device does without
+
     columns = [spec.name for spec in BY_CLASS]
     lines = [markdown_row(["deformable stages", "epochs", *columns])]
     lines.append(markdown_row(["---", *["---:"] * (len(columns) + 1)]))

@@ -82,7 +82,7 @@ def test_no_command_asks_the_network(offline: dict[str, str], tmp_path: Path) ->
     code = f"""
 import sys, time
 from pathlib import Path
-from detector import cli
+from detector.cli import main as cli
 for words in {commands}:
     if words[0] == "predict":
         image = next(path for path in Path("shapes").rglob("*.*") if path.suffix in (".png", ".jpg"))
@@ -107,7 +107,7 @@ while time.monotonic() < end:
 
 def test_onnxruntime_is_told_before_its_import() -> None:
     code = (
-        "import os, sys; os.environ.pop('ORT_DISABLE_TELEMETRY', None); import detector.commands.onnx_graph; "
+        "import os, sys; os.environ.pop('ORT_DISABLE_TELEMETRY', None); import detector.export.onnx_graph; "
         "assert 'onnxruntime' not in sys.modules; print(os.environ['ORT_DISABLE_TELEMETRY'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
