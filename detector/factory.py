@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from inspect import Signature, signature
 from typing import Any
 
@@ -27,12 +28,27 @@ class Factory:
     def __signature__(self) -> Signature:
         return signature(self.target)
 
-    def without(self, key: str) -> Factory:
-        """Return the same factory with None for every option `key`, those of inner parts included."""
-        return replace(self, arguments=_without(self.arguments, key))
+
+def target_and_arguments(make: Callable[..., Any]) -> tuple[Callable[..., Any], Mapping[str, Any]]:
+    """Return the class or function behind a factory or a `partial`, and the arguments that are set."""
+    if isinstance(make, Factory):
+        return make.target, make.arguments
+    return (make.func, make.keywords) if isinstance(make, partial) else (make, {})
 
 
-def _without(value: Any, key: str) -> Any:
+def without_weights(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the same constructor of a model with None for every file or name of pretrained weights in it."""
+    if isinstance(make, Factory):
+        return replace(make, arguments=_without_weights(make.arguments))
+    if isinstance(make, partial):
+        return partial(make.func, *make.args, **_without_weights(make.keywords))
+    return make
+
+
+def _without_weights(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: None if name == key else _without(item, key) for name, item in value.items()}
-    return [_without(item, key) for item in value] if isinstance(value, list) else value
+        return {
+            name: None if name == "weights" and isinstance(item, str) else _without_weights(item)
+            for name, item in value.items()
+        }
+    return [_without_weights(item) for item in value] if isinstance(value, list) else value

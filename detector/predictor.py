@@ -20,6 +20,7 @@ from detector.config.recorded import check_stored
 from detector.data.collate import collate
 from detector.data.dataset import Sample
 from detector.data.transforms import ImageSize, resize
+from detector.factory import without_weights
 from detector.layers.deform import replace_backends
 from detector.models.detector import Detector
 from detector.option_types import PositiveInt
@@ -191,9 +192,8 @@ def restore_model(checkpoint: Checkpoint, *, device: torch.device) -> Detector:
     Raises:
         ValueError: the configuration does not build a detector, or the weights do not match it.
     """
-    config = _without_weights(checkpoint.config["model"])
     try:
-        model = build(config)(num_classes=len(checkpoint.class_names))
+        model = without_weights(build(checkpoint.config["model"]))(num_classes=len(checkpoint.class_names))
     except (AttributeError, KeyError, TypeError) as error:  # incompatible parts
         raise ValueError(
             f"{checkpoint.path}: its configuration builds no detector ({error}). Use another checkpoint."
@@ -203,15 +203,6 @@ def restore_model(checkpoint: Checkpoint, *, device: torch.device) -> Detector:
     if replaced := replace_backends(model, device=device):
         _log.warning("backend=auto in %d layers: the one of the training cannot run on %s.", replaced, device)
     return model.eval().to(device)
-
-
-def _without_weights(node: Any) -> Any:
-    """Return a model configuration with every path to pretrained weights set to None."""
-    if isinstance(node, dict):
-        return {
-            k: None if k == "weights" and isinstance(v, str) else _without_weights(v) for k, v in node.items()
-        }
-    return [_without_weights(item) for item in node] if isinstance(node, list) else node
 
 
 def _require_its_weights(model: object, checkpoint: Checkpoint) -> None:

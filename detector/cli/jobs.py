@@ -199,9 +199,11 @@ def context_of(cfg: DictConfig) -> Context:
     sources = [s for s in hydra_cfg.runtime.config_sources if s.provider == "command-line"]
     launcher = None
     if hydra_cfg.mode != RunMode.MULTIRUN:
-        parameters = resolved(hydra_cfg.launcher)
-        target = parameters.pop("_target_")
-        launcher = Launcher(hydra_cfg.runtime.choices["hydra/launcher"], target, parameters)
+        choice = hydra_cfg.runtime.choices["hydra/launcher"]
+        # Resolved where they are used: a launcher of another plugin may leave options open.
+        launcher = Launcher(
+            choice, hydra_cfg.launcher["_target_"], lambda: _without_target(resolved(hydra_cfg.launcher))
+        )
     return Context(
         plain,
         recorded,
@@ -209,6 +211,10 @@ def context_of(cfg: DictConfig) -> Context:
         config_dir_flags=tuple(word for s in sources for word in ("--config-dir", s.path)),
         launcher=launcher,
     )
+
+
+def _without_target(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if key != "_target_"}
 
 
 def _require_typed(cfg: DictConfig, allowed: tuple[str, ...]) -> None:

@@ -88,7 +88,9 @@ def run(options: Options, context: Context) -> None:
     subjects = _subjects(options, context)
     write_record(output_dir, context)
     if options.latency:
-        subjects = with_latencies(subjects, accelerator=options.training.accelerator)
+        subjects = with_latencies(
+            subjects, accelerator=options.training.accelerator, generate_into=output_dir / "data"
+        )
     found = [compared(subject, replicates=options.replicates) for subject in subjects]
     study = Study(name=_title(options, context, subjects), points=tuple(point for point, _ in found))
     pairs = sum(len(point.comparisons) for point in study.points)
@@ -121,7 +123,7 @@ def _subjects(options: Options, context: Context) -> list[Subject]:
     if options.predictions is not None:
         return [of_files(options.predictions, options.annotations, options.evaluation)]
     if options.runs is not None:
-        return [of_folders(options.runs, options.evaluation)]
+        return [of_folders(options.runs, options.evaluation, generate_into=Path(options.output_dir) / "data")]
     cluster = chosen_cluster(context.launcher)
     way = _way(cluster, parallel=options.parallel, flags=context.config_dir_flags)
     runs = plan_runs(context, own_keys=OWN_KEYS, here=cluster is None)

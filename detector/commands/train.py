@@ -58,6 +58,8 @@ def run(options: Options, context: Context) -> None:
     Raises:
         ValueError: output_dir holds another run, data or checkpoint do not fit, or a loss is not finite.
     """
+    from detector.runs.training_report import report_training  # before hours pass in which it may change
+
     training, data = options.training, options.data
     require_hardware(training)
     require_buildable(options.model)
@@ -106,8 +108,6 @@ def run(options: Options, context: Context) -> None:
         note = why_it_ended_early(training, epochs=trainer.current_epoch)
         stopped = RunFolder(output_dir).stopped
         Steady(stopped.name, then="The training is complete.")(lambda: keep_note(note, stopped))
-        from detector.runs.training_report import report_training  # late: it loads what draws
-
         report_training(checkpoints, options, context, evaluator=module.validation.evaluator, note=note)
 
 

@@ -50,14 +50,15 @@ def chosen_cluster(launcher: Launcher | None) -> Cluster | None:
             f"hydra/launcher={launcher.choice}: a comparison is trained by basic, submitit_local or "
             "submitit_slurm."
         )
+    parameters = launcher.parameters()
     for key in ("nodes", "tasks_per_node"):
-        if launcher.parameters[key] != 1:
+        if parameters[key] != 1:
             raise ValueError(
-                f"hydra.launcher.{key}={launcher.parameters[key]}: expected 1. A run is one task, which "
+                f"hydra.launcher.{key}={parameters[key]}: expected 1. A run is one task, which "
                 "starts the processes of its devices itself: training.devices=... "
                 "hydra.launcher.gpus_per_node=..."
             )
-    return Cluster(launcher.choice, _EXECUTORS[launcher.target], launcher.parameters)
+    return Cluster(launcher.choice, _EXECUTORS[launcher.target], parameters)
 
 
 def train_on_cluster(

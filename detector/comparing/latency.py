@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,17 @@ from detector.predictor import Predictor
 from detector.profiling.latency import Latency, measure_latencies
 from detector.run_folder import RunFolder
 from detector.runs.parts import find_accelerator
-from detector.runs.validation import folder_of, open_validation
+from detector.runs.validation import open_validation
 
 Measured = tuple[dict[str, list[Latency]], list[str]]
 
 
-def with_latencies(subjects: Sequence[Subject], *, accelerator: str) -> list[Subject]:
+def with_latencies(subjects: Sequence[Subject], *, accelerator: str, generate_into: Path) -> list[Subject]:
     """Return the subjects with the latencies of their arms, if they have runs.
 
     Latency is measured for one image and for a batch of the first arm's validation batch size. Subjects whose
-    arms have the same models are measured once. A note explains an arm whose best checkpoint is unreadable.
+    arms have the same models are measured once. Generated data that is gone is generated anew in
+    `generate_into`. A note explains an arm whose best checkpoint is unreadable.
     """
     known: dict[str, Measured] = {}
     timed = []
@@ -38,7 +39,7 @@ def with_latencies(subjects: Sequence[Subject], *, accelerator: str) -> list[Sub
             continue
         models = json.dumps({arm: _what_decides(folder) for arm, folder in subject.folders.items()})
         if models not in known:
-            known[models] = _measure(subject.folders, accelerator)
+            known[models] = _measure(subject.folders, accelerator, generate_into)
             subject = replace(subject, notes=(*subject.notes, *known[models][1]))
         timed.append(replace(subject, latencies=known[models][0]))
     return timed
@@ -55,14 +56,14 @@ def _what_decides(folder: Path) -> list[Any]:
     ]
 
 
-def _measure(folders: Mapping[str, Path], accelerator: str) -> Measured:
+def _measure(folders: Mapping[str, Path], accelerator: str, generate_into: Path) -> Measured:
     try:
-        return _measured(folders, find_accelerator(accelerator))
+        return _measured(folders, find_accelerator(accelerator), generate_into)
     except (OSError, RuntimeError, ValueError) as error:  # no memory for a large batch, an unreadable image
         return {}, [f"Latency could not be measured: {error}"]
 
 
-def _measured(folders: Mapping[str, Path], kind: str) -> Measured:
+def _measured(folders: Mapping[str, Path], kind: str, generate_into: Path) -> Measured:
     checkpoints: dict[str, Checkpoint] = {}
     notes = []
     for arm, folder in folders.items():
@@ -73,7 +74,8 @@ def _measured(folders: Mapping[str, Path], kind: str) -> Measured:
     if not checkpoints:
         return {}, notes
     first = next(iter(checkpoints.values()))
-    samples = {arm: _samples_for(checkpoint, like=first) for arm, checkpoint in checkpoints.items()}
+    read = _SampleReader(first.config["data"]["val_batch_size"], generate_into)
+    samples = {arm: read(checkpoint) for arm, checkpoint in checkpoints.items()}
     detectors = {arm: Predictor(checkpoint, device=kind) for arm, checkpoint in checkpoints.items()}
     found: dict[str, list[Latency]] = {arm: [] for arm in checkpoints}
     for size in sorted({1, min(map(len, samples.values()))}):
@@ -87,15 +89,23 @@ def _measured(folders: Mapping[str, Path], kind: str) -> Measured:
     return found, notes
 
 
-def _samples_for(checkpoint: Checkpoint, *, like: Checkpoint) -> list[Sample]:
-    """Return the first validation images, resized for this checkpoint, as many as a batch of `like` has."""
-    data, count = yaml.safe_dump(checkpoint.config["data"]), like.config["data"]["val_batch_size"]
-    return _first_samples(data, checkpoint.class_names, count, like.path)
+class _SampleReader:
+    """A reader of the first `count` validation images of checkpoints, which mostly share their data."""
 
+    def __init__(self, count: int, generate_into: Path) -> None:
+        self._count, self._generate_into = count, generate_into
+        self._known: dict[str, list[Sample]] = {}
 
-@cache
-def _first_samples(data_config: str, class_names: tuple[str, ...], count: int, source: Path) -> list[Sample]:
-    """Read the first validation images. Cached, as arms share their data."""
-    config = yaml.safe_load(data_config)
-    data = open_validation(config, class_names=class_names, source=source, generate_into=folder_of(config))
-    return [data.val_set[0, index] for index in range(min(count, len(data.val_set)))]
+    def __call__(self, checkpoint: Checkpoint) -> list[Sample]:
+        """Return the images, resized for this checkpoint."""
+        config = checkpoint.config["data"]
+        key = yaml.safe_dump([config, list(checkpoint.class_names)])
+        if key not in self._known:
+            val_set = open_validation(
+                config,
+                class_names=checkpoint.class_names,
+                source=checkpoint.path,
+                generate_into=self._generate_into,
+            ).val_set
+            self._known[key] = [val_set[0, index] for index in range(min(self._count, len(val_set)))]
+        return self._known[key]

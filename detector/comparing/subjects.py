@@ -25,7 +25,7 @@ from detector.runs.curves import read_curve
 from detector.runs.model_size import model_size
 from detector.runs.parts import validated_truth
 from detector.runs.resume import flattened
-from detector.runs.validation import folder_of, open_validation
+from detector.runs.validation import open_validation
 
 Results = list[Any]
 _OF_EACH_RUN = ("seed", "data.seed", "name", "output_dir", "training.resume", "evaluation.backend")
@@ -92,7 +92,12 @@ def of_planned(
     )
 
 
-def of_folders(arms: Sequence[str | Sequence[str]], make_evaluator: Callable[..., CocoEvaluator]) -> Subject:
+def of_folders(
+    arms: Sequence[str | Sequence[str]],
+    make_evaluator: Callable[..., CocoEvaluator],
+    *,
+    generate_into: Path,
+) -> Subject:
     """Build a subject from folders of detector train.
 
     Raises:
@@ -101,12 +106,12 @@ def of_folders(arms: Sequence[str | Sequence[str]], make_evaluator: Callable[...
     named = _named("runs", arms)
     configs = {arm: [_config_of(folder) for folder in folders] for arm, folders in named.items()}
     first, first_config = next((arm, of_arm[0]) for arm, of_arm in configs.items())
-    val_set = _val_set(named[first][0], first_config)
+    val_set = _val_set(named[first][0], first_config, generate_into=generate_into)
     truth = validated_truth(val_set, first_config)
     for arm, of_arm in configs.items():
         for config, folder in zip(of_arm, named[arm], strict=True):
             if any(config[part] != first_config[part] for part in ("data", "training")) and (
-                validated_truth(_val_set(folder, config), config) != truth
+                validated_truth(_val_set(folder, config, generate_into=generate_into), config) != truth
             ):
                 raise ValueError(
                     f"{first} and {arm} were validated on different images or boxes: their numbers cannot be "
@@ -217,10 +222,12 @@ def _classes_of(folder: Path) -> tuple[str, ...]:
     return tuple(files.read_metrics()["per_class"]) if files.metrics.is_file() else ()
 
 
-def _val_set(folder: Path, config: Mapping[str, Any]) -> CocoDataset:
-    data, source = config["data"], RunFolder(folder).config
+def _val_set(folder: Path, config: Mapping[str, Any], *, generate_into: Path) -> CocoDataset:
     opened = open_validation(
-        data, class_names=_classes_of(folder), source=source, generate_into=folder_of(data)
+        config["data"],
+        class_names=_classes_of(folder),
+        source=RunFolder(folder).config,
+        generate_into=generate_into,
     )
     return opened.val_set
 

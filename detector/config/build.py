@@ -50,7 +50,9 @@ def build(node: DictConfig | dict[str, Any], **given: object) -> Any:
 
 
 def _built(node: dict[str, Any], given: Mapping[str, object]) -> Any:
-    target, _ = locate(node)
+    target, problem = locate(node)
+    if problem:  # a factory may be called where less is allowed
+        raise ConfigError([problem])
     plain = {key: value for key, value in node.items() if key not in SPECIAL_KEYS}
     if not node.get("_partial_", False):
         return target(**{**_arguments(plain, target=target), **given})

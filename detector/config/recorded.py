@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
@@ -35,7 +35,9 @@ def without_environment(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def check_stored(parts: Mapping[str, Any], kind: Callable[..., Any], *, source: str) -> None:
+def check_stored(
+    parts: Mapping[str, Any], kind: Callable[..., Any], *, source: str, other: str = "checkpoint"
+) -> None:
     """Check parts of a stored configuration against the dataclass `kind`.
 
     Raises:
@@ -49,7 +51,7 @@ def check_stored(parts: Mapping[str, Any], kind: Callable[..., Any], *, source: 
         raise ConfigError(
             [
                 f"{source}: its configuration is not one of this version of detector: {problems}{more}. "
-                "Use the version that wrote it, or another checkpoint"
+                f"Use the version that wrote it, or another {other}"
             ]
         ) from error
 
@@ -91,10 +93,12 @@ def _leniently(value: Any) -> Any:
     """Resolve as far as possible; a value computed from a variable cannot be resolved, and is None."""
     if isinstance(value, DictConfig):
         return {str(key): _leniently(_item(value, key)) for key in value}
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    if isinstance(value, ListConfig):
+        return [_leniently(_item(value, index)) for index in range(len(value))]
+    return value
 
 
-def _item(container: DictConfig, key: Any) -> Any:
+def _item(container: DictConfig | ListConfig, key: Any) -> Any:
     try:
         return container[key]
     except OmegaConfBaseException:

@@ -20,7 +20,6 @@ from detector.config.errors import did_you_mean
 # Prefixes of our parts: classes, and one function.
 _OURS = (
     "detector.backbones.",
-    "detector.coco.",
     "detector.data.",
     "detector.evaluation.",
     "detector.heads.",
@@ -30,6 +29,13 @@ _OURS = (
     "detector.ops.",
     "detector.structures.",
     "detector.training.",
+)
+# The modules that define them: some names of a package come from a lower one.
+_DEFINED_IN = (
+    *(prefix for prefix in _OURS if prefix != "detector.ops."),
+    "detector.coco.images.",
+    "detector.coco.layouts.",
+    "detector.ops.losses.",
 )
 _OUR_FUNCTIONS = ("detector.models.assemble",)
 # Prefixes of other packages from which classes, and only classes, may be named.
@@ -99,7 +105,9 @@ def _defined_where_allowed(name: str, target: Any) -> bool:
         return callable(target)
     module = getattr(target, "__module__", None) or ""
     if name.startswith(_OURS):
-        return (inspect.isclass(target) or name in _OUR_FUNCTIONS) and f"{module}.".startswith(_OURS)
+        is_public = not name.rpartition(".")[2].startswith("_")
+        is_part = inspect.isclass(target) or name in _OUR_FUNCTIONS
+        return is_public and is_part and f"{module}.".startswith(_DEFINED_IN)
     return inspect.isclass(target) and module.split(".")[0] == name.split(".")[0]
 
 

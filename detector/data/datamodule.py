@@ -170,6 +170,7 @@ class DetectionDataModule(LightningDataModule):
 
     def use_image_range(self, image_range: ImageRange) -> None:
         """Read images of more than 8 bits by this range, whatever is configured. Call before `setup`."""
+        require_ascending(image_range)
         self._given_range = self._image_range = image_range
 
     @property

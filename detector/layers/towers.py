@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Literal
 
 from torch import nn
 
+from detector.factory import target_and_arguments
 from detector.layers.deform import DeformConv2d
 from detector.layers.deformable import warn_of_unused
 from detector.option_types import NonNegativeInt
@@ -36,7 +36,7 @@ def require_deform_conv(deform: Callable[..., nn.Module], *, option: str, count:
     Raises:
         ValueError: if it builds a layer other than `DeformConv2d`, or sets an argument that the part decides.
     """
-    made, given = (deform.func, deform.keywords) if isinstance(deform, partial) else (deform, {})
+    made, given = target_and_arguments(deform)
     if inspect.isclass(made) and not issubclass(made, DeformConv2d):
         raise ValueError(
             f"{option}: expected detector.layers.DeformConv2d, got {made.__name__}, which is not initialised "
@@ -52,6 +52,6 @@ def require_deform_conv(deform: Callable[..., nn.Module], *, option: str, count:
 
 def require_unset(make: Callable[..., nn.Module], names: Sequence[str], *, option: str, why: str) -> None:
     """Raise ValueError if `option`, the constructor of a part, sets arguments that its caller sets."""
-    given = make.keywords if isinstance(make, partial) else {}
+    _, given = target_and_arguments(make)
     if said := [name for name in names if name in given]:
         raise ValueError(f"{option}: {why}, so that {', '.join(said)} cannot be chosen here. Leave it out.")

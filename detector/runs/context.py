@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ class Launcher:
 
     choice: str
     target: str
-    parameters: Mapping[str, Any]
+    parameters: Callable[[], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)

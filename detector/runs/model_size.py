@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from detector.config.build import build
-from detector.factory import Factory
+from detector.factory import without_weights
 from detector.profiling.activations import activation_bytes
 from detector.profiling.flops import count_flops
 from detector.reports.study import ModelSize
@@ -30,7 +30,7 @@ def _model_size(model_config: str, num_classes: int, image_size: tuple[int, int]
     make = build(yaml.safe_load(model_config))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # activations depend on the proposals of the model
-        model = build_model(make.without("weights") if isinstance(make, Factory) else make, num_classes)
+        model = build_model(without_weights(make), num_classes)
     flops = count_flops(model, image_size=image_size)
     return ModelSize(
         parameters=sum(p.numel() for p in model.parameters()),

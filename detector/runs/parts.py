@@ -12,7 +12,7 @@ import torch
 from detector.checkpoint import Checkpoint
 from detector.coco.ground_truth import of_images
 from detector.data.dataset import CocoDataset
-from detector.factory import Factory
+from detector.factory import without_weights
 from detector.models.detector import Detector
 from detector.training.trainer import TrainingOptions
 
@@ -30,14 +30,18 @@ def build_model(
 
 
 def require_buildable(make: Callable[..., Detector]) -> None:
-    """Raise ValueError for a model that cannot be built from its parts, before any data is read.
+    """Check a model before any data is read: build it without weights, and without storage where possible.
 
-    Nothing is allocated and no weights are loaded.
+    Raises:
+        ValueError: the parts refuse their options or each other.
     """
-    if isinstance(make, Factory):
-        make = make.without("weights")
-    with torch.device("meta"):
-        build_model(make, 1)
+    make = without_weights(make)
+    try:
+        with torch.device("meta"):
+            build_model(make, 1)
+    except (NotImplementedError, RuntimeError):  # a user's part may read numbers while it is built
+        with torch.random.fork_rng(devices=[]):
+            build_model(make, 1)
 
 
 def validated_truth(val_set: CocoDataset, config: Mapping[str, Any]) -> dict[str, Any]:

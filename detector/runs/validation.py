@@ -49,11 +49,6 @@ def open_validation(
     return data
 
 
-def folder_of(trained: dict[str, Any]) -> Path | None:
-    """Return the root of a training's data, for callers that may generate it there."""
-    return None if trained["root"] is None else Path(with_environment(trained["root"], option="data.root"))
-
-
 def data_config(trained: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     """Return the data configuration of the training, updated with `overrides` (nested)."""
     merged = {**trained, **overrides}

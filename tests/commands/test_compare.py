@@ -261,7 +261,9 @@ def test_latency_is_measured_once_for_the_same_models(
         Subject(name, evaluator, {}, folders=folders)
         for name, folders in (("1", {"x": a, "y": b}), ("2", {"x": a, "y": b}), ("3", {"x": a, "y": a}))
     ]
-    found = with_latencies([*subjects, Subject("4", evaluator, {})], accelerator="cpu")
+    found = with_latencies(
+        [*subjects, Subject("4", evaluator, {})], accelerator="cpu", generate_into=tmp_path / "data"
+    )
     assert measured == [("x", "y", "1"), ("x", "y", "4")] * 2
     assert [subject.latencies is None for subject in found] == [False, False, False, True]
 
