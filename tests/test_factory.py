@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
+from detector.backbones import ResNet
 from detector.config.build import build
 from detector.config.errors import ConfigError
 from detector.config.targets import allowing
 from detector.factory import Factory, target_and_arguments, without_weights
+from detector.heads import FCOSHead
+from detector.models import assemble
+from detector.necks import FPN
 from detector.runs.parts import require_buildable
+from detector.structures import FeatureSpec
 
 RESNET = {"_target_": "detector.backbones.ResNet", "depth": 18, "weights": "x.pth"}
 MODEL = {
@@ -45,13 +50,14 @@ def test_target_and_arguments_of_each_kind() -> None:
 
 
 def test_a_part_that_reads_numbers_is_buildable() -> None:
-    class ReadsNumbers(nn.Module):
-        def __init__(self, num_classes: int) -> None:
-            super().__init__()
-            self.rates = [x.item() for x in torch.linspace(0, 0.1, num_classes)]
+    class ReadsNumbers(FPN):
+        def __init__(self, features: Sequence[FeatureSpec]) -> None:
+            super().__init__(features, out_channels=16)
+            self.rates = [x.item() for x in torch.linspace(0, 0.1, len(features))]
 
+    make = partial(assemble, backbone=ResNet(depth=18), neck=ReadsNumbers, head=FCOSHead)
     before = torch.random.get_rng_state()
-    require_buildable(ReadsNumbers)
+    require_buildable(make)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -65,7 +71,11 @@ def test_a_factory_is_no_way_around_the_list_of_targets() -> None:
 
 @pytest.mark.parametrize(
     "target",
-    ["detector.coco.layouts._Layout", "detector.data.datamodule._log", "detector.ops.nms.Detections"],
+    [
+        "detector.coco.layouts._Layout",
+        "detector.data.datamodule._log",
+        "detector.ops.deform_conv.geometry.Geometry",
+    ],
 )
 def test_inner_names_of_the_package_are_no_targets(target: str) -> None:
     with pytest.raises(ConfigError, match=r"not allowed|not a class|has no"):
