@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +29,9 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.fixture
-def detector(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def detector(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
     """Runs a command line in this process: (exit code, stdout, stderr)."""
 
     def run(*words: str) -> tuple[int, str, str]:
@@ -67,13 +70,13 @@ HEAVY = "[m for m in ('torch', 'hydra', 'omegaconf', 'pydantic', 'lightning', 'n
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
-def test_help_lists_the_verbs(detector, words: list[str]) -> None:
+def test_help_lists_the_verbs(detector: Callable[..., tuple[int, str, str]], words: list[str]) -> None:
     code, out, _ = detector(*words)
     assert code == 0
     assert all(verb.summary in out for verb in cli.VERBS.values())
 
 
-def test_version(detector) -> None:
+def test_version(detector: Callable[..., tuple[int, str, str]]) -> None:
     assert detector("--version") == (0, f"detector {__version__}\n", "")
 
 
@@ -81,7 +84,7 @@ def test_version(detector) -> None:
     ("word", "told"),
     [("trian", "Did you mean train?"), ("xyz", "Verbs: train, "), ("seed=1", "the verb comes first")],
 )
-def test_wrong_verb_is_told(detector, word: str, told: str) -> None:
+def test_wrong_verb_is_told(detector: Callable[..., tuple[int, str, str]], word: str, told: str) -> None:
     code, _, err = detector(word)
     assert code == 2
     assert told in err
@@ -113,45 +116,53 @@ def test_module_runs_as_the_command() -> None:
 # --- running
 
 
-def test_command_gets_the_composed_configuration(detector) -> None:
+def test_command_gets_the_composed_configuration(detector: Callable[..., tuple[int, str, str]]) -> None:
     assert detector("train", "seed=3", "model/backbone=resnet50", "training.max_epochs=2") == (0, "", "")
     (cfg,) = echo_command.runs
     assert (cfg["seed"], cfg["model"]["backbone"]["depth"], cfg["training"]["max_epochs"]) == (3, 50, 2)
 
 
-def test_command_keeps_the_memory_it_frees(detector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_keeps_the_memory_it_frees(
+    detector: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[None] = []
     monkeypatch.setattr("detector.cli.jobs.keep_freed_memory", lambda: calls.append(None))
     assert detector("train")[0] == 0
     assert len(calls) == 1
 
 
-def test_hydra_leaves_no_file(detector, tmp_path: Path) -> None:
+def test_hydra_leaves_no_file(detector: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     detector("train")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ranks_of_a_distributed_run_get_verb_and_folder(detector) -> None:
+def test_ranks_of_a_distributed_run_get_verb_and_folder(
+    detector: Callable[..., tuple[int, str, str]],
+) -> None:
     detector("train", "seed=3")
     output_dir = echo_command.runs[0]["output_dir"]
     assert echo_command.argv == [["detector", "train", "seed=3", f"output_dir='{output_dir}'"]]
 
 
-def test_own_folder_of_configurations_is_searched(detector, tmp_path: Path) -> None:
+def test_own_folder_of_configurations_is_searched(
+    detector: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 42\n")
     assert detector("train", "--config-dir", str(tmp_path), "experiment=mine")[0] == 0
     assert echo_command.runs[0]["seed"] == 42
 
 
-def test_added_option_must_be_one_of_the_signature(detector) -> None:
+def test_added_option_must_be_one_of_the_signature(detector: Callable[..., tuple[int, str, str]]) -> None:
     code, _, err = detector("train", "+model.backbone.deptth=50")
     assert code == 2
     assert "model.backbone.deptth: detector.backbones.ResNet has no option deptth" in err
     assert "Did you mean" in err
 
 
-def test_misspelt_key_in_an_own_file_is_told(detector, tmp_path: Path) -> None:
+def test_misspelt_key_in_an_own_file_is_told(
+    detector: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\ntraining: {max_epoch: 42}\n")
     code, _, err = detector("train", "--config-dir", str(tmp_path), "experiment=mine")
@@ -159,7 +170,9 @@ def test_misspelt_key_in_an_own_file_is_told(detector, tmp_path: Path) -> None:
     assert "Did you mean training.max_epochs?" in err
 
 
-def test_class_of_the_users_own_is_refused_until_allowed(detector) -> None:
+def test_class_of_the_users_own_is_refused_until_allowed(
+    detector: Callable[..., tuple[int, str, str]],
+) -> None:
     own = "+data.augmentation.own={_target_: tests.parts.OwnAugmentation}"
     code, _, err = detector("train", own)
     assert code == 2
@@ -170,7 +183,9 @@ def test_class_of_the_users_own_is_refused_until_allowed(detector) -> None:
 # --- sweeps
 
 
-def test_sweep_runs_every_combination_in_its_own_folder(detector, tmp_path: Path) -> None:
+def test_sweep_runs_every_combination_in_its_own_folder(
+    detector: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
     code, _, err = detector("train", "training.max_epochs=2", "-m", "seed=1,2", "output_dir=out")
     assert (code, err) == (0, "")
     assert [(r["seed"], r["output_dir"]) for r in echo_command.runs] == [(1, "out/0"), (2, "out/1")]
@@ -178,25 +193,27 @@ def test_sweep_runs_every_combination_in_its_own_folder(detector, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_sweep_over_lists(detector) -> None:
+def test_sweep_over_lists(detector: Callable[..., tuple[int, str, str]]) -> None:
     assert detector("train", "-m", "model.backbone.deform.stages=[],[5],[3,4,5]", "output_dir=out")[0] == 0
     stages = [run["model"]["backbone"]["deform"]["stages"] for run in echo_command.runs]
     assert stages == [[], [5], [3, 4, 5]]
 
 
 @pytest.mark.slow
-def test_default_folders_of_a_sweep_do_not_collide(detector) -> None:
+def test_default_folders_of_a_sweep_do_not_collide(detector: Callable[..., tuple[int, str, str]]) -> None:
     assert detector("train", "-m", "seed=1,2,3")[0] == 0
     assert len({run["output_dir"] for run in echo_command.runs}) == 3
     assert not [run for run in echo_command.runs if "=" in run["output_dir"]]
 
 
-def test_rank_of_a_sweep_runs_its_job_alone(detector) -> None:
+def test_rank_of_a_sweep_runs_its_job_alone(detector: Callable[..., tuple[int, str, str]]) -> None:
     detector("train", "-m", "seed=1,2", "output_dir=out")
     assert echo_command.argv[1] == ["detector", "train", "seed=2", "output_dir=out", "output_dir='out/1'"]
 
 
-def test_wrong_job_of_a_sweep_is_told_before_any_runs(detector, tmp_path: Path) -> None:
+def test_wrong_job_of_a_sweep_is_told_before_any_runs(
+    detector: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
     code, _, err = detector("train", "-m", "seed=1,-1", "training.max_epochs=1,0", "output_dir=out")
     assert code == 2
     assert "job 1 of the sweep): training.max_epochs = 0" in err
@@ -206,7 +223,7 @@ def test_wrong_job_of_a_sweep_is_told_before_any_runs(detector, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_failing_job_does_not_stop_the_sweep(detector) -> None:
+def test_failing_job_does_not_stop_the_sweep(detector: Callable[..., tuple[int, str, str]]) -> None:
     assert detector("train", "-m", "seed=901,1", "output_dir=out")[0] == 1
     assert [run["seed"] for run in echo_command.runs] == [901, 1]
 
@@ -259,7 +276,9 @@ def test_failing_job_does_not_stop_the_sweep(detector) -> None:
         (["--config-dir", "nowhere"], "nowhere"),
     ],
 )
-def test_mistake_is_told_in_one_message(detector, words: list[str], told: str) -> None:
+def test_mistake_is_told_in_one_message(
+    detector: Callable[..., tuple[int, str, str]], words: list[str], told: str
+) -> None:
     code, out, err = detector("train", *words)
     assert code == 2
     assert told in err
@@ -268,7 +287,7 @@ def test_mistake_is_told_in_one_message(detector, words: list[str], told: str) -
     assert echo_command.runs == []
 
 
-def test_mistakes_of_all_kinds_are_told_at_once(detector) -> None:
+def test_mistakes_of_all_kinds_are_told_at_once(detector: Callable[..., tuple[int, str, str]]) -> None:
     _, _, err = detector("train", "sed=1", "optimizer=adam", "training.max_epochs=0", "data.root=~/x")
     for number, told in enumerate(("data.root=~/x:", "optimizer=adam:", "sed:", "training.max_epochs = 0:")):
         assert f"  {number + 1}. {told}" in err
@@ -287,7 +306,7 @@ def test_typo_in_every_key_of_the_command_line_gets_the_right_suggestion() -> No
 
 
 @pytest.mark.parametrize("path", ["/home/jürgen/Daten", "it's", "a;b", "a=b", "{a}", "[a]", "a#b", "2024"])
-def test_path_needs_no_quotes_of_hydra(detector, path: str) -> None:
+def test_path_needs_no_quotes_of_hydra(detector: Callable[..., tuple[int, str, str]], path: str) -> None:
     assert detector("train", f"data.root={path}") == (0, "", "")
     assert echo_command.runs[0]["data"]["root"] == path
 
@@ -300,7 +319,7 @@ def test_path_needs_no_quotes_of_hydra(detector, path: str) -> None:
     ],
 )
 def test_own_file_is_no_problem_beside_the_true_one(
-    detector, tmp_path: Path, text: str, words: list[str], told: str
+    detector: Callable[..., tuple[int, str, str]], tmp_path: Path, text: str, words: list[str], told: str
 ) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}\n")
@@ -313,7 +332,7 @@ def test_own_file_is_no_problem_beside_the_true_one(
 # --- accidents
 
 
-def test_interrupt_ends_with_its_exit_code(detector) -> None:
+def test_interrupt_ends_with_its_exit_code(detector: Callable[..., tuple[int, str, str]]) -> None:
     code, _, err = detector("train", "seed=900")
     assert (code, err) == (130, "\nInterrupted.\n")
 
@@ -335,7 +354,9 @@ def test_signal_before_there_is_anything_to_keep_ends_with_its_exit_code(
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"])
-def test_signal_ends_with_its_exit_code_and_a_word(detector, monkeypatch, name: str) -> None:
+def test_signal_ends_with_its_exit_code_and_a_word(
+    detector: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     number = signal.Signals[name]
     monkeypatch.setattr(echo_command, "run", lambda *_: os.kill(os.getpid(), number))
     code, _, err = detector("train")
@@ -343,7 +364,9 @@ def test_signal_ends_with_its_exit_code_and_a_word(detector, monkeypatch, name: 
     assert err == ("\nInterrupted.\n" if name == "SIGTERM" else f"\nInterrupted by {name}.\n")
 
 
-def test_signal_that_is_ignored_stays_so(detector, monkeypatch) -> None:
+def test_signal_that_is_ignored_stays_so(
+    detector: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """nohup(1) ignores SIGHUP."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -354,7 +377,7 @@ def test_signal_that_is_ignored_stays_so(detector, monkeypatch) -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_second_command_in_a_folder_is_refused(detector) -> None:
+def test_second_command_in_a_folder_is_refused(detector: Callable[..., tuple[int, str, str]]) -> None:
     with sole_use(Path("run"), command="predict"):
         code, _, err = detector("train", "output_dir=run")
     assert (code, echo_command.runs) == (2, [])
@@ -363,7 +386,7 @@ def test_second_command_in_a_folder_is_refused(detector) -> None:
 
 
 @pytest.mark.parametrize("seed", [901, 902])
-def test_bug_keeps_its_traceback(detector, seed: int) -> None:
+def test_bug_keeps_its_traceback(detector: Callable[..., tuple[int, str, str]], seed: int) -> None:
     code, _, err = detector("train", f"seed={seed}")
     assert code == 1
     assert "Traceback" in err
@@ -373,14 +396,16 @@ def test_bug_keeps_its_traceback(detector, seed: int) -> None:
 @pytest.mark.parametrize(
     ("seed", "told"), [(903, "the loss is nan"), (904, "No space left on device: 'last.ckpt'")]
 )
-def test_fault_of_a_run_needs_no_traceback(detector, seed: int, told: str) -> None:
+def test_fault_of_a_run_needs_no_traceback(
+    detector: Callable[..., tuple[int, str, str]], seed: int, told: str
+) -> None:
     code, _, err = detector("train", f"seed={seed}")
     assert code == 1
     assert told in err
     assert "Traceback" not in err
 
 
-def test_value_error_of_our_own_is_the_users(detector) -> None:
+def test_value_error_of_our_own_is_the_users(detector: Callable[..., tuple[int, str, str]]) -> None:
     """`detector evaluate` without anything to evaluate raises one."""
     code, out, err = detector("evaluate")
     assert code == 2

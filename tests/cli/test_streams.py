@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -19,9 +20,9 @@ print("done", file=sys.stderr)
 """
 
 
-def start(stdout: object) -> subprocess.Popen[str]:
+def start(stdout: int | IO[str]) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", PROGRAM]
-    return subprocess.Popen(command, stdin=-1, stdout=stdout, stderr=-1, text=True)  # type: ignore[call-overload,no-any-return]
+    return subprocess.Popen(command, stdin=-1, stdout=stdout, stderr=-1, text=True)
 
 
 def test_a_full_disk_is_told_once() -> None:
