@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -42,6 +43,8 @@ def write_dataset(root: Path, *, names: tuple[str, str] = ("green", "blue"), ima
     rng = np.random.default_rng(0)
     (root / "images").mkdir(parents=True)
     for split in ("train", "val"):
+        table: list[dict[str, Any]]
+        annotations: list[dict[str, Any]]
         table, annotations = [], []
         for i in range(images):
             pixels = rng.integers(0, 80, (60, 80, 3), dtype=np.uint8)

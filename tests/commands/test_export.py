@@ -19,6 +19,7 @@ from detector.coco.images import ReadOptions
 from detector.commands import export
 from detector.data.transforms import ImageSize
 from detector.export.recording import ExportableDetector, detections, difference, recorded
+from detector.heads.fcos import FCOSHead
 from detector.layers.roi_pooling import DeformRoIPool
 from detector.predictor import Predictor
 from detector.structures import Detections
@@ -215,6 +216,7 @@ def test_a_file_that_could_not_be_checked_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def silent(format: str, model: Predictor, file: Path) -> export.Run:
+        assert isinstance(model.model.head, FCOSHead)
         model.model.head.score_threshold = 1.0
         file.write_bytes(b"graph")
         return ExportableDetector(model.model)

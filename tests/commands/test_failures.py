@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,9 @@ def real_numpy_error() -> MemoryError:
 
 
 @pytest.mark.parametrize("error", [real_cpu_error, real_numpy_error])
-def test_out_of_memory_says_what_was_asked_for_and_what_to_lower(data, error) -> None:
+def test_out_of_memory_says_what_was_asked_for_and_what_to_lower(
+    data: DetectionDataModule, error: Callable[[], Exception]
+) -> None:
     text = told(data, error())
     assert "The memory of the machine is not enough" in text
     for words in (
@@ -79,7 +82,7 @@ def test_the_amount_that_was_asked_for_is_told(error: Exception, amount: str) ->
     assert f"{amount} more were asked for" in (asked_for_memory(error) or "")
 
 
-def test_other_errors_are_no_lack_of_memory(data) -> None:
+def test_other_errors_are_no_lack_of_memory(data: DetectionDataModule) -> None:
     assert asked_for_memory(RuntimeError("shapes do not fit")) is None
     with pytest.raises(RuntimeError, match="shapes"), explained(data, batch_option="batch_size", lower=()):
         raise RuntimeError("shapes do not fit")
@@ -92,7 +95,9 @@ def test_memory_that_runs_out_elsewhere_is_a_message_too(capsys: pytest.CaptureF
     assert "Traceback" not in said
 
 
-def test_a_killed_worker_names_its_images_and_the_kernel(data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_worker_names_its_images_and_the_kernel(
+    data: DetectionDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read = {41: ["7 (a.jpg)", "9 (b.jpg)"]}
     monkeypatch.setattr(data, "images_of_worker", lambda process_id: read[process_id])
     text = told(data, RuntimeError("DataLoader worker (pid 41) is killed by signal: Killed. "))
@@ -103,12 +108,12 @@ def test_a_killed_worker_names_its_images_and_the_kernel(data, monkeypatch: pyte
     assert "kernel" not in text
 
 
-def test_a_loader_that_gives_nothing_names_its_time_out(data) -> None:
+def test_a_loader_that_gives_nothing_names_its_time_out(data: DetectionDataModule) -> None:
     text = told(data, RuntimeError("DataLoader timed out after 300 seconds"))
     assert "data.worker_timeout_s=300" in text
     assert "data.num_workers=0" in text
 
 
-def test_too_many_open_files_name_the_limit(data) -> None:
+def test_too_many_open_files_name_the_limit(data: DetectionDataModule) -> None:
     for error in (OSError(24, "Too many open files"), RuntimeError("received 0 items of ancdata")):
         assert "ulimit -n" in told(data, error)

@@ -43,7 +43,9 @@ def pictures(tmp_path: Path) -> Path:
     for name, size in (("a.png", (64, 48)), ("sub/b.jpg", (30, 200)), ("sub/ü c.jpg", (90, 90))):
         file = tmp_path / "pictures" / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(cv2.imencode(file.suffix, rng.integers(0, 256, (*size, 3), dtype=np.uint8))[1])
+        file.write_bytes(
+            cv2.imencode(file.suffix, rng.integers(0, 256, (*size, 3), dtype=np.uint8))[1].tobytes()
+        )
     whole = (tmp_path / "pictures/sub/b.jpg").read_bytes()
     (tmp_path / "pictures/cut.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "pictures/notes.md").write_text("no picture")
@@ -132,7 +134,9 @@ def test_python_gives_the_same_whatever_the_batch(checkpoint: Path, pictures: Pa
     model = Predictor.from_checkpoint(checkpoint)
     assert model.class_names == ("disc", "square")
     file = pictures / "sub/b.jpg"
-    picture = cv2.imread(str(file))[..., ::-1].copy()
+    picture = cv2.imread(str(file))
+    assert picture is not None
+    picture = picture[..., ::-1].copy()
     # Of equal sizes: pictures of other sizes would be padded.
     together = model.predict_batch([picture[::-1].copy(), picture], score_threshold=0.001)
     alone = model.predict(file, score_threshold=0.001)

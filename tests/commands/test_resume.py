@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -63,11 +64,11 @@ def test_another_bound_is_another_model() -> None:
     [([0.0, 255.0], "auto", [0.0, 255.0]), (None, "auto", "full"), ([0.0, 255.0], "full", "full")],
 )
 def test_a_run_that_goes_on_keeps_the_range_that_auto_stood_for(
-    trained: object, now: str, expected: object
+    trained: object, now: Literal["auto", "full"], expected: object
 ) -> None:
     before = checkpoint()
     before.config["data"] = {} if trained is None else {"image_range": trained}
-    context = Context(*({"data": {"image_range": now}} for _ in range(2)))
+    context = Context({"data": {"image_range": now}}, recorded={"data": {"image_range": now}})
     data = DetectionDataModule(
         root=None,
         image_size=ImageSize(64, 64),
