@@ -132,7 +132,7 @@ def test_waiting_ends_with_the_process() -> None:
         _wait_for(lambda: False, during=ended)
 
 
-def _wait_for(happened: Callable[[], bool], *, during: subprocess.Popen[str] | None = None) -> None:
+def _wait_for(happened: Callable[[], bool], *, during: subprocess.Popen[Any] | None = None) -> None:
     """Until the end of the process at most, and for a minute."""
     deadline = time.monotonic() + 60
     while not happened():
