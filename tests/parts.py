@@ -28,7 +28,7 @@ class Size:
 class Part:
     """Takes every kind of annotation that a configuration meets."""
 
-    def __init__(
+    def __init__(  # type: ignore[no-untyped-def]  # an option without an annotation is one of the kinds
         self,
         depth: Literal[18, 50],
         *,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detector.backbones.resnet import ResNet
+from detector.backbones.resnet import ResNet, Stage
 from detector.heads.faster_rcnn import FasterRCNNHead
 from detector.heads.fcos import FCOSHead
 from detector.heads.roi import RoIHead
@@ -20,7 +20,7 @@ from detector.structures import Batch, Targets
 
 
 def small_fcos(
-    *, stages: tuple[int, ...] = (), num_classes: int = 3, channels: int = 32, **head: Any
+    *, stages: tuple[Stage, ...] = (), num_classes: int = 3, channels: int = 32, **head: Any
 ) -> Detector:
     """FCOS on a ResNet-18, thin from the neck on."""
     return assemble(
@@ -32,7 +32,7 @@ def small_fcos(
 
 
 def small_faster_rcnn(
-    *, stages: tuple[int, ...] = (), num_classes: int = 3, channels: int = 32, **roi: Any
+    *, stages: tuple[Stage, ...] = (), num_classes: int = 3, channels: int = 32, **roi: Any
 ) -> Detector:
     """Faster R-CNN on a ResNet-18, thin from the neck on. Everything trains: nothing is drawn at random."""
     return assemble(

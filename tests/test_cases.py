@@ -5,6 +5,8 @@ What each proves is tested on generated files as well, where the code lies that 
 
 import json
 import logging
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from detector.data.transforms import ImageSize
 from tests.shared import shared_path
 
 
-def set_up(case, **options):
+def set_up(case: str, **options: Any) -> DetectionDataModule:
     images = str(shared_path("cases/base/images"))
     module = DetectionDataModule(
         root=str(shared_path(f"cases/{case}")),
@@ -53,7 +55,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_refused(case):
+def test_refused(case: str) -> None:
     with pytest.raises(ValueError, match=r"train\.json|val\.json") as error:
         set_up(case)
     for words in REFUSED[case]:
@@ -74,7 +76,7 @@ TOLD = {
 
 
 @pytest.mark.parametrize("case", TOLD)
-def test_told(case, caplog):
+def test_told(case: str, caplog: pytest.LogCaptureFixture) -> None:
     train_objects, val_objects, words = TOLD[case]
     with caplog.at_level(logging.WARNING):
         module = set_up(case)
@@ -85,7 +87,7 @@ def test_told(case, caplog):
 
 
 @pytest.mark.parametrize("case", ["thin_border_right", "thin_click_1e-6"])
-def test_thin_boxes_can_be_dropped(case):
+def test_thin_boxes_can_be_dropped(case: str) -> None:
     assert set_up(case, on_bad_box="drop").train_set.annotations.object_count == 15
 
 
@@ -106,7 +108,13 @@ SCORED = {  # predictions, annotations: AP, or the words of a refusal
 
 
 @pytest.mark.parametrize(("predictions", "annotations"), SCORED)
-def test_scored(predictions, annotations, tmp_path, capsys, monkeypatch):
+def test_scored(
+    predictions: str,
+    annotations: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     cases, expected = shared_path("cases"), SCORED[predictions, annotations]
     words = [f"predictions={cases / predictions}", f"annotations={cases / annotations}"]
     monkeypatch.setattr("sys.argv", ["detector", "evaluate", *words, f"output_dir={tmp_path}"])

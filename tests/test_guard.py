@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +40,9 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.fixture
-def detector(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def detector(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
     def run(*words: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["detector", *words])
         code = cli.main()
@@ -105,13 +108,15 @@ SAID = {  # the essential words of each refusal
 
 @pytest.mark.parametrize("case", FILES)
 @pytest.mark.parametrize("flags", [(), ("-m",)])
-def test_file_runs_nothing(detector, case: str, flags: tuple[str, ...]) -> None:
+def test_file_runs_nothing(
+    detector: Callable[..., tuple[int, str]], case: str, flags: tuple[str, ...]
+) -> None:
     file("experiment/mine.yaml", f"# @package _global_\n{FILES[case]}\n")
     code, told = detector("predict", *flags, "--config-dir", "foreign", "experiment=mine")
     refused(code, told, SAID[case])
 
 
-def test_group_of_hydra_that_a_file_chooses_runs_nothing(detector) -> None:
+def test_group_of_hydra_that_a_file_chooses_runs_nothing(detector: Callable[..., tuple[int, str]]) -> None:
     file("experiment/mine.yaml", "# @package _global_\ndefaults: [{override /hydra/job_logging: own}]\n")
     file(
         "hydra/job_logging/own.yaml",
@@ -129,11 +134,11 @@ def test_group_of_hydra_that_a_file_chooses_runs_nothing(detector) -> None:
         "hydra.launcher._target_=tests.test_guard.Marks",
     ],
 )
-def test_command_line_too_says_what_it_trusts(detector, word: str) -> None:
+def test_command_line_too_says_what_it_trusts(detector: Callable[..., tuple[int, str]], word: str) -> None:
     refused(*detector("predict", word), "allow_targets=[tests.test_guard.Mark")
 
 
-def test_what_the_command_line_allows_is_made(detector) -> None:
+def test_what_the_command_line_allows_is_made(detector: Callable[..., tuple[int, str]]) -> None:
     word = "+hydra.callbacks.x._target_=tests.test_guard.Marks"
     with pytest.warns(UserWarning, match="Marks"):  # Hydra's, as it has no method of a callback
         code, told = detector("predict", word, "+allow_targets=[tests.test_guard.Marks]")
@@ -141,13 +146,13 @@ def test_what_the_command_line_allows_is_made(detector) -> None:
     assert MARK.exists()
 
 
-def test_file_does_not_allow_itself(detector) -> None:
+def test_file_does_not_allow_itself(detector: Callable[..., tuple[int, str]]) -> None:
     file("experiment/mine.yaml", "# @package _global_\nallow_targets: [os.getcwd]\n")
     code, told = detector("predict", "--config-dir", "foreign", "experiment=mine")
     refused(code, told, "allow_targets", "'+allow_targets=[os.getcwd]'")
 
 
-def test_sweep_of_a_file_does_not_allow_it_either(detector) -> None:
+def test_sweep_of_a_file_does_not_allow_it_either(detector: Callable[..., tuple[int, str]]) -> None:
     text = "# @package _global_\nhydra: {sweeper: {params: {+allow_targets: '[os.getcwd]'}}}\n"
     file("experiment/mine.yaml", text)
     code, told = detector("predict", "-m", "--config-dir", "foreign", "experiment=mine", "output_dir=out")
@@ -155,12 +160,14 @@ def test_sweep_of_a_file_does_not_allow_it_either(detector) -> None:
 
 
 @pytest.mark.parametrize("flag", ["--experimental-rerun", "--exp"])
-def test_rerun_of_a_pickle_is_refused(detector, flag: str) -> None:
+def test_rerun_of_a_pickle_is_refused(detector: Callable[..., tuple[int, str]], flag: str) -> None:
     Path("config.pickle").write_bytes(b"")
     refused(*detector("predict", flag, "config.pickle"), "--experimental-rerun", "overrides.txt")
 
 
-def test_package_on_the_search_path_is_not_imported(detector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_package_on_the_search_path_is_not_imported(
+    detector: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     Path("foreign_package").mkdir()
     Path("foreign_package/__init__.py").write_text("open('ran', 'w')\n")
     monkeypatch.syspath_prepend(str(Path.cwd()))
@@ -177,10 +184,10 @@ def test_package_on_the_search_path_is_not_imported(detector, monkeypatch: pytes
 @pytest.mark.parametrize(
     "word", ["hydra/job_logging=default", "hydra/hydra_logging=hydra_debug", "hydra.verbose=true"]
 )
-def test_shipped_logging_stays(detector, word: str) -> None:
+def test_shipped_logging_stays(detector: Callable[..., tuple[int, str]], word: str) -> None:
     code, told = detector("predict", word, "hydra.run.dir=log")
     assert (code, light_command.runs == []) == (0, False), told
 
 
-def test_environment_of_the_command_line_stays(detector) -> None:
+def test_environment_of_the_command_line_stays(detector: Callable[..., tuple[int, str]]) -> None:
     assert detector("predict", "+hydra.job.env_set.DETECTOR_TEST=1")[0] == 0

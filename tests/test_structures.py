@@ -72,7 +72,11 @@ def test_record_goes_to_a_device_with_all_that_is_in_it() -> None:
 
 def test_pinning_reaches_every_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
     pinned: list[torch.Tensor] = []
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: (pinned.append(tensor), tensor)[1])
+    monkeypatch.setattr(
+        torch.Tensor,
+        "pin_memory",
+        lambda tensor: (pinned.append(tensor), tensor)[1],  # type: ignore[func-returns-value]  # a statement
+    )
     assert same(batch(2).pin_memory(), batch(2))
     assert len(pinned) == 10
 
@@ -139,6 +143,8 @@ def test_masks_of_resized_detections_are_the_resized_image() -> None:
     given = replace(detections(3, masks=masks(3)), boxes=BOXES)
     resized = given.resized(from_size=(16, 20), to_size=(32, 60))
     assert resized.masks is given.masks
+    assert given.masks is not None
+    assert resized.masks is not None
     image = painted(given.masks, BOXES, height=16, width=20)
     image = image.repeat_interleave(2, dim=0).repeat_interleave(3, dim=1)
     assert torch.equal(painted(resized.masks, resized.boxes, height=32, width=60), image)
@@ -150,6 +156,8 @@ def test_masks_of_resized_detections_are_the_resized_image() -> None:
 def test_keypoints_of_resized_detections_scale_with_the_image() -> None:
     given = detections(2, keypoints=keypoints(2))
     resized = given.resized(from_size=(16, 20), to_size=(32, 60))
+    assert given.keypoints is not None
+    assert resized.keypoints is not None
     torch.testing.assert_close(resized.keypoints.xy[..., 0], given.keypoints.xy[..., 0] * 3)
     torch.testing.assert_close(resized.keypoints.xy[..., 1], given.keypoints.xy[..., 1] * 2)
     assert torch.equal(resized.keypoints.visibility, given.keypoints.visibility)
