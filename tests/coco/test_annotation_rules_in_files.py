@@ -3,6 +3,9 @@
 import json
 import logging
 import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,11 +17,13 @@ from tests.evaluation.problems import perfect_results
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(tmp_path: Path) -> Path:
     return write_dataset(tmp_path)
 
 
-def as_training(root, content, caplog, **options):
+def as_training(
+    root: Path, content: dict[str, Any], caplog: pytest.LogCaptureFixture, **options: Any
+) -> tuple[list[dict[str, Any]] | None, str]:
     """What the reader of training and validation data makes of it: number of objects, words."""
     (root / "train.json").write_text(json.dumps(content), "utf-8")
     caplog.clear()
@@ -30,7 +35,9 @@ def as_training(root, content, caplog, **options):
     return read.ground_truth()["annotations"], caplog.text
 
 
-def as_truth(root, content, caplog=None, **options):
+def as_truth(
+    root: Path, content: dict[str, Any], caplog: pytest.LogCaptureFixture | None = None, **options: Any
+) -> tuple[list[dict[str, Any]] | None, str]:
     """What the reader of a ground truth makes of it."""
     path = root / "val.json"
     path.write_text(json.dumps(content), "utf-8")
@@ -47,7 +54,7 @@ def as_truth(root, content, caplog=None, **options):
 BOTH = pytest.mark.parametrize("read", [as_training, as_truth], ids=["train", "evaluate"])
 
 
-def changed(**changes):
+def changed(**changes: Any) -> dict[str, Any]:
     content = valid()
     content["annotations"][1].update(changes)
     return content
@@ -58,7 +65,9 @@ def changed(**changes):
 
 @BOTH
 @pytest.mark.parametrize("value", ["false", "False", "0"])
-def test_a_text_that_says_no_is_no_crowd_and_is_told(root, caplog, read, value):
+def test_a_text_that_says_no_is_no_crowd_and_is_told(
+    root: Path, caplog: pytest.LogCaptureFixture, read: Callable[..., tuple[Any, str]], value: object
+) -> None:
     annotations, words = read(root, changed(iscrowd=value), caplog)
     assert sum(a["iscrowd"] for a in annotations) == 1
     assert "1 annotation has" in words
@@ -67,7 +76,9 @@ def test_a_text_that_says_no_is_no_crowd_and_is_told(root, caplog, read, value):
 
 @BOTH
 @pytest.mark.parametrize("value", ["true", "1", 3])
-def test_a_text_that_says_yes_is_a_crowd_and_is_told(root, caplog, read, value):
+def test_a_text_that_says_yes_is_a_crowd_and_is_told(
+    root: Path, caplog: pytest.LogCaptureFixture, read: Callable[..., tuple[Any, str]], value: object
+) -> None:
     annotations, words = read(root, changed(iscrowd=value), caplog)
     assert sum(a["iscrowd"] for a in annotations) == 2
     assert '"iscrowd"' in words
@@ -75,7 +86,9 @@ def test_a_text_that_says_yes_is_a_crowd_and_is_told(root, caplog, read, value):
 
 @BOTH
 @pytest.mark.parametrize("value", ["maybe", [], [1], {"a": 1}, float("nan"), 10**400])
-def test_a_crowd_without_meaning_is_a_bad_annotation(root, caplog, read, value):
+def test_a_crowd_without_meaning_is_a_bad_annotation(
+    root: Path, caplog: pytest.LogCaptureFixture, read: Callable[..., tuple[Any, str]], value: object
+) -> None:
     annotations, words = read(root, changed(iscrowd=value), caplog)
     assert annotations is None
     assert "annotation 4" in words
@@ -89,14 +102,18 @@ def test_a_crowd_without_meaning_is_a_bad_annotation(root, caplog, read, value):
 
 @BOTH
 @pytest.mark.parametrize("value", [-1, 0, None, float("nan"), float("inf"), "200", [], 10**400])
-def test_an_area_that_is_none_is_the_box_s_and_is_told(root, caplog, read, value):
+def test_an_area_that_is_none_is_the_box_s_and_is_told(
+    root: Path, caplog: pytest.LogCaptureFixture, read: Callable[..., tuple[Any, str]], value: object
+) -> None:
     annotations, words = read(root, changed(area=value), caplog)
     assert sorted(a["area"] for a in annotations) == [99.5, 200, 900, 1600]
     assert '1 annotation has no "area" above 0' in words
 
 
 @BOTH
-def test_missing_areas_are_counted(root, caplog, read):
+def test_missing_areas_are_counted(
+    root: Path, caplog: pytest.LogCaptureFixture, read: Callable[..., tuple[Any, str]]
+) -> None:
     content = valid()
     for annotation in content["annotations"]:
         del annotation["area"]
@@ -122,7 +139,13 @@ def test_missing_areas_are_counted(root, caplog, read):
         ("1,2,3,4", "not four finite numbers"),
     ],
 )
-def test_a_bad_box_is_named_or_dropped(root, caplog, read, box, words):
+def test_a_bad_box_is_named_or_dropped(
+    root: Path,
+    caplog: pytest.LogCaptureFixture,
+    read: Callable[..., tuple[Any, str]],
+    box: object,
+    words: str,
+) -> None:
     annotations, told = read(root, changed(bbox=box, area=200), caplog)
     assert annotations is None
     assert "annotation 4" in told
@@ -133,7 +156,9 @@ def test_a_bad_box_is_named_or_dropped(root, caplog, read, box, words):
 
 
 @BOTH
-def test_a_box_of_texts_does_not_depend_on_the_others(root, caplog, read):
+def test_a_box_of_texts_does_not_depend_on_the_others(
+    root: Path, caplog: pytest.LogCaptureFixture, read: Callable[..., tuple[Any, str]]
+) -> None:
     content = valid()
     for annotation in content["annotations"]:
         annotation["bbox"] = [str(v) for v in annotation["bbox"]]
@@ -142,7 +167,9 @@ def test_a_box_of_texts_does_not_depend_on_the_others(root, caplog, read):
 
 
 @BOTH
-def test_a_segmentation_alone_is_no_box(root, caplog, read):
+def test_a_segmentation_alone_is_no_box(
+    root: Path, caplog: pytest.LogCaptureFixture, read: Callable[..., tuple[Any, str]]
+) -> None:
     content = changed(segmentation=[[1, 2, 9, 2, 9, 9]])
     del content["annotations"][1]["bbox"]
     annotations, words = read(root, content, caplog)
@@ -152,7 +179,9 @@ def test_a_segmentation_alone_is_no_box(root, caplog, read):
 
 @BOTH
 @pytest.mark.parametrize("key", ["image_id", "category_id"])
-def test_an_id_that_is_null_is_said_to_be(root, caplog, read, key):
+def test_an_id_that_is_null_is_said_to_be(
+    root: Path, caplog: pytest.LogCaptureFixture, read: Callable[..., tuple[Any, str]], key: str
+) -> None:
     annotations, words = read(root, changed(**{key: None}), caplog)
     assert annotations is None
     assert key in words
@@ -161,7 +190,9 @@ def test_an_id_that_is_null_is_said_to_be(root, caplog, read, key):
 
 @BOTH
 @pytest.mark.parametrize("policy", ["error", "drop"])
-def test_corners_are_an_error_that_dropping_does_not_hide(root, caplog, read, policy):
+def test_corners_are_an_error_that_dropping_does_not_hide(
+    root: Path, caplog: pytest.LogCaptureFixture, read: Callable[..., tuple[Any, str]], policy: str
+) -> None:
     content = valid()
     content["annotations"] = [
         {"id": i, "image_id": 7, "category_id": 20, "bbox": [30, 20, 50 + i, 45], "iscrowd": 0}
@@ -175,7 +206,9 @@ def test_corners_are_an_error_that_dropping_does_not_hide(root, caplog, read, po
 
 @BOTH
 @pytest.mark.parametrize("policy", ["error", "drop"])
-def test_fractions_are_an_error_that_dropping_does_not_hide(root, caplog, read, policy):
+def test_fractions_are_an_error_that_dropping_does_not_hide(
+    root: Path, caplog: pytest.LogCaptureFixture, read: Callable[..., tuple[Any, str]], policy: str
+) -> None:
     content = valid()
     for annotation in content["annotations"]:
         annotation["bbox"] = [v / 64 for v in annotation["bbox"]]
@@ -186,7 +219,9 @@ def test_fractions_are_an_error_that_dropping_does_not_hide(root, caplog, read, 
 
 
 @BOTH
-def test_boxes_cut_by_the_border_are_accepted_and_counted(root, caplog, read):
+def test_boxes_cut_by_the_border_are_accepted_and_counted(
+    root: Path, caplog: pytest.LogCaptureFixture, read: Callable[..., tuple[Any, str]]
+) -> None:
     annotations, words = read(root, valid(), caplog)
     assert len(annotations) == 4
     assert "1 of 4 boxes reach beyond their image" in words
@@ -196,7 +231,7 @@ def test_boxes_cut_by_the_border_are_accepted_and_counted(root, caplog, read):
 # --- ids and objects that come twice
 
 
-def with_shared_id():
+def with_shared_id() -> dict[str, Any]:
     """Five objects, two of them with one id, as a file that was read, extended and written again."""
     content = valid()
     content["annotations"].append(
@@ -207,7 +242,9 @@ def with_shared_id():
 
 @BOTH
 @pytest.mark.parametrize("policy", ["error", "drop"])
-def test_different_objects_with_one_id_are_all_read(root, caplog, read, policy):
+def test_different_objects_with_one_id_are_all_read(
+    root: Path, caplog: pytest.LogCaptureFixture, read: Callable[..., tuple[Any, str]], policy: str
+) -> None:
     annotations, words = read(root, with_shared_id(), caplog, on_bad_box=policy)
     assert len(annotations) == 5
     assert len({a["id"] for a in annotations}) == 5
@@ -217,7 +254,9 @@ def test_different_objects_with_one_id_are_all_read(root, caplog, read, policy):
 
 @BOTH
 @pytest.mark.parametrize("id_", [4, 77, None])
-def test_an_object_written_twice_is_kept_once(root, caplog, read, id_):
+def test_an_object_written_twice_is_kept_once(
+    root: Path, caplog: pytest.LogCaptureFixture, read: Callable[..., tuple[Any, str]], id_: int | None
+) -> None:
     content = valid()
     content["annotations"].insert(0, {**content["annotations"][1], "id": id_})
     annotations, words = read(root, content, caplog)
@@ -227,7 +266,9 @@ def test_an_object_written_twice_is_kept_once(root, caplog, read, id_):
 
 
 @BOTH
-def test_every_object_twice_is_counted(root, caplog, read):
+def test_every_object_twice_is_counted(
+    root: Path, caplog: pytest.LogCaptureFixture, read: Callable[..., tuple[Any, str]]
+) -> None:
     content = valid()
     content["annotations"] += [{**a, "id": 100 + a["id"]} for a in content["annotations"]]
     annotations, words = read(root, content, caplog)
@@ -236,13 +277,15 @@ def test_every_object_twice_is_counted(root, caplog, read):
 
 
 @BOTH
-def test_an_object_that_differs_in_its_class_is_another(root, caplog, read):
+def test_an_object_that_differs_in_its_class_is_another(
+    root: Path, caplog: pytest.LogCaptureFixture, read: Callable[..., tuple[Any, str]]
+) -> None:
     content = valid()
     content["annotations"].append({**content["annotations"][1], "id": 50, "category_id": 20})
     assert len(read(root, content, caplog)[0]) == 5
 
 
-def test_perfect_results_of_an_object_written_twice_are_perfect(root):
+def test_perfect_results_of_an_object_written_twice_are_perfect(root: Path) -> None:
     content = valid()
     content["annotations"].append({**content["annotations"][1], "id": 50})
     path = root / "val.json"
@@ -252,7 +295,7 @@ def test_perfect_results_of_an_object_written_twice_are_perfect(root):
     assert pytest.approx(1.0) == evaluator.evaluate(perfect_results(valid())).AP
 
 
-def as_pylabel_writes():
+def as_pylabel_writes() -> tuple[dict[str, Any], int]:
     """pylabel 0.1.55 beside an image without labels: one row twice, floats and nulls, ids from 0."""
     content = valid()
     nulls = dict.fromkeys(("segmented", "pose", "truncated", "difficult", "segmentation"))
@@ -264,7 +307,7 @@ def as_pylabel_writes():
     return content, 4
 
 
-def as_datumaro_writes():
+def as_datumaro_writes() -> tuple[dict[str, Any], int]:
     """datumaro 1.13 after a file was read, extended and written again: the new object has an id in use."""
     content = valid()
     for annotation in content["annotations"]:
@@ -276,7 +319,12 @@ def as_datumaro_writes():
 
 @BOTH
 @pytest.mark.parametrize("write", [as_pylabel_writes, as_datumaro_writes])
-def test_perfect_results_on_files_as_other_tools_write_them(root, caplog, read, write):
+def test_perfect_results_on_files_as_other_tools_write_them(
+    root: Path,
+    caplog: pytest.LogCaptureFixture,
+    read: Callable[..., tuple[Any, str]],
+    write: Callable[[], tuple[dict[str, Any], int]],
+) -> None:
     content, count = write()
     annotations, words = read(root, content, caplog)
     assert len(annotations) == count
@@ -312,7 +360,9 @@ def test_perfect_results_on_files_as_other_tools_write_them(root, caplog, read, 
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_ground_truth_without_objects_is_refused(root, content, options, words):
+def test_a_ground_truth_without_objects_is_refused(
+    root: Path, content: dict[str, Any], options: dict[str, Any], words: str
+) -> None:
     path = root / "val.json"
     path.write_text(json.dumps(content))
     dataset = read_ground_truth(path)
@@ -322,7 +372,7 @@ def test_a_ground_truth_without_objects_is_refused(root, content, options, words
     assert str(path) in str(error.value)
 
 
-def test_a_file_under_two_ids_is_told(root, caplog):
+def test_a_file_under_two_ids_is_told(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     content = valid()
     content["images"].append({**content["images"][0], "id": 99})
     words = as_truth(root, content)[1]

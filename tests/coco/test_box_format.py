@@ -1,11 +1,12 @@
 """The guess at the format of boxes: right boxes pass, each other format is named."""
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from detector.coco.box_format import find_box_format
+from detector.coco.box_format import BoxFormatFinding, find_box_format
 from tests.shared import shared_path
 
 HEIGHT, WIDTH = 96, 128
@@ -27,7 +28,11 @@ def centers(boxes: np.ndarray) -> np.ndarray:
     return np.concatenate([boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:]], axis=1)
 
 
-def find(boxes, areas=None, size=(HEIGHT, WIDTH)):
+def find(
+    boxes: np.ndarray | list[list[float]],
+    areas: np.ndarray | None = None,
+    size: tuple[int, int] = (HEIGHT, WIDTH),
+) -> BoxFormatFinding | None:
     return find_box_format(
         np.asarray(boxes, dtype=np.float64), image_sizes=np.tile(size, (len(boxes), 1)), areas=areas
     )
@@ -39,7 +44,7 @@ def area_of(boxes: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("count", [1, 3, 40])
-def test_right_boxes_are_no_finding(count, seed):
+def test_right_boxes_are_no_finding(count: int, seed: int) -> None:
     boxes = right_boxes(count, seed=seed)
     assert find(boxes) is None
     assert find(boxes, area_of(boxes)) is None
@@ -48,7 +53,7 @@ def test_right_boxes_are_no_finding(count, seed):
 
 @pytest.mark.parametrize("with_area", [True, False])
 @pytest.mark.parametrize("seed", range(5))
-def test_corners_are_named_with_counts(seed, with_area):
+def test_corners_are_named_with_counts(seed: int, with_area: bool) -> None:
     boxes = right_boxes(seed=seed)
     finding = find(corners(boxes), area_of(boxes) if with_area else None)
     assert finding is not None
@@ -60,14 +65,14 @@ def test_corners_are_named_with_counts(seed, with_area):
     assert "[x1, y1, x2 - x1, y2 - y1]" in finding.fix
 
 
-def test_corners_are_named_where_the_area_is_of_the_wrong_sides():
+def test_corners_are_named_where_the_area_is_of_the_wrong_sides() -> None:
     boxes = corners(right_boxes())
     finding = find(boxes, area_of(boxes))
     assert finding is not None
     assert finding.format == "xyxy"
 
 
-def test_area_alone_shows_corners_where_none_reaches_beyond():
+def test_area_alone_shows_corners_where_none_reaches_beyond() -> None:
     boxes = right_boxes()
     finding = find(corners(boxes), area_of(boxes), size=(1000, 1000))
     assert finding is not None
@@ -77,7 +82,7 @@ def test_area_alone_shows_corners_where_none_reaches_beyond():
     assert unknown is not None
 
 
-def test_a_part_of_the_boxes_as_corners_is_named():
+def test_a_part_of_the_boxes_as_corners_is_named() -> None:
     boxes = right_boxes()
     boxes[20:] = corners(boxes[20:])
     finding = find(boxes)
@@ -86,7 +91,7 @@ def test_a_part_of_the_boxes_as_corners_is_named():
     assert "these would fit" in finding.reason
 
 
-def test_centers_are_named():
+def test_centers_are_named() -> None:
     finding = find(centers(right_boxes()))
     assert finding is not None
     assert finding.format == "cxcywh"
@@ -94,7 +99,7 @@ def test_centers_are_named():
 
 
 @pytest.mark.parametrize("form", [lambda b: b, corners, centers])
-def test_fractions_are_named_in_any_order(form):
+def test_fractions_are_named_in_any_order(form: Callable[[np.ndarray], np.ndarray]) -> None:
     boxes = form(right_boxes()) / [WIDTH, HEIGHT, WIDTH, HEIGHT]
     finding = find(boxes)
     assert finding is not None
@@ -103,7 +108,7 @@ def test_fractions_are_named_in_any_order(form):
     assert find(boxes, size=(0, 0)) is not None, "sizes need not be known"
 
 
-def test_whole_images_count_as_fractions_beside_others():
+def test_whole_images_count_as_fractions_beside_others() -> None:
     boxes = right_boxes() / [WIDTH, HEIGHT, WIDTH, HEIGHT]
     boxes[0] = [0, 0, 1, 1]
     finding = find(boxes)
@@ -111,28 +116,28 @@ def test_whole_images_count_as_fractions_beside_others():
     assert finding.count == 40
 
 
-def test_one_pixel_in_the_corner_is_a_box():
+def test_one_pixel_in_the_corner_is_a_box() -> None:
     assert find([[0, 0, 1, 1]]) is None
 
 
 @pytest.mark.parametrize("overhang", [1, 5, 9])
-def test_slight_overhang_is_accepted_even_of_large_objects(overhang):
+def test_slight_overhang_is_accepted_even_of_large_objects(overhang: int) -> None:
     boxes = np.tile([4.0, 3.0, WIDTH - 4 + overhang, HEIGHT - 3 + overhang], (40, 1))
     assert find(boxes) is None
 
 
-def test_objects_cut_by_the_border_are_accepted():
+def test_objects_cut_by_the_border_are_accepted() -> None:
     boxes = right_boxes()
     boxes[::2, 0] = WIDTH - boxes[::2, 2] / 3
     assert find(boxes) is None
 
 
-def test_few_large_objects_whose_area_says_so_are_accepted():
+def test_few_large_objects_whose_area_says_so_are_accepted() -> None:
     boxes = np.array([[10.0, 10, 120, 100]])
     assert find(boxes, area_of(boxes)) is None
 
 
-def test_boxes_that_are_none_count_for_nothing():
+def test_boxes_that_are_none_count_for_nothing() -> None:
     boxes = corners(right_boxes())
     nonsense = np.array([[np.nan] * 4, [0, 0, 0, 0], [1, 2, -3, 4], [np.inf, 0, 1, 1]])
     finding = find(np.concatenate([nonsense, boxes]))
@@ -157,7 +162,7 @@ def test_boxes_that_are_none_count_for_nothing():
     ],
 )
 @pytest.mark.parametrize("form", ["right", "corners"])
-def test_real_files(file, form):
+def test_real_files(file: str, form: str) -> None:
     content = json.loads(shared_path(file).read_text("utf-8"))
     sizes = {i["id"]: (i["height"], i["width"]) for i in content["images"]}
     boxes = np.array([a["bbox"] for a in content["annotations"]], dtype=np.float64)
@@ -177,7 +182,7 @@ def small_boxes() -> np.ndarray:
     return np.concatenate([starts, np.full((40, 2), 12)], axis=1).astype(np.float64)
 
 
-def test_centers_of_small_boxes_are_named():
+def test_centers_of_small_boxes_are_named() -> None:
     boxes = small_boxes()
     assert find(boxes) is None
     finding = find(centers(boxes))
@@ -186,14 +191,14 @@ def test_centers_of_small_boxes_are_named():
     assert "read as center x, center y, width, height all would fit" in finding.reason
 
 
-def test_exchanged_axes_are_named():
+def test_exchanged_axes_are_named() -> None:
     finding = find(right_boxes(100)[:, [1, 0, 3, 2]])
     assert finding is not None
     assert finding.format == "yxhw"
 
 
 @pytest.mark.parametrize("digits", [3, 12])
-def test_percent_are_named_by_the_area(digits):
+def test_percent_are_named_by_the_area(digits: int) -> None:
     boxes = right_boxes()
     size = (480, 640)
     percent = (boxes / [640, 480, 640, 480] * 100).round(digits)

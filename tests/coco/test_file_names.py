@@ -8,6 +8,7 @@ import os
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_an_absolute_name_by_the_folder_or_by_the_link_to_it(root: Path) -> None
     link = root.parent / "link"
     link.symlink_to(root / "images", target_is_directory=True)
     for start in (link, root / "images"):
-        assert names(read(root, lambda name, s=start: f"{s}/{name}", images_dir=link)) == FILES
+        assert names(read(root, cast(Rename, lambda name, s=start: f"{s}/{name}"), images_dir=link)) == FILES
 
 
 def test_links_are_followed_wherever_they_lead(root: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import io
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -98,7 +99,7 @@ def test_the_size_by_the_header(fmt: str) -> None:
 
 
 @pytest.mark.parametrize("options", [{"lossless": True}, {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"}])
-def test_the_size_of_other_forms_of_webp(options: dict[str, object]) -> None:
+def test_the_size_of_other_forms_of_webp(options: dict[str, Any]) -> None:
     assert header_size(encoded("WEBP", **options)) == (40, 56)
 
 

@@ -119,12 +119,12 @@ DEEP = values_of(0, 4000, 65535)
         ([values_of(2, 2, None)], (2, 3)),
     ],
 )
-def test_auto_is_one_range_for_all_images(ranges: list[values_of], expected: object) -> None:
+def test_auto_is_one_range_for_all_images(ranges: list[ValueRange], expected: object) -> None:
     assert find_range(ranges) == expected
 
 
 def test_what_is_said_of_a_range() -> None:
-    def note(*ranges: values_of, image_range: Any = "full", is_found: bool = False) -> str | None:
+    def note(*ranges: ValueRange, image_range: Any = "full", is_found: bool = False) -> str | None:
         return range_note(
             ranges,
             image_range=floats(image_range),
@@ -167,6 +167,7 @@ def deep_dataset(root: Path, scale: float, dtype: type = np.uint16) -> Path:
     write_dataset(root)
     for image in content["images"]:
         grey = cv2.imread(str(root / "images" / image["file_name"]), cv2.IMREAD_GRAYSCALE)
+        assert grey is not None
         image["file_name"] = image["file_name"].replace(".jpg", ending)
         Image.fromarray((grey.astype(float) * scale).astype(dtype)).save(root / "images" / image["file_name"])
     for split in ("train", "val"):
@@ -226,6 +227,7 @@ def test_floats_without_a_range_are_one_problem_with_a_remedy(tmp_path: Path) ->
     assert "damaged" not in str(error.value)
     data = data_of(root, image_range="auto")
     data.setup("fit")
+    assert isinstance(data.image_range, tuple)
     low, high = data.image_range
     assert 0 <= float(low) < float(high) <= 2.55
     assert data.val_set.picture(7).max() > 200

@@ -2,10 +2,12 @@
 
 import os
 import shutil
+from pathlib import Path
+from typing import cast
 
 import pytest
 
-from detector.coco.layouts import SplitPaths, find_split
+from detector.coco.layouts import SplitName, SplitPaths, find_split
 from tests.coco.small_coco import write_dataset
 
 NOTHING_SAID = SplitPaths()
@@ -15,7 +17,9 @@ NOTHING_SAID = SplitPaths()
     ("annotations", "images"),
     [("annotations/instances_val2017.json", "images/val2017"), ("val.json", "val")],
 )
-def test_finds_the_images_of_a_split_where_others_have_them(tmp_path, annotations, images):
+def test_finds_the_images_of_a_split_where_others_have_them(
+    tmp_path: Path, annotations: str, images: str
+) -> None:
     plain, root = write_dataset(tmp_path / "plain"), tmp_path / "root"
     shutil.copytree(plain / "images", root / images)
     (root / annotations).parent.mkdir(exist_ok=True)
@@ -23,13 +27,13 @@ def test_finds_the_images_of_a_split_where_others_have_them(tmp_path, annotation
     assert find_split("val", root=str(root), paths=NOTHING_SAID).images == root / images
 
 
-def test_finds_the_plain_layout(tmp_path):
+def test_finds_the_plain_layout(tmp_path: Path) -> None:
     root = write_dataset(tmp_path)
     found = find_split("val", root=str(root), paths=NOTHING_SAID)
     assert (found.annotations, found.images) == (root / "val.json", root / "images")
 
 
-def test_finds_the_official_coco_layout(tmp_path):
+def test_finds_the_official_coco_layout(tmp_path: Path) -> None:
     plain = write_dataset(tmp_path / "plain")
     root = tmp_path / "coco"
     shutil.copytree(plain / "images", root / "val2017")
@@ -39,7 +43,7 @@ def test_finds_the_official_coco_layout(tmp_path):
     assert found.images == root / "val2017"
 
 
-def test_finds_the_roboflow_layout(tmp_path):
+def test_finds_the_roboflow_layout(tmp_path: Path) -> None:
     plain = write_dataset(tmp_path / "plain")
     root = tmp_path / "roboflow"
     shutil.copytree(plain / "images", root / "valid")
@@ -48,35 +52,35 @@ def test_finds_the_roboflow_layout(tmp_path):
     assert (found.annotations.name, found.images) == ("_annotations.coco.json", root / "valid")
 
 
-def test_explicit_paths_are_relative_to_the_root(tmp_path):
+def test_explicit_paths_are_relative_to_the_root(tmp_path: Path) -> None:
     root = write_dataset(tmp_path)
     found = find_split("train", root=str(root), paths=SplitPaths("val.json", "images"))
     assert (found.annotations, found.images) == (root / "val.json", root / "images")
 
 
-def test_explicit_paths_need_no_root(tmp_path):
+def test_explicit_paths_need_no_root(tmp_path: Path) -> None:
     root = write_dataset(tmp_path)
     paths = SplitPaths(str(root / "train.json"), str(root / "images"))
     assert find_split("train", root=None, paths=paths).images == root / "images"
 
 
-def test_images_default_to_the_folder_beside_explicit_annotations(tmp_path):
+def test_images_default_to_the_folder_beside_explicit_annotations(tmp_path: Path) -> None:
     root = write_dataset(tmp_path)
     paths = SplitPaths(annotations=str(root / "train.json"))
     assert find_split("train", root=None, paths=paths).images == root / "images"
 
 
-def test_no_root_says_what_to_pass():
+def test_no_root_says_what_to_pass() -> None:
     with pytest.raises(ValueError, match=r"data\.root is not set.*data\.root=FOLDER"):
         find_split("train", root=None, paths=NOTHING_SAID)
 
 
-def test_a_missing_root_is_named(tmp_path):
+def test_a_missing_root_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no such folder .*nowhere"):
         find_split("train", root=str(tmp_path / "nowhere"), paths=NOTHING_SAID)
 
 
-def test_an_unknown_layout_lists_what_was_looked_for_and_what_is_there(tmp_path):
+def test_an_unknown_layout_lists_what_was_looked_for_and_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").touch()
     with pytest.raises(ValueError, match=r"labels\.txt") as error:
         find_split("train", root=str(tmp_path), paths=NOTHING_SAID)
@@ -84,7 +88,7 @@ def test_an_unknown_layout_lists_what_was_looked_for_and_what_is_there(tmp_path)
         assert looked_for in str(error.value)
 
 
-def test_two_layouts_at_once_are_refused(tmp_path):
+def test_two_layouts_at_once_are_refused(tmp_path: Path) -> None:
     root = write_dataset(tmp_path)
     (root / "train").mkdir()
     shutil.copy(root / "train.json", root / "train/_annotations.coco.json")
@@ -92,14 +96,14 @@ def test_two_layouts_at_once_are_refused(tmp_path):
         find_split("train", root=str(root), paths=NOTHING_SAID)
 
 
-def test_a_missing_image_folder_is_named(tmp_path):
+def test_a_missing_image_folder_is_named(tmp_path: Path) -> None:
     root = write_dataset(tmp_path)
     shutil.rmtree(root / "images")
     with pytest.raises(ValueError, match=r"images.*does not exist.*data\.train\.images=FOLDER"):
         find_split("train", root=str(root), paths=NOTHING_SAID)
 
 
-def test_images_alone_are_those_of_the_annotations_that_are_found(tmp_path):
+def test_images_alone_are_those_of_the_annotations_that_are_found(tmp_path: Path) -> None:
     root = write_dataset(tmp_path)
     (root / "photos").mkdir()
     found = find_split("val", root=str(root), paths=SplitPaths(images="photos"))
@@ -117,7 +121,7 @@ OTHER_TOOLS = {
 
 
 @pytest.mark.parametrize(("file", "folder", "val"), OTHER_TOOLS.values(), ids=OTHER_TOOLS.keys())
-def test_finds_the_layouts_of_other_tools(tmp_path, file, folder, val):
+def test_finds_the_layouts_of_other_tools(tmp_path: Path, file: str, folder: str, val: str) -> None:
     plain = write_dataset(tmp_path / "plain")
     root = tmp_path / "other"
     for name in ("train", val):
@@ -126,14 +130,14 @@ def test_finds_the_layouts_of_other_tools(tmp_path, file, folder, val):
         shutil.copy(plain / "train.json", root / file.format(name))
     for split, name in (("train", "train"), ("val", val)):
         expected = root / file.format(name), root / folder.format(name)
-        found = find_split(split, root=str(root), paths=NOTHING_SAID)
+        found = find_split(cast(SplitName, split), root=str(root), paths=NOTHING_SAID)
         assert (found.annotations, found.images) == expected
-        explicit = find_split(split, root=None, paths=SplitPaths(str(expected[0])))
+        explicit = find_split(cast(SplitName, split), root=None, paths=SplitPaths(str(expected[0])))
         assert explicit.images == expected[1] or name not in str(expected[0].name)
 
 
 @pytest.mark.parametrize(("file", "folder"), [("result.json", "images"), ("labels.json", "data")])
-def test_one_file_without_splits_is_named_with_its_images(tmp_path, file, folder):
+def test_one_file_without_splits_is_named_with_its_images(tmp_path: Path, file: str, folder: str) -> None:
     plain = write_dataset(tmp_path / "plain")
     root = tmp_path / "other"
     shutil.copytree(plain / "images", root / folder)
@@ -144,14 +148,14 @@ def test_one_file_without_splits_is_named_with_its_images(tmp_path, file, folder
     assert find_split("val", root=None, paths=SplitPaths(str(root / file))).images == root / folder
 
 
-def test_a_pipe_in_place_of_annotations_is_refused(tmp_path):
+def test_a_pipe_in_place_of_annotations_is_refused(tmp_path: Path) -> None:
     root = write_dataset(tmp_path)
     os.mkfifo(tmp_path / "pipe.json")
     with pytest.raises(ValueError, match="no regular file"):
         find_split("train", root=str(root), paths=SplitPaths("pipe.json"))
 
 
-def test_a_folder_that_would_do_is_named(tmp_path):
+def test_a_folder_that_would_do_is_named(tmp_path: Path) -> None:
     root = write_dataset(tmp_path)
     (root / "annotations").mkdir()
     (root / "train.json").rename(root / "annotations/instances_train2017.json")
@@ -160,7 +164,7 @@ def test_a_folder_that_would_do_is_named(tmp_path):
     assert f"data.train.images={root / 'images'}" in str(error.value)
 
 
-def test_annotation_files_of_unknown_names_are_listed(tmp_path):
+def test_annotation_files_of_unknown_names_are_listed(tmp_path: Path) -> None:
     root = write_dataset(tmp_path)
     (root / "annotations").mkdir()
     (root / "train.json").rename(root / "annotations/instances_Train.json")

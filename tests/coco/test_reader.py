@@ -2,15 +2,18 @@
 
 import json
 import logging
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from detector.coco.annotations import CocoAnnotations
 from detector.coco.reader import read_coco
 from tests.coco.small_coco import valid, write_dataset, write_image
 
 
-def read(root, content=None, **options):
+def read(root: Path, content: dict[str, Any] | str | None = None, **options: Any) -> CocoAnnotations:
     if content is not None:
         text = content if isinstance(content, str) else json.dumps(content)
         (root / "train.json").write_text(text, "utf-8")
@@ -18,20 +21,20 @@ def read(root, content=None, **options):
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(tmp_path: Path) -> Path:
     return write_dataset(tmp_path)
 
 
 # --- accepted
 
 
-def test_classes_are_sorted_by_id_whatever_their_order_and_gaps(root):
+def test_classes_are_sorted_by_id_whatever_their_order_and_gaps(root: Path) -> None:
     annotations = read(root)
     assert annotations.class_names == ("blood", "cell")
     assert annotations.category_ids == (0, 20)
 
 
-def test_annotations_lie_with_their_image(root):
+def test_annotations_lie_with_their_image(root: Path) -> None:
     annotations = read(root)
     assert [annotations.image_id(i) for i in range(3)] == [7, 3, 5]
     assert [annotations.annotation_ids[annotations.rows(i)].tolist() for i in range(3)] == [
@@ -42,13 +45,13 @@ def test_annotations_lie_with_their_image(root):
     assert annotations.labels[annotations.rows(0)].tolist() == [0, 1, 1]
 
 
-def test_training_boxes_are_clipped_and_without_crowds(root):
+def test_training_boxes_are_clipped_and_without_crowds(root: Path) -> None:
     boxes, labels = read(root).training_boxes(0)
     assert boxes.tolist() == [[5.25, 6.5, 25.25, 16.5], [50, 30, 64, 48]]
     assert labels.tolist() == [0, 1]
 
 
-def test_ground_truth_keeps_the_original_boxes_ids_and_crowds(root):
+def test_ground_truth_keeps_the_original_boxes_ids_and_crowds(root: Path) -> None:
     truth = read(root).ground_truth()
     expected = sorted(valid()["annotations"], key=lambda a: a["id"])
     assert sorted(truth["annotations"], key=lambda a: a["id"]) == expected
@@ -56,7 +59,7 @@ def test_ground_truth_keeps_the_original_boxes_ids_and_crowds(root):
     assert [c["id"] for c in truth["categories"]] == [0, 20]
 
 
-def test_missing_iscrowd_and_area_are_filled(root):
+def test_missing_iscrowd_and_area_are_filled(root: Path) -> None:
     content = valid()
     for annotation in content["annotations"]:
         del annotation["iscrowd"], annotation["area"]
@@ -66,14 +69,14 @@ def test_missing_iscrowd_and_area_are_filled(root):
 
 
 @pytest.mark.parametrize("value", ["1", True, 2])
-def test_a_crowd_is_one_however_it_is_written(root, value):
+def test_a_crowd_is_one_however_it_is_written(root: Path, value: object) -> None:
     content = valid()
     content["annotations"][0]["iscrowd"] = value
     ids = {a["id"] for a in read(root, content).ground_truth()["annotations"] if a["iscrowd"]}
     assert ids == {content["annotations"][0]["id"], 2}
 
 
-def test_polygons_change_nothing(root):
+def test_polygons_change_nothing(root: Path) -> None:
     plain = read(root).ground_truth()
     content = valid()
     content["annotations"][0]["segmentation"] = [[1, 2, 3.5, -4e1, 5, 6], [1, 2, 3, 4, 5, 6]]
@@ -83,7 +86,7 @@ def test_polygons_change_nothing(root):
     assert read(root, content).ground_truth() == plain
 
 
-def test_sections_may_come_in_any_order_and_layout(root):
+def test_sections_may_come_in_any_order_and_layout(root: Path) -> None:
     plain = read(root).ground_truth()
     content = valid()
     turned = {k: content[k] for k in ("annotations", "categories", "images")}
@@ -92,7 +95,7 @@ def test_sections_may_come_in_any_order_and_layout(root):
 
 
 @pytest.mark.parametrize("name", ["фото 日本.jpg", "deep/er/a.jpg", "emoji 🦠.jpg"])
-def test_unicode_names_and_sub_folders(root, name):
+def test_unicode_names_and_sub_folders(root: Path, name: str) -> None:
     write_image(root / "images" / name, height=48, width=64)
     content = valid()
     content["images"][0]["file_name"] = name
@@ -100,7 +103,7 @@ def test_unicode_names_and_sub_folders(root, name):
     assert annotations.image_path(0) == root / "images" / name
 
 
-def test_text_image_ids_stay_text(root):
+def test_text_image_ids_stay_text(root: Path) -> None:
     content = valid()
     for entry in content["images"]:
         entry["id"] = f"im-{entry['id']}"
@@ -111,13 +114,13 @@ def test_text_image_ids_stay_text(root):
     assert annotations.ground_truth()["annotations"][0]["image_id"] == "im-7"
 
 
-def test_a_missing_size_is_read_from_the_file(root):
+def test_a_missing_size_is_read_from_the_file(root: Path) -> None:
     content = valid()
     del content["images"][1]["width"], content["images"][1]["height"]
     assert read(root, content).sizes.tolist() == [[48, 64], [60, 40], [48, 64]]
 
 
-def test_missing_annotation_ids_are_numbered_and_said(root, caplog):
+def test_missing_annotation_ids_are_numbered_and_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     content = valid()
     del content["annotations"][1]["id"]
     with caplog.at_level(logging.WARNING):
@@ -126,7 +129,7 @@ def test_missing_annotation_ids_are_numbered_and_said(root, caplog):
     assert "numbered from 1" in caplog.text
 
 
-def test_a_file_without_annotations_is_a_dataset_without_boxes(root):
+def test_a_file_without_annotations_is_a_dataset_without_boxes(root: Path) -> None:
     content = valid() | {"annotations": []}
     annotations = read(root, content)
     assert len(annotations) == 3
@@ -134,7 +137,7 @@ def test_a_file_without_annotations_is_a_dataset_without_boxes(root):
 
 
 @pytest.mark.parametrize("start", ["images/", "images\\", "{parent}/images/"])
-def test_file_names_that_repeat_the_image_folder_are_files_in_it(root, start):
+def test_file_names_that_repeat_the_image_folder_are_files_in_it(root: Path, start: str) -> None:
     content = valid()
     for image in content["images"]:
         image["file_name"] = start.format(parent=root.name) + image["file_name"]
@@ -145,7 +148,7 @@ def test_file_names_that_repeat_the_image_folder_are_files_in_it(root, start):
 # --- refused: (what to break, what the message must say)
 
 
-def _broken(section, position, **changes):
+def _broken(section: str, position: int, **changes: Any) -> dict[str, Any]:
     content = valid()
     for key, value in changes.items():
         content[section][position][key] = value
@@ -167,7 +170,9 @@ BAD_BOXES = {
 
 
 @pytest.mark.parametrize(("content", "message"), BAD_BOXES.values(), ids=BAD_BOXES.keys())
-def test_a_bad_annotation_is_named_with_file_id_and_fix(root, content, message):
+def test_a_bad_annotation_is_named_with_file_id_and_fix(
+    root: Path, content: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as error:
         read(root, content)
     text = str(error.value)
@@ -177,7 +182,9 @@ def test_a_bad_annotation_is_named_with_file_id_and_fix(root, content, message):
 
 
 @pytest.mark.parametrize("content", [c for c, _ in BAD_BOXES.values()], ids=BAD_BOXES.keys())
-def test_drop_goes_on_without_the_bad_annotation_alone_and_says_so(root, content, caplog):
+def test_drop_goes_on_without_the_bad_annotation_alone_and_says_so(
+    root: Path, content: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
         annotations = read(root, content, on_bad_box="drop")
     assert len(annotations.annotation_ids) == 3
@@ -203,7 +210,7 @@ BAD_IMAGES = {
 
 
 @pytest.mark.parametrize(("content", "message"), BAD_IMAGES.values(), ids=BAD_IMAGES.keys())
-def test_a_bad_image_is_named_with_file_and_fix(root, content, message):
+def test_a_bad_image_is_named_with_file_and_fix(root: Path, content: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
         read(root, content)
     text = str(error.value)
@@ -217,7 +224,9 @@ def test_a_bad_image_is_named_with_file_and_fix(root, content, message):
     [c for n, (c, _) in BAD_IMAGES.items() if n != "no id"],
     ids=[n for n in BAD_IMAGES if n != "no id"],
 )
-def test_skip_goes_on_without_the_image_and_its_annotations_and_says_so(root, content, caplog):
+def test_skip_goes_on_without_the_image_and_its_annotations_and_says_so(
+    root: Path, content: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
         annotations = read(root, content, on_bad_image="skip")
     assert [annotations.image_id(i) for i in range(len(annotations))] == [3, 5]
@@ -226,12 +235,12 @@ def test_skip_goes_on_without_the_image_and_its_annotations_and_says_so(root, co
     assert "1 image problem" in caplog.text
 
 
-def test_images_that_share_an_id_are_all_refused(root):
+def test_images_that_share_an_id_are_all_refused(root: Path) -> None:
     with pytest.raises(ValueError, match="2 image problems"):
         read(root, _broken("images", 1, id=7))
 
 
-def test_a_truncated_image_is_refused(root):
+def test_a_truncated_image_is_refused(root: Path) -> None:
     path = root / "images/a.jpg"
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(ValueError, match=r'"a.jpg"\): cannot be decoded .*truncated'):
@@ -239,7 +248,7 @@ def test_a_truncated_image_is_refused(root):
 
 
 @pytest.mark.parametrize(("check", "refused"), [("headers", False), ("decode", True)])
-def test_damage_inside_a_png_is_found_by_decoding_alone(root, check, refused):
+def test_damage_inside_a_png_is_found_by_decoding_alone(root: Path, check: str, refused: bool) -> None:
     content = _broken("images", 0, file_name="a.png")
     write_image(root / "images/a.png", height=48, width=64)
     path = root / "images/a.png"
@@ -253,7 +262,7 @@ def test_damage_inside_a_png_is_found_by_decoding_alone(root, check, refused):
         assert len(read(root, content, check=check)) == 3
 
 
-def _bad_box_of_a_bad_image():
+def _bad_box_of_a_bad_image() -> dict[str, Any]:
     """Of image b.jpg, which is not there: a wrong category; of a.jpg, which leaves the folder: no width."""
     content = _broken("annotations", 0, category_id=99)
     content["annotations"][1]["bbox"] = [3, 4, 0, 9]
@@ -262,7 +271,7 @@ def _bad_box_of_a_bad_image():
     return content
 
 
-def test_annotations_of_bad_images_are_told_in_the_same_round(root):
+def test_annotations_of_bad_images_are_told_in_the_same_round(root: Path) -> None:
     with pytest.raises(ValueError, match="2 image problems") as error:
         read(root, _bad_box_of_a_bad_image())
     assert "2 annotation problems" in str(error.value)
@@ -271,11 +280,11 @@ def test_annotations_of_bad_images_are_told_in_the_same_round(root):
     assert "lies outside" not in str(error.value), "the size of such an image is not known"
 
 
-def test_annotations_of_skipped_images_are_no_problem(root):
+def test_annotations_of_skipped_images_are_no_problem(root: Path) -> None:
     assert len(read(root, _bad_box_of_a_bad_image(), on_bad_image="skip")) == 1
 
 
-def test_all_problems_come_in_one_error(root):
+def test_all_problems_come_in_one_error(root: Path) -> None:
     content = _broken("annotations", 1, bbox=[3, 4, 0, 9])
     content["images"][2]["file_name"] = "../c.jpg"
     content["categories"].append({"id": 20, "name": "again"})
@@ -285,7 +294,7 @@ def test_all_problems_come_in_one_error(root):
     assert "category id 20 is listed twice" in str(error.value)
 
 
-def test_a_long_list_is_cut_and_counted(root):
+def test_a_long_list_is_cut_and_counted(root: Path) -> None:
     content = valid()
     content["annotations"] = [
         {"id": i, "image_id": 7, "category_id": 0, "bbox": [0, 0, 0, 1]} for i in range(1000)
@@ -312,13 +321,13 @@ def test_a_long_list_is_cut_and_counted(root):
         ('{"info": ' + "[" * 100_000, "nested too deeply"),
     ],
 )
-def test_what_is_no_annotation_file_is_named(root, text, message):
+def test_what_is_no_annotation_file_is_named(root: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
         read(root, text)
     assert str(root / "train.json") in str(error.value)
 
 
-def test_bytes_that_are_no_text_are_named(root):
+def test_bytes_that_are_no_text_are_named(root: Path) -> None:
     (root / "train.json").write_bytes(b'{"images": "\xff\xfe"}')
     with pytest.raises(ValueError, match="not UTF-8"):
         read(root)
@@ -327,14 +336,14 @@ def test_bytes_that_are_no_text_are_named(root):
 @pytest.mark.parametrize(
     "entry", [{"id": "x", "name": "a"}, {"id": 1}, {"name": "a"}, {"id": True, "name": "a"}]
 )
-def test_a_category_needs_an_integer_id_and_a_name(root, entry):
+def test_a_category_needs_an_integer_id_and_a_name(root: Path, entry: dict[str, Any]) -> None:
     content = valid()
     content["categories"].append(entry)
     with pytest.raises(ValueError, match="category at position 2"):
         read(root, content)
 
 
-def test_an_annotation_is_not_blamed_for_an_unreadable_category(root):
+def test_an_annotation_is_not_blamed_for_an_unreadable_category(root: Path) -> None:
     content = valid()
     for entry in (*content["categories"], *content["annotations"]):
         key = "id" if "name" in entry else "category_id"
@@ -344,7 +353,7 @@ def test_an_annotation_is_not_blamed_for_an_unreadable_category(root):
     assert "annotation problem" not in str(error.value)
 
 
-def test_select_images_moves_boxes_along(root):
+def test_select_images_moves_boxes_along(root: Path) -> None:
     annotations = read(root)
     turned = annotations.select_images(np.array([1, 0]))
     assert [turned.image_id(0), turned.image_id(1)] == [3, 7]

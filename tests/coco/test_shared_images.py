@@ -3,6 +3,8 @@
 import json
 import logging
 import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,14 @@ from detector.coco.shared_images import note_shared_images
 from tests.coco.small_coco import valid, write_dataset, write_image
 
 
-def told(root, caplog, *, train=None, val=None, val_images="images"):
+def told(
+    root: Path,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    train: dict[str, Any] | None = None,
+    val: dict[str, Any] | None = None,
+    val_images: str = "images",
+) -> str:
     """What is said of the two splits; validation has other images unless it is given some."""
     write_dataset(root, train=train)
     content = val
@@ -32,24 +41,26 @@ def told(root, caplog, *, train=None, val=None, val_images="images"):
     return caplog.text
 
 
-def test_different_images_are_nothing_to_tell(tmp_path, caplog):
+def test_different_images_are_nothing_to_tell(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert told(tmp_path, caplog) == ""
 
 
-def test_validation_on_the_training_images_is_told(tmp_path, caplog):
+def test_validation_on_the_training_images_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     words = told(tmp_path, caplog, val=valid())
     assert "all 3 validation images are training images" in words
     assert '"a.jpg"' in words
 
 
-def test_a_part_is_counted(tmp_path, caplog):
+def test_a_part_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     content = valid()
     content["images"][0]["file_name"] = "other.jpg"
     write_image(tmp_path / "images/other.jpg", height=48, width=64, seed=77)
     assert "2 of 3 validation images are training images" in told(tmp_path, caplog, val=content)
 
 
-def test_copies_in_another_folder_under_other_names_are_seen_by_their_content(tmp_path, caplog):
+def test_copies_in_another_folder_under_other_names_are_seen_by_their_content(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write_dataset(tmp_path)
     content = valid()
     for image in content["images"]:
@@ -62,7 +73,7 @@ def test_copies_in_another_folder_under_other_names_are_seen_by_their_content(tm
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "./a.jpg"])
-def test_two_ids_of_one_file_are_counted(tmp_path, caplog, name):
+def test_two_ids_of_one_file_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
     content = valid()
     content["images"].append({**content["images"][0], "id": 99, "file_name": name})
     words = told(tmp_path, caplog, train=content)
@@ -70,7 +81,9 @@ def test_two_ids_of_one_file_are_counted(tmp_path, caplog, name):
     assert '"a.jpg"' in words
 
 
-def test_every_object_as_an_image_of_its_own_is_counted(tmp_path, caplog):
+def test_every_object_as_an_image_of_its_own_is_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     content = valid()
     content["images"] = []
     for annotation in content["annotations"]:
@@ -80,7 +93,7 @@ def test_every_object_as_an_image_of_its_own_is_counted(tmp_path, caplog):
     assert "1 image file is listed more than once, under 3 ids" in told(tmp_path, caplog, train=content)
 
 
-def test_copies_in_one_split_are_named(tmp_path, caplog):
+def test_copies_in_one_split_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_dataset(tmp_path)
     shutil.copyfile(tmp_path / "images/a.jpg", tmp_path / "images/d.jpg")
     content = valid()

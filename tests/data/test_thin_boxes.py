@@ -1,5 +1,8 @@
 """No box that the reader accepts ends training in an augmentation, which computes in float32."""
 
+from pathlib import Path
+from typing import Any
+
 import albumentations
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from tests.test_layers import ROOT
 AUGMENTATIONS = sorted((ROOT / "configs/data/augmentation").glob("*.yaml"))
 
 
-def shipped(path):
+def shipped(path: Path) -> dict[str, Any]:
     """The transforms of a configuration, each applied always."""
     transforms = {}
     for name, options in (yaml.safe_load(path.read_text()) or {}).items():
@@ -22,7 +25,7 @@ def shipped(path):
     return transforms
 
 
-def boxes_at_the_limit(height, width):
+def boxes_at_the_limit(height: int, width: int) -> np.ndarray:
     """xywh boxes of the least accepted side, and of sides around it, at both ends and inside."""
     sides = MIN_BOX_SIDE_PX * np.array([1, 1.001, 2, 0.1, 1e-3, 1e-6])
     boxes = []
@@ -35,7 +38,7 @@ def boxes_at_the_limit(height, width):
 
 @pytest.mark.parametrize("path", AUGMENTATIONS, ids=lambda p: p.stem)
 @pytest.mark.parametrize(("height", "width"), [(96, 128), (97, 131), (3, 20_011), (2, 65_535)])
-def test_accepted_boxes_pass_every_shipped_augmentation(path, height, width):
+def test_accepted_boxes_pass_every_shipped_augmentation(path: Path, height: int, width: int) -> None:
     boxes = boxes_at_the_limit(height, width)
     sizes = np.tile([height, width], (len(boxes), 1))
     bad = np.any([which for which, _ in odd_boxes(boxes, image_sizes=sizes)], axis=0)
@@ -55,7 +58,7 @@ def test_accepted_boxes_pass_every_shipped_augmentation(path, height, width):
         assert len(moved) == len(rows)
 
 
-def test_a_refused_box_would_end_training():
+def test_a_refused_box_would_end_training() -> None:
     """Or the rule would be for nothing."""
     flip = Augmentation({"flip": albumentations.HorizontalFlip(p=1)})
     box = np.array([[127.9999999999, 10, 128, 15]])

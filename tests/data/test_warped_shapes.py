@@ -6,7 +6,7 @@ import json
 import multiprocessing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -117,7 +117,7 @@ def test_what_a_later_object_hides_is_in_no_polygon_but_its_own() -> None:
     options = replace(TINY, min_visible=0.6, objects=(6, 6), scale=(0.2, 0.5))
     for index in range(6):
         _, placed = draw_scene(options, key=(0, 0, index))
-        assert sum(thing.visible.astype(int) for thing in placed).max() == 1
+        assert cast(np.ndarray, sum(thing.visible.astype(int) for thing in placed)).max() == 1
 
 
 def test_the_smallest_specks_have_boxes() -> None:
@@ -135,7 +135,7 @@ def test_every_class_is_drawn_and_named(tmp_path: Path) -> None:
 
 def test_pictures_are_where_and_as_large_as_the_annotations_say(tiny: Path) -> None:
     for image in read(tiny)["images"]:
-        height, width, _ = cv2.imread(str(tiny / "images" / image["file_name"])).shape
+        height, width, _ = cast(np.ndarray, cv2.imread(str(tiny / "images" / image["file_name"]))).shape
         assert (height, width) == (image["height"], image["width"]) == (64, 64)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.evaluation.problems import annotation, ground_truth, perfect_results
 
 def dense(*counts: tuple[int, int, int], crowds: int = 0) -> dict:
     """So many objects of an image and category, apart from each other."""
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for image, category, count in counts:
         for place in range(count):
             box = [float(3 * (place % 30)), float(3 * (place // 30)), 2.0, 2.0]
@@ -29,7 +30,9 @@ def dense(*counts: tuple[int, int, int], crowds: int = 0) -> dict:
         ([(10, 1, 101), (10, 3, 300), (20, 1, 7)], 1, "2 of 2"),
     ],
 )
-def test_the_ceiling_is_that_of_perfect_results(counts, images, classes) -> None:
+def test_the_ceiling_is_that_of_perfect_results(
+    counts: list[tuple[int, int, int]], images: int, classes: str
+) -> None:
     truth = dense(*counts)
     metrics = CocoEvaluator(truth).evaluate(perfect_results(truth))
     (note,) = metrics.notes

@@ -29,7 +29,7 @@ def copied(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Every image as often as its weight says, under new ids in the same order."""
     new: dict[str, Any] = {"images": [], "annotations": [], "categories": truth["categories"]}
-    new_results = []
+    new_results: list[dict[str, Any]] = []
     ids = sorted(image["id"] for image in truth["images"])
     for image_id, weight in zip(ids, weights, strict=True):
         for _ in range(weight):

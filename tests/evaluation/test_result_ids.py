@@ -13,7 +13,7 @@ from tests.evaluation.problems import PERFECT, annotation, ground_truth, perfect
 FILES = {10: "a.jpg", 20: "b.jpg"}
 
 
-def changed(**keys: Callable[[dict[str, Any]], Any]) -> list[dict[str, Any]]:
+def changed(**keys: Callable[..., Any]) -> list[dict[str, Any]]:
     """Perfect results with other values of `keys`; None: without the key."""
     rows = [r | {key: value(r) for key, value in keys.items()} for r in perfect_results(ground_truth())]
     return [{key: value for key, value in row.items() if value is not None} for row in rows]

@@ -30,7 +30,7 @@ WORLDS = {1: 500, 3: 200}  # more where one is cheap
 
 def world(images: int, random: np.random.Generator) -> dict[str, Any]:
     """Images with some objects each."""
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for image in range(images):
         for place in range(random.integers(1, 4)):
             box = [80.0 * place, float(random.uniform(0, 50)), *map(float, random.uniform(20, 70, 2))]

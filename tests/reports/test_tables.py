@@ -13,7 +13,7 @@ from detector.reports.tables import class_rows, print_coco_metrics
 
 
 def metrics(per_class: dict[str, float]) -> CocoMetrics:
-    numbers = {name: 0.11 + 0.01 * i for i, name in enumerate(METRIC_NAMES)} | {"APl": -1.0}
+    numbers: dict[str, Any] = {name: 0.11 + 0.01 * i for i, name in enumerate(METRIC_NAMES)} | {"APl": -1.0}
     return CocoMetrics(**numbers, per_class={n: dict.fromkeys(METRIC_NAMES, v) for n, v in per_class.items()})
 
 

@@ -6,6 +6,7 @@ import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -62,7 +63,7 @@ PROJECTS: dict[str, Callable[[str, int], str]] = {
 }
 
 
-def own_state(depth: int) -> dict[str, Tensor]:
+def own_state(depth: Literal[18, 34, 50, 101]) -> dict[str, Tensor]:
     with torch.device("meta"):
         return ResNet(depth, norm="batch").state_dict()
 
@@ -70,7 +71,7 @@ def own_state(depth: int) -> dict[str, Tensor]:
 @pytest.mark.parametrize("depth", COUNTS)
 @pytest.mark.parametrize("project", PROJECTS)
 @pytest.mark.parametrize("prefix", ["", "resnet.", "module.backbone."])
-def test_map_is_total_and_one_to_one(project: str, depth: int, prefix: str) -> None:
+def test_map_is_total_and_one_to_one(project: str, depth: Literal[18, 34, 50, 101], prefix: str) -> None:
     ours = own_state(depth)
     theirs = {prefix + PROJECTS[project](name, depth): value for name, value in ours.items()}
     assert len(theirs) == len(ours)
@@ -78,7 +79,7 @@ def test_map_is_total_and_one_to_one(project: str, depth: int, prefix: str) -> N
 
 
 @pytest.mark.parametrize("depth", COUNTS)
-def test_our_names_stay(depth: int) -> None:
+def test_our_names_stay(depth: Literal[18, 34, 50, 101]) -> None:
     with torch.device("meta"):
         model = ResNet(depth, deform=DeformableStages(stages=(3, 4, 5)))
     assert list(to_torchvision(model.state_dict())) == list(model.state_dict())

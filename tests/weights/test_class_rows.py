@@ -35,7 +35,7 @@ def numbered(model: Detector) -> Detector:
 def checkpoint(path: Path, model: Detector, class_names: list[str] | None) -> str:
     """As training writes it; a bare state dict without names."""
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
-    entry = {"weights": "model.", "config": {}, "class_names": class_names}
+    entry: dict[str, Any] = {"weights": "model.", "config": {}, "class_names": class_names}
     torch.save({"state_dict": state} | ({"detector": entry} if class_names else {}), path)
     return str(path)
 
@@ -46,7 +46,7 @@ def rows(model: Detector, layer: str) -> list[float | None]:
     return [value if value >= 100 else None for value in values]
 
 
-CASES = {
+CASES: dict[str, tuple[list[str], list[str], list[int | None]]] = {
     "same": (["a", "b", "c"], ["a", "b", "c"], [0, 1, 2]),
     "exchanged": (["a", "b", "c"], ["c", "a", "b"], [2, 0, 1]),
     "one new": (["a", "b", "c"], ["x", "b", "c"], [None, 1, 2]),
@@ -67,7 +67,7 @@ def test_rows_follow_the_names(kind: str, case: str, tmp_path: Path) -> None:
         assert rows(model, FCOS_CLASSES) == [None if n is None else 100 + n for n in expected]
         return
     assert rows(model, RCNN_CLASSES) == [100, *(None if n is None else 101 + n for n in expected)]
-    boxes = [100, 101, 102, 103]
+    boxes: list[int | None] = [100, 101, 102, 103]
     for n in expected:
         boxes += [None] * 4 if n is None else [104 + 4 * n + k for k in range(4)]
     assert rows(model, RCNN_BOXES) == boxes

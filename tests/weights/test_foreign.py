@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor
 from torchvision.models import detection
 
-from detector.backbones.resnet import ResNet
+from detector.backbones.resnet import ResNet, Stage
 from detector.heads.anchors import Anchors
 from detector.heads.faster_rcnn import FasterRCNNHead
 from detector.heads.fcos import FCOSHead
@@ -36,7 +36,7 @@ from detector.weights.foreign import (
     to_torchvision,
 )
 
-STAGES = (3, 4, 5)  # deformable in the foreign checkpoints
+STAGES: tuple[Stage, ...] = (3, 4, 5)  # deformable in the foreign checkpoints
 NORM = ("weight", "bias", "running_mean", "running_var")
 BLOCKS = {2: 3, 3: 4, 4: 6, 5: 3}  # ResNet-50
 CLASSES = 7
@@ -75,7 +75,7 @@ def test_names_map_to_torchvision_and_back() -> None:
         "faster_rcnn": detection.fasterrcnn_resnet50_fpn(weights_backbone=None, num_classes=CLASSES + 1),
         "fcos": detection.fcos_resnet50_fpn(weights_backbone=None, num_classes=CLASSES),
     }
-    options = {"backbone": {"norm": "batch"}}
+    options: dict[str, Any] = {"backbone": {"norm": "batch"}}
     for name, ours in (("faster_rcnn", faster_rcnn(**options)), ("fcos", fcos(**options))):
         expected = theirs[name].state_dict()
         assert from_torchvision(expected).keys() == ours.state_dict().keys()
@@ -214,7 +214,7 @@ def bottlenecks(*, conv: str, norm: str, shortcut: str, shortcut_norm: str, stag
 
 
 def mmdetection_backbone(offset: str = "conv2.conv_offset", channels: int = 27) -> dict[str, Any]:
-    entries = {"backbone.conv1.weight": (64, 3, 7, 7)}
+    entries: dict[str, Any] = {"backbone.conv1.weight": (64, 3, 7, 7)}
     entries |= {f"backbone.bn1.{k}": (64,) for k in NORM}
     entries |= bottlenecks(
         stage="backbone.layer{1}",
@@ -261,7 +261,7 @@ def mmdetection_faster_rcnn() -> dict[str, Any]:
 
 
 def mmdetection_fcos() -> dict[str, Any]:
-    towers = {}
+    towers: dict[str, Any] = {}
     for tower in ("cls", "reg"):
         for i in range(4):
             towers |= layer(f"bbox_head.{tower}_convs.{i}.conv", 256, 256, 3, 3)
@@ -280,7 +280,7 @@ def mmdetection_fcos() -> dict[str, Any]:
 
 def detectron2_faster_rcnn() -> dict[str, Any]:
     body = "backbone.bottom_up"
-    offsets = {}
+    offsets: dict[str, Any] = {}
     for stage in STAGES:
         for block in range(BLOCKS[stage]):
             offsets |= layer(f"{body}.res{stage}.{block}.conv2_offset", 27, 64 * 2 ** (stage - 2), 3, 3)
@@ -481,7 +481,12 @@ def test_depthwise_layers_start_anew_in_the_place_of_convolutions(
     """Of regular ones, and of deformable ones; their own weights load."""
     for name, options in (("regular", {}), ("v2", {"modulation": "doubled_sigmoid"}), ("v4", {"version": 4})):
         file, caplog.handler.stream = tmp_path / f"{name}.pth", io.StringIO()
-        torch.save(small(deform=DeformableStages(stages=(5,) * bool(options), **options)).state_dict(), file)
+        torch.save(
+            small(
+                deform=DeformableStages(stages=cast(tuple[Stage, ...], (5,) * bool(options)), **options)
+            ).state_dict(),
+            file,
+        )
         small(weights=str(file), deform=DeformableStages(stages=(5,), version=4))
         of_file = {"regular": 2, "v2": 6, "v4": 0}[name]
         said = f"{of_file} entries of the file are of convolutions that are deformable and depth-wise here"
@@ -506,7 +511,7 @@ def own_checkpoint(path: Path, model: Detector, **parts: Any) -> str:
     return str(path)
 
 
-LAST_STAGE = {"stages": (5,), "blocks": "last"}
+LAST_STAGE: dict[str, Any] = {"stages": (5,), "blocks": "last"}
 
 
 def test_another_modulation_of_our_own_checkpoint_is_an_error(tmp_path: Path) -> None:
@@ -549,7 +554,7 @@ def test_other_options_of_our_own_checkpoint_are_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("WARNING")
-    deform = {"max_offset_px": 4.0}
+    deform: dict[str, Any] = {"max_offset_px": 4.0}
     file = own_checkpoint(
         tmp_path / "x.ckpt",
         small(deform=DeformableStages(**LAST_STAGE, **deform), neck={"deformable_levels": (3,)}),
