@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal, cast
 
 import pytest
 import torch
 import torchvision
 
 from detector.backbones.resnet import ResNet
-from detector.layers.deform import DeformableStages, DeformConv2d
+from detector.layers.deform import DeformableStages, DeformConv2d, Modulation
+from detector.layers.norms import NormKind
 
 
 @pytest.mark.parametrize("depth", [18, 34, 50, 101])
-def test_parameter_names_and_shapes_are_torchvisions(depth: int) -> None:
+def test_parameter_names_and_shapes_are_torchvisions(depth: Literal[18, 34, 50, 101]) -> None:
     theirs = getattr(torchvision.models, f"resnet{depth}")().state_dict()
     ours = ResNet(depth, norm="batch").state_dict()
     assert {k: v.shape for k, v in ours.items()} == {
@@ -22,7 +24,7 @@ def test_parameter_names_and_shapes_are_torchvisions(depth: int) -> None:
 
 
 @pytest.mark.parametrize("depth", [18, 50])
-def test_features_equal_torchvisions(depth: int) -> None:
+def test_features_equal_torchvisions(depth: Literal[18, 50]) -> None:
     theirs = getattr(torchvision.models, f"resnet{depth}")().eval()
     ours = ResNet(depth, norm="batch", out_stages=(2, 3, 4, 5)).eval()
     ours.load_state_dict({k: v for k, v in theirs.state_dict().items() if not k.startswith("fc.")})
@@ -35,7 +37,7 @@ def test_features_equal_torchvisions(depth: int) -> None:
 
 @pytest.mark.parametrize("depth", [18, 50])
 @pytest.mark.parametrize("modulation", ["none", "doubled_sigmoid"])
-def test_deformable_equals_regular_before_training(depth: int, modulation: str) -> None:
+def test_deformable_equals_regular_before_training(depth: Literal[18, 50], modulation: Modulation) -> None:
     torch.manual_seed(0)
     regular = ResNet(depth, norm="batch").eval()
     deformable = ResNet(
@@ -51,11 +53,11 @@ def test_deformable_equals_regular_before_training(depth: int, modulation: str) 
 
 
 @pytest.mark.parametrize("version", [3, 4])
-def test_depthwise_layers_keep_their_initialisation(version: int) -> None:
+def test_depthwise_layers_keep_their_initialisation(version: Literal[3, 4]) -> None:
     """In both kinds of blocks; projections of 512 channels drawn uniformly up to sqrt(6 / 1024)."""
     for depth in (18, 50):
         model = ResNet(depth, norm="batch", deform=DeformableStages(stages=(5,), version=version))
-        for block in model.layer4:
+        for block in cast(Any, model.layer4):
             assert block.conv2.offset[-1].weight.eq(0).all()
             largest = float(block.conv2.input_proj.weight.detach().abs().max())
             assert largest == pytest.approx((6 / 1024) ** 0.5, rel=1e-3)
@@ -70,15 +72,17 @@ def test_offsets_stay_zero_after_initialisation() -> None:
 
 
 @pytest.mark.parametrize(("blocks", "expected"), [("all", {0, 1, 2}), ("last", {2}), ((0, -1), {0, 2})])
-def test_blocks_choose_within_a_stage(blocks: object, expected: set[int]) -> None:
-    model = ResNet(50, deform=DeformableStages(stages=(5,), blocks=blocks))
+def test_blocks_choose_within_a_stage(
+    blocks: Literal["all", "last"] | tuple[int, ...], expected: set[int]
+) -> None:
+    model: Any = ResNet(50, deform=DeformableStages(stages=(5,), blocks=blocks))
     deformable = {i for i, block in enumerate(model.layer4) if isinstance(block.conv2, DeformConv2d)}
     assert deformable == expected
     assert not any(isinstance(block.conv2, DeformConv2d) for block in model.layer3)
 
 
 @pytest.mark.parametrize("norm", ["frozen_batch", "batch", "sync_batch", "group"])
-def test_every_norm_runs(norm: str) -> None:
+def test_every_norm_runs(norm: NormKind) -> None:
     assert [f.shape[1] for f in ResNet(18, norm=norm).eval()(torch.randn(1, 3, 64, 64))] == [128, 256, 512]
 
 
@@ -102,17 +106,19 @@ def test_out_stages_must_ascend() -> None:
     [(18, {}, "first convolution of a block"), (50, {"stride_in_1x1": True}, "1x1 convolution")],
     ids=str,
 )
-def test_fallback_on_stride_needs_a_stride(depth: int, options: dict[str, bool], where: str) -> None:
+def test_fallback_on_stride_needs_a_stride(
+    depth: Literal[18, 50], options: dict[str, Any], where: str
+) -> None:
     deform = DeformableStages(stages=(4,), fallback_on_stride=True)
     with torch.device("meta"):
         with pytest.raises(ValueError, match=f"fallback_on_stride=true: in this ResNet-{depth} the {where}"):
             ResNet(depth, deform=deform, **options)
-        layer3 = ResNet(50, deform=deform).layer3
+        layer3: Any = ResNet(50, deform=deform).layer3
     assert [isinstance(block.conv2, DeformConv2d) for block in layer3] == [False] + 5 * [True]
 
 
 @pytest.mark.parametrize("options", [{"stages": (2,)}, {"stages": (3,), "blocks": "last"}], ids=str)
-def test_fallback_on_stride_needs_a_deformable_block_with_one(options: dict[str, object]) -> None:
+def test_fallback_on_stride_needs_a_deformable_block_with_one(options: dict[str, Any]) -> None:
     with torch.device("meta"), pytest.raises(ValueError, match="only the first block of C3, C4 and C5 has"):
         ResNet(50, deform=DeformableStages(fallback_on_stride=True, **options))
 
@@ -136,7 +142,7 @@ def test_a_sweep_may_leave_fallback_on_stride_without_stages() -> None:
     ids=str,
 )
 def test_options_of_no_deformable_stage_are_told(
-    options: dict[str, object], told: str, caplog: pytest.LogCaptureFixture
+    options: dict[str, Any], told: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And no error: a sweep over the stages may have a point without any."""
     with torch.device("meta"):
@@ -168,7 +174,7 @@ def test_local_weights_load_and_new_offsets_are_reported(
     caplog.set_level("INFO")
     model = ResNet(18, norm="frozen_batch", deform=DeformableStages(stages=(5,)), weights=str(weights))
     expected = torch.load(weights, weights_only=True)
-    torch.testing.assert_close(model.layer4[1].conv2.weight, expected["layer4.1.conv2.weight"])
+    torch.testing.assert_close(cast(Any, model.layer4)[1].conv2.weight, expected["layer4.1.conv2.weight"])
     assert "4 offset-branch entries are new" in caplog.text
 
 
@@ -178,7 +184,7 @@ def test_depthwise_layers_start_anew_in_the_place_of_local_weights(
     deform = DeformableStages(stages=(5,), version=3)
     model = ResNet(18, norm="batch", deform=deform, weights=str(weights))
     expected = torch.load(weights, weights_only=True)
-    torch.testing.assert_close(model.layer4[1].conv1.weight, expected["layer4.1.conv1.weight"])
+    torch.testing.assert_close(cast(Any, model.layer4)[1].conv1.weight, expected["layer4.1.conv1.weight"])
     assert "2 convolutions of" in caplog.text
     assert "start anew: layer4.0.conv2, layer4.1.conv2" in caplog.text
     assert "not used" not in caplog.text
@@ -239,13 +245,13 @@ def test_resnext_has_torchvisions_names_and_shapes() -> None:
 
 
 def test_stride_in_1x1_moves_the_stride_and_nothing_else() -> None:
-    model = ResNet(50, stride_in_1x1=True)
+    model: Any = ResNet(50, stride_in_1x1=True)
     assert (model.layer2[0].conv1.stride, model.layer2[0].conv2.stride) == ((2, 2), (1, 1))
     shapes = [tuple(x.shape) for x in model(torch.zeros(1, 3, 64, 64))]
     assert shapes == [tuple(x.shape) for x in ResNet(50)(torch.zeros(1, 3, 64, 64))]
 
 
 @pytest.mark.parametrize("options", [{"groups": 32}, {"width_per_group": 4}, {"stride_in_1x1": True}])
-def test_options_of_bottlenecks_need_them(options: dict[str, int]) -> None:
+def test_options_of_bottlenecks_need_them(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="ResNet-18 has no bottlenecks"):
         ResNet(18, **options)

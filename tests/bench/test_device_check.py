@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -48,7 +49,7 @@ def test_a_check_that_raises_is_a_failed_row_and_the_next_goes_on(monkeypatch: p
 def test_checks_are_in_full_float32_and_leave_what_was_set(
     ends: Exception | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    matmul, convolution = torch.backends.cuda.matmul, cast(Any, torch.backends.cudnn).conv
     seen = []
 
     def look(device: str) -> float:

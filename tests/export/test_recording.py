@@ -101,7 +101,7 @@ def test_files_do_not_tell_where_they_were_made(folder: Path) -> None:
     assert made_by.value == "a test"
 
 
-class Calibration(CalibrationDataReader):  # type: ignore[misc]  # its package has no types
+class Calibration(CalibrationDataReader):
     def __init__(self) -> None:
         images, sizes = example()
         self.batches = iter([{"images": images.numpy(), "image_sizes": sizes.numpy()}])

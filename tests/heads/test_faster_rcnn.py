@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 
+from detector.heads.faster_rcnn import FasterRCNNHead
 from detector.heads.roi_branch import Regions
-from detector.layers.deform import DeformConv2d
+from detector.layers.deform import DeformConv2d, Modulation
 from detector.layers.roi_pooling import DeformRoIPool, RoIAlign
 from detector.ops import L1, BoxLoss, GIoU, SmoothL1
 from tests.samples import make_batch, small_faster_rcnn, total
 
-BOXES = [[[8.0, 8, 40, 40], [30, 20, 60, 62]], [[0, 0, 50, 64]]]
+BOXES: list[list[list[float]]] = [[[8.0, 8, 40, 40], [30, 20, 60, 62]], [[0, 0, 50, 64]]]
 LABELS = [[0, 2], [1]]
 SIZES = [(64, 64), (64, 50)]
 
@@ -46,14 +47,14 @@ def test_options_train_and_predict(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("chosen", "expected"), [("last", [1]), ("all", [0, 1]), (1, [1]), (0, [])])
 def test_deformable_convolutions_of_the_box_head(chosen: int | str, expected: list[int]) -> None:
-    head = small_faster_rcnn(num_convs=2, deformable_convs=chosen).head.roi_heads.box_head
+    head = cast(Any, small_faster_rcnn(num_convs=2, deformable_convs=chosen)).head.roi_heads.box_head
     convs = [block[0] for block in list(head)[:2]]
     assert [i for i, conv in enumerate(convs) if isinstance(conv, DeformConv2d)] == expected
 
 
 def test_convolutions_of_the_box_head_start_as_torchvisions() -> None:
     """Biases of zero, those of deformable ones too."""
-    head = small_faster_rcnn(num_convs=2, deformable_convs="last").head.roi_heads.box_head
+    head = cast(Any, small_faster_rcnn(num_convs=2, deformable_convs="last")).head.roi_heads.box_head
     for block in list(head)[:2]:
         assert block[0].bias.eq(0).all()
         assert block[0].weight.std().item() == pytest.approx((2 / (9 * 32)) ** 0.5, rel=0.05)
@@ -71,11 +72,11 @@ def test_what_the_head_sets_for_its_pooling_is_refused(argument: str) -> None:
         f"head.roi.pooling: regions are 7 x 7 bins, .* of head.roi, so that {argument} cannot be chosen here"
     )
     with pytest.raises(ValueError, match=told):
-        small_faster_rcnn(pooling=partial(RoIAlign, **{argument: 1}))
+        small_faster_rcnn(pooling=partial(RoIAlign, **cast(Any, {argument: 1})))
 
 
 @pytest.mark.parametrize("modulation", ["none", "doubled_sigmoid"])
-def test_deformable_pooling_starts_as_the_regular_one_of_the_same_seed(modulation: str) -> None:
+def test_deformable_pooling_starts_as_the_regular_one_of_the_same_seed(modulation: Modulation) -> None:
     found = []
     for pooling in (RoIAlign, partial(DeformRoIPool, width=16, modulation=modulation)):
         torch.manual_seed(0)
@@ -104,7 +105,7 @@ def test_labels_of_the_candidates_alternate_as_they_say() -> None:
 def test_exact_boxes_cost_nothing(loss: BoxLoss) -> None:
     """With deltas of zero, a region that is its box has no loss, and every other one has some."""
     model = small_faster_rcnn(box_loss=loss)
-    head = model.head.roi_heads
+    head = cast(FasterRCNNHead, model.head).roi_heads
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10]])
     targets = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 12], [0, 0, 10, 12]])
     regions = Regions(

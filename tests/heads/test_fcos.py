@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from detector.layers.deform import DeformConv2d
 from detector.structures import FeatureSpec
 from tests.samples import make_batch, small_fcos, total
 
-BOXES = [[[8.0, 8, 40, 40], [30, 20, 60, 62]], [[0, 0, 50, 64]]]
+BOXES: list[list[list[float]]] = [[[8.0, 8, 40, 40], [30, 20, 60, 62]], [[0, 0, 50, 64]]]
 LABELS = [[0, 2], [1]]
 SIZES = [(64, 64), (64, 50)]
 
@@ -28,7 +28,7 @@ def test_a_batch_without_any_box_trains_on_background() -> None:
 
 def test_score_threshold_of_one_gives_no_detections() -> None:
     model = small_fcos().eval()
-    model.head.score_threshold = 1.0
+    cast(FCOSHead, model.head).score_threshold = 1.0
     assert [len(d) for d in model.predict(make_batch(BOXES, LABELS, sizes=SIZES))] == [0, 0]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -40,7 +42,7 @@ def test_each_image_of_a_batch_is_matched_as_torchvision_matches_it(
 def test_pieces_give_the_same_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     anchors = random_boxes(100, 0).expand(2, -1, -1)
     targets = pad_targets([random_boxes(3, s).tolist() for s in (1, 2)], [[0] * 3] * 2)
-    options = {"background_iou": 0.3, "foreground_iou": 0.6, "keep_best": True}
+    options: dict[str, Any] = {"background_iou": 0.3, "foreground_iou": 0.6, "keep_best": True}
     whole = match_boxes(anchors, targets, **options)
     monkeypatch.setattr(matching, "_MOST_PAIRS", 7 * 6)
     assert torch.equal(match_boxes(anchors, targets, **options), whole)

@@ -6,14 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detector.heads.points import assign_points, make_points
+from detector.heads.points import Points, assign_points, make_points
 from detector.structures import Targets
 from tests.samples import pad_targets
 
 SHAPES, STRIDES = [(16, 16), (8, 8), (4, 4)], [8, 16, 32]
 
 
-def _points(offset: float = 0.5):
+def _points(offset: float = 0.5) -> Points:
     return make_points(SHAPES, STRIDES, offset=offset, device=torch.device("cpu"))
 
 
@@ -45,7 +45,7 @@ def test_assignment_equals_the_rule_spelled_out(raw: list[tuple[float, ...]], ra
         assert matched[i].item() in _allowed(points, i, torch.tensor(boxes), radius)
 
 
-def _allowed(points, i: int, boxes: torch.Tensor, radius: float) -> set[int]:
+def _allowed(points: Points, i: int, boxes: torch.Tensor, radius: float) -> set[int]:
     """The indices of the smallest boxes that qualify for a point, -1 if none does; ties allow several."""
     (x, y), stride, (low, high) = (
         points.xy[i].tolist(),
@@ -69,7 +69,7 @@ def _allowed(points, i: int, boxes: torch.Tensor, radius: float) -> set[int]:
 
 
 def test_order_of_boxes_and_padding_change_nothing() -> None:
-    boxes = [[10.0, 10, 60, 50], [20, 20, 40, 40], [70, 5, 120, 90]]
+    boxes: list[list[float]] = [[10.0, 10, 60, 50], [20, 20, 40, 40], [70, 5, 120, 90]]
     points = _points()
     one = assign_points(points, pad_targets([boxes], [[0, 1, 2]]), center_radius=1.5)[0]
     two = assign_points(

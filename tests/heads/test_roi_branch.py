@@ -17,7 +17,7 @@ from detector.layers.roi_pooling import RoIAlign
 from detector.structures import Batch, Detections, FeatureSpec, Keypoints, Targets
 from tests.samples import make_batch, small_faster_rcnn, total
 
-BOXES = [[[8.0, 8, 40, 40], [30, 20, 60, 62]], [[0, 0, 50, 64]]]
+BOXES: list[list[list[float]]] = [[[8.0, 8, 40, 40], [30, 20, 60, 62]], [[0, 0, 50, 64]]]
 LABELS = [[0, 2], [1]]
 SIZES = [(64, 64), (64, 50)]
 POINTS = torch.tensor([[[[12.0, 30]], [[55, 25]]], [[[10, 60]], [[0, 0]]]])

@@ -6,13 +6,15 @@ import inspect
 import subprocess
 import sys
 from functools import partial
+from typing import Any, Literal, cast
 
 import pytest
 import torch
 from torch import nn
 
-from detector.layers.deform import DeformableStages, DeformConv2d, replace_backends
+from detector.layers.deform import DeformableStages, DeformConv2d, Modulation, replace_backends
 from detector.layers.deform_depthwise import DepthwiseDeformConv2d
+from detector.ops.deform_conv.dispatch import Backend
 from detector.ops.deform_conv.geometry import pair
 
 
@@ -29,7 +31,9 @@ def test_has_the_parameters_of_conv2d_in_order_with_its_defaults() -> None:
 
 @pytest.mark.parametrize("modulation", ["none", "doubled_sigmoid"])
 @pytest.mark.parametrize("backend", ["gather", "torchvision"])
-def test_equals_the_plain_convolution_of_the_same_seed_at_init(modulation: str, backend: str) -> None:
+def test_equals_the_plain_convolution_of_the_same_seed_at_init(
+    modulation: Modulation, backend: Backend
+) -> None:
     layers = []
     for kind in (nn.Conv2d, partial(DeformConv2d, offset_groups=2, modulation=modulation, backend=backend)):
         torch.manual_seed(3)
@@ -61,6 +65,7 @@ def test_offsets_come_first_then_mask_logits() -> None:
     raw = layer.offset(x)
     offset, mask = layer.sampling(x)
     assert torch.equal(offset, raw[:, :36])
+    assert mask is not None
     assert torch.equal(mask, raw[:, 36:].sigmoid())
 
 
@@ -74,16 +79,19 @@ def test_keeps_the_names_of_pretrained_weights() -> None:
 def test_trains_its_offsets() -> None:
     layer = DeformConv2d(3, 4, 3, padding=1)
     layer(torch.randn(2, 3, 8, 8)).square().sum().backward()
+    assert layer.offset.weight.grad is not None
     assert layer.offset.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("modulation", ["none", "doubled_sigmoid"])
 @pytest.mark.parametrize("backend", ["gather", "torchvision"])
-def test_the_gradient_of_its_input_is_also_that_of_the_places(modulation: str, backend: str) -> None:
+def test_the_gradient_of_its_input_is_also_that_of_the_places(
+    modulation: Modulation, backend: Backend
+) -> None:
     torch.manual_seed(0)
     layer = DeformConv2d(2, 2, 3, padding=1, modulation=modulation, backend=backend).double()
     nn.init.normal_(layer.offset.weight, std=0.3)
-    nn.init.normal_(layer.offset.bias)
+    nn.init.normal_(cast(torch.Tensor, layer.offset.bias))
     x = torch.randn(1, 2, 4, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(layer, x)
 
@@ -135,7 +143,9 @@ def test_refuses_groups_that_do_not_divide(arguments: dict, message: str) -> Non
         ),
     ],
 )
-def test_an_input_that_does_not_fit_is_named(shape: tuple[int, ...], message: str, modulation: str) -> None:
+def test_an_input_that_does_not_fit_is_named(
+    shape: tuple[int, ...], message: str, modulation: Modulation
+) -> None:
     """Not what a part of the layer, its offset branch, says of itself."""
     with pytest.raises(ValueError, match=message):
         DeformConv2d(4, 6, 3, dilation=2, modulation=modulation)(torch.zeros(shape))
@@ -145,7 +155,9 @@ def test_an_input_that_does_not_fit_is_named(shape: tuple[int, ...], message: st
     ("blocks", "expected"),
     [("all", [0, 1, 2]), ("last", [2]), ((0,), [0]), ((-1, 0), [0, 2])],
 )
-def test_blocks_choose_within_the_stages(blocks: str | tuple[int, ...], expected: list[int]) -> None:
+def test_blocks_choose_within_the_stages(
+    blocks: Literal["all", "last"] | tuple[int, ...], expected: list[int]
+) -> None:
     deform = DeformableStages(stages=(4,), blocks=blocks)
     chosen = {
         stage: [
@@ -179,7 +191,7 @@ def test_fallback_on_stride_leaves_convolutions_with_a_stride_regular(
 
 
 def test_passes_its_options_on() -> None:
-    options = {
+    options: dict[str, Any] = {
         "modulation": "none",
         "offset_groups": 2,
         "offset_init": "normal",
@@ -194,7 +206,7 @@ def test_passes_its_options_on() -> None:
 
 
 @pytest.mark.parametrize("version", [3, 4])
-def test_a_version_is_depth_wise(version: int) -> None:
+def test_a_version_is_depth_wise(version: Literal[3, 4]) -> None:
     layer = DeformableStages(stages=(5,), version=version, offset_groups=2).conv3x3(5, 0, 1)(4, 4, 3)
     assert isinstance(layer, DepthwiseDeformConv2d)
     assert (layer.modulation, layer.offset_groups) == ({3: "softmax", 4: "unbounded"}[version], 2)
@@ -209,7 +221,7 @@ def test_a_version_has_no_other_options(options: dict) -> None:
 
 
 @pytest.mark.parametrize(("version", "expected"), [(None, 1), (3, 4), (4, 4)])
-def test_offset_groups_are_as_the_layer_has_them(version: int | None, expected: int) -> None:
+def test_offset_groups_are_as_the_layer_has_them(version: Literal[3, 4] | None, expected: int) -> None:
     layer = DeformableStages(stages=(5,), version=version).conv3x3(5, 0, 1)(8, 8, 3)
     assert layer.offset_groups == expected
 
@@ -245,6 +257,7 @@ def test_normal_offsets_start_small_and_the_mask_at_its_value() -> None:
     offsets, logits = layer.offset.weight.split([layer.offset_channels, layer.mask_channels])
     assert offsets.std().item() == pytest.approx(0.01, rel=0.05)
     assert logits.eq(0).all()
+    assert layer.offset.bias is not None
     assert layer.offset.bias.eq(0).all()
 
 
@@ -281,6 +294,7 @@ def test_offsets_far_beyond_the_bound_still_have_a_gradient(dtype: torch.dtype) 
     layer = DeformConv2d(2, 2, 3, max_offset_px=4.0)
     predicted = torch.full((1, 27, 1, 1), 4000.0, dtype=dtype, requires_grad=True)
     layer.decode(predicted)[0].sum().backward()
+    assert predicted.grad is not None
     assert (predicted.grad[:, :18] > 0).all()
 
 
@@ -315,7 +329,7 @@ def test_a_layer_on_a_cpu_does_not_load_the_backend_of_gpus() -> None:
 
 
 @pytest.mark.parametrize("options", [{"groups": 0}, {"offset_groups": 0}], ids=str)
-def test_no_groups_are_told(options: dict[str, int]) -> None:
+def test_no_groups_are_told(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(options))}=0 must divide 4"):
         DeformConv2d(4, 4, 3, **options)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jaxtyping
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detector.layers.deform_depthwise import DepthwiseDeformConv2d
@@ -57,7 +57,7 @@ def test_modulation_is_a_softmax_over_the_taps_or_what_was_predicted() -> None:
     modulations = {}
     for version in (3, 4):
         layer = DepthwiseDeformConv2d(8, 8, 3, padding=1, offset_groups=2, version=version)
-        nn.init.normal_(layer.offset[-1].weight)
+        nn.init.normal_(cast(Tensor, layer.offset[-1].weight))
         raw, (offset, modulations[version]) = layer.offset(x), layer.sampling(x)
         assert torch.equal(offset, raw[:, :36])
     assert torch.equal(modulations[4], raw[:, 36:])
@@ -79,7 +79,7 @@ def drawn(version: Version, **options: Any) -> DepthwiseDeformConv2d:
 def test_equals_its_definition(version: Version) -> None:
     """What was not projected says where: depth-wise convolution, in 3 a layer norm and GELU, linear layer."""
     layer, x = drawn(version, padding=1, stride=2), torch.randn(2, 4, 6, 7, dtype=torch.float64)
-    first, *norm, last = (part for part in layer.offset if list(part.parameters()))
+    first, *norm, last = (part for part in cast(Any, layer.offset) if list(part.parameters()))
     y = F.conv2d(x, first.weight, first.bias, stride=2, padding=1, groups=4)
     if version == 3:
         y = F.layer_norm(y.movedim(1, -1), (4,), norm[0].weight, norm[0].bias, eps=1e-6).movedim(-1, 1)
@@ -106,8 +106,9 @@ def test_all_parameters_learn_behind_a_new_batch_norm_and_relu(version: Version)
     layer = DepthwiseDeformConv2d(8, 8, 3, padding=1, bias=False, version=version)
     model = nn.Sequential(layer, nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1))
     model(torch.randn(2, 8, 6, 6)).square().sum().backward()
+    assert layer.input_proj.weight.grad is not None
     assert layer.input_proj.weight.grad.abs().max() > 1e-3
-    last = layer.offset[-1].weight.grad
+    last = cast(Any, layer.offset[-1]).weight.grad
     assert last[:72].abs().max() > 1e-3
     assert last[72:].abs().max() > 1e-3
 
@@ -118,6 +119,7 @@ def test_groups_take_their_values_from_their_own_inputs(version: Version) -> Non
     layer = DepthwiseDeformConv2d(8, 4, 3, padding=1, groups=2, version=version)
     x = torch.randn(1, 8, 5, 5, requires_grad=True)
     layer(x)[:, :2].sum().backward()
+    assert x.grad is not None
     assert x.grad[:, :4].abs().sum() > 0
     assert x.grad[:, 4:].eq(0).all()
 
@@ -138,7 +140,7 @@ def test_a_trace_is_right_at_other_sizes(version: Version, monkeypatch: pytest.M
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # sizes are tensors there, not int
     torch.manual_seed(0)
     layer = DepthwiseDeformConv2d(8, 4, 3, padding=1, stride=2, version=version)
-    nn.init.normal_(layer.offset[-1].weight)
+    nn.init.normal_(cast(Tensor, layer.offset[-1].weight))
     traced = torch.jit.trace(layer, torch.randn(1, 8, 6, 7), check_trace=False)
     x = torch.randn(2, 8, 9, 5)
     torch.testing.assert_close(traced(x), layer(x))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from detector.layers.norms import norm_layer
+from detector.layers.norms import NormKind, norm_layer
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from detector.layers.norms import norm_layer
         ("group", nn.GroupNorm),
     ],
 )
-def test_a_kind_is_its_layer(kind: str, expected: type[nn.Module]) -> None:
+def test_a_kind_is_its_layer(kind: NormKind, expected: type[nn.Module]) -> None:
     assert type(norm_layer(kind)(64)) is expected
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor
 
+from detector.layers.deform import Modulation
 from detector.layers.roi_pooling import DeformRoIPool, RoIAlign
 from detector.structures import FeatureSpec
 
@@ -39,19 +40,19 @@ def test_starts_as_roi_align(modulation: str, response: float, sampling: dict[st
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_each_level_has_a_branch_of_its_own(number: int) -> None:
     """What the branch of a level predicts moves and weighs the regions of that level alone."""
-    pool = layer()
+    pool: Any = layer()
     with torch.no_grad():
         pool.offset[number].shift[-1].bias.copy_(torch.arange(50.0))
         pool.offset[number].mask[-1].bias.fill_(100.0)
     offset, mask = pool.sampling(features(), BOXES, IMAGE)
-    ours = number == LEVEL_OF_BOX
+    ours = cast(Tensor, number == LEVEL_OF_BOX)
     assert torch.equal(offset[ours], torch.arange(50.0).view(2, 5, 5).expand(int(ours.sum()), -1, -1, -1))
     assert offset[~ours].eq(0).all()
     assert torch.equal(mask, torch.where(ours, 2.0, 1.0)[:, None, None].expand(-1, 5, 5))
 
 
 @pytest.mark.parametrize("modulation", ["none", "doubled_sigmoid"])
-def test_the_gradient_of_its_input_is_also_that_of_the_places(modulation: str) -> None:
+def test_the_gradient_of_its_input_is_also_that_of_the_places(modulation: Modulation) -> None:
     levels = [FeatureSpec(f"p{i}", 2, 2**i) for i in (2, 3)]
     torch.manual_seed(0)
     pool = DeformRoIPool(levels, output_size=2, width=4, modulation=modulation).double()
@@ -68,7 +69,7 @@ def test_reach_is_half_of_a_region_of_its_level() -> None:
 
 
 def test_all_parameters_get_gradients_though_levels_have_no_regions() -> None:
-    pool = layer()
+    pool: Any = layer()
     pool(features(), BOXES[1:2], IMAGE[1:2]).square().sum().backward()
     assert all(p.grad is not None for p in pool.parameters())
     assert pool.offset[0].shift[-1].weight.grad.abs().sum() > 0

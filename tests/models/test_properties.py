@@ -12,7 +12,7 @@ from detector.models.detector import Detector
 from detector.structures import Batch, Targets
 from tests.samples import make_batch, small_faster_rcnn, small_fcos, total
 
-BOXES = [[[8.0, 8, 40, 40], [30, 20, 60, 62]], [[0, 0, 50, 64]]]
+BOXES: list[list[list[float]]] = [[[8.0, 8, 40, 40], [30, 20, 60, 62]], [[0, 0, 50, 64]]]
 LABELS = [[0, 2], [1]]
 SIZES = [(64, 64), (64, 50)]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Literal, cast
 
 import pytest
 import torch
@@ -33,7 +34,11 @@ from tests.samples import make_batch
 CLASSES = 5
 # Not multiples of a stride; a box as large as its image and a tiny one; an image without boxes.
 SIZES = [(139, 168), (91, 117), (64, 33)]
-BOXES = [[[10.0, 12, 50, 60], [0, 0, 168, 139], [30, 30, 33, 34], [60, 50, 160, 130]], [], [[2.0, 3, 30, 60]]]
+BOXES: list[list[list[float]]] = [
+    [[10.0, 12, 50, 60], [0, 0, 168, 139], [30, 30, 33, 34], [60, 50, 160, 130]],
+    [],
+    [[2.0, 3, 30, 60]],
+]
 LABELS = [[0, 4, 2, 1], [], [1]]
 SCORE = 0.01
 SIZE = {"min_size": 8, "max_size": 4096}
@@ -61,7 +66,7 @@ class Pair:
     first_label: int
 
 
-def fcos(make: Callable[[], nn.Module], depth: int) -> Pair:
+def fcos(make: Callable[[], nn.Module], depth: Literal[18, 50]) -> Pair:
     theirs = make()
     ours = assemble(
         backbone=ResNet(depth, norm="batch"),
@@ -73,9 +78,9 @@ def fcos(make: Callable[[], nn.Module], depth: int) -> Pair:
     return _same(Pair(ours, theirs, names, first_label=0))
 
 
-def faster_rcnn(make: Callable[[], nn.Module], depth: int, *, version: int = 1) -> Pair:
+def faster_rcnn(make: Callable[[], nn.Module], depth: Literal[18, 50], *, version: int = 1) -> Pair:
     theirs = make()
-    of_version = {
+    of_version: dict[int, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         1: ({}, {}, {}),
         2: ({"norm": "batch"}, {"num_convs": 2}, {"num_convs": 4, "num_linear": 1, "norm": "batch"}),
     }
@@ -107,7 +112,7 @@ def faster_rcnn(make: Callable[[], nn.Module], depth: int, *, version: int = 1) 
 
 def _same(pair: Pair) -> Pair:
     """Weights as after some training: statistics of real activations, heads that find something."""
-    theirs = pair.theirs.double()  # what differs then is no rounding
+    theirs: Any = pair.theirs.double()  # what differs then is no rounding
     # What comes before the network is ours and not compared: images go in at their own size, already scaled.
     theirs.transform.resize = lambda image, target: (image, target)
     norms = [m for m in theirs.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -171,6 +176,8 @@ def _first(sampler: BalancedSampler, like: Tensor) -> Tensor:
 
 
 def _their_first(sampler: their_utils.BalancedPositiveNegativeSampler, labels: list[Tensor]) -> object:
+    positives: list[Tensor]
+    negatives: list[Tensor]
     positives, negatives = [], []
     for matched in labels:
         positive, negative = torch.where(matched >= 1)[0], torch.where(matched == 0)[0]
@@ -182,7 +189,9 @@ def _their_first(sampler: their_utils.BalancedPositiveNegativeSampler, labels: l
 
 
 def _batch(images: list[int]) -> Batch:
-    return make_batch(*([x[i] for i in images] for x in (BOXES, LABELS)), sizes=[SIZES[i] for i in images])
+    return make_batch(
+        *([x[i] for i in images] for x in cast(Any, (BOXES, LABELS))), sizes=[SIZES[i] for i in images]
+    )
 
 
 def _their_images(batch: Batch) -> list[Tensor]:
@@ -241,7 +250,7 @@ def test_detections_by_winograds_convolution_are_those_by_torchs(
     """In float32, as users detect; the others are in float64, which is always torch's."""
     model, batch, calls = deepcopy(pair.ours).float().eval(), _batch([0, 1, 2]), []
 
-    def counted(*arguments: object) -> list[Tensor]:
+    def counted(*arguments: Any) -> list[Tensor]:
         calls.append(arguments)
         return by_winograd(*arguments)
 
@@ -279,8 +288,8 @@ def test_training_losses_and_gradients_are_equal(pair: Pair) -> None:
         )
     torch.stack(list(found.values())).sum().backward()
     torch.stack(list(expected.values())).sum().backward()
-    named = {name: p.grad for name, p in pair.theirs.named_parameters() if p.requires_grad}
-    ours = {name: p.grad for name, p in pair.ours.named_parameters()}
+    named: dict[str, Any] = {name: p.grad for name, p in pair.theirs.named_parameters() if p.requires_grad}
+    ours: dict[str, Any] = {name: p.grad for name, p in pair.ours.named_parameters()}
     for name, gradient in from_torchvision(named).items():
         # As a whole: what rounding moves across ReLU's corner or a region's cell changes a few entries.
         # torchvision's own gradient changes by 0.4 % if its images do by a billionth.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from functools import partial
+from typing import Any, Literal, cast
 
 import pytest
 import torch
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
+from detector.backbones.resnet import Stage
 from detector.layers.deform import DeformConv2d
 from detector.necks.fpn import FPN
 from detector.structures import FeatureSpec
@@ -20,7 +23,9 @@ SPECS = [FeatureSpec("c3", 8, 8), FeatureSpec("c4", 16, 16), FeatureSpec("c5", 3
 @pytest.mark.parametrize(
     ("extra", "theirs"), [("p6p7", LastLevelP6P7(24, 24)), ("maxpool", LastLevelMaxPool()), ("none", None)]
 )
-def test_levels_equal_torchvisions_with_equal_weights(extra: str, theirs: torch.nn.Module | None) -> None:
+def test_levels_equal_torchvisions_with_equal_weights(
+    extra: Literal["none", "maxpool", "p6p7"], theirs: torch.nn.Module | None
+) -> None:
     ours = FPN(SPECS, out_channels=24, extra_levels=extra)
     reference = FeaturePyramidNetwork([8, 16, 32], 24, extra_blocks=theirs)
     reference.load_state_dict(ours.state_dict())
@@ -43,7 +48,9 @@ def test_deformable_levels_have_deformable_output_convolutions_that_start_as_pla
     torch.manual_seed(0)
     deform = partial(DeformConv2d, modulation="none")
     deformable = FPN(SPECS, out_channels=24, deformable_levels=(3, 5), deform=deform)
-    kinds = [type(block[0]).__name__ for block in deformable.layer_blocks]
+    kinds = [
+        type(block[0]).__name__ for block in cast(Iterable[torch.nn.Sequential], deformable.layer_blocks)
+    ]
     assert kinds == ["DeformConv2d", "Conv3x3", "DeformConv2d"]
     features = [torch.randn(1, s.channels, 64 // s.stride_px, 64 // s.stride_px) for s in SPECS]
     for a, b in zip(deformable(features), plain(features), strict=True):
@@ -56,7 +63,7 @@ def test_what_the_neck_decides_is_no_option_of_its_deformable_convolutions() -> 
 
 
 @pytest.mark.parametrize("levels", [(2,), (3, 3)])
-def test_deformable_levels_are_levels_with_a_backbone_stage(levels: tuple[int, ...]) -> None:
+def test_deformable_levels_are_levels_with_a_backbone_stage(levels: tuple[Stage, ...]) -> None:
     with pytest.raises(ValueError, match=r"neck.deformable_levels: expected different levels of \[3, 4, 5\]"):
         FPN(SPECS, deformable_levels=levels)
 
@@ -74,6 +81,6 @@ def test_bfloat16_gradients_of_maps_of_one_cell_are_those_of_float32() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             total = torch.stack([level.float().square().sum() for level in neck([x])]).sum()
         total.backward()
-        gradients.append(neck.extra_blocks.p7.weight.grad.clone())
+        gradients.append(cast(Any, neck.extra_blocks).p7.weight.grad.clone())
     for found in gradients[1:]:
         torch.testing.assert_close(found, gradients[0], rtol=0.1, atol=0.05 * float(gradients[0].abs().max()))

@@ -84,7 +84,9 @@ def test_boxes_without_area_overlap_nothing() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([(1.0, 1.0, 1.0, 1.0), (10.0, 10.0, 5.0, 5.0)]))
-def test_box_coder_round_trip_and_torchvisions_values(seed: int, weights: tuple[float, ...]) -> None:
+def test_box_coder_round_trip_and_torchvisions_values(
+    seed: int, weights: tuple[float, float, float, float]
+) -> None:
     boxes, anchors = _random_boxes(6, seed), _random_boxes(6, seed + 1)
     deltas = encode_boxes(boxes, anchors, weights=weights)
     torch.testing.assert_close(decode_boxes(deltas, anchors, weights=weights), boxes, rtol=1e-4, atol=1e-3)

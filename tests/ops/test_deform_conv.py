@@ -7,8 +7,10 @@ import math
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,10 +23,10 @@ from torch.utils.checkpoint import checkpoint
 
 from detector.layers.deform import DeformConv2d
 from detector.ops.deform_conv import gather
-from detector.ops.deform_conv.dispatch import deform_conv2d
+from detector.ops.deform_conv.dispatch import Backend, deform_conv2d
 from detector.ops.deform_conv.geometry import Geometry
 
-BACKENDS = ("gather", "torchvision")
+BACKENDS: tuple[Backend, ...] = ("gather", "torchvision")
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Case:
             "groups": self.groups,
         }
 
-    def arguments(self, dtype: torch.dtype = torch.float64) -> list[Tensor | None]:
+    def arguments(self, dtype: torch.dtype = torch.float64) -> list[Any]:  # of Tensor | None
         """x, offset, weight, bias, mask; offsets keep 0.1 px from integers, where the gradient has a kink."""
         random = torch.Generator().manual_seed(0)
 
@@ -147,7 +149,7 @@ SMALL = [name for name in CASES if name not in ("batch of 33", "channels last")]
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", SMALL)
-def test_follows_the_definition(name: str, backend: str) -> None:
+def test_follows_the_definition(name: str, backend: Backend) -> None:
     case = CASES[name]
     x, offset, weight, bias, mask = case.arguments()
     y = deform_conv2d(x, offset, weight, bias, mask, **case.geometry(), backend=backend)
@@ -156,7 +158,7 @@ def test_follows_the_definition(name: str, backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_the_result_can_be_changed_in_place(backend: str, channels_last: bool) -> None:
+def test_the_result_can_be_changed_in_place(backend: Backend, channels_last: bool) -> None:
     x, *others = Case(channels_last=channels_last).arguments()
     deform_conv2d(x, *others, **Case().geometry(), backend=backend).relu_().sum().backward()
     assert x.grad.isfinite().all()
@@ -171,7 +173,7 @@ def test_gather_and_its_gradients_equal_torchvision(
     torch.testing.assert_close(*(values_and_gradients(CASES[name], backend) for backend in BACKENDS))
 
 
-def values_and_gradients(case: Case, backend: str) -> list[Tensor]:
+def values_and_gradients(case: Case, backend: Backend) -> list[Tensor]:
     arguments = case.arguments()
     y = deform_conv2d(*arguments, **case.geometry(), backend=backend)
     y.sin().sum().backward()
@@ -194,7 +196,7 @@ def test_gather_passes_gradcheck(name: str) -> None:
 
     def function(*tensors: Tensor) -> Tensor:
         given = iter(tensors)
-        full = [None if t is None else next(given) for t in arguments]
+        full: list[Any] = [None if t is None else next(given) for t in arguments]
         return deform_conv2d(*full, **case.geometry(), backend="gather")
 
     assert torch.autograd.gradcheck(function, [t for t in arguments if t is not None], fast_mode=True)
@@ -212,6 +214,7 @@ def test_a_single_gradient_is_that_of_all(wanted: int) -> None:
 
 def test_more_rows_than_int32_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not as many: from one row fewer than there are on."""
+    dtypes: Any
     case, dtypes = CASES["everything"], []
     bags = gather._bags
     monkeypatch.setattr(
@@ -266,7 +269,11 @@ MAPS = [
 ]
 
 
-def require_offsets_to_be_survived(function=deform_conv2d, cases=MAPS, unusual=UNUSUAL) -> None:
+def require_offsets_to_be_survived(
+    function: Callable[..., Tensor] = deform_conv2d,
+    cases: Sequence[Case] = MAPS,
+    unusual: Sequence[float] = UNUSUAL,
+) -> None:
     """torchvision's backend has NaN where gather has, and everywhere the same numbers. Not one test each, for
     the operator itself reads where such an offset says, and that may end the process."""
     for case, value in itertools.product(cases, unusual):
@@ -281,8 +288,10 @@ def require_offsets_to_be_survived(function=deform_conv2d, cases=MAPS, unusual=U
                 assert all(tensor.isnan().any() for name, tensor in found.items() if name != "bias"), case
 
 
-def unusual_result(function, case: Case, value: float, share: float, backend: str) -> dict[str, Tensor]:
-    arguments = [None if t is None else t.detach() for t in case.arguments(torch.float32)]
+def unusual_result(
+    function: Callable[..., Tensor], case: Case, value: float, share: float, backend: Backend
+) -> dict[str, Tensor]:
+    arguments: list[Any] = [None if t is None else t.detach() for t in case.arguments(torch.float32)]
     there = torch.rand(arguments[1].shape, generator=torch.Generator().manual_seed(1)) < share
     arguments[1][there] = value
     inputs = [t.requires_grad_() for t in arguments if t is not None]
@@ -316,7 +325,7 @@ def test_unusual_offsets_are_survived_when_compiled() -> None:
 def require_compiled_to_survive() -> None:
     compiled = torch.compile(deform_conv2d, fullgraph=True, dynamic=False)
 
-    def function(*arguments: Tensor | None, backend: str, **geometry) -> Tensor:
+    def function(*arguments: Any, backend: Backend, **geometry: Any) -> Tensor:
         chosen = compiled if backend == "torchvision" else deform_conv2d
         return chosen(*arguments, **geometry, backend=backend)
 
@@ -346,7 +355,7 @@ def test_gather_is_deterministic() -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_computes_coordinates_in_float32(dtype: torch.dtype, backend: str) -> None:
+def test_half_precision_computes_coordinates_in_float32(dtype: torch.dtype, backend: Backend) -> None:
     # At x = 1000.3 half precision rounds coordinates to whole pixels and worse.
     x = torch.zeros(1, 1, 1, 2048)
     x[..., ::2] = 1
@@ -372,7 +381,7 @@ def test_backward_of_gather_within_autocast_keeps_its_precision() -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_autocast_takes_mixed_dtypes_and_returns_its_own(backend: str) -> None:
+def test_autocast_takes_mixed_dtypes_and_returns_its_own(backend: Backend) -> None:
     arguments = Case().arguments(torch.float32)
     expected = deform_conv2d(*arguments, padding=1)
     mixed = [arguments[0].detach().bfloat16().requires_grad_(), *arguments[1:]]
@@ -392,7 +401,7 @@ def test_auto_is_gather_on_cpu() -> None:
 
 @pytest.mark.parametrize("backend", ["auto", "gather"])
 @pytest.mark.parametrize("how", ["export", "trace"])
-def test_what_is_recorded_is_torchvisions_operator(how: str, backend: str) -> None:
+def test_what_is_recorded_is_torchvisions_operator(how: str, backend: Backend) -> None:
     class Module(torch.nn.Module):
         def forward(self, x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
             return deform_conv2d(x, offset, weight, padding=1, backend=backend)
@@ -424,7 +433,7 @@ def test_zero_offset_is_a_plain_convolution(modulated: bool) -> None:
 
 
 _X, _OFFSET, _WEIGHT = torch.zeros(2, 4, 7, 6), torch.zeros(2, 18, 7, 6), torch.zeros(6, 4, 3, 3)
-WRONG = {
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "x unbatched": ({"x": _X[0]}, r"x must have 4 dimensions, got shape \(4, 7, 6\)"),
     "weight flat": ({"weight": _WEIGHT.flatten()}, "weight must have 4 dimensions"),
     "integers": ({"x": _X.byte()}, "x must be floating point, got torch.uint8"),
@@ -448,9 +457,9 @@ WRONG = {
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", WRONG)
-def test_arguments_that_do_not_fit_are_named(name: str, backend: str) -> None:
+def test_arguments_that_do_not_fit_are_named(name: str, backend: Backend) -> None:
     changes, message = WRONG[name]
-    arguments = {"x": _X, "offset": _OFFSET, "weight": _WEIGHT, "padding": 1} | changes
+    arguments: dict[str, Any] = {"x": _X, "offset": _OFFSET, "weight": _WEIGHT, "padding": 1} | changes
     with pytest.raises(ValueError, match=message):
         deform_conv2d(**arguments, backend=backend)
 

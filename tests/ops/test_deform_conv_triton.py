@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from detector.layers.deform import DeformConv2d
 from detector.ops.deform_conv import triton as backend
-from detector.ops.deform_conv.dispatch import deform_conv2d
+from detector.ops.deform_conv.dispatch import Backend, deform_conv2d
 from tests.ops.test_deform_conv import CASES, Case
 
 pytest.importorskip("triton")
@@ -29,14 +30,12 @@ DEVICE = "cpu" if triton_launch.INTERPRETED else "cuda"
 SMALL = Case(size=(3, 4), kernel=(1, 2), padding=(0, 1))  # the interpreter takes its time for each tap
 
 
-def moved(arguments: list[Tensor | None]) -> list[Tensor | None]:
+def moved(arguments: list[Any]) -> list[Any]:
     """Leaves of the same numbers and strides where the kernels run."""
     return [None if t is None else t.detach().to(DEVICE).requires_grad_() for t in arguments]
 
 
-def result_and_gradients(
-    arguments: list[Tensor | None], case: Case, backend: str = "triton"
-) -> list[Tensor | None]:
+def result_and_gradients(arguments: list[Any], case: Case, backend: Backend = "triton") -> list[Tensor]:
     y = deform_conv2d(*arguments, **case.geometry(), backend=backend)
     given = [t for t in arguments if t is not None]
     return [t.cpu() for t in (y, *torch.autograd.grad(y.sin().sum(), given))]
@@ -114,6 +113,7 @@ def test_autocast_keeps_features_in_its_dtype_and_coordinates_in_float32(
     seen, sample = [], triton_launch.sample
 
     def spy(pixels: Tensor, sampling: triton_launch.Sampling) -> Tensor:
+        assert sampling.mask is not None
         seen.extend([pixels.dtype, sampling.offset.dtype, sampling.mask.dtype])
         return sample(pixels, sampling)
 
@@ -200,7 +200,7 @@ def test_the_operators_are_what_torch_expects_of_them() -> None:
     arguments, geometry = moved(case.arguments(torch.float32)), ([1, 1], [1, 1], [1, 1], 1)
     torch.library.opcheck(torch.ops.detector.deform_conv2d, (*arguments, *geometry))
     x, offset, weight, _, mask = (None if t is None else t.detach() for t in arguments)
-    grad = torch.randn(2, 4, *offset.shape[2:], device=DEVICE)
+    grad = torch.randn(2, 4, *cast(Tensor, offset).shape[2:], device=DEVICE)
     wanted = 5 * [True]
     torch.library.opcheck(
         torch.ops.detector.deform_conv2d_backward, (grad, x, offset, weight, mask, *geometry, wanted)

@@ -23,7 +23,7 @@ PAIRS = st.tuples(SMALL, SMALL)
 WAYS = {"gather": 1, "grid_sample": 1000}  # from how many channels a group on one gathers
 
 
-@pytest.fixture(params=WAYS.values(), ids=WAYS.keys())
+@pytest.fixture(params=WAYS.values(), ids=list(WAYS))
 def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(depthwise, "_GATHER_FROM", request.param)
 
@@ -111,7 +111,7 @@ def test_both_ways_agree_for_all_shapes(
     batch: int,
     size: tuple[int, int],
 ) -> None:
-    options = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+    options: Options = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
     given_ = arguments(options, batch=batch, channels=groups * per_group, groups=groups, size=size)
     found = []
     for gather_from in WAYS.values():
@@ -123,7 +123,7 @@ def test_both_ways_agree_for_all_shapes(
 
 @pytest.mark.usefixtures("_way")
 def test_gradients() -> None:
-    options = {"kernel_size": (2, 3), "padding": 1, "stride": (1, 2)}
+    options: Options = {"kernel_size": (2, 3), "padding": 1, "stride": (1, 2)}
     tensors = [t.requires_grad_() for t in arguments(options, batch=1, size=(2, 3))]
     assert torch.autograd.gradcheck(lambda *t: deform_sampled_sum(*t, **options), tensors)
 
@@ -158,7 +158,7 @@ def test_half_precision_is_rounded_at_the_end_only() -> None:
     ],
 )
 def test_shapes_that_do_not_fit_are_named(change: dict[str, Tensor], message: str) -> None:
-    fitting = {
+    fitting: Options = {
         "x": torch.zeros(2, 4, 5, 6),
         "offset": torch.zeros(2, 36, 5, 6),
         "modulation": torch.zeros(2, 18, 5, 6),

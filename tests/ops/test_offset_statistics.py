@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ def by_hand(
         shares = [weight / sum(weights) for weight in weights]
         entropies.append(-sum(p * math.log(p) for p in shares) / math.log(taps))
 
-    def mean(values: list[float]) -> float:
+    def mean(values: Sequence[float]) -> float:
         return sum(values) / max(1, len(values))
 
     return {

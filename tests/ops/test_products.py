@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -62,7 +64,7 @@ def test_many_products_and_their_gradients(m: int, fewest: int, monkeypatch: pyt
 
 
 def test_the_library_is_the_one_chosen(library: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
+    calls: Any = []
     kernel_gradient, mm = products._kernel_gradient, torch.mm
     monkeypatch.setattr(products, "_kernel_gradient", lambda *a: calls.append("dW") or kernel_gradient(*a))
     monkeypatch.setattr(torch, "mm", lambda *a: calls.append("mm") or mm(*a))
@@ -114,10 +116,10 @@ def test_a_linear_layer_is_by_the_chosen_library(
     library: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where it pays; small ones, other types and what is recorded are torch's."""
-    calls: list[torch.Size] = []
+    calls: Any = []
     monkeypatch.setattr(products, "grouped_linear", lambda x, *_: calls.append(x.shape) or x)
     (rows, weight), small = draw((400, 256), (256, 256)), draw((10, 8), (8, 8))
-    linear(*small, None)
+    linear(*cast(tuple[torch.Tensor, torch.Tensor], small), None)
     linear(rows.double(), weight.double(), None)
     with torch.autocast("cpu", torch.bfloat16):
         linear(rows, weight, None)

@@ -56,13 +56,15 @@ def loss_and_backward(model: Detector, batch: Batch) -> Losses:
     return {name: value.detach() for name, value in losses.items()}
 
 
+ONE: list[float]
+MANY: list[list[float]]
 ONE, MANY = [8.0, 8, 40, 40], [[4.0, 4, 30, 30], [30, 20, 60, 62], [0, 30, 25, 60], [33, 2, 60, 20]]
-BOXES = {
+BOXES: dict[str, list[list[list[float]]]] = {
     "uneven": [[ONE], [], MANY, MANY[1:]],
     "a rank without boxes": [[], [], [ONE], MANY],
     "no boxes": [[], [], [], []],
 }
-MODELS = {
+MODELS: dict[str, Callable[[], Detector]] = {
     "fcos": small_fcos,
     "fcos, centerness weighted": partial(small_fcos, centerness_weighted_boxes=True),
     "faster_rcnn": small_faster_rcnn,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -44,7 +46,7 @@ def test_values_and_gradients_equal_a_direct_convolution(
 def test_results_may_be_changed_in_place(size: tuple[int, int]) -> None:
     weight, maps = torch.randn(7, 5, 3, 3, requires_grad=True), [torch.randn(2, 5, *size) for _ in range(2)]
     found = [F.relu(y, inplace=True) for y in winograd_conv3x3(maps, weight, None)]
-    sum(y.sum() for y in found).backward()
+    cast(torch.Tensor, sum(y.sum() for y in found)).backward()
     assert all(y.is_contiguous(memory_format=torch.channels_last) for y in found)
 
 
@@ -77,7 +79,7 @@ def test_errors_of_a_wide_layer_stay_near_fp32(library: str, monkeypatch: pytest
     grad = torch.randn(1, 256, 16, 16)
     x, weight = (t.requires_grad_() for t in inputs)
     wide = [t.detach().double().requires_grad_() for t in inputs]
-    y, exact = winograd_conv3x3([x], weight, None)[0], F.conv2d(*wide, padding=1)
+    y, exact = winograd_conv3x3([x], weight, None)[0], cast(Any, F.conv2d)(*wide, padding=1)
     found = [y, *torch.autograd.grad(y, (x, weight), grad)]
     expected = [exact, *torch.autograd.grad(exact, wide, grad.double())]
     for a, b in zip(found, expected, strict=True):

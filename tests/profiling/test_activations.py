@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -14,18 +16,19 @@ from detector.heads.fcos import FCOSHead
 from detector.heads.roi import RoIHead
 from detector.heads.rpn import RPN, ProposalLimits
 from detector.layers.deform import DeformableStages
+from detector.layers.norms import NormKind
 from detector.models.detector import Detector, assemble
 from detector.necks.fpn import FPN
 from detector.profiling.activations import activation_bytes, saved_bytes
 
 
-def fcos(norm: str = "frozen_batch", **deform: object) -> Detector:
+def fcos(norm: NormKind = "frozen_batch", **deform: Any) -> Detector:
     torch.manual_seed(0)
     backbone = ResNet(18, norm=norm, deform=DeformableStages(**deform))
     return assemble(backbone=backbone, neck=partial(FPN, out_channels=32), head=FCOSHead, num_classes=3)
 
 
-def faster_rcnn(**deform: object) -> Detector:
+def faster_rcnn(**deform: Any) -> Detector:
     torch.manual_seed(0)
     return assemble(
         backbone=ResNet(18, deform=DeformableStages(**deform), out_stages=(2, 3, 4, 5)),
@@ -85,7 +88,9 @@ def test_frozen_stages_keep_nothing() -> None:
 @pytest.mark.parametrize(
     "deform", [{"modulation": "none"}, {"modulation": "doubled_sigmoid"}, {"version": 3}]
 )
-def test_a_deformable_model_keeps_more_than_its_regular_twin(make: object, deform: dict) -> None:
+def test_a_deformable_model_keeps_more_than_its_regular_twin(
+    make: Callable[..., Detector], deform: dict[str, Any]
+) -> None:
     kept = [
         activation_bytes(make(stages=stages, **deform), image_size=(64, 96)) for stages in ((), (5,), (4, 5))
     ]

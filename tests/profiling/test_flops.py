@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal, cast
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ from detector.necks.fpn import FPN
 from detector.profiling.flops import count_flops
 
 
-def fcos(*, depth: int = 18, **deform: object) -> Detector:
+def fcos(*, depth: Literal[18, 34, 50, 101] = 18, **deform: Any) -> Detector:
     stages = DeformableStages(**deform)
     with torch.device("meta"):
         return assemble(backbone=ResNet(depth, deform=stages), neck=FPN, head=FCOSHead, num_classes=80)
@@ -81,7 +81,7 @@ def test_a_depthwise_layer_costs_its_projections_its_branch_and_its_samples(vers
     """In the place of two convolutions of 512 channels; the branch's own is depth-wise."""
     plain, deformable = (
         count_flops(fcos(**options), image_size=(128, 256))
-        for options in ({}, {"stages": (5,), "version": version, "offset_groups": 4})
+        for options in cast(Any, ({}, {"stages": (5,), "version": version, "offset_groups": 4}))
     )
     positions = 4 * 8
     layer = 2 * positions * (2 * 512 * 512 + 9 * 512 + 512 * 3 * 4 * 9)
@@ -120,5 +120,5 @@ def test_the_model_is_left_as_it_is() -> None:
     model = assemble(backbone=ResNet(18, deform=deform), neck=FPN, head=FCOSHead, num_classes=3).train()
     count_flops(model, image_size=(64, 64))
     assert model.training
-    assert model.backbone.layer4[0].conv2.backend == "gather"
+    assert cast(Any, model.backbone).layer4[0].conv2.backend == "gather"
     assert all(p.device.type == "cpu" for p in model.parameters())

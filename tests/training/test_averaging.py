@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 import torch
 from torch import nn
@@ -36,7 +38,7 @@ def test_early_decay_is_below_the_final_one() -> None:
 
 
 def test_batch_statistics_are_averaged_and_counts_copied() -> None:
-    model = nn.BatchNorm1d(1)
+    model: Any = nn.BatchNorm1d(1)
     average = WeightAverage(model, decay=0.0)
     model.running_mean.fill_(3.0)
     model.num_batches_tracked.fill_(7)
@@ -55,7 +57,7 @@ def test_average_does_not_change_the_trained_model() -> None:
 def test_average_stays_in_evaluation_mode() -> None:
     holder = nn.ModuleDict({"average": WeightAverage(nn.BatchNorm1d(1), decay=0.5)})
     holder.train()
-    assert not holder["average"].model.training
+    assert not cast(Any, holder["average"]).model.training
 
 
 def test_restored_average_goes_on_where_it_stopped() -> None:

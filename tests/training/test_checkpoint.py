@@ -173,7 +173,7 @@ def test_a_model_whose_losses_format_2_had_as_texts_is_restored(tmp_path: Path) 
     earlier["state_dict"] = model.state_dict()
     earlier["detector"] |= {"format": 2, "config": stored}
     save_atomically(earlier, tmp_path / "a.ckpt")
-    head = Predictor.from_checkpoint(tmp_path / "a.ckpt").model.head
+    head: Any = Predictor.from_checkpoint(tmp_path / "a.ckpt").model.head
     assert head.rpn.box_loss == L1()
     assert head.roi_heads.box_loss == SmoothL1(beta=0.5)
 
@@ -194,7 +194,7 @@ def test_failed_write_leaves_the_old_file_and_no_litter(path: Path) -> None:
 def test_lightning_writes_beside_the_file_not_through_tmpdir(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    renames: list[tuple[Path, Path]] = []
+    renames: Any = []
     replace = os.replace
     monkeypatch.setattr(os, "replace", lambda a, b: (renames.append((Path(a), Path(b))), replace(a, b)))
     AtomicCheckpointIO().save_checkpoint(content(), path)

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -35,7 +36,7 @@ def widen(root: Path) -> None:
     content = json.loads((root / "train.json").read_text())
     for number, image in enumerate(content["images"]):
         path, right = root / "images" / image["file_name"], 32 * (number % 4)
-        picture = np.pad(cv2.imread(str(path)), ((0, 0), (0, right), (0, 0)))
+        picture = np.pad(cast(np.ndarray, cv2.imread(str(path))), ((0, 0), (0, right), (0, 0)))
         cv2.imwrite(str(path), picture)
         image["width"] += right
     (root / "train.json").write_text(json.dumps(content))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -22,11 +22,11 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def break_weights(module: DetectionModule) -> None:
-    module.model.head.classification_head.cls_logits.bias.data[0] = torch.nan
+    cast(Any, module.model).head.classification_head.cls_logits.bias.data[0] = torch.nan
 
 
 def break_batch_statistics(module: DetectionModule) -> None:
-    module.model.backbone.bn1.running_var[3] = torch.inf
+    cast(Any, module.model).backbone.bn1.running_var[3] = torch.inf
 
 
 def break_optimizer(module: DetectionModule) -> None:

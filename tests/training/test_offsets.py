@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def test_meter_finds_the_statistics_of_what_a_layer_computes() -> None:
     meter.start()
     model(x)
     found = meter.stop()
-    offset, mask = model[0].sampling(x)
+    offset, mask = cast(DeformConv2d, model[0]).sampling(x)
     geometry = Geometry((3, 3), (2, 2), (1, 1), (1, 1), 1, 1)
     expected = sampling_statistics(offset, mask, geometry=geometry, input_size=(9, 8))
     assert found.keys() == {"0", "1"}
@@ -55,7 +56,7 @@ def test_meter_weights_passes_by_their_positions() -> None:
     meter = OffsetMeter(model)
     meter.start()
     for length_px, size in ((1.0, 4), (2.0, 8)):
-        nn.init.constant_(model[0].offset.bias[:18:2], length_px)
+        nn.init.constant_(cast(Any, model[0]).offset.bias[:18:2], length_px)
         model(torch.zeros(1, 1, size, size))
     assert meter.stop()["0"]["mean_px"] == pytest.approx((1 * 16 + 2 * 64) / 80)
 
@@ -64,7 +65,7 @@ def test_meter_finds_layers_of_every_kind() -> None:
     """Depth-wise ones, and pooling whose bins move, whose numbers are of the regions of a step."""
     torch.manual_seed(0)
     model = small_faster_rcnn(pooling=partial(DeformRoIPool, width=16))
-    model.neck.layer_blocks[0][0] = DepthwiseDeformConv2d(32, 32, 3, padding=1, version=3)
+    cast(Any, model.neck).layer_blocks[0][0] = DepthwiseDeformConv2d(32, 32, 3, padding=1, version=3)
     meter = OffsetMeter(model)
     meter.start()
     total(model.train().loss(make_batch([[[8.0, 8, 40, 40]]], [[0]], sizes=[(64, 64)]))).backward()
@@ -82,7 +83,7 @@ def test_meter_finds_layers_of_every_kind() -> None:
 def test_meter_of_pooling_measures_in_cells_of_each_level() -> None:
     levels = [FeatureSpec("p2", 2, 4), FeatureSpec("p3", 2, 8)]
     layer = DeformRoIPool(levels, output_size=3, width=4, aligned=True)
-    for branch in layer.offset:
+    for branch in cast(Any, layer.offset):
         nn.init.constant_(branch.shift[-1].bias, 1.0)  # a tenth of the sides
     meter = OffsetMeter(nn.ModuleList([layer]))
     meter.start()
@@ -107,7 +108,7 @@ def test_meter_takes_the_norm_of_the_gradients_of_the_branch() -> None:
     model(torch.randn(1, 3, 8, 8)).square().sum().backward()
     meter.take_gradients()
     found = meter.stop()
-    gradients = [p.grad.flatten() for p in model[0].offset.parameters()]
+    gradients = [p.grad.flatten() for p in cast(Any, model[0]).offset.parameters()]
     assert found["0"]["gradient_norm"] == pytest.approx(torch.cat(gradients).norm().item())
     assert "gradient_norm" not in found["1"]
 
@@ -125,6 +126,7 @@ def test_meter_knows_inputs_by_their_names() -> None:
 
 @pytest.mark.parametrize("end", [OffsetMeter.stop, OffsetMeter.cancel])
 def test_meter_leaves_nothing_behind(end: Callable[[OffsetMeter], object]) -> None:
+    compiled: Any
     model, compiled = two_layers(), []
     meter = OffsetMeter(model)
     meter.start()
@@ -168,7 +170,7 @@ def watch(lr_multiplier: float = 1.0, *, frozen: bool = False) -> tuple[OffsetWa
 
 
 def move(layer: DeformConv2d) -> None:
-    nn.init.constant_(layer.offset.bias, 0.1)
+    nn.init.constant_(cast(torch.Tensor, layer.offset.bias), 0.1)
 
 
 @pytest.mark.parametrize(
@@ -368,7 +370,7 @@ def test_offsets_that_are_not_finite_are_told_though_they_end_the_run(
 
     def broken(layer: DeformConv2d) -> None:
         reset(layer)
-        nn.init.constant_(layer.offset.bias, torch.nan)
+        nn.init.constant_(cast(torch.Tensor, layer.offset.bias), torch.nan)
 
     monkeypatch.setattr(DeformConv2d, "reset_parameters", broken)
     with pytest.raises(NonFiniteLossError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def deformable_model() -> nn.Module:
     return model
 
 
-def names_by_group(model: nn.Module, **options: float) -> dict[str, set[str]]:
+def names_by_group(model: nn.Module, **options: Any) -> dict[str, set[str]]:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = parameter_groups(model, lr=1.0, weight_decay=0.1, **options)
     return {group["name"]: {names[id(p)] for p in group["params"]} for group in groups}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import cast
 from unittest.mock import Mock
 
 import pytest
@@ -47,7 +48,7 @@ def is_there(process: subprocess.Popen[bytes]) -> bool:
 )
 def test_a_broken_connection_is_told_by_who_ended_first(program: str, how: str) -> None:
     run = trainer(SLEEP, program)
-    sleeping = run.strategy.launcher.procs[0]
+    sleeping = cast(_SubprocessScriptLauncher, run.strategy.launcher).procs[0]
     with (
         pytest.raises(RankEndedError, match=f"the process of device 2 ended first, {how}"),
         ending_together(run, kept=lambda: "Kept: it."),
@@ -58,7 +59,7 @@ def test_a_broken_connection_is_told_by_who_ended_first(program: str, how: str) 
 
 def test_an_error_of_rank_0_stays_and_ends_the_others() -> None:
     run = trainer(SLEEP)
-    (sleeping,) = run.strategy.launcher.procs
+    (sleeping,) = cast(_SubprocessScriptLauncher, run.strategy.launcher).procs
     with pytest.raises(RunError, match="disk"), ending_together(run, kept=str):
         raise RunError("disk is full")
     assert not is_there(sleeping)
@@ -71,7 +72,9 @@ def test_after_a_run_the_next_job_of_a_sweep_starts_ranks_of_its_own(monkeypatch
     with ending_together(run, kept=str):
         os.environ["LOCAL_RANK"] = "0"  # as Lightning does
     assert "LOCAL_RANK" not in os.environ
-    assert not run.strategy.launcher.procs, "Lightning's own watch, which kills, has none to look at"
+    assert not cast(_SubprocessScriptLauncher, run.strategy.launcher).procs, (
+        "Lightning's own watch, which kills, has none to look at"
+    )
 
 
 def test_a_single_process_is_left_alone() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,6 +27,8 @@ def write_dataset(root: Path, *, train_images: int = 8, val_images: int = 6, see
     rng = np.random.default_rng(seed)
     (root / "images").mkdir(parents=True)
     for split, count, first_id in (("train", train_images, 100), ("val", val_images, 200)):
+        images: list[dict[str, Any]]
+        annotations: list[dict[str, Any]]
         images, annotations = [], []
         for image_id in range(first_id, first_id + count):
             name = f"{split}{image_id}.png"
