@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import bench.numerics as benchmark_numerics
 import pytest
-from bench import numerics as benchmark_numerics
 from bench.operator_figure import corner_weights, operator_figure
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -33,7 +33,10 @@ def test_a_candidate_that_raises_is_a_failure_beside_the_times_of_the_others() -
     def wait() -> None:
         time.sleep(1e-4)
 
-    rows = {"small": lambda: {"ours": fail, "theirs": wait}, "large": no_memory}
+    rows: dict[str, Callable[[], dict[str, Callable[[], object]]]] = {
+        "small": lambda: {"ours": fail, "theirs": wait},
+        "large": no_memory,
+    }
     lines = benchmark.times_table(rows, 1, device="cpu", reference="theirs", unit="us").splitlines()
     assert re.fullmatch(r"\| small \| FAILED \| \d{3,} \|  \|", lines[2])  # microseconds, not 0 ms
     assert lines[3:] == [
