@@ -27,6 +27,8 @@ def entry_problems(content: Mapping[Any, Any]) -> list[str]:
             f"detector.class_names has {len(entry['class_names'])} and detector.category_ids "
             f"{len(entry['category_ids'])} entries, expected as many"
         )
+    if "epoch_rows" in content and not _are_rows(content["epoch_rows"]):
+        problems.append(f"epoch_rows is {shown(content['epoch_rows'])}, expected a list of dicts of numbers")
     return problems or _state_problems(state, entry["weights"])
 
 
@@ -101,6 +103,10 @@ def _are_metrics(value: object) -> bool:
     return isinstance(value, dict) and all(
         isinstance(name, str) and type(number) in (int, float) for name, number in value.items()
     )
+
+
+def _are_rows(value: object) -> bool:
+    return isinstance(value, list) and all(_are_metrics(row) for row in value)
 
 
 def _is_config(value: object) -> bool:

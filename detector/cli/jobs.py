@@ -34,6 +34,7 @@ from detector.config.plain import resolved
 from detector.config.recorded import without_environment
 from detector.config.targets import allowing
 from detector.exceptions import RunError, asked_for_memory
+from detector.processes import is_first_process
 from detector.quoting import quoted
 from detector.runs.context import Context, Launcher
 from detector.version import __version__
@@ -155,7 +156,7 @@ class _Job:
     def _run(self, cfg: DictConfig) -> None:
         _require_typed(cfg, self.allow_targets)
         with allowing(self.allow_targets):
-            if self.module not in sys.modules and "LOCAL_RANK" not in os.environ:  # it takes seconds
+            if self.module not in sys.modules and is_first_process():  # it takes seconds
                 print(f"Loading detector {__version__} ...", file=sys.stderr, flush=True)
             command = importlib.import_module(self.module)
             if self.check_only:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from detector.data.datamodule import DetectionDataModule
 from detector.data.dataset import CocoDataset
 from detector.exceptions import RunError, Terminated, exit_code, interrupted
 from detector.files import NotWrittenError, write_text_atomically
+from detector.processes import is_first_process
 from detector.run_folder import RunFolder
 from detector.runs.console import say
 from detector.runs.context import Context
@@ -66,7 +66,7 @@ def run(options: Options, context: Context) -> None:
     output_dir = Path(options.output_dir)
     require_writable(output_dir)
     restarted = ""
-    if int(os.environ.get("LOCAL_RANK", 0)) == 0:  # the processes of other devices start when files exist
+    if is_first_process():  # the processes of other devices start when files exist
         restarted = require_free(output_dir, resume=training.resume)
     resumed = None if training.resume is None else load_checkpoint(training.resume)
     changes: list[str] = []

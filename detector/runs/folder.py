@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.files import not_written, remove_temporaries
+from detector.processes import is_first_process
 from detector.run_folder import RunFolder
 from detector.runs.record import require_writable
 
@@ -49,7 +50,7 @@ def sole_use(output_dir: Path, *, command: str) -> Iterator[None]:
     Raises:
         ValueError: another command is using it, or it cannot be written to.
     """
-    if int(os.environ.get("LOCAL_RANK", 0)) != 0:
+    if not is_first_process():
         yield
         return
     require_writable(output_dir)

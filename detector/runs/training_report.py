@@ -14,7 +14,7 @@ from detector.runs.console import say
 from detector.runs.context import Context
 from detector.runs.curves import read_curve, read_losses, read_offsets
 from detector.runs.options import TrainOptions
-from detector.runs.report import Evaluated, write_run_report
+from detector.runs.report import Evaluated, announce, write_run_report
 from detector.runs.resume import what_is_kept
 from detector.training.callbacks import Checkpoints
 from detector.training.trainer import TrainingOptions
@@ -29,6 +29,7 @@ def report_training(
     """
     files, val_set = checkpoints.files, options.data.val_set
     try:
+        announce(f"Reading {files.predictions} ...")
         metrics = CocoMetrics(**files.read_metrics())
         subject = _validated_images(options.training, of=len(val_set), evaluator=evaluator)
         title = f"{checkpoints.best} (epoch {checkpoints.best_epoch}) on {subject}"

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 import torch
-from lightning import Callback, Trainer
+from lightning import Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from detector.exceptions import RunError, SharedError, Terminated
@@ -26,7 +26,11 @@ _MAIN_PROCESS = "DETECTOR_MAIN_PROCESS"  # rank 0's process id, for the processe
 _LAUNCHED_WITH = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _POLL_S = 0.3
 _GRACE_S = 20.0  # time for a process to end by its own error before it is killed
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = [  # Windows lacks some
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+    if hasattr(signal, name)
+]
 
 
 class RankEndedError(RunError):
@@ -38,7 +42,7 @@ def ending_together(trainer: Trainer, *, kept: Callable[[], str]) -> Iterator[No
     """Watch the processes of a training that runs inside, so that they end together.
 
     A process that ends by an error, a signal or a kill ends the others within a minute. The first error is
-    the one that is shown. SIGINT and SIGTERM to any process are passed to rank 0, which ends the others.
+    the one that is shown. Signals to any process are passed to rank 0, which ends the others.
     `kept` returns a text on what the run leaves behind.
 
     Raises:
@@ -163,6 +167,8 @@ def _how(code: int) -> str:
         return "killed (SIGKILL), most often because memory ran out: lower data.batch_size"
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
+    if code - 128 in _SIGNALS:
+        return f"ended by {signal.Signals(code - 128).name}"
     return f"with exit code {code}: its message is above"
 
 
@@ -207,22 +213,21 @@ def _end_within(seconds: float, *, code: int) -> None:
 
 
 def _answer_signals(trainer: Trainer, answer: Callable[[int], None]) -> None:
-    trainer.callbacks.append(_RankSignals(answer))  # type: ignore[attr-defined]  # a connector sets it
+    """Let `answer` handle signals from when Lightning installs handlers of its own, in their place.
 
-
-class _RankSignals(Callback):
-    """A callback that handles SIGINT and SIGTERM during training.
-
-    Lightning's own handler starts a collective in whichever process is signaled, and waits in it forever. It
-    is in place until training begins, and restores the previous handlers at its end.
+    Lightning's starts a collective in whichever process is signaled, and waits in it forever. At the end of
+    the training it restores the handlers from before.
     """
+    connector = trainer._signal_connector
+    theirs = connector.register_signal_handlers
 
-    def __init__(self, answer: Callable[[int], None]) -> None:
-        self._answer = answer
+    def handle(number: int, frame: FrameType | None) -> None:
+        answer(number)
 
-    def on_train_start(self, trainer: Trainer, pl_module: object) -> None:
+    def register() -> None:
+        theirs()
         for number in _SIGNALS:
-            signal.signal(number, self._handle)
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup(1) ignores SIGHUP
+                signal.signal(number, handle)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._answer(number)
+    connector.register_signal_handlers = register  # type: ignore[method-assign]  # there is no hook for it

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detector.weights.archives import damage_of
+from detector.weights.archives import damage_of, is_whole_archive
 from detector.weights.restricted import RefusedError, RestrictedPickle
 from detector.weights.safetensors import is_safetensors, read_safetensors
 from detector.weights.state import find_state
@@ -156,11 +156,9 @@ def _content(path: Path) -> object:
 
 def _require_whole_archive(path: Path) -> None:
     if not zipfile.is_zipfile(path):
-        raise ValueError(
-            "it is cut off or damaged (a zip archive without its end). Copy or download it again."
-        )
+        raise ValueError(f"it is cut off or damaged (a zip archive without its end). {_way_on(path)}")
     if damage := damage_of(path):
-        raise ValueError(f"it is damaged: {damage}. Copy or download it again.")
+        raise ValueError(f"it is damaged: {damage}. {_way_on(path)}")
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     inside = {name.partition("/")[2] or name for name in names}
@@ -171,6 +169,13 @@ def _require_whole_archive(path: Path) -> None:
         )
     if "data.pkl" not in inside:
         raise ValueError(f"it is a zip archive of {', '.join(names[:3])}, not one of torch.save.")
+
+
+def _way_on(path: Path) -> str:
+    """Name the other checkpoint of a run where that is whole."""
+    others = [path.with_name(name) for name in ("best.ckpt", "last.ckpt") if path.name != name]
+    whole = [other for other in others if path.suffix == ".ckpt" and is_whole_archive(other)]
+    return f"Use {whole[0]}, which is whole." if whole else "Copy or download it again."
 
 
 def _of_torch(path: Path) -> object:

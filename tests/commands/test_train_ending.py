@@ -75,6 +75,7 @@ def test_an_interrupted_report_is_finished_by_the_printed_command(
             run_training(dataset, run)
     assert caught.value.code == 143
     said = capsys.readouterr().err
+    assert f"Reading {run / 'predictions.json'} ..." in said
     assert "while the report was written" in said
     assert f"training.resume={last}" in said
     (run / "metrics.csv").unlink()  # as a kill in the last epoch leaves it

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from typing import cast
 from unittest.mock import Mock
 
@@ -14,8 +16,8 @@ from lightning import Trainer
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-from detector.exceptions import RunError, SharedError
-from detector.training.ranks import RankEndedError, ending_together
+from detector.exceptions import RunError, SharedError, Terminated
+from detector.training.ranks import _SIGNALS, RankEndedError, _how, ending_together
 
 SLEEP = "import time; time.sleep(60)"
 
@@ -26,6 +28,7 @@ def trainer(*programs: str) -> Trainer:
     launcher.procs = [subprocess.Popen([sys.executable, "-c", program]) for program in programs]
     mock = Mock(spec=Trainer)
     mock.world_size, mock.callbacks, mock.strategy.launcher = len(programs) + 1, [], launcher
+    mock._signal_connector = Mock()
     return mock
 
 
@@ -75,6 +78,43 @@ def test_after_a_run_the_next_job_of_a_sweep_starts_ranks_of_its_own(monkeypatch
     assert not cast(_SubprocessScriptLauncher, run.strategy.launcher).procs, (
         "Lightning's own watch, which kills, has none to look at"
     )
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGHUP"])
+def test_signals_are_answered_from_when_lightning_would_answer_them(name: str) -> None:
+    """Before the first step, too: Lightning's answer waits for the other processes for ever."""
+    number = signal.Signals[name]
+    before = {one: signal.getsignal(one) for one in _SIGNALS}
+    run = trainer(SLEEP)
+    (other,) = _launcher(run).procs
+    theirs = run._signal_connector.register_signal_handlers
+
+    def begin() -> None:
+        run._signal_connector.register_signal_handlers()
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+
+    try:
+        with pytest.raises(Terminated) as ended, ending_together(run, kept=str):
+            begin()
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert ended.value.number == number
+    cast(Mock, theirs).assert_called_once()
+    assert not is_there(other)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(-9, "killed (SIGKILL)"), (-15, "killed by SIGTERM"), (138, "ended by SIGUSR1"), (1, "exit code 1")],
+)
+def test_the_end_of_a_process_is_told_by_its_code(code: int, words: str) -> None:
+    assert words in _how(code)
+
+
+def _launcher(run: Trainer) -> _SubprocessScriptLauncher:
+    return cast(_SubprocessScriptLauncher, run.strategy.launcher)
 
 
 def test_a_single_process_is_left_alone() -> None:

@@ -313,6 +313,14 @@ def test_a_flipped_bit_is_damage_wherever_it_is(tmp_path: Path) -> None:
             (tmp_path / "x.pth").write_bytes(whole)
 
 
+def test_the_other_checkpoint_of_a_run_is_named_where_one_is_damaged(tmp_path: Path) -> None:
+    for name in ("best.ckpt", "last.ckpt"):
+        torch.save({"a": torch.arange(3000.0)}, tmp_path / name)
+    flipped(tmp_path / "last.ckpt", (tmp_path / "last.ckpt").stat().st_size // 2)
+    with pytest.raises(ValueError, match=rf"damaged: .*Use {tmp_path / 'best.ckpt'}, which is whole"):
+        read(tmp_path / "last.ckpt")
+
+
 def test_archives_without_sums_are_read(tmp_path: Path) -> None:
     torch.serialization.set_crc32_options(False)
     try:
