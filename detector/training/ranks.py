@@ -123,7 +123,7 @@ class _OtherRanks:
             self._interrupted = True
             self._left.set()
             self.kill()
-            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
     def join(self) -> None:
         """Wait for the others, which have finished their training too."""
