@@ -24,7 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig
 
 from detector.cli.allocator import keep_freed_memory
-from detector.config.build import build_options
+from detector.config.build import bind
 from detector.config.check import ALLOW_TARGETS, check
 from detector.config.errors import ConfigError
 from detector.config.guard import guarded
@@ -159,15 +159,14 @@ class _Job:
             if self.module not in sys.modules and is_first_process():  # it takes seconds
                 print(f"Loading detector {__version__} ...", file=sys.stderr, flush=True)
             command = importlib.import_module(self.module)
-            if self.check_only:
-                check(cfg, command.Options)
-            else:
-                _number_output_dir(cfg)
+            plain = check(cfg, command.Options)
+            if not self.check_only:
+                _number_output_dir(cfg, plain)
             if "output_dir" in cfg:
                 self.output_dirs.append(cfg.output_dir)
                 self.task_overrides.append(list(HydraConfig.get().overrides.task))
             if not self.check_only:
-                options = build_options(cfg, command.Options)
+                options = bind(plain, command.Options)
                 sys.argv = self._argv_of_ranks(cfg)
                 keep_freed_memory()
                 with self._folder(cfg), plain_warnings():
@@ -231,11 +230,11 @@ def _require_typed(cfg: DictConfig, allowed: tuple[str, ...]) -> None:
         )
 
 
-def _number_output_dir(cfg: DictConfig) -> None:
+def _number_output_dir(cfg: DictConfig, plain: dict[str, Any]) -> None:
     """Append the job's number to the output_dir in a sweep, so that jobs share no folder."""
     number = _sweep_job()
     if number is not None and "output_dir" in cfg:
-        cfg.output_dir = os.path.join(cfg.output_dir, str(number))
+        cfg.output_dir = plain["output_dir"] = os.path.join(cfg.output_dir, str(number))
 
 
 def _sweep_job() -> int | None:

@@ -26,7 +26,7 @@ def build_options(cfg: DictConfig | dict[str, Any], options: type[Options]) -> O
         ConfigError: `cfg` has problems; lists all of them, before anything is built.
         ValueError: a constructor refuses its arguments.
     """
-    return _bound(check(cfg, options), options)
+    return bind(check(cfg, options), options)
 
 
 def build(node: DictConfig | dict[str, Any], **given: object) -> Any:
@@ -82,7 +82,7 @@ def _argument(value: Any, annotation: Any) -> Any:
     return fitted(value, annotation)
 
 
-def _bound(plain: Mapping[str, Any], kind: type[Options]) -> Options:
+def bind(plain: Mapping[str, Any], kind: type[Options]) -> Options:
     """Build a dataclass of options, and those inside it."""
     annotations = schema_of(kind).annotations
     return kind(**{key: _option(value, annotations.get(key, Any)) for key, value in plain.items()})
@@ -90,5 +90,5 @@ def _bound(plain: Mapping[str, Any], kind: type[Options]) -> Options:
 
 def _option(value: Any, annotation: Any) -> Any:
     if isinstance(value, dict) and not is_node(value) and (kind := dataclass_in(annotation)):
-        return _bound(value, kind)
+        return bind(value, kind)
     return _argument(value, annotation)

@@ -180,6 +180,14 @@ def test_class_of_the_users_own_is_refused_until_allowed(
     assert detector("train", own, "+allow_targets=[tests.parts.OwnAugmentation]")[0] == 0
 
 
+def test_an_interpolation_that_fails_in_the_output_folder_is_told(
+    detector: Callable[..., tuple[int, str, str]],
+) -> None:
+    code, _, err = detector("train", "name=${0}")
+    assert (code, "Traceback" in err) == (2, False)
+    assert "output_dir: its interpolation fails" in err
+
+
 # --- sweeps
 
 

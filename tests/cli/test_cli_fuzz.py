@@ -78,6 +78,7 @@ def require_answer(words: list[str]) -> None:
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(WORDS | FLAGS, max_size=3))
+@example(["name=${0}"])
 def test_any_words_get_an_answer(words: list[str]) -> None:
     require_answer([word.replace("\0", "") for word in words])
 
