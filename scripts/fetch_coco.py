@@ -10,9 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from download import download, unpack
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-from detector.data.download import download, unpack
 
 SERVER = "http://images.cocodataset.org"
 MD5 = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from detector.evaluation.coco import CocoEvaluator, CocoMetrics
+from detector.evaluation.coco import CocoEvaluator
+from detector.evaluation.metrics import Metrics
 from detector.evaluation.result_files import read_results
 from detector.evaluation.statistics import Interval
 from detector.exceptions import exit_code, interrupted
@@ -30,7 +31,7 @@ def report_training(
     files, val_set = checkpoints.files, options.data.val_set
     try:
         announce(f"Reading {files.predictions} ...")
-        metrics = CocoMetrics(**files.read_metrics())
+        metrics = Metrics(**files.read_metrics())
         subject = _validated_images(options.training, of=len(val_set), evaluator=evaluator)
         title = f"{checkpoints.best} (epoch {checkpoints.best_epoch}) on {subject}"
         rows = evaluator.rows(read_results(files.predictions))
