@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from detector.coco.truth_file import read_ground_truth, require_objects
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.result_boxes import check_boxes
 from detector.evaluation.result_files import read_results
@@ -131,9 +130,8 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
 def _evaluate_file(
     predictions: Path, annotations: Path, make_evaluator: Callable[..., CocoEvaluator]
 ) -> Evaluated:
-    truth = read_ground_truth(annotations)
-    evaluator = make_evaluator(truth, source=str(annotations))
-    require_objects(evaluator.truth, truth, source=str(annotations))
+    evaluator = make_evaluator(annotations)
+    evaluator.truth.require_objects()
     announce(f"Reading {predictions} ...")
     rows, notes = evaluator.read(read_results(predictions), source=str(predictions))
     notes += check_boxes(rows, evaluator.truth, source=str(predictions))

@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from detector.coco.ground_truth import GroundTruth
 from detector.config.build import build_options
 from detector.config.check import check
 from detector.config.errors import ConfigError
@@ -35,7 +36,7 @@ class DataFacts:
 
     fingerprint: str
     num_classes: int
-    ground_truth: dict[str, Any]
+    ground_truth: GroundTruth | None  # None in a job on a cluster, which does not need it
     picture: ReadPicture | None
 
 
@@ -213,7 +214,10 @@ def _require_same_truth(runs: Sequence[PlannedRun]) -> None:
     first: dict[str, PlannedRun] = {}
     for run in runs:
         other = first.setdefault(run.point, run)
-        if other.data.ground_truth != run.data.ground_truth:
+        truth, other_truth = run.data.ground_truth, other.data.ground_truth
+        assert truth is not None
+        assert other_truth is not None
+        if not truth.same_as(other_truth):
             raise ValueError(
                 f"The arms {other.arm} and {run.arm} have different validation images or boxes, so that "
                 "their numbers cannot be compared. Let the arms differ in nothing of data.val."

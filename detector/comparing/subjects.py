@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from detector.checkpoint import updated
-from detector.coco.truth_file import read_ground_truth, require_objects
 from detector.comparing.plan import PlannedRun
 from detector.comparing.progress import is_finished
 from detector.data.dataset import CocoDataset
@@ -111,7 +110,9 @@ def of_folders(
     for arm, of_arm in configs.items():
         for config, folder in zip(of_arm, named[arm], strict=True):
             if any(config[part] != first_config[part] for part in ("data", "training")) and (
-                validated_truth(_val_set(folder, config, generate_into=generate_into), config) != truth
+                not validated_truth(_val_set(folder, config, generate_into=generate_into), config).same_as(
+                    truth
+                )
             ):
                 raise ValueError(
                     f"{first} and {arm} were validated on different images or boxes: their numbers cannot be "
@@ -131,7 +132,7 @@ def of_folders(
             arm: {seed: read_curve(folder) for seed, folder in by_seed.items()}
             for arm, by_seed in folders.items()
         },
-        sizes={arm: model_size(of_arm[0], len(truth["categories"])) for arm, of_arm in configs.items()},
+        sizes={arm: model_size(of_arm[0], len(truth.class_names)) for arm, of_arm in configs.items()},
         picture=val_set.picture,
         folders={arm: of_arm[0] for arm, of_arm in named.items()},
         run_names={
@@ -152,9 +153,8 @@ def of_files(
     if annotations is None:
         raise ValueError("predictions= needs its ground truth: annotations=<COCO file>.json.")
     named = _named("predictions", arms)
-    truth = read_ground_truth(Path(annotations))
-    evaluator = make_evaluator(truth, source=annotations)
-    require_objects(evaluator.truth, truth, source=annotations)
+    evaluator = make_evaluator(annotations)
+    evaluator.truth.require_objects()
     results: dict[str, dict[int, Results]] = {arm: {} for arm in named}
     notes: list[str] = []
     for arm, files in named.items():

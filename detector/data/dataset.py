@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from detector.coco.annotations import CocoAnnotations
+from detector.coco.ground_truth import GroundTruth
 from detector.coco.images import ImageFileError, ReadOptions, read_image
 from detector.data.transforms import Augmentation, ImageSize, drop_thin_boxes, resize, sample_seed
 
@@ -66,9 +66,12 @@ class CocoDataset(Dataset[Sample]):
         height, width = (int(s) for s in self.annotations.sizes[index])
         return self._read(index, (height, width))
 
-    def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the ground truth of all images; see `CocoAnnotations.ground_truth`."""
-        return self.annotations.ground_truth()
+    def ground_truth(self, num_images: int | None = None) -> GroundTruth:
+        """Return the ground truth of all images, or of the first `num_images`."""
+        first = np.arange(len(self))[:num_images]
+        return GroundTruth.of(
+            self.annotations if num_images is None else self.annotations.select_images(first)
+        )
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from detector.checkpoint import Checkpoint
-from detector.coco.ground_truth import of_images
+from detector.coco.ground_truth import GroundTruth
 from detector.data.dataset import CocoDataset
 from detector.factory import without_weights
 from detector.models.detector import Detector
@@ -44,17 +44,17 @@ def require_buildable(make: Callable[..., Detector]) -> None:
             build_model(make, 1)
 
 
-def validated_truth(val_set: CocoDataset, config: Mapping[str, Any]) -> dict[str, Any]:
+def validated_truth(val_set: CocoDataset, config: Mapping[str, Any]) -> GroundTruth:
     """Return the ground truth of the images that a run of this configuration validates.
 
     With `training.limit_val_batches` these are only the first images.
     """
-    truth, limit = val_set.ground_truth(), config["training"]["limit_val_batches"]
+    limit, devices = config["training"]["limit_val_batches"], config["training"]["devices"]
     if limit is None:
-        return truth
-    devices = config["training"]["devices"]
-    count = limit * config["data"]["val_batch_size"] * (1 if devices == "auto" else devices)
-    return of_images(truth, {val_set.image_id(index) for index in range(min(count, len(val_set)))})
+        return val_set.ground_truth()
+    return val_set.ground_truth(
+        limit * config["data"]["val_batch_size"] * (1 if devices == "auto" else devices)
+    )
 
 
 def find_accelerator(name: str) -> Literal["cuda", "mps", "cpu"]:

@@ -87,7 +87,7 @@ def write_run_report(
         metrics=found.metrics,
         errors=errors,
         class_names=evaluator.class_names,
-        num_images=len(evaluator.truth.image_numbers),
+        num_images=evaluator.truth.num_images,
         interval=interval,
         notes=notes,
         curve=curve,

@@ -82,7 +82,7 @@ def _write_report(
 
 def _validated_images(options: TrainingOptions, *, of: int, evaluator: CocoEvaluator) -> str:
     """Return in words which validation images were used: all, or the first ones."""
-    count = len(evaluator.truth.image_numbers)
+    count = evaluator.truth.num_images
     if count == of:
         return "the validation images"
     limit = f"training.limit_val_batches={options.limit_val_batches}"

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from detector.checkpoint import ModelRecord, describe_checkpoint
-from detector.coco.ground_truth import of_images
+from detector.coco.ground_truth import GroundTruth
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.metrics import Metrics
 from detector.evaluation.results import ResultCollector
@@ -54,15 +54,15 @@ class RunLength:
 class Validation:
     """The parts of a validation besides the model: original ids, result collector and evaluator.
 
-    `evaluator` builds an evaluator from a COCO ground truth (a dictionary with original ids). A validation
-    over part of the images is scored against those images only.
+    `evaluator` builds an evaluator from a ground truth. A validation over part of the images is scored against
+    those images only.
     """
 
     def __init__(
         self,
         *,
-        ground_truth: dict[str, Any],
-        evaluator: Callable[[dict[str, Any]], CocoEvaluator],
+        ground_truth: GroundTruth,
+        evaluator: Callable[[GroundTruth], CocoEvaluator],
         image_id: Callable[[int], Any],
         category_ids: Iterable[Any],
     ) -> None:
@@ -85,10 +85,10 @@ class Validation:
         """The evaluator of the last validation, or of all images if there was none."""
         return self._make_evaluator(self._ground_truth) if self._evaluator is None else self._evaluator[1]
 
-    def _only(self, indices: list[int]) -> dict[str, Any]:
-        if len(indices) == len(self._ground_truth["images"]):
+    def _only(self, indices: list[int]) -> GroundTruth:
+        if len(indices) == self._ground_truth.num_images:
             return self._ground_truth
-        return of_images(self._ground_truth, {self.image_id(index) for index in indices})
+        return self._ground_truth.of_images([self.image_id(index) for index in indices])
 
 
 class DetectionModule(LightningModule):
