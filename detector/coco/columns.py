@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,13 +18,9 @@ from detector.coco.rules import is_box, is_finite_number, is_odd_crowd, read_cro
 _CHUNK = 8192
 _SECTIONS = ("images", "annotations", "categories")
 
-_T = TypeVar("_T")
 
-
-class _Parser(Protocol):
-    """Makes the function that turns an element, text or dictionary, into an object of a class."""
-
-    def __call__(self, kind: type[_T], /) -> Callable[[Any], _T]: ...
+# Makes the function that turns an element, text or dictionary, into an object of a class.
+_Parser = Callable[[Any], Callable[[Any], Any]]
 
 
 class _Image(msgspec.Struct, gc=False):
@@ -237,8 +233,8 @@ def _box_array(values: list[Any]) -> np.ndarray:
     except (TypeError, ValueError, OverflowError):
         pass
     bad = [float("nan")] * 4
-    boxes = [[float(x) for x in v] if is_box(v) else bad for v in values]
-    return np.array(boxes, dtype=np.float64).reshape(-1, 4)
+    rows = [[float(x) for x in v] if is_box(v) else bad for v in values]
+    return np.array(rows, dtype=np.float64).reshape(-1, 4)
 
 
 def _concatenate(parts: Sequence[np.ndarray]) -> np.ndarray:

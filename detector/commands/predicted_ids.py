@@ -64,8 +64,8 @@ def _image_problems(candidates: dict[Path, list[Key]], *, num_images: int) -> li
     if absent := [str(file) for file, keys in candidates.items() if not keys]:
         problems.append(
             f"{len(absent)} of {len(candidates)} files are none of its {num_images} images: "
-            f"{_listed(absent)}. Give source= a folder, a glob or a text file with its images alone, or leave "
-            "annotations out."
+            f"{_listed(absent)}. Give source= a folder, a glob or a text file with its images alone, or "
+            "leave annotations out."
         )
     if unclear := [str(file) for file, keys in candidates.items() if len(keys) > 1]:
         problems.append(

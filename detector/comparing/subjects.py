@@ -109,11 +109,10 @@ def of_folders(
     truth = validated_truth(val_set, first_config)
     for arm, of_arm in configs.items():
         for config, folder in zip(of_arm, named[arm], strict=True):
-            if any(config[part] != first_config[part] for part in ("data", "training")) and (
-                not validated_truth(_val_set(folder, config, generate_into=generate_into), config).same_as(
-                    truth
-                )
-            ):
+            if all(config[part] == first_config[part] for part in ("data", "training")):
+                continue
+            other = _val_set(folder, config, generate_into=generate_into)
+            if not validated_truth(other, config).same_as(truth):
                 raise ValueError(
                     f"{first} and {arm} were validated on different images or boxes: their numbers cannot be "
                     "compared. Evaluate both on one of them, and give predictions= and annotations=."

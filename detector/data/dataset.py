@@ -68,10 +68,7 @@ class CocoDataset(Dataset[Sample]):
 
     def ground_truth(self, num_images: int | None = None) -> GroundTruth:
         """Return the ground truth of all images, or of the first `num_images`."""
-        first = np.arange(len(self))[:num_images]
-        return GroundTruth.of(
-            self.annotations if num_images is None else self.annotations.select_images(first)
-        )
+        return GroundTruth.of(self.annotations.select_images(np.arange(len(self))[:num_images]))
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key

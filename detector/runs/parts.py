@@ -52,9 +52,8 @@ def validated_truth(val_set: CocoDataset, config: Mapping[str, Any]) -> GroundTr
     limit, devices = config["training"]["limit_val_batches"], config["training"]["devices"]
     if limit is None:
         return val_set.ground_truth()
-    return val_set.ground_truth(
-        limit * config["data"]["val_batch_size"] * (1 if devices == "auto" else devices)
-    )
+    batch_size = config["data"]["val_batch_size"]
+    return val_set.ground_truth(limit * batch_size * (1 if devices == "auto" else devices))
 
 
 def find_accelerator(name: str) -> Literal["cuda", "mps", "cpu"]:

@@ -54,8 +54,8 @@ class RunLength:
 class Validation:
     """The parts of a validation besides the model: original ids, result collector and evaluator.
 
-    `evaluator` builds an evaluator from a ground truth. A validation over part of the images is scored against
-    those images only.
+    `evaluator` builds an evaluator from a ground truth. A validation over part of the images is scored
+    against those images only.
     """
 
     def __init__(

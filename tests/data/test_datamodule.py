@@ -18,7 +18,7 @@ from detector.data.collate import Batch, collate
 from detector.data.datamodule import DetectionDataModule
 from detector.data.samplers import TrainBatchSampler
 from detector.data.transforms import ImageSize
-from tests.coco.small_coco import valid, write_dataset, write_image
+from tests.coco.small_coco import as_coco, valid, write_dataset, write_image
 from tests.shared import shared_path
 
 
@@ -361,7 +361,7 @@ def test_coco_ground_truth_is_the_file_itself() -> None:
     module = make(shared_path("data/coco_cc"))
     module.setup("validate")
     original = json.loads((shared_path("data/coco_cc") / "val.json").read_text())
-    truth = module.val_set.ground_truth()
+    truth = as_coco(module.val_set.annotations)
     keys = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
     assert {a["id"]: a for a in truth["annotations"]} == {
         a["id"]: {k: a[k] for k in keys} for a in original["annotations"]
