@@ -10,8 +10,8 @@ import numpy as np
 
 from detector.coco.annotations import xywh_to_xyxy
 from detector.coco.columns import RawCoco
+from detector.coco.entries import CheckedImages, describe_image
 from detector.coco.findings import Findings
-from detector.coco.image_entries import CheckedImages, describe_image
 from detector.coco.rules import odd_boxes
 
 

@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.progress import track
 
 from detector.coco.columns import RawCoco
+from detector.coco.entries import CheckedImages, declared_sizes, describe_image, entry_problems
 from detector.coco.file_names import explain_lost, locate_files, other_reading
 from detector.coco.findings import Findings
-from detector.coco.image_entries import CheckedImages, declared_sizes, describe_image, entry_problems
 from detector.coco.image_errors import DamagedImageError, ImageError, MissingImageError
 from detector.coco.image_values import OpenRangeError, find_range, range_override
 from detector.coco.images import ImageNotes, Inspection, ReadOptions, inspect_image

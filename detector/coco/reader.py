@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from detector.coco.annotations import CocoAnnotations
-from detector.coco.categories import read_categories
 from detector.coco.columns import read_columns
+from detector.coco.entries import image_ids, read_categories
 from detector.coco.findings import Policy, Problems
 from detector.coco.image_checks import ImageChecks, check_images
-from detector.coco.image_entries import image_ids
 from detector.coco.images import ReadOptions
 from detector.coco.usable import usable_annotations
 from detector.option_types import CheckImages, FileNames, OnBadBox, OnBadImage

@@ -19,8 +19,8 @@ from detector.coco.annotation_checks import (
 from detector.coco.annotations import Category, CocoAnnotations
 from detector.coco.box_format import find_box_format
 from detector.coco.columns import RawCoco
+from detector.coco.entries import CheckedImages
 from detector.coco.findings import Findings, Policy, Problems, settle
-from detector.coco.image_entries import CheckedImages
 from detector.coco.rules import (
     fill_areas,
     filled_areas_note,

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from detector.coco.annotations import Category
-from detector.coco.ground_truth import read_ground_truth
 from detector.coco.ids import Key
 from detector.coco.image_names import ImageNames, same_file
+from detector.coco.truth_reader import read_ground_truth
 
 _LISTED = 5
 

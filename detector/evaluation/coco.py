@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from detector.coco.ground_truth import GroundTruth, read_ground_truth
+from detector.coco.ground_truth import GroundTruth
 from detector.evaluation.backends import BackendName, curves
 from detector.evaluation.ceilings import ceiling_notes
 from detector.evaluation.matching import AREAS, Matched, Rows, match
@@ -44,11 +44,11 @@ class CocoEvaluator:
         on_bad_box: Literal["error", "drop"] = "error",
         source: str = "ground truth",
     ) -> None:
-        self.truth = (
-            ground_truth
-            if isinstance(ground_truth, GroundTruth)
-            else read_ground_truth(ground_truth, on_bad_box=on_bad_box, source=source)
-        )
+        if not isinstance(ground_truth, GroundTruth):
+            from detector.coco.truth_reader import read_ground_truth  # late: it imports all the checks
+
+            ground_truth = read_ground_truth(ground_truth, on_bad_box=on_bad_box, source=source)
+        self.truth = ground_truth
         self._backend = backend
         # Notes on the ground truth, whatever the results.
         self.notes = (*self.truth.notes, *ceiling_notes(self.truth))

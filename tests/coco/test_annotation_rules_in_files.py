@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from detector.coco.annotations import CocoAnnotations
-from detector.coco.ground_truth import read_ground_truth
 from detector.coco.reader import read_coco
+from detector.coco.truth_reader import read_ground_truth
 from detector.evaluation.coco import CocoEvaluator
 from tests.coco.small_coco import as_coco, valid, write_dataset
 from tests.evaluation.problems import perfect_results

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from detector.coco.ground_truth import read_ground_truth
+from detector.coco.truth_reader import read_ground_truth
 from detector.evaluation.coco import CocoEvaluator
 from tests.coco.small_coco import as_coco
 from tests.evaluation.problems import annotation, ground_truth, perfect_results, random_problem

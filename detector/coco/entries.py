@@ -1,20 +1,21 @@
-"""Checks of the entries in the list of images, without the files."""
+"""Checks of the entries in the lists of images and categories, without the image files."""
 
 # N images
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from detector.coco.columns import RawCoco, id_array
+from detector.coco.annotations import Category
+from detector.coco.columns import Entry, RawCoco, id_array
 from detector.coco.findings import Findings
 from detector.coco.image_values import ValueRange
-from detector.coco.rules import is_encodable, shown
+from detector.coco.rules import is_encodable, printable, shown
 
 Problem = tuple[np.ndarray, Callable[[int], str]]  # a mask (N,), and a message for one image
 
@@ -41,6 +42,31 @@ def image_ids(raw: RawCoco, fatal: Findings) -> np.ndarray:
     if str in kinds and len(kinds - {type(None)}) > 1:
         fatal.note("some image ids are texts and some are numbers. Make all of them integers.")
     return id_array(raw.image_ids) if raw.image_ids else np.zeros(0, np.int64)
+
+
+def read_categories(entries: Sequence[Entry], fatal: Findings) -> tuple[Category, ...]:
+    """Return the categories sorted by id; problems go to `fatal`."""
+    kept: dict[int, Category] = {}
+    for position, entry in enumerate(entries):
+        id_, name = entry.id, entry.name
+        if type(id_) is not int or abs(id_) >= 2**63 or not isinstance(name, str) or not name:
+            fatal.note(
+                f"category at position {position}: id {shown(id_)}, name {shown(name)}. Give an integer id "
+                "below 2 to the power of 63 and a name."
+            )
+        elif not is_encodable(name):
+            fatal.note(
+                f"category id {id_}: its name {shown(name)} holds half of a surrogate pair, which is no text."
+                " Correct it."
+            )
+        elif id_ in kept:
+            fatal.note(f"category id {id_} is listed twice. Make category ids unique.")
+        else:
+            parent = entry.supercategory
+            kept[id_] = Category(id_, name, printable(parent) if isinstance(parent, str) else "")
+    if not entries:
+        fatal.note('"categories" is empty. List every class with an id and a name.')
+    return tuple(kept[i] for i in sorted(kept))
 
 
 def declared_images(raw: RawCoco, ids: np.ndarray, fatal: Findings) -> CheckedImages:
