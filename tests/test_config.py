@@ -126,7 +126,7 @@ def test_problems_of_nodes_inside_a_list_are_told() -> None:
 
 def test_object_of_another_class_is_told() -> None:
     node = part(inner={"_target_": "tests.parts.Size", "height": 1, "width": 1})
-    assert problems({"x": node}) == ["x.inner: expected a Part; tests.parts.Size is none"]
+    assert problems({"x": node}) == ["x.inner: expected a Part, got tests.parts.Size"]
 
 
 # --- keys

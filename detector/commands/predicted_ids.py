@@ -42,44 +42,46 @@ def ids_of_annotations(
     truth = read_ground_truth(Path(path))
     images = {id_key(i["id"]): i.get("file_name") for i in truth["images"] if "id" in i and is_id(i["id"])}
     names = ImageNames({key: name for key, name in images.items() if isinstance(name, str)})
-    found = {file: names.candidates(str(file)) for file in files}
-    problems = [*_image_problems(found, num_images=len(images))]
+    matches = {file: names.candidates(str(file)) for file in files}
+    problems = [*_image_problems(matches, num_images=len(images))]
     categories, missing = _categories(truth["categories"], class_names, category_ids)
     if missing:
-        own = [str(category.get("name")) for category in truth["categories"]]
+        truth_names = [str(category.get("name")) for category in truth["categories"]]
         problems.append(
-            f"{len(missing)} classes of the checkpoint are none of its categories: {_listed(missing)}. Its "
-            f"categories are {_listed(own)}. Give the annotations of the same classes."
+            f"{len(missing)} classes of the checkpoint are not among its categories: {_listed(missing)}. Its "
+            f"categories are {_listed(truth_names)}. Give the annotations of the same classes."
         )
     if problems:
         raise ValueError("\n".join(f"annotations={path}: {problem}" for problem in problems))
-    keys = [found[file][0] for file in files]
+    keys = [matches[file][0] for file in files]
     absent = len(images) - len(set(keys))
     note = f"{absent} of {len(images)} images of {path} are not among the files." if absent else ""
     return PredictedIds([key[1] for key in keys], categories, note)
 
 
-def _image_problems(found: dict[Path, list[Key]], *, num_images: int) -> list[str]:
+def _image_problems(matches: dict[Path, list[Key]], *, num_images: int) -> list[str]:
     problems = []
-    if absent := [str(file) for file, candidates in found.items() if not candidates]:
+    if absent := [str(file) for file, candidates in matches.items() if not candidates]:
         problems.append(
-            f"{len(absent)} of {len(found)} files are none of its {num_images} images: {_listed(absent)}. "
-            "Give source= a folder, a glob or a text file with its images alone, or leave annotations out."
+            f"{len(absent)} of {len(matches)} files are not among its {num_images} images: {_listed(absent)}"
+            ". Give source= a folder, a glob or a text file with its images alone, or leave annotations out."
         )
-    if unclear := [str(file) for file, candidates in found.items() if len(candidates) > 1]:
+    if unclear := [str(file) for file, candidates in matches.items() if len(candidates) > 1]:
         problems.append(
             f"{len(unclear)} files may be several of its images: {_listed(unclear)}. Give source= with "
             "the folders that its file names have."
         )
     first: dict[Key, Path] = {}
-    twice = []
-    for file, candidates in found.items():
+    duplicates = []
+    for file, candidates in matches.items():
         if len(candidates) == 1:
             other = first.setdefault(candidates[0], file)
             if other != file and not same_file(str(other), str(file)):
-                twice.append(f"{other} and {file}")
-    if twice:
-        problems.append(f"{len(twice)} of its images may be two files: {_listed(twice)}. Leave one out.")
+                duplicates.append(f"{other} and {file}")
+    if duplicates:
+        problems.append(
+            f"{len(duplicates)} of its images may be two files: {_listed(duplicates)}. Leave one out."
+        )
     return problems
 
 

@@ -11,7 +11,7 @@ import torch
 
 from detector.cli.main import main
 from detector.evaluation.results import detections_to_results
-from detector.predictor import Predictor, load_picture
+from detector.predictor import Predictor, load_image
 from detector.runs.validation import data_config
 
 TRAINING = (  # averaged weights, bf16 and channels-last: each changes the numbers where it is forgotten
@@ -94,7 +94,7 @@ def test_python_predicts_what_evaluation_scores(trained: Path) -> None:
     """In bfloat16, as it was trained: in float32 scores differ in the third digit."""
     results = json.loads((trained / "run/predictions.json").read_text())
     scored = sorted((one for one in results if one["image_id"] in (100, 101)), key=json.dumps)
-    pictures = [load_picture(trained / f"data/images/val{number}.png") for number in range(2)]
+    pictures = [load_image(trained / f"data/images/val{number}.png") for number in range(2)]
     model = Predictor.from_checkpoint(trained / "run/checkpoints/best.ckpt")
     found = model.predict_batch(pictures, score_threshold=0.0)
     again = [

@@ -223,7 +223,7 @@ def test_a_file_that_could_not_be_checked_is_refused(
 
     monkeypatch.setattr(export, "_write", silent)
     assert detector(f"checkpoint={checkpoint}", f"output_dir={tmp_path}") == 1
-    assert "nothing is detected in the 4 pictures" in capsys.readouterr().err
+    assert "nothing is detected in the 4 images" in capsys.readouterr().err
     assert {p.name for p in tmp_path.glob("*.onnx")} == {"detector.refused.onnx"}
 
 

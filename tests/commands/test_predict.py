@@ -61,7 +61,7 @@ def test_folder_of_pictures(
     said = capsys.readouterr()
     assert "cut.jpg" in said.err
     assert "annotations" not in said.err  # there are none to correct
-    assert "in 3 pictures, 2 files left out" in said.out
+    assert "in 3 images, 2 files skipped" in said.out
     assert "1 .md (notes.md)" in said.err
     drawn = {str(p.relative_to(out / "pictures")) for p in (out / "pictures").rglob("*.jpg")}
     assert drawn == {"a.png.jpg", "sub/b.jpg", "sub/ü c.jpg"}
@@ -113,7 +113,7 @@ def test_results_with_the_ids_of_annotations_evaluate(
     with (out / "predictions.csv").open(newline="", encoding="utf-8") as file:
         assert {(int(row["image_id"]), row["file"][:1]) for row in csv.DictReader(file)} >= {(4, "/")}
     assert detector(*words, f"source={pictures}", "accelerator=cpu") == 2
-    assert "2 of 5 files are none of its 3 images" in capsys.readouterr().err
+    assert "2 of 5 files are not among its 3 images" in capsys.readouterr().err
 
 
 def test_no_cell_runs_in_a_spreadsheet(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_what_is_read_in_part_is_said(
     words = (f"checkpoint={checkpoint}", f"source={folder}", "draw=false", "accelerator=cpu")
     assert detector(*words, "max_image_pixels=1600", f"output_dir={tmp_path}/out") == 0
     said = capsys.readouterr()
-    assert "in 2 pictures, 1 files left out" in said.out
+    assert "in 2 images, 1 files skipped" in said.out
     assert "max_image_pixels=1600" in said.err
     assert "1 files have several frames or pages" in said.err
     assert "1 of 1 images of more than 8 bits use less than a quarter" in said.err
@@ -191,7 +191,7 @@ def test_threshold_that_is_no_score(checkpoint: Path, pictures: Path, threshold:
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (0, 4, 3)])
 def test_array_that_is_no_picture(checkpoint: Path, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"expected a picture as uint8 RGB of shape \(height, width, 3\)"):
+    with pytest.raises(ValueError, match=r"expected an image as uint8 RGB of shape \(height, width, 3\)"):
         Predictor.from_checkpoint(checkpoint).predict(np.zeros(shape, np.uint8))
 
 
@@ -226,10 +226,10 @@ def test_nothing_but_bad_files_is_an_error(
 ) -> None:
     words = (f"checkpoint={checkpoint}", f"source={pictures}/cut.jpg", f"output_dir={tmp_path}/out")
     assert detector(*words) == 2
-    assert "none of 1 files is a picture" in capsys.readouterr().err
+    assert "none of 1 files is an image" in capsys.readouterr().err
     assert json.loads((tmp_path / "out/predictions.json").read_text()) == []
 
 
 def test_what_is_missing_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert detector("checkpoint=a.ckpt") == 2
-    assert "source=<picture, folder or glob>" in capsys.readouterr().err
+    assert "source=<image, folder or glob>" in capsys.readouterr().err

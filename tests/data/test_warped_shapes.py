@@ -285,7 +285,7 @@ def test_says_what_it_does_once_off_a_terminal(tmp_path: Path, capsys: pytest.Ca
     TINY.generate(tmp_path / "s")
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == f"Drawing 9 pictures into {tmp_path / 's'}\n"
+    assert err == f"Drawing 9 images into {tmp_path / 's'}\n"
 
 
 # Options
