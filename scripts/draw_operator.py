@@ -1,4 +1,4 @@
-"""Draws docs/images/deformable.svg, the picture that explains deformable convolution."""
+"""Draws docs/images/deformable.svg, the figure that explains deformable convolution."""
 
 from __future__ import annotations
 

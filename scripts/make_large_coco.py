@@ -1,4 +1,4 @@
-"""Write a dataset of COCO train2017's size: polygons, crowds, ids with gaps, grey pictures.
+"""Write a dataset of COCO train2017's size: polygons, crowds, ids with gaps, gray images.
 
     python scripts/make_large_coco.py FOLDER [--images 118287]
 

@@ -21,7 +21,7 @@ from detector.heads.roi_branch import BranchFactory, Regions, RoIBranch
 from detector.heads.rpn import Proposals, gather_rows
 from detector.layers.deform import DeformConv2d
 from detector.layers.linear import Linear
-from detector.layers.norms import norm_layer
+from detector.layers.norms import NormKind, norm_layer
 from detector.layers.roi_pooling import RoIAlign
 from detector.layers.towers import DeformableConvs, deformable_count, require_deform_conv, require_unset
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes
@@ -250,7 +250,12 @@ class _ConvHead(nn.Sequential):
     """A box head with convolutions before the linear layers: torchvision's FastRCNNConvFCHead, "4conv1fc"."""
 
     def __init__(
-        self, channels: int, convs: Sequence[ConvFactory], num_linear: int, width: int, norm: str
+        self,
+        channels: int,
+        convs: Sequence[ConvFactory],
+        num_linear: int,
+        width: int,
+        norm: NormKind | Literal["none"],
     ) -> None:
         layers: list[nn.Module] = []
         for make_conv in convs:
@@ -258,16 +263,12 @@ class _ConvHead(nn.Sequential):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             if conv.bias is not None:
                 nn.init.zeros_(conv.bias)
-            norms = [] if norm == "none" else [_norm(norm)(channels)]
+            norms = [] if norm == "none" else [norm_layer(norm)(channels)]
             layers.append(nn.Sequential(conv, *norms, nn.ReLU(inplace=True)))
         layers.append(nn.Flatten())
         for number in range(num_linear):
             layers += [Linear(channels * _POOLED**2 if number == 0 else width, width), nn.ReLU()]
         super().__init__(*layers)
-
-
-def _norm(kind: str) -> Callable[[int], nn.Module]:
-    return norm_layer("group" if kind == "group" else "batch")
 
 
 class _Predictor(nn.Module):

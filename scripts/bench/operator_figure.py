@@ -1,4 +1,4 @@
-"""The picture that explains deformable convolution: where it samples, and how one sample is made."""
+"""The figure that explains deformable convolution: where it samples, and how one sample is made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from detector.reports.figures import as_svg, in_style
 
 _CELLS = 11
 _CENTER = 5.0
-_STEP = 2.0  # dilation: the taps keep apart in the picture
+_STEP = 2.0  # dilation: the taps keep apart in the figure
 _MIDDLE, _RADIUS = (5.0, 9.8), 5.0  # of the bent bar
 _OBJECT, _GRID, _BLUE, _RED = "#dddddd", "#cccccc", "#0072b2", "#d55e00"
 _SAMPLE = (0.35, 0.7)  # right and below the upper left pixel of the four

@@ -176,7 +176,7 @@ def test_a_file_that_takes_one_size_only_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Although all pictures of the data have it."""
+    """Although all images of the data have it."""
 
     def rigid(format: str, model: Predictor, file: Path) -> export.Run:
         file.write_bytes(b"graph")

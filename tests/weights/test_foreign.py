@@ -389,7 +389,7 @@ CAFFE = (MEAN_RGB[::-1], (1.0, 1.0, 1.0))
     ("mean", "std"), [(None, None), CAFFE, (MEAN_RGB[::-1], STD_RGB[::-1]), (MEAN_RGB, STD_RGB)]
 )
 def test_detectron2_images(mean: Any, std: Any) -> None:
-    """The same picture, as Detectron2 sees it and as we do, gives the same first response."""
+    """The same image, as Detectron2 sees it and as we do, gives the same first response."""
     theirs = filled(detectron2_faster_rcnn())
     for name, value in (("pixel_mean", mean), ("pixel_std", std)):
         del theirs[name]
