@@ -90,7 +90,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         )
     _require_known_format(path, entry.get("format"))
     if problems := entry_problems(content):
-        raise ValueError(f"{path}: of no use as a checkpoint: {listed(problems)}. {_way_on(path)}")
+        raise ValueError(f"{path}: not usable as a checkpoint: {listed(problems)}. {_way_on(path)}")
     prefix = entry["weights"]
     return Checkpoint(
         path=path,
@@ -158,7 +158,7 @@ def _require_known_format(path: Path, format: object) -> None:
             "Use the version of detector that wrote it (environment.json of its run names it)."
         )
     raise ValueError(
-        f"{path}: of no use as a checkpoint: detector.format is {shown(format)}, expected 1 to {_FORMAT}. "
+        f"{path}: not usable as a checkpoint: detector.format is {shown(format)}, expected 1 to {_FORMAT}. "
         f"{_way_on(path)}"
     )
 

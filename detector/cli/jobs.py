@@ -33,7 +33,7 @@ from detector.config.paths import config_dir
 from detector.config.plain import resolved
 from detector.config.recorded import without_environment
 from detector.config.targets import allowing
-from detector.exceptions import RunError, asked_for_memory
+from detector.exceptions import RunError, out_of_memory_message
 from detector.processes import is_first_process
 from detector.quoting import quoted
 from detector.runs.context import Context, Launcher
@@ -255,7 +255,7 @@ def report(error: Exception, *, job: int | None = None) -> int:
     if isinstance(error, RunError | OSError):
         print(f"{where} failed: {error}", file=sys.stderr)
         return FAILED
-    if asked := asked_for_memory(error):
+    if asked := out_of_memory_message(error):
         hint = "Lower the sizes of batches and images, or free memory."
         print(f"{where} failed: {asked}. {hint}", file=sys.stderr)
         return FAILED

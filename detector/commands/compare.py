@@ -91,10 +91,10 @@ def run(options: Options, context: Context) -> None:
         subjects = with_latencies(
             subjects, accelerator=options.training.accelerator, generate_into=output_dir / "data"
         )
-    found = [compared(subject, replicates=options.replicates) for subject in subjects]
-    study = Study(name=_title(options, context, subjects), points=tuple(point for point, _ in found))
+    results = [compared(subject, replicates=options.replicates) for subject in subjects]
+    study = Study(name=_title(options, context, subjects), points=tuple(point for point, _ in results))
     pairs = sum(len(point.comparisons) for point in study.points)
-    changes = [one for _, models in found for one in changed_images(models, pairs=pairs)]
+    changes = [change for _, models in results for change in changed_images(models, pairs=pairs)]
     files = RunFolder(output_dir)
     write_study(study, output_dir, changes=changes)
     write_text_atomically(files.report, comparison_html(study, changes))
@@ -113,13 +113,13 @@ def _title(options: Options, context: Context, subjects: Sequence[Subject]) -> s
 
 def _subjects(options: Options, context: Context) -> list[Subject]:
     """Return the results of each arm and seed with their ground truth, one subject for each point."""
-    given = [key for key in ("runs", "predictions") if getattr(options, key) is not None]
-    if len(given) > 1:
+    sources = [key for key in ("runs", "predictions") if getattr(options, key) is not None]
+    if len(sources) > 1:
         raise ValueError("Both runs= and predictions= are given. Compare one of them.")
-    if options.annotations is not None and given != ["predictions"]:
+    if options.annotations is not None and sources != ["predictions"]:
         raise ValueError(f"annotations={options.annotations} is the ground truth of predictions=.")
-    if given:
-        _require_effect(given[0], context, also=("latency",) if given == ["runs"] else ())
+    if sources:
+        _require_effect(sources[0], context, also=("latency",) if sources == ["runs"] else ())
     if options.predictions is not None:
         return [of_files(options.predictions, options.annotations, options.evaluation)]
     if options.runs is not None:
@@ -148,7 +148,7 @@ def _require_a_device_each(runs: Sequence[PlannedRun], *, parallel: int) -> None
     for run in runs:
         if (devices := run.config["training"]["devices"]) != 1:
             raise ValueError(
-                f"parallel={parallel} gives each run one device, and training.devices={devices}. Say "
+                f"parallel={parallel} gives each run one device, and training.devices={devices}. Set "
                 "training.devices=1, or leave out parallel."
             )
 
@@ -158,10 +158,10 @@ def _way(cluster: Cluster | None, *, parallel: int, flags: Sequence[str]) -> Way
     if cluster is None:
         return partial(train_here, parallel=parallel, flags=flags)
     if parallel > 1:
-        instead = {"slurm": f", or say hydra.launcher.array_parallelism={parallel}"}.get(cluster.executor, "")
+        advice = {"slurm": f", or set hydra.launcher.array_parallelism={parallel}"}.get(cluster.executor, "")
         raise ValueError(
-            f"parallel={parallel} is of runs on this machine; hydra/launcher={cluster.choice} submits all at "
-            f"once. Leave it out{instead}."
+            f"parallel={parallel} is for runs on this machine; hydra/launcher={cluster.choice} submits all "
+            f"at once. Leave it out{advice}."
         )
     return partial(train_on_cluster, cluster=cluster, flags=flags)
 
@@ -171,5 +171,5 @@ def _require_effect(option: str, context: Context, *, also: tuple[str, ...]) -> 
     unused = [o for o in context.overrides if overridden_key(o).partition(".")[0] not in (*OF_FILES, *also)]
     if unused:
         raise ValueError(
-            f"{option}= compares what is there: {', '.join(unused)} would have no effect. Leave it out."
+            f"{option}= compares existing files: {', '.join(unused)} would have no effect. Leave it out."
         )

@@ -42,45 +42,46 @@ def ids_of_annotations(
     """
     truth = read_ground_truth(path, on_bad_box="drop")  # only its images and categories matter here
     names = ImageNames(dict(zip(truth.image_numbers, truth.file_names, strict=True)))
-    candidates = {file: names.candidates(str(file)) for file in files}
-    problems = [*_image_problems(candidates, num_images=truth.num_images)]
+    matches = {file: names.candidates(str(file)) for file in files}
+    problems = [*_image_problems(matches, num_images=truth.num_images)]
     categories, missing = _categories(truth.annotations.categories, class_names, category_ids)
     if missing:
-        own = truth.annotations.class_names
+        truth_names = truth.annotations.class_names
         problems.append(
-            f"{len(missing)} classes of the checkpoint are none of its categories: {_listed(missing)}. Its "
-            f"categories are {_listed(own)}. Give the annotations of the same classes."
+            f"{len(missing)} classes of the checkpoint are not among its categories: {_listed(missing)}. Its "
+            f"categories are {_listed(truth_names)}. Give the annotations of the same classes."
         )
     if problems:
         raise ValueError("\n".join(f"annotations={path}: {problem}" for problem in problems))
-    keys = [candidates[file][0] for file in files]
+    keys = [matches[file][0] for file in files]
     absent = truth.num_images - len(set(keys))
     note = f"{absent} of {truth.num_images} images of {path} are not among the files." if absent else ""
     return PredictedIds([key[1] for key in keys], categories, note)
 
 
-def _image_problems(candidates: dict[Path, list[Key]], *, num_images: int) -> list[str]:
+def _image_problems(matches: dict[Path, list[Key]], *, num_images: int) -> list[str]:
     problems = []
-    if absent := [str(file) for file, keys in candidates.items() if not keys]:
+    if absent := [str(file) for file, candidates in matches.items() if not candidates]:
         problems.append(
-            f"{len(absent)} of {len(candidates)} files are none of its {num_images} images: "
-            f"{_listed(absent)}. Give source= a folder, a glob or a text file with its images alone, or "
-            "leave annotations out."
+            f"{len(absent)} of {len(matches)} files are not among its {num_images} images: {_listed(absent)}"
+            ". Give source= a folder, a glob or a text file with its images alone, or leave annotations out."
         )
-    if unclear := [str(file) for file, keys in candidates.items() if len(keys) > 1]:
+    if unclear := [str(file) for file, candidates in matches.items() if len(candidates) > 1]:
         problems.append(
             f"{len(unclear)} files may be several of its images: {_listed(unclear)}. Give source= with "
             "the folders that its file names have."
         )
     first: dict[Key, Path] = {}
-    twice = []
-    for file, keys in candidates.items():
-        if len(keys) == 1:
-            other = first.setdefault(keys[0], file)
+    duplicates = []
+    for file, candidates in matches.items():
+        if len(candidates) == 1:
+            other = first.setdefault(candidates[0], file)
             if other != file and not same_file(str(other), str(file)):
-                twice.append(f"{other} and {file}")
-    if twice:
-        problems.append(f"{len(twice)} of its images may be two files: {_listed(twice)}. Leave one out.")
+                duplicates.append(f"{other} and {file}")
+    if duplicates:
+        problems.append(
+            f"{len(duplicates)} of its images may be two files: {_listed(duplicates)}. Leave one out."
+        )
     return problems
 
 

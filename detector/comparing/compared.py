@@ -10,7 +10,7 @@ from detector.evaluation.replicates import Replicates
 from detector.evaluation.statistics import compare, corrected_for_arms, draw, run_metrics
 from detector.reports.gallery import Changes, Found, examples, most_changed
 from detector.reports.study import Point
-from detector.runs.report import analysed
+from detector.runs.report import analyzed
 
 _PICTURED = 12  # gained images in a report, and as many lost ones
 _PICTURED_OF_A_PAIR = 3
@@ -42,7 +42,7 @@ def compared(subject: Subject, *, replicates: int) -> tuple[Point, Models]:
             keys.append((arm, seed))
             runs.append(Replicates(matched.classes))
             if seed == shown:
-                errors[arm], found[arm] = analysed(matched)
+                errors[arm], found[arm] = analyzed(matched)
     draws = draw(runs, replicates=replicates)
     comparisons = {}
     for arm in others:

@@ -186,7 +186,7 @@ class _DataReader:
             data.prepare_data()
             data.setup("fit")
             truth = validated_truth(data.val_set, config)
-            self._facts[key] = DataFacts(data.fingerprint, data.num_classes, truth, data.val_set.picture)
+            self._facts[key] = DataFacts(data.fingerprint, data.num_classes, truth, data.val_set.read_image)
         return self._facts[key]
 
 

@@ -132,7 +132,7 @@ def of_folders(
             for arm, by_seed in folders.items()
         },
         sizes={arm: model_size(of_arm[0], len(truth.class_names)) for arm, of_arm in configs.items()},
-        picture=val_set.picture,
+        picture=val_set.read_image,
         folders={arm: of_arm[0] for arm, of_arm in named.items()},
         run_names={
             arm: {seed: f"seed {config['seed']}" for seed, config in zip(seeds[arm], of_arm, strict=True)}

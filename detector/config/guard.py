@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from detector.config.errors import ConfigError
 from detector.config.targets import is_among
 
-_MADE = {
+_SHIPPED_TARGETS = {
     "launcher": (
         "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
         "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
@@ -52,8 +52,8 @@ def guarded(typed: Sequence[str], allowed: Sequence[str]) -> Iterator[None]:
     """
     _import_plugins()
     before = hydra_module.ConfigLoaderImpl
-    made = partial(_GuardedLoader, typed=tuple(typed), allowed=tuple(allowed))
-    setattr(hydra_module, "ConfigLoaderImpl", made)  # noqa: B010  # no type checker lets a class be replaced
+    loader = partial(_GuardedLoader, typed=tuple(typed), allowed=tuple(allowed))
+    setattr(hydra_module, "ConfigLoaderImpl", loader)  # noqa: B010  # no type checker lets a class be replaced
     try:
         yield
     finally:
@@ -101,7 +101,7 @@ class _GuardedLoader(ConfigLoaderImpl):
             )
         except (AttributeError, TypeError) as error:  # Hydra expects its own node to be complete
             raise ConfigError(
-                [f"a file of the configuration sets hydra, or a part of it, to what is no mapping ({error})"]
+                [f"a file of the configuration sets hydra, or a part of it, not to a mapping ({error})"]
             ) from error
         problems = list(hydra_problems(cfg.hydra, typed=self._typed, allowed=self._allowed))
         if problems:
@@ -116,7 +116,7 @@ class _GuardedLoader(ConfigLoaderImpl):
         paths = [o.value() for o in parsed_overrides if o.get_key_element() == "hydra.searchpath"]
         if loaded is not None and OmegaConf.is_dict(loaded.config):
             paths.append(OmegaConf.select(loaded.config, "hydra.searchpath"))
-        for path in (path for some in paths if isinstance(some, list | ListConfig) for path in some):
+        for path in (path for folders in paths if isinstance(folders, list | ListConfig) for path in folders):
             scheme, separator, _ = str(path).partition("://")
             if separator and scheme != "file":
                 raise ConfigError(
@@ -127,7 +127,7 @@ class _GuardedLoader(ConfigLoaderImpl):
 
 def hydra_problems(hydra: DictConfig, *, typed: Sequence[str], allowed: Sequence[str]) -> Iterator[str]:
     """Yield the entries of the node `hydra` that would run code neither shipped nor typed by the user."""
-    for key, shipped in _MADE.items():
+    for key, shipped in _SHIPPED_TARGETS.items():
         for path, value, _ in _leaves(hydra, key, "hydra"):
             if path.endswith("._target_"):
                 if value is not None and value not in shipped and not is_among(value, allowed):
@@ -176,7 +176,7 @@ def _is_typed(path: str, typed: Sequence[str]) -> bool:
 def _only_typed(path: str, value: Any) -> str:
     key = path.partition("[")[0]
     return (
-        f"{path} = {value}: a file may not say what other programs run or get. Give it on the command line: "
+        f"{path} = {value}: a file may not set what other programs run or get. Give it on the command line: "
         f"{key}=..."
     )
 
@@ -211,8 +211,8 @@ def _leaves(container: DictConfig | ListConfig, key: Any, path: str) -> Iterator
     try:
         value = container[key]
     except OmegaConfBaseException:
-        whole = isinstance(raw, str) and raw.startswith("${") and raw.endswith("}")
-        yield inner, _UNKNOWN if whole else raw, raw
+        is_interpolation = isinstance(raw, str) and raw.startswith("${") and raw.endswith("}")
+        yield inner, _UNKNOWN if is_interpolation else raw, raw
         return
     if isinstance(value, DictConfig | ListConfig) and not value._is_none():
         keys = range(len(value)) if isinstance(value, ListConfig) else list(value)

@@ -197,8 +197,8 @@ def _explain_dashes(option: str, arguments: Sequence[str], known: Sequence[str])
     if not value:
         following = list(arguments)[list(arguments).index(option) + 1 :]
         value = following[0] if following and "=" not in following[0] else "..."
-    meant = _suggest(name, known)
-    hint = f" Did you mean {meant}={value}?" if meant else ""
+    suggestion = _suggest(name, known)
+    hint = f" Did you mean {suggestion}={value}?" if suggestion else ""
     return f"{option}: options are written key=value, without dashes.{hint}"
 
 
@@ -278,12 +278,12 @@ def _group_problem(override: Override, groups: dict[str, list[str]]) -> str | No
     group, options = override.key_or_group, groups[override.key_or_group]
     for choice in _choices(override):
         if choice is not None and choice not in options:
-            meant = closest(choice, options)
-            hint = f" Did you mean {group}={meant}?" if meant else ""
-            there = f" There are: {', '.join(options)}." if options else ""
+            suggestion = closest(choice, options)
+            hint = f" Did you mean {group}={suggestion}?" if suggestion else ""
+            listing = f" There are: {', '.join(options)}." if options else ""
             if group == "hydra/launcher" and choice in _OF_SLURM:
-                there += " It comes with an extra: pip install 'detector[slurm]'"
-            return f"{group}={choice}: there is no {group}/{choice}.yaml.{hint}{there}"
+                listing += " It comes with an extra: pip install 'detector[slurm]'"
+            return f"{group}={choice}: there is no {group}/{choice}.yaml.{hint}{listing}"
     return None
 
 
@@ -301,15 +301,18 @@ def _key_problem(override: Override, cfg: DictConfig, groups: dict[str, list[str
     if override.is_add() or override.is_force_add() or key.startswith("hydra"):
         return None
     if "/" in key:
-        dotted, own = key.replace("/", "."), [group for group in groups if not group.startswith("hydra")]
-        meant = dotted if _has(cfg, dotted) else closest(key, own)
-        return f"{word}: there is no group {key}.{f' Did you mean {meant}=...?' if meant else ''}"
+        dotted, config_groups = (
+            key.replace("/", "."),
+            [group for group in groups if not group.startswith("hydra")],
+        )
+        suggestion = dotted if _has(cfg, dotted) else closest(key, config_groups)
+        return f"{word}: there is no group {key}.{f' Did you mean {suggestion}=...?' if suggestion else ''}"
     if _has(cfg, key):
         return None
     if key in _MOVED:
         return f"{word}: {key} is {_MOVED[key]} now. Write {_MOVED[key]}={word.partition('=')[2]}"
-    meant = _suggest(key, [*_known_keys(cfg), *groups])
-    hint = f" Did you mean {meant}?" if meant else " See --cfg job for all options."
+    suggestion = _suggest(key, [*_known_keys(cfg), *groups])
+    hint = f" Did you mean {suggestion}?" if suggestion else " See --cfg job for all options."
     return f"{key}: there is no such option.{hint}"
 
 

@@ -60,7 +60,7 @@ class CocoDataset(Dataset[Sample]):
         """Return the id that the annotation file gives to image `index`."""
         return self.annotations.image_id(index)
 
-    def picture(self, image_id: int | str) -> UInt8[np.ndarray, "H W 3"]:
+    def read_image(self, image_id: int | str) -> UInt8[np.ndarray, "H W 3"]:
         """Return the original image with this id, in RGB. Raises ImageFileError."""
         index = next(i for i in range(len(self)) if self.image_id(i) == image_id)
         height, width = (int(s) for s in self.annotations.sizes[index])

@@ -99,16 +99,22 @@ class Augmentation:
         self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, *, seed: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         self._compose.set_random_seed(seed)
-        out = self._compose(image=image, bboxes=boxes, rows=np.arange(len(boxes)))
-        picture = out["image"]
-        if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
-            found = f"{getattr(picture, 'dtype', type(picture).__name__)} of shape {tuple(picture.shape)}"
-            raise ValueError(
-                f"data.augmentation ({', '.join(self._names)}) gives {found}, expected uint8 (height, width, "
-                "3). Leave out transforms that normalise or make tensors: the model does that."
+        result = self._compose(image=image, bboxes=boxes, rows=np.arange(len(boxes)))
+        augmented = result["image"]
+        if (
+            not isinstance(augmented, np.ndarray)
+            or augmented.dtype != np.uint8
+            or augmented.shape[2:] != (3,)
+        ):
+            actual = (
+                f"{getattr(augmented, 'dtype', type(augmented).__name__)} of shape {tuple(augmented.shape)}"
             )
-        kept = np.asarray(out["bboxes"], dtype=np.float64).reshape(-1, 4)
-        return picture, kept, labels[np.asarray(out["rows"], dtype=np.int64)]
+            raise ValueError(
+                f"data.augmentation ({', '.join(self._names)}) gives {actual}, expected uint8 (height, width,"
+                " 3). Leave out transforms that normalize or make tensors: the model does that."
+            )
+        kept_boxes = np.asarray(result["bboxes"], dtype=np.float64).reshape(-1, 4)
+        return augmented, kept_boxes, labels[np.asarray(result["rows"], dtype=np.int64)]
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:

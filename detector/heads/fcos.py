@@ -259,6 +259,6 @@ class _RegressionTower(nn.Module):
         outputs = [F.conv2d(x, weight, bias, padding=1) for x in apply_to_levels(self.conv, levels)]
         if not self.scales:
             return outputs
-        kept = torch.ones_like(outputs[0][:1, :1, :1, :1])  # for centerness, the fifth channel
-        factors = [torch.cat([scale.expand(1, 4, 1, 1), kept], dim=1) for scale in self.scales]
+        unscaled = torch.ones_like(outputs[0][:1, :1, :1, :1])  # for centerness, the fifth channel
+        factors = [torch.cat([scale.expand(1, 4, 1, 1), unscaled], dim=1) for scale in self.scales]
         return [x * factor for x, factor in zip(outputs, factors, strict=True)]

@@ -76,8 +76,8 @@ class BalancedSampler:
 
     def __call__(self, positive: Bool[Tensor, "B A"], negative: Bool[Tensor, "B A"]) -> Sample:
         order = self._priorities(positive)
-        most = int(self.count * self.positive_fraction)
-        drawn, positives = _highest(order.masked_fill(~positive, -1), most)
+        max_positives = int(self.count * self.positive_fraction)
+        drawn, positives = _highest(order.masked_fill(~positive, -1), max_positives)
         others, negatives = _highest(order.masked_fill(~negative, -1), self.count)
         room = self.count - drawn.sum(dim=1, keepdim=True)
         others &= torch.arange(others.shape[1], device=others.device) < room

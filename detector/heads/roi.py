@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from detector.heads.matching import BACKGROUND, BalancedSampler, match_boxes
 from detector.heads.roi_branch import BranchFactory, Regions, RoIBranch
-from detector.heads.rpn import Proposals, taken
+from detector.heads.rpn import Proposals, gather_rows
 from detector.layers.deform import DeformConv2d
 from detector.layers.linear import Linear
-from detector.layers.norms import norm_layer
+from detector.layers.norms import NormKind, norm_layer
 from detector.layers.roi_pooling import RoIAlign
 from detector.layers.towers import DeformableConvs, deformable_count, require_deform_conv, require_unset
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes
@@ -86,10 +86,10 @@ class RoIHead(nn.Module):
         self.detections_per_image = detections_per_image
         channels = features[0].channels
         decided = ("features", "output_size", "sampling_ratio", "aligned")
-        own = (
+        why = (
             f"regions are {_POOLED} x {_POOLED} bins, and the other options of pooling are those of head.roi"
         )
-        require_unset(pooling, decided, option="head.roi.pooling", why=own)
+        require_unset(pooling, decided, option="head.roi.pooling", why=why)
         deformable = deformable_count(deformable_convs, num_convs=num_convs)
         require_deform_conv(deform, option="head.roi.deform", count=deformable)
         if num_convs:
@@ -100,8 +100,8 @@ class RoIHead(nn.Module):
         self.box_predictor = _Predictor(width, num_classes, 1 if class_agnostic else num_classes + 1)
         # Built last, so that the initial weights of all other layers depend on neither pooling nor branches.
         self.pooling = pooling(features, output_size=_POOLED, sampling_ratio=sampling_ratio, aligned=aligned)
-        made = nn.ModuleDict({name: make(features, num_classes) for name, make in branches.items()})
-        self.branches = cast("Mapping[str, RoIBranch]", made)
+        modules = nn.ModuleDict({name: make(features, num_classes) for name, make in branches.items()})
+        self.branches = cast("Mapping[str, RoIBranch]", modules)
 
     def forward(
         self, features: Sequence[Tensor], boxes: Float[Tensor, "R 4"], image: Int64[Tensor, "R"]
@@ -124,18 +124,20 @@ class RoIHead(nn.Module):
             return losses
         foreground = regions.select(regions.labels >= 0)
         for name, branch in self.branches.items():
-            more = branch.loss(features, foreground, targets)
-            assert not losses.keys() & more.keys(), f"branch {name} gives losses that another part has"
-            losses |= more
+            branch_losses = branch.loss(features, foreground, targets)
+            assert not losses.keys() & branch_losses.keys(), (
+                f"branch {name} gives losses that another part has"
+            )
+            losses |= branch_losses
         return losses
 
     def _box_losses(self, deltas: Float[Tensor, "R _D 4"], regions: Regions) -> Float[Tensor, "R"]:
         """Return the box loss of each region, zero for background."""
         channel = (regions.labels + 1).clamp(max=deltas.shape[1] - 1)
-        found = deltas[torch.arange(len(deltas), device=deltas.device), channel]
+        predicted = deltas[torch.arange(len(deltas), device=deltas.device), channel]
         foreground = regions.labels >= 0
-        wanted = torch.where(foreground[:, None], regions.targets, regions.boxes)
-        losses = self.box_loss.of_encoded(found, wanted, coder=DeltaCoder(regions.boxes, _WEIGHTS))
+        target = torch.where(foreground[:, None], regions.targets, regions.boxes)
+        losses = self.box_loss.of_encoded(predicted, target, coder=DeltaCoder(regions.boxes, _WEIGHTS))
         return losses.masked_fill(~foreground, 0)
 
     @torch.no_grad()
@@ -153,10 +155,10 @@ class RoIHead(nn.Module):
         sample = self.sampler((matched >= 0) & valid, (matched == BACKGROUND) & valid)
         image = torch.arange(len(boxes), device=boxes.device)[:, None].expand_as(sample.index)
         return Regions(
-            boxes=taken(boxes, sample.index)[sample.valid],
+            boxes=gather_rows(boxes, sample.index)[sample.valid],
             image=image[sample.valid],
             labels=_labels(targets, matched).gather(1, sample.index)[sample.valid],
-            targets=_boxes(targets, matched, like=boxes).gather(1, _four(sample.index))[sample.valid],
+            targets=gather_rows(_boxes(targets, matched, like=boxes), sample.index)[sample.valid],
             matched=matched.gather(1, sample.index)[sample.valid],
         )
 
@@ -194,12 +196,12 @@ class RoIHead(nn.Module):
         """Return the detections of each image with what the branches predict, computed for all at once."""
         if not self.branches:
             return detections
-        counts = torch.tensor([len(one) for one in detections])
+        counts = torch.tensor([len(image_detections) for image_detections in detections])
         image = torch.arange(len(counts)).repeat_interleave(counts).to(detections[0].boxes.device)
-        together = Detections.cat(detections)
+        combined = Detections.cat(detections)
         for branch in self.branches.values():
-            together = branch.add_to(features, together, image)
-        return [together.select(image == number) for number in range(len(detections))]
+            combined = branch.add_to(features, combined, image)
+        return [combined.select(image == number) for number in range(len(detections))]
 
 
 def _labels(targets: Targets, matched: Int64[Tensor, "B A"]) -> Int64[Tensor, "B A"]:
@@ -211,11 +213,7 @@ def _labels(targets: Targets, matched: Int64[Tensor, "B A"]) -> Int64[Tensor, "B
 def _boxes(
     targets: Targets, matched: Int64[Tensor, "B A"], *, like: Float[Tensor, "B A 4"]
 ) -> Float[Tensor, "B A 4"]:
-    return like if targets.boxes.shape[1] == 0 else taken(targets.boxes, matched.clamp(min=0))
-
-
-def _four(index: Int64[Tensor, "B K"]) -> Int64[Tensor, "B K 4"]:
-    return index[..., None].expand(-1, -1, 4)
+    return like if targets.boxes.shape[1] == 0 else gather_rows(targets.boxes, matched.clamp(min=0))
 
 
 def _rows(x: Shaped[Tensor, "B P ..."], valid: Bool[Tensor, "B P"]) -> Shaped[Tensor, "R ..."]:
@@ -252,7 +250,12 @@ class _ConvHead(nn.Sequential):
     """A box head with convolutions before the linear layers: torchvision's FastRCNNConvFCHead, "4conv1fc"."""
 
     def __init__(
-        self, channels: int, convs: Sequence[ConvFactory], num_linear: int, width: int, norm: str
+        self,
+        channels: int,
+        convs: Sequence[ConvFactory],
+        num_linear: int,
+        width: int,
+        norm: NormKind | Literal["none"],
     ) -> None:
         layers: list[nn.Module] = []
         for make_conv in convs:
@@ -260,16 +263,12 @@ class _ConvHead(nn.Sequential):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             if conv.bias is not None:
                 nn.init.zeros_(conv.bias)
-            norms = [] if norm == "none" else [_norm(norm)(channels)]
+            norms = [] if norm == "none" else [norm_layer(norm)(channels)]
             layers.append(nn.Sequential(conv, *norms, nn.ReLU(inplace=True)))
         layers.append(nn.Flatten())
         for number in range(num_linear):
             layers += [Linear(channels * _POOLED**2 if number == 0 else width, width), nn.ReLU()]
         super().__init__(*layers)
-
-
-def _norm(kind: str) -> Callable[[int], nn.Module]:
-    return norm_layer("group" if kind == "group" else "batch")
 
 
 class _Predictor(nn.Module):

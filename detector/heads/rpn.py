@@ -119,7 +119,8 @@ class RPN(nn.Module):
             outputs.objectness.gather(1, sample.index), sample.positive.float(), reduction="none"
         )
         deltas, sampled, boxes = (
-            taken(x, sample.index) for x in (outputs.deltas, anchors, _learned(anchors, targets, matched))
+            gather_rows(x, sample.index)
+            for x in (outputs.deltas, anchors, _target_boxes(anchors, targets, matched))
         )
         box_losses = self.box_loss.of_encoded(deltas, boxes, coder=DeltaCoder(sampled, _WEIGHTS))
         return {
@@ -138,27 +139,27 @@ class RPN(nn.Module):
             if training
             else (limits.before_nms, limits.after_nms)
         )
-        scores, best, level, there = self._best_of_levels(outputs, before)
-        boxes = decode_boxes(taken(outputs.deltas, best), outputs.anchors[best], weights=_WEIGHTS)
+        scores, best, level, exists = self._best_of_levels(outputs, before)
+        boxes = decode_boxes(gather_rows(outputs.deltas, best), outputs.anchors[best], weights=_WEIGHTS)
         boxes = clip_boxes(boxes, image_sizes)
         large = ((boxes[..., 2:] - boxes[..., :2]) >= _SMALLEST_PX).all(dim=-1)
-        found = Candidates(
+        candidates = Candidates(
             boxes,
             scores,
             level.expand_as(best),
-            allowed=large & there,
+            allowed=large & exists,
             num_labels=len(self.strides_px),
             iou_threshold=self.nms_iou_threshold,
             limit=after,
             are_logits=True,
         )
         if is_recorded():
-            index = padded_class_nms(found)
-            return Proposals(taken(boxes, index.clamp(min=0)), index >= 0)
-        kept = batch_class_nms(found)
-        valid = [torch.ones_like(index, dtype=torch.bool) for index in kept]
-        index = pad_sequence(kept, batch_first=True)
-        return Proposals(taken(boxes, index), pad_sequence(valid, batch_first=True))
+            index = padded_class_nms(candidates)
+            return Proposals(gather_rows(boxes, index.clamp(min=0)), index >= 0)
+        indices = batch_class_nms(candidates)
+        valid = [torch.ones_like(index, dtype=torch.bool) for index in indices]
+        index = pad_sequence(indices, batch_first=True)
+        return Proposals(gather_rows(boxes, index), pad_sequence(valid, batch_first=True))
 
     def _best_of_levels(
         self, outputs: RPNOutputs, count: int
@@ -166,22 +167,22 @@ class RPN(nn.Module):
         """Return the highest objectness scores of each level, their anchors, levels and validity."""
         scores, parts, levels, valid, start = [], [], [], [], 0
         for number, objectness in enumerate(outputs.objectness.split(outputs.anchors_per_level, dim=1)):
-            best, index, there = top(objectness, count, are_logits=True)
+            best, index, exists = top(objectness, count, are_logits=True)
             scores.append(best)
-            valid.append(there)
+            valid.append(exists)
             parts.append(index + start)
             levels.append(index.new_full((index.shape[1],), number))
             start += objectness.shape[1]
         return torch.cat(scores, dim=1), torch.cat(parts, dim=1), torch.cat(levels), torch.cat(valid, dim=1)
 
 
-def _learned(
+def _target_boxes(
     anchors: Float[Tensor, "B A 4"], targets: Targets, matched: Int64[Tensor, "B A"]
 ) -> Float[Tensor, "B A 4"]:
     """Return the box that each anchor learns, or the anchor itself if it learns none."""
     if targets.boxes.shape[1] == 0:
         return anchors
-    boxes = taken(targets.boxes, matched.clamp(min=0))
+    boxes = gather_rows(targets.boxes, matched.clamp(min=0))
     return torch.where((matched >= 0)[..., None], boxes, anchors)
 
 
@@ -208,6 +209,6 @@ def _per_anchor(x: Float[Tensor, "B _AC H W"], values: int) -> Float[Tensor, "B 
     return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, values)
 
 
-def taken(x: Float[Tensor, "B N 4"], index: Int64[Tensor, "B K"]) -> Float[Tensor, "B K 4"]:
+def gather_rows(x: Float[Tensor, "B N 4"], index: Int64[Tensor, "B K"]) -> Float[Tensor, "B K 4"]:
     """Return the boxes (or deltas) of each image at these indices."""
     return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))

@@ -62,14 +62,14 @@ def find_accelerator(name: str) -> Literal["cuda", "mps", "cpu"]:
     Raises:
         ValueError: this machine has none.
     """
-    wanted: dict[str, tuple[Literal["cuda", "mps", "cpu"], ...]] = {
+    candidates: dict[str, tuple[Literal["cuda", "mps", "cpu"], ...]] = {
         "auto": ("cuda", "mps", "cpu"),
         "gpu": ("cuda", "mps"),
         "mps": ("mps",),
         "cpu": ("cpu",),
     }
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    for kind in wanted[name]:
+    for kind in candidates[name]:
         if present[kind]:
             return kind
     raise ValueError(f"accelerator={name}: this machine has none that torch can use. Choose auto or cpu.")
@@ -95,8 +95,8 @@ def require_same_classes(checkpoint: Checkpoint, class_names: tuple[str, ...], *
     missing = [name for name in checkpoint.class_names if name not in class_names]
     unknown = [name for name in class_names if name not in checkpoint.class_names]
     differences = [
-        f"{what}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}."
-        for what, names in (("Only the checkpoint has", missing), ("Only the data has", unknown))
+        f"{heading}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}."
+        for heading, names in (("Only the checkpoint has", missing), ("Only the data has", unknown))
         if names
     ] or [f"The order by category id differs: {', '.join(checkpoint.class_names)} in the checkpoint."]
     raise ValueError(

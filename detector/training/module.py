@@ -76,7 +76,7 @@ class Validation:
         """Return the collected results and their metrics."""
         indices = self.collector.state()
         if self._evaluator is None or self._evaluator[0] != len(indices):
-            self._evaluator = len(indices), self._make_evaluator(self._only([*indices]))
+            self._evaluator = len(indices), self._make_evaluator(self._ground_truth_of([*indices]))
         results = self.collector.results()
         return results, self.evaluator.evaluate(results)
 
@@ -85,7 +85,7 @@ class Validation:
         """The evaluator of the last validation, or of all images if there was none."""
         return self._make_evaluator(self._ground_truth) if self._evaluator is None else self._evaluator[1]
 
-    def _only(self, indices: list[int]) -> GroundTruth:
+    def _ground_truth_of(self, indices: list[int]) -> GroundTruth:
         if len(indices) == self._ground_truth.num_images:
             return self._ground_truth
         return self._ground_truth.of_images([self.image_id(index) for index in indices])
@@ -164,7 +164,7 @@ class DetectionModule(LightningModule):
         named = {"loss": total, **losses}  # Lightning divides its "loss" by the number of accumulated batches
         means = mean_over_ranks(torch.stack([*named.values()]).detach())  # `normalizer`: over all images
         if not math.isfinite(means[0].item()):
-            raise self._non_finite_somewhere(losses, batch, is_own=not math.isfinite(total.item()))
+            raise self._non_finite_on_any_rank(losses, batch, is_own=not math.isfinite(total.item()))
         logged = dict(zip(named, means.unbind(), strict=True))
         self.log_dict({f"train/{name}": v for name, v in logged.items()}, batch_size=len(batch.indices))
         lr = float(self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -176,7 +176,7 @@ class DetectionModule(LightningModule):
             self.averaged.update(self.model)
             self._averaged_step = self.global_step
 
-    def _non_finite_somewhere(
+    def _non_finite_on_any_rank(
         self, losses: dict[str, Tensor], batch: Batch, *, is_own: bool
     ) -> NonFiniteLossError:
         """Return the error of the first rank with non-finite losses, which every rank then raises."""
@@ -185,14 +185,14 @@ class DetectionModule(LightningModule):
         texts = all_gathered(str(error) if is_own else None)
         return NonFiniteLossError(next((text for text in texts if text is not None), str(error)))
 
-    def _non_finite(self, where: str, losses: dict[str, Tensor], ids: list[Any]) -> NonFiniteLossError:
+    def _non_finite(self, event: str, losses: dict[str, Tensor], ids: list[Any]) -> NonFiniteLossError:
         clip = self.trainer.gradient_clip_val
         bound = "set training.gradient_clip_norm=10"
         if clip is not None and clip <= 10:  # advise a bound only if it changes something
             bound = f"lower training.gradient_clip_norm (it is {clip:g})"
         terms = [f"{name} is {value.item()}" for name, value in losses.items() if not value.isfinite()]
         return NonFiniteLossError(
-            f"{where} at epoch {self.current_epoch + 1}, step {self.global_step + 1}: "
+            f"{event} at epoch {self.current_epoch + 1}, step {self.global_step + 1}: "
             f"{', '.join(terms) or 'the sum of the losses is not finite'}, for the images with the ids {ids}."
             " Most often the learning rate is too high: lower optimizer.lr, lengthen "
             f"schedule.warmup_steps or {bound}. If the same images come up again, look at them and their "

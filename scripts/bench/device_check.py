@@ -125,8 +125,8 @@ def _in_fixed_order() -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def _error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    pairs = [(a.detach().double().cpu(), b.detach().double()) for a, b in zip(found, expected, strict=True)]
+def _error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    pairs = [(a.detach().double().cpu(), b.detach().double()) for a, b in zip(actual, expected, strict=True)]
     return max(float((a - b).norm() / b.norm().clamp(min=1e-12)) for a, b in pairs)
 
 

@@ -106,7 +106,7 @@ def _epoch(root: Path, *, epoch: int, num_workers: int, seed: int = 0) -> str:
 
 
 @pytest.mark.parametrize("epoch", range(5))
-def test_strongly_augmented_boxes_stay_inside_their_picture(tmp_path: Path, epoch: int) -> None:
+def test_strongly_augmented_boxes_stay_inside_their_image(tmp_path: Path, epoch: int) -> None:
     transforms = {"crop": A.RandomCrop(30, 30), "affine": A.Affine(scale=(0.5, 2), rotate=(-45, 45), p=1)}
     module = fit(many_images(tmp_path), augmentation=transforms)
     for index in range(12):

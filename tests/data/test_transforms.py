@@ -1,4 +1,4 @@
-"""Resizing and augmentation of pictures and their boxes."""
+"""Resizing and augmentation of images and their boxes."""
 
 import albumentations as A
 import numpy as np
@@ -25,7 +25,7 @@ def test_shorter_and_longer_side(
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_resized_picture_never_exceeds_its_limits(seed: int) -> None:
+def test_a_resized_image_never_exceeds_its_limits(seed: int) -> None:
     height, width = (int(v) for v in np.random.default_rng(seed).integers(1, 3000, 2))
     fitted = ImageSize(240, 320).fit((height, width))
     assert min(fitted) <= 240
@@ -86,7 +86,7 @@ def test_a_box_cut_in_part_is_clipped() -> None:
     np.testing.assert_allclose(boxes[1], [50, 40, 60, 58], atol=1e-4)
 
 
-def test_pictures_without_boxes_are_augmented() -> None:
+def test_images_without_boxes_are_augmented() -> None:
     image = _blocks()[0]
     flip = Augmentation({"flip": A.HorizontalFlip(p=1)})
     flipped, boxes, labels = flip(image, np.zeros((0, 4)), np.zeros(0, np.int64), seed=0)

@@ -332,7 +332,7 @@ def test_what_does_not_fit_the_training_is_told(form: str) -> None:
     if not message:
         check()
         return
-    with pytest.raises(ValueError, match="a training cannot go on from it") as caught:
+    with pytest.raises(ValueError, match="training cannot resume from it") as caught:
         check()
     assert message in str(caught.value)
 

@@ -389,7 +389,7 @@ CAFFE = (MEAN_RGB[::-1], (1.0, 1.0, 1.0))
     ("mean", "std"), [(None, None), CAFFE, (MEAN_RGB[::-1], STD_RGB[::-1]), (MEAN_RGB, STD_RGB)]
 )
 def test_detectron2_images(mean: Any, std: Any) -> None:
-    """The same picture, as Detectron2 sees it and as we do, gives the same first response."""
+    """The same image, as Detectron2 sees it and as we do, gives the same first response."""
     theirs = filled(detectron2_faster_rcnn())
     for name, value in (("pixel_mean", mean), ("pixel_std", std)):
         del theirs[name]
@@ -410,7 +410,7 @@ def _assert_same_response(ours: dict[str, Tensor], weight: Tensor, mean: Tensor,
     image = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
     theirs_sees = image.flip(1) if mean[0, 0] < mean[0, 2] else image
     expected = torch.conv2d((theirs_sees - mean) / std, weight)
-    seen = faster_rcnn().normalise(image, torch.tensor([[32, 32]]))
+    seen = faster_rcnn().normalize(image, torch.tensor([[32, 32]]))
     torch.testing.assert_close(
         torch.conv2d(seen, ours["backbone.conv1.weight"]), expected, rtol=1e-4, atol=1e-2
     )
@@ -565,8 +565,8 @@ def test_other_options_of_our_own_checkpoint_are_reported(
     bounded = {"deformable_levels": (3,), "deform": partial(DeformConv2d, max_offset_px=2.0)}
     small(weights=file, deform=DeformableStages(**LAST_STAGE), neck=bounded)
     assert caplog.text.strip().endswith(
-        "To find what its authors found: model.head.roi.aligned=true model.backbone.deform.max_offset_px=4.0 "
-        "model.neck.deform.max_offset_px=null"
+        "To reproduce its published results: model.head.roi.aligned=true "
+        "model.backbone.deform.max_offset_px=4.0 model.neck.deform.max_offset_px=null"
     )
     caplog.clear()
     small(
