@@ -84,7 +84,7 @@ def bccd(arguments: argparse.Namespace) -> str:
     """Finished runs (--runs), and a training step of FCOS R18 on the batches of the dataset (--root)."""
     data = DetectionDataModule(
         root=str(arguments.root),
-        image_size=ImageSize(shorter=240, longer=320),
+        image_size=ImageSize(min_size=240, max_size=320),
         batch_size=4,
         val_batch_size=4,
         num_workers=0,

@@ -38,8 +38,8 @@ TINY = [
     "data.batch_size=4",
     "data.val_batch_size=4",
     "data.num_workers=0",
-    "data.image_size.shorter=64",
-    "data.image_size.longer=64",
+    "data.image_size.min_size=64",
+    "data.image_size.max_size=64",
     "model.neck.out_channels=32",
 ]
 # Long ones; others show the same verb.
@@ -185,7 +185,7 @@ def test_compare_command_plans_and_compares(
     monkeypatch.setattr(latency, "SECONDS", 0.0)
     trains = "runs=" not in command and "predictions=" not in command
     more = [word for word in TINY[1:] if trains and not ("data=coco" in command and ".source." in word)]
-    assert run(command, monkeypatch, *more, "output_dir=compared", "replicates=10") == 0
+    assert run(command, monkeypatch, *more, "output_dir=compared", "num_resamples=10") == 0
     assert "identical predictions" in Path("compared/report.md").read_text(encoding="utf-8")
 
 

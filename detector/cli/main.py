@@ -39,7 +39,9 @@ VERBS = {
     for verb in (
         Verb("train", "detector.commands.train", "train a detector; with no override on generated data"),
         Verb("evaluate", "detector.commands.evaluate", "COCO metrics of a checkpoint or a results file"),
-        Verb("compare", "detector.commands.compare", "arms x seeds, and whether their difference is real"),
+        Verb(
+            "compare", "detector.commands.compare", "variants x seeds, and whether their difference is real"
+        ),
         Verb("predict", "detector.commands.predict", "boxes in pictures, drawn and as files"),
         Verb(
             "export", "detector.commands.export", "a detector as one file (ONNX), checked against the model"

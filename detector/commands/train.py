@@ -139,7 +139,7 @@ def build_module(options: Options, *, trainer: Trainer, record: ModelRecord) -> 
     return DetectionModule(
         build_model(options.model, data.num_classes, class_names=data.class_names),
         optimization=options.optimizer,
-        schedule=options.schedule,
+        lr_scheduler=options.lr_scheduler,
         validation=Validation(
             ground_truth=data.val_set.ground_truth(),
             evaluator=options.evaluation,
@@ -161,8 +161,8 @@ def run_length(options: TrainingOptions, *, data: DetectionDataModule, trainer: 
     batches = min(len(data.train_dataloader()), options.limit_train_batches or sys.maxsize)
     return RunLength(
         epochs=options.max_epochs,
-        steps_per_epoch=math.ceil(batches / options.accumulate_batches),
-        images_per_step=data.batch_size * trainer.world_size * options.accumulate_batches,
+        steps_per_epoch=math.ceil(batches / options.accumulate_grad_batches),
+        images_per_step=data.batch_size * trainer.world_size * options.accumulate_grad_batches,
     )
 
 
@@ -190,7 +190,9 @@ def print_plan(
         f"learning rate: {lr:g} = optimizer.lr {optimization.lr:g} x {length.images_per_step} images a step "
         f"/ optimizer.reference_batch_size {optimization.reference_batch_size}"
     )
-    for note in module.schedule.notes(total_steps=length.total_steps, steps_per_epoch=length.steps_per_epoch):
+    for note in module.lr_scheduler.notes(
+        total_steps=length.total_steps, steps_per_epoch=length.steps_per_epoch
+    ):
         echo(f"note: {note}")
     if limits := limits_of(options, data):
         echo(f"note: epochs are shortened, for trials: {limits}")

@@ -326,10 +326,10 @@ class DetectionDataModule(LightningDataModule):
     def _max_pixels(self, dataset: CocoDataset) -> int:
         """Return the number of pixels of an image in the largest batch, padding included."""
         sizes = {(int(height), int(width)) for height, width in np.unique(dataset.annotations.sizes, axis=0)}
-        shorter = max(self.image_size.choices)
+        min_size = max(self.image_size.choices)
         return math.prod(
             -(-max(side) // SIZE_DIVISOR) * SIZE_DIVISOR
-            for side in zip(*(self.image_size.fit(size, shorter=shorter) for size in sizes), strict=True)
+            for side in zip(*(self.image_size.fit(size, min_size=min_size) for size in sizes), strict=True)
         )
 
 

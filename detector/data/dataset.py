@@ -32,8 +32,8 @@ class Sample:
 class CocoDataset(Dataset[Sample]):
     """The samples of `annotations` by (epoch, index). A key gives the same sample in any process.
 
-    Without `training` the size is the last of `image_size.shorter`. Without `augmentation` too, the epoch has
-    no effect.
+    Without `training` the size is the last of `image_size.min_size`. Without `augmentation` too, the epoch
+    has no effect.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class CocoDataset(Dataset[Sample]):
         seed = sample_seed(self._seed, epoch, index)
         if self._augmentation is not None:
             image, boxes, labels = self._augmentation(image, boxes, labels, seed=seed)
-        size = self.image_size.fit((image.shape[0], image.shape[1]), shorter=self._shorter(seed))
+        size = self.image_size.fit((image.shape[0], image.shape[1]), min_size=self._min_size(seed))
         image, boxes = resize(image, boxes, size=size)
         boxes, labels = drop_thin_boxes(boxes, labels)
         return Sample(
@@ -98,6 +98,6 @@ class CocoDataset(Dataset[Sample]):
                 "data.on_bad_image=skip."
             ) from error
 
-    def _shorter(self, seed: int) -> int:
+    def _min_size(self, seed: int) -> int:
         choices = self.image_size.choices
         return choices[seed % len(choices)] if self._training else choices[-1]

@@ -43,12 +43,12 @@ _NO_BRANCHES: Mapping[str, BranchFactory] = MappingProxyType({})
 class RoIHead(nn.Module):
     """A head that pools each region from the pyramid level of its size, classifies it and refines its box.
 
-    A region is foreground if its IoU with some box is at least `foreground_iou`. Training uses `sampled`
-    regions per image, at most `positive_fraction` of them foreground. `deform`, called like `nn.Conv2d`,
-    builds the `deformable_convs`: the last, all, or this number of the last convolutions. `class_agnostic`
-    predicts one box for all classes. `pooling` builds the `RoIAlign` or `DeformRoIPool`, which samples
-    according to `aligned` and `sampling_ratio`. Each of `branches` builds a `RoIBranch`, which predicts more
-    of the objects.
+    A region is foreground if its IoU with some box is at least `foreground_iou`. Training uses
+    `batch_size_per_image` regions, at most `positive_fraction` of them foreground. `deform`, called like
+    `nn.Conv2d`, builds the `deformable_convs`: the last, all, or this number of the last convolutions.
+    `class_agnostic` predicts one box for all classes. `pooling` builds the `RoIAlign` or `DeformRoIPool`,
+    which samples according to `aligned` and `sampling_ratio`. Each of `branches` builds a `RoIBranch`, which
+    predicts more of the objects.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class RoIHead(nn.Module):
         deformable_convs: DeformableConvs = 0,
         deform: Callable[..., DeformConv2d] = DeformConv2d,
         foreground_iou: Fraction = 0.5,
-        sampled: PositiveInt = 512,
+        batch_size_per_image: PositiveInt = 512,
         positive_fraction: Fraction = 0.25,
         box_loss: BoxLoss = SmoothL1(),  # noqa: B008 (frozen)
         class_agnostic: bool = False,
@@ -78,7 +78,9 @@ class RoIHead(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.foreground_iou = foreground_iou
-        self.sampler = BalancedSampler(count=sampled, positive_fraction=positive_fraction)
+        self.sampler = BalancedSampler(
+            batch_size_per_image=batch_size_per_image, positive_fraction=positive_fraction
+        )
         self.box_loss = box_loss
         self.aligned, self.sampling_ratio = aligned, sampling_ratio
         self.score_threshold = score_threshold
@@ -118,7 +120,7 @@ class RoIHead(nn.Module):
         count = normalizer(sampled, at_least=1.0, all_ranks=self.training)
         losses = {
             "loss_cls": F.cross_entropy(logits, regions.labels + 1, reduction="sum") / count,
-            "loss_box": self._box_losses(deltas, regions).sum() / count,
+            "loss_box_reg": self._box_losses(deltas, regions).sum() / count,
         }
         if not self.branches:
             return losses
@@ -150,7 +152,7 @@ class RoIHead(nn.Module):
             targets,
             background_iou=self.foreground_iou,
             foreground_iou=self.foreground_iou,
-            keep_best=False,
+            allow_low_quality_matches=False,
         )
         sample = self.sampler((matched >= 0) & valid, (matched == BACKGROUND) & valid)
         image = torch.arange(len(boxes), device=boxes.device)[:, None].expand_as(sample.index)

@@ -76,7 +76,7 @@ class Detector(nn.Module):
         return self.head.loss(outputs, batch.targets), self.head.predict(outputs)
 
 
-def assemble(
+def build_detector(
     *,
     backbone: nn.Module,
     neck: Callable[[Sequence[FeatureSpec]], nn.Module],
@@ -97,7 +97,7 @@ def assemble(
         >>> from detector.backbones import ResNet
         >>> from detector.heads import FCOSHead
         >>> from detector.necks import FPN
-        >>> model = assemble(backbone=ResNet(18), neck=FPN, head=FCOSHead, num_classes=3)
+        >>> model = build_detector(backbone=ResNet(18), neck=FPN, head=FCOSHead, num_classes=3)
         >>> model.num_classes
         3
     """

@@ -54,7 +54,7 @@ class Changes:
     `runs` says which run of each is shown, where there are several.
     """
 
-    point: str
+    condition: str
     a: str
     b: str
     gained: Sequence[Example]

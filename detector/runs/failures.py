@@ -35,10 +35,10 @@ def _memory_message(
     if reason is None:
         return None
     size = data.image_size
-    options = [f"data.{batch_option}", "data.image_size.shorter and .longer", *lower]
+    options = [f"data.{batch_option}", "data.image_size.min_size and .max_size", *lower]
     return (
         f"{reason}, for a batch of data.{batch_option}={getattr(data, batch_option)} images whose sides are "
-        f"resized to data.image_size.shorter={size.shorter} and at most longer={size.longer}. "
+        f"resized to data.image_size.min_size={size.min_size} and at most max_size={size.max_size}. "
         f"Lower {', or '.join(options)}."
     )
 

@@ -142,7 +142,7 @@ def _state_depends_on(key: str, values: set[Any]) -> bool:
     if key == "training.ema_decay":
         return None in values
     # The optimizer state restores its rates and step count: other values here would have no effect.
-    steps = ("data.batch_size", "training.devices", "training.accumulate_batches")
+    steps = ("data.batch_size", "training.devices", "training.accumulate_grad_batches")
     return (
         key.startswith("optimizer.")
         or key in steps

@@ -38,7 +38,7 @@ def _one_value_message(model: nn.Module, batch: Batch) -> str:
     return (
         f"batch norm trains on at least two values a channel, and data.batch_size={count} with images of "
         f"{width} x {height} pixels (width x height, padded) leaves it one. Set {norms}, or raise "
-        "data.batch_size or data.image_size.shorter and .longer."
+        "data.batch_size or data.image_size.min_size and .max_size."
     )
 
 

@@ -30,8 +30,8 @@ from detector.weights.fit import describe_unusable, unusable
 _log = logging.getLogger(__name__)
 
 _LOWER_RATE = (
-    "Most often the learning rate is too high: lower optimizer.lr, lengthen schedule.warmup_steps or set "
-    "training.gradient_clip_norm=10."
+    "Most often the learning rate is too high: lower optimizer.lr, lengthen lr_scheduler.warmup_steps or set "
+    "training.gradient_clip_val=10."
 )
 
 

@@ -29,7 +29,7 @@ from detector.training.batch_norms import batch_norms_explained
 from detector.training.loss_sums import LossSums
 from detector.training.optimization import Optimization
 from detector.training.resumable import require_fitting
-from detector.training.schedules import Schedule
+from detector.training.schedules import LRScheduler
 
 _log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class DetectionModule(LightningModule):
         model: Detector,
         *,
         optimization: Optimization,
-        schedule: Schedule,
+        lr_scheduler: LRScheduler,
         validation: Validation,
         train_image_id: Callable[[int], Any],
         length: RunLength,
@@ -127,7 +127,7 @@ class DetectionModule(LightningModule):
         if compile:
             self.model.compile()  # one graph; runs eagerly after more shapes than the compiler allows
         self.optimization = optimization
-        self.schedule = schedule
+        self.lr_scheduler = lr_scheduler
         self.validation = validation
         self.train_image_id = train_image_id
         self.length = length
@@ -187,15 +187,15 @@ class DetectionModule(LightningModule):
 
     def _non_finite(self, event: str, losses: dict[str, Tensor], ids: list[Any]) -> NonFiniteLossError:
         clip = self.trainer.gradient_clip_val
-        bound = "set training.gradient_clip_norm=10"
+        bound = "set training.gradient_clip_val=10"
         if clip is not None and clip <= 10:  # advise a bound only if it changes something
-            bound = f"lower training.gradient_clip_norm (it is {clip:g})"
+            bound = f"lower training.gradient_clip_val (it is {clip:g})"
         terms = [f"{name} is {value.item()}" for name, value in losses.items() if not value.isfinite()]
         return NonFiniteLossError(
             f"{event} at epoch {self.current_epoch + 1}, step {self.global_step + 1}: "
             f"{', '.join(terms) or 'the sum of the losses is not finite'}, for the images with the ids {ids}."
             " Most often the learning rate is too high: lower optimizer.lr, lengthen "
-            f"schedule.warmup_steps or {bound}. If the same images come up again, look at them and their "
+            f"lr_scheduler.warmup_steps or {bound}. If the same images come up again, look at them and their "
             "boxes."
         )
 
@@ -243,7 +243,7 @@ class DetectionModule(LightningModule):
         optimizer = self.optimization.build(self.model, global_batch_size=self.length.images_per_step)
 
         def factor(step: int) -> float:
-            return self.schedule.factor(
+            return self.lr_scheduler.factor(
                 step, total_steps=self.length.total_steps, steps_per_epoch=self.length.steps_per_epoch
             )
 

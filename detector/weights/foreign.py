@@ -106,14 +106,14 @@ DEFORMABLE_PARTS = (  # path of deformable layers' options, by prefix of the lay
 _TORCHVISION_OPTIONS = {
     "head.grid": "torchvision",
     "head.point_offset": 0.0,
-    "head.rpn.anchors.grid": "torchvision",
+    "head.rpn.anchor_generator.grid": "torchvision",
     "head.roi.aligned": False,
     "head.roi.sampling_ratio": 2,
 }
 _THEIR_OPTIONS = {
     "head.grid": "stride",
     "head.point_offset": 0.5,
-    "head.rpn.anchors.grid": "stride",
+    "head.rpn.anchor_generator.grid": "stride",
     "head.roi.aligned": True,
     "head.roi.sampling_ratio": 0,
 }

@@ -18,13 +18,13 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from detector.backbones.resnet import ResNet
-from detector.heads.anchors import Anchors
+from detector.heads.anchors import AnchorGenerator
 from detector.heads.faster_rcnn import FasterRCNNHead
 from detector.heads.fcos import FCOSHead
 from detector.heads.roi import RoIHead
 from detector.heads.rpn import RPN
 from detector.layers.deform import DeformableStages
-from detector.models.detector import Detector, assemble
+from detector.models.detector import Detector, build_detector
 from detector.necks.fpn import FPN
 from detector.profiling.noise import random_batch
 from detector.run_folder import RunFolder
@@ -116,7 +116,7 @@ def _same_models(
 def _ours(model: Model, depth: Depth, stages: tuple[Literal[3, 4, 5], ...], num_classes: int) -> Detector:
     is_fcos = model == "fcos"
     roi = partial(RoIHead, score_threshold=0.05)  # torchvision's
-    ours = assemble(
+    ours = build_detector(
         backbone=ResNet(
             depth,
             norm="batch",
@@ -126,7 +126,9 @@ def _ours(model: Model, depth: Depth, stages: tuple[Literal[3, 4, 5], ...], num_
         neck=FPN if is_fcos else partial(FPN, extra_levels="maxpool"),
         head=partial(FCOSHead, score_threshold=0.2)
         if is_fcos
-        else partial(FasterRCNNHead, rpn=partial(RPN, anchors=Anchors(grid="torchvision")), roi=roi),
+        else partial(
+            FasterRCNNHead, rpn=partial(RPN, anchor_generator=AnchorGenerator(grid="torchvision")), roi=roi
+        ),
         num_classes=num_classes,
     )
     return ours.to(memory_format=torch.channels_last)

@@ -178,7 +178,7 @@ def deep_dataset(root: Path, scale: float, dtype: type = np.uint16) -> Path:
 def data_of(root: Path, **options: Any) -> DetectionDataModule:
     return DetectionDataModule(
         root=str(root),
-        image_size=ImageSize(shorter=48, longer=64),
+        image_size=ImageSize(min_size=48, max_size=64),
         batch_size=1,
         val_batch_size=1,
         num_workers=0,

@@ -26,8 +26,8 @@ TRAINING = (  # averaged weights, bf16 and channels-last: each changes the numbe
     "data=coco",
     "data/augmentation=none",
     "data.num_workers=0",
-    "data.image_size.shorter=64",
-    "data.image_size.longer=64",
+    "data.image_size.min_size=64",
+    "data.image_size.max_size=64",
     "data.val_batch_size=2",
 )
 

@@ -255,8 +255,8 @@ def test_wrong_use_is_told(
 
 def test_the_size_in_the_metadata_is_the_one_of_evaluation(checkpoint: Path) -> None:
     model = Predictor.from_checkpoint(checkpoint)
-    model.image_size = ImageSize(shorter=(32, 48), longer=64)
-    assert json.loads(export._metadata(model)["image_size"]) == {"shorter": 48, "longer": 64}
+    model.image_size = ImageSize(min_size=(32, 48), max_size=64)
+    assert json.loads(export._metadata(model)["image_size"]) == {"min_size": 48, "max_size": 64}
 
 
 def test_the_range_of_values_is_in_the_metadata(checkpoint: Path) -> None:

@@ -57,8 +57,8 @@ def test_out_of_memory_says_what_was_asked_for_and_what_to_lower(
     assert "The memory of the machine is not enough" in text
     for words in (
         "data.batch_size=16",
-        "shorter=800",
-        "longer=1333",
+        "min_size=800",
+        "max_size=1333",
         "Lower data.batch_size",
         "data.num_workers",
     ):

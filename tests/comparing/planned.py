@@ -11,11 +11,11 @@ from detector.reports.study import ModelSize
 
 
 def planned_runs(folder: Path, count: int) -> list[PlannedRun]:
-    """One arm with `count` seeds."""
+    """One variant with `count` seeds."""
     return [
         PlannedRun(
-            point="",
-            arm="regular",
+            condition="",
+            variant="regular",
             seed=seed,
             overrides=(),
             config={"training": {"max_epochs": 1, "devices": 1}},

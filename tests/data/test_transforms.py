@@ -8,7 +8,7 @@ from detector.data.transforms import Augmentation, ImageSize, drop_thin_boxes, r
 
 
 @pytest.mark.parametrize(
-    ("size", "shorter", "longer", "expected"),
+    ("size", "min_size", "max_size", "expected"),
     [
         ((480, 640), 800, 1333, (800, 1067)),
         ((640, 480), 800, 1333, (1067, 800)),
@@ -19,9 +19,9 @@ from detector.data.transforms import Augmentation, ImageSize, drop_thin_boxes, r
     ],
 )
 def test_shorter_and_longer_side(
-    size: tuple[int, int], shorter: int, longer: int, expected: tuple[int, int]
+    size: tuple[int, int], min_size: int, max_size: int, expected: tuple[int, int]
 ) -> None:
-    assert ImageSize(shorter, longer).fit(size) == expected
+    assert ImageSize(min_size, max_size).fit(size) == expected
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -33,7 +33,7 @@ def test_a_resized_image_never_exceeds_its_limits(seed: int) -> None:
 
 
 def test_shorter_above_longer_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"shorter=\(600, 900\) exceeds image_size.longer=800"):
+    with pytest.raises(ValueError, match=r"min_size=\(600, 900\) exceeds image_size.max_size=800"):
         ImageSize((600, 900), 800)
 
 

@@ -17,7 +17,7 @@ from detector.heads.roi import RoIHead
 from detector.heads.rpn import RPN, ProposalLimits
 from detector.layers.deform import DeformableStages
 from detector.layers.norms import NormKind
-from detector.models.detector import Detector, assemble
+from detector.models.detector import Detector, build_detector
 from detector.necks.fpn import FPN
 from detector.profiling.activations import activation_bytes, saved_bytes
 
@@ -25,18 +25,18 @@ from detector.profiling.activations import activation_bytes, saved_bytes
 def fcos(norm: NormKind = "frozen_batch", **deform: Any) -> Detector:
     torch.manual_seed(0)
     backbone = ResNet(18, norm=norm, deform=DeformableStages(**deform))
-    return assemble(backbone=backbone, neck=partial(FPN, out_channels=32), head=FCOSHead, num_classes=3)
+    return build_detector(backbone=backbone, neck=partial(FPN, out_channels=32), head=FCOSHead, num_classes=3)
 
 
 def faster_rcnn(**deform: Any) -> Detector:
     torch.manual_seed(0)
-    return assemble(
+    return build_detector(
         backbone=ResNet(18, deform=DeformableStages(**deform), out_stages=(2, 3, 4, 5)),
         neck=partial(FPN, extra_levels="maxpool", out_channels=32),
         head=partial(
             FasterRCNNHead,
-            rpn=partial(RPN, limits=ProposalLimits(train_after_nms=20)),
-            roi=partial(RoIHead, width=32, sampled=16),
+            rpn=partial(RPN, limits=ProposalLimits(post_nms_top_n_train=20)),
+            roi=partial(RoIHead, width=32, batch_size_per_image=16),
         ),
         num_classes=3,
     )

@@ -15,7 +15,7 @@ import pytest
 
 from tests.training.tiny import run_training, write_dataset
 
-SETTINGS = ("data.batch_size=1", "data.image_size.longer=256", "training.max_epochs=1")
+SETTINGS = ("data.batch_size=1", "data.image_size.max_size=256", "training.max_epochs=1")
 # Without generating code, which needs a compiler and minutes; with less patience than there are shapes.
 SCRIPT = """
 import sys

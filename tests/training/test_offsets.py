@@ -299,7 +299,7 @@ def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "model.backbone.deform.blocks=last",
         "model.backbone.frozen_stages=3",
         "data.batch_size=2",
-        "training.accumulate_batches=2",
+        "training.accumulate_grad_batches=2",
         "training.precision=bf16-mixed",
         "training.ema_decay=0.9",
         "training.log_offsets_every_n_steps=3",

@@ -13,14 +13,14 @@ from torch import Tensor
 from torchvision.models import detection
 
 from detector.backbones.resnet import ResNet, Stage
-from detector.heads.anchors import Anchors
+from detector.heads.anchors import AnchorGenerator
 from detector.heads.faster_rcnn import FasterRCNNHead
 from detector.heads.fcos import FCOSHead
 from detector.heads.roi import RoIHead
 from detector.heads.rpn import RPN
 from detector.layers.deform import DeformableStages, DeformConv2d, Modulation
 from detector.layers.roi_pooling import DeformRoIPool
-from detector.models.detector import Detector, assemble
+from detector.models.detector import Detector, build_detector
 from detector.necks.fpn import FPN
 from detector.structures import FeatureSpec
 from detector.weights import detectors as pretrained
@@ -44,10 +44,10 @@ CLASSES = 7
 
 def faster_rcnn(num_classes: int = CLASSES, **options: Any) -> Detector:
     torch.manual_seed(0)
-    return assemble(
+    return build_detector(
         backbone=ResNet(50, out_stages=(2, 3, 4, 5), **options.pop("backbone", {})),
         neck=partial(FPN, extra_levels="maxpool"),
-        head=partial(FasterRCNNHead, rpn=partial(RPN, anchors=Anchors())),
+        head=partial(FasterRCNNHead, rpn=partial(RPN, anchor_generator=AnchorGenerator())),
         num_classes=num_classes,
         **options,
     )
@@ -55,7 +55,7 @@ def faster_rcnn(num_classes: int = CLASSES, **options: Any) -> Detector:
 
 def fcos(num_classes: int = CLASSES, *, level_scales: bool = False, **options: Any) -> Detector:
     torch.manual_seed(0)
-    return assemble(
+    return build_detector(
         backbone=ResNet(50, **options.pop("backbone", {})),
         neck=FPN,
         head=partial(FCOSHead, level_scales=level_scales),
@@ -86,7 +86,7 @@ def test_names_map_to_torchvision_and_back() -> None:
 def test_version_2_is_a_choice_of_options() -> None:
     theirs = detection.fasterrcnn_resnet50_fpn_v2(weights_backbone=None, num_classes=CLASSES + 1)
     roi = partial(RoIHead, num_convs=4, num_linear=1, norm="batch")
-    ours = assemble(
+    ours = build_detector(
         backbone=ResNet(50, out_stages=(2, 3, 4, 5), norm="batch"),
         neck=partial(FPN, extra_levels="maxpool", norm="batch"),
         head=partial(FasterRCNNHead, rpn=partial(RPN, num_convs=2), roi=roi),
@@ -447,7 +447,7 @@ def test_another_modulation_of_other_parts_names_their_option(layer: str, option
 
 
 def small(**options: Any) -> Detector:
-    return assemble(
+    return build_detector(
         backbone=ResNet(18, out_stages=(2, 3, 4, 5), deform=options.pop("deform", None)),
         neck=partial(FPN, extra_levels="maxpool", out_channels=8, **options.pop("neck", {})),
         head=partial(FasterRCNNHead, roi=partial(RoIHead, width=8, **options.pop("roi", {}))),
@@ -601,7 +601,7 @@ def test_options_that_the_weights_were_not_trained_with_are_reported(
 ) -> None:
     faster_rcnn(weights=str(mmdetection_file), backbone={"deform": MODULATED})
     assert "model.head.roi.aligned=true model.head.roi.sampling_ratio=0" in caplog.text
-    assert "model.head.rpn.anchors.grid" not in caplog.text  # fits
+    assert "model.head.rpn.anchor_generator.grid" not in caplog.text  # fits
 
 
 def test_options_of_torchvisions_fcos_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -618,7 +618,7 @@ def test_mmdetection_towers_may_be_deformable() -> None:
     for tower in ("cls", "reg"):
         theirs |= layer(f"bbox_head.{tower}_convs.3.conv.conv_offset", 27, 256, 3, 3)
     theirs = filled(theirs)
-    model = assemble(
+    model = build_detector(
         backbone=ResNet(50, deform=MODULATED),
         neck=FPN,
         head=partial(
