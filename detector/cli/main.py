@@ -96,7 +96,8 @@ def completion(words: list[str]) -> int:
     from detector.config.paths import config_dir
 
     if len(words) == 2 and words[0] == "--query":
-        print("\n".join(candidates(words[1], verbs=[*VERBS], folder=config_dir())))
+        verbs = {verb.name: verb.module for verb in VERBS.values()}
+        print("\n".join(candidates(words[1], verbs=verbs, folder=config_dir())))
         return 0
     if len(words) == 1 and words[0] in SCRIPTS:
         print(SCRIPTS[words[0]], end="")
