@@ -95,6 +95,25 @@ def test_options_of_every_choice_are_there_once() -> None:
     assert root.default is None
 
 
+def test_every_option_has_a_description() -> None:
+    assert not [(option.group, option.key) for option in options() if not option.description]
+
+
+def test_choices_in_a_comment_are_those_of_the_signature() -> None:
+    for option in options():
+        if " | " in (comment := comment_of(option)):
+            listed = comment.partition(": ")[0].split(" | ")
+            booleans = {"true", "false"} if option.type.startswith("true or false") else set()
+            assert {*listed} == {*option.choices} | booleans, option.key
+            assert " | " not in option.description, option.key
+
+
+def comment_of(option: OptionInfo) -> str:
+    words = [option.group] if "=" in option.group else []
+    files = ConfigFiles([config_dir()], "train" if words else option.group, words)
+    return files.comments.get(option.key, "")
+
+
 def test_chosen_groups_and_own_folders_are_followed(tmp_path: Path) -> None:
     assert "optimizer.momentum" in table("train", "optimizer=sgd")
     (tmp_path / "optimizer").mkdir()
