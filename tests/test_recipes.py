@@ -90,5 +90,5 @@ def test_recipe_composes_and_builds_with_its_schedule(name: str) -> None:
 )
 def test_rate_drops_after_epochs_8_and_11(milestones: list[int], step: int, factor: float) -> None:
     schedule = build(composed("faster_rcnn_r50_1x").lr_scheduler)
-    assert list(lr_scheduler.milestones) == milestones
+    assert list(schedule.milestones) == milestones
     assert schedule.factor(step, total_steps=12 * 7330, steps_per_epoch=7330) == pytest.approx(factor)

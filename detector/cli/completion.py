@@ -11,7 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
+from detector.config.group_files import ConfigFiles
+from detector.config.reference import options_of
 
 FLAGS = ("--help", "--cfg", "--config-dir", "--multirun", "--version")
 SCRIPTS = {
@@ -42,11 +43,13 @@ end
 complete -c detector -f -n __detector_found -a '$__detector_words'
 """,
 }
-_CHOICES = re.compile(r"^\s*(?P<key>[\w-]+):.*?#\s*(?P<choices>[\w.-]+(?: \| [\w.-]+)+)")
 
 
-def candidates(line: str, *, verbs: Sequence[str], folder: Path) -> list[str]:
-    """Return completions of the last word of a `detector ...` line; none for files, which shells complete."""
+def candidates(line: str, *, verbs: Mapping[str, str], folder: Path) -> list[str]:
+    """Return completions of the last word of a `detector ...` line; none for files, which shells complete.
+
+    `verbs` are names with their modules.
+    """
     words = line.split()[1:]
     word = "" if not words or line[-1].isspace() else words.pop()
     if not words:
@@ -59,7 +62,8 @@ def candidates(line: str, *, verbs: Sequence[str], folder: Path) -> list[str]:
         return [flag for flag in FLAGS if flag.startswith(word)]
     sign = re.match(r"[+~]*", word)
     assert sign is not None, "it may be empty"
-    found = _overrides(word[sign.end() :], _Files([*_own_folders(words), folder], words))
+    files = ConfigFiles([*_own_folders(words), folder], words[0], words[1:])
+    found = _overrides(word[sign.end() :], files, verbs[words[0]])
     return [f"{sign[0]}{one}" for one in found]
 
 
@@ -70,14 +74,25 @@ def _own_folders(words: Sequence[str]) -> Iterator[Path]:
     yield from (Path(w.partition("=")[2]) for w in words if w.startswith("--config-dir="))
 
 
-def _overrides(word: str, files: _Files) -> list[str]:
+def _overrides(word: str, files: ConfigFiles, module: str) -> list[str]:
     key, equals, _ = word.partition("=")
     if equals:
-        return [text for value in files.values(key) if (text := f"{key}={value}").startswith(word)]
+        values = files.choices(key) if key in files.groups else _values(key, files, module)
+        return [text for value in values if (text := f"{key}={value}").startswith(word)]
     parent, dot, _ = word.rpartition(".")
     keys = [f"{parent}{dot}{name}" for name in _shown(files.options, parent)]
     groups = [] if dot else [f"{group}=" for group in files.groups]
     return sorted({one for one in (*keys, *groups) if one.startswith(word)})
+
+
+def _values(key: str, files: ConfigFiles, module: str) -> list[str]:
+    """Return the values of an option that have a name."""
+    for option in options_of(files, module):
+        if option.key == key:
+            boolean = ["true", "false"] if option.type.startswith("true or false") else []
+            values = [*boolean, *option.choices]
+            return [*values, "null"] if values and option.type.endswith("or null") else values
+    return []
 
 
 def _shown(options: Mapping[str, Any], parent: str) -> Iterator[str]:
@@ -88,77 +103,3 @@ def _shown(options: Mapping[str, Any], parent: str) -> Iterator[str]:
     for name, value in options.items():
         if not name.startswith("_"):
             yield f"{name}." if isinstance(value, Mapping) else f"{name}="
-
-
-class _Files:
-    """The YAML files of a verb: its options as nested mappings, its groups, and the choices in comments."""
-
-    def __init__(self, folders: Sequence[Path], words: Sequence[str]) -> None:
-        self._folders = folders
-        self._chosen = dict(word.partition("=")[::2] for word in words if "=" in word)
-        self.options: dict[str, Any] = {}
-        self.groups: dict[str, None] = {}
-        self._choices: dict[str, list[str]] = {}
-        self._add("", words[0], [])
-
-    def values(self, key: str) -> list[str]:
-        """Return the files of a group, or the choices that a comment lists."""
-        names = {file.stem for folder in self._folders for file in (folder / key).glob("*.yaml")}
-        return sorted(names) if key in self.groups else self._choices.get(key, [])
-
-    def _add(self, group: str, name: str, package: list[str]) -> None:
-        files = [file for folder in self._folders if (file := folder / group / f"{name}.yaml").is_file()]
-        if not files:
-            return
-        text = files[0].read_text(encoding="utf-8")
-        body = yaml.safe_load(text)
-        if not isinstance(body, dict):
-            return
-        if text.startswith("# @package _global_"):
-            package = []
-        for entry in body.pop("defaults", []):
-            self._follow(entry, group, package)
-        options = self.options
-        for part in package:
-            options = options.setdefault(part, {})
-        _merge(options, body)
-        self._read_comments(text, package)
-
-    def _follow(self, entry: Any, group: str, package: list[str]) -> None:
-        """Add the files that an entry of a defaults list names."""
-        if isinstance(entry, str):
-            if entry != "_self_":
-                self._add(group, entry, package)
-            return
-        for key, default in entry.items():
-            if key.startswith(("override ", "optional ")):
-                continue
-            name, _, at = key.partition("@")
-            full = name[1:] if name.startswith("/") else f"{group}/{name}".lstrip("/")
-            if full == "hydra":
-                continue
-            self.groups[f"{full}@{'.'.join([*package, at])}" if at else full] = None
-            choice = self._chosen.get(full, default)
-            if isinstance(choice, str) and "${" not in choice:
-                inner = at or name.strip("/").replace("/", ".")
-                self._add(full, choice, [*package, *inner.split(".")])
-
-    def _read_comments(self, text: str, package: list[str]) -> None:
-        path: list[tuple[int, str]] = []
-        for line in text.splitlines():
-            if not (start := re.match(r"(\s*)([\w-]+):", line)):
-                continue
-            path = [*(p for p in path if p[0] < len(start[1])), (len(start[1]), start[2])]
-            if match := _CHOICES.match(line):
-                key = ".".join([*package, *(name for _, name in path)])
-                self._choices[key] = match["choices"].split(" | ")
-
-
-def _merge(into: dict[str, Any], body: Mapping[str, Any]) -> None:
-    for key, value in body.items():
-        if isinstance(value, dict):
-            known = into.get(str(key))
-            into[str(key)] = known if isinstance(known, dict) else {}
-            _merge(into[str(key)], value)
-        else:
-            into[str(key)] = value

@@ -24,6 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig
 
 from detector.cli.allocator import keep_freed_memory
+from detector.cli.help import verb_help
 from detector.config.build import bind
 from detector.config.check import ALLOW_TARGETS, check
 from detector.config.errors import ConfigError
@@ -42,13 +43,17 @@ from detector.version import __version__
 FAILED, WRONG_USE = 1, 2
 
 
-def run_verb(name: str, module: str, words: Sequence[str]) -> int:
+def run_verb(name: str, module: str, summary: str, words: Sequence[str]) -> int:
     """Run `module.run(options, context)` with configs/<name>.yaml and the overrides in `words`.
 
+    With --help print the help of the verb instead, after its `summary`.
     Return the exit code. All jobs of a sweep are checked before the first one runs.
     """
     try:
         arguments = parse_arguments(name, words)
+        if arguments.help:
+            print(verb_help(name, module, summary, arguments))
+            return 0
         with guarded(arguments.overrides, arguments.allow_targets):
             return _run(_Job(name, module, arguments.flags, arguments.allow_targets), arguments)
     except ConfigError as error:
@@ -117,7 +122,7 @@ def _other_problems(job: _Job, arguments: Arguments, wrong: Collection[str]) -> 
 
 def _compose_and_call(job: _Job, overrides: Sequence[str]) -> None:
     app = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=job.name)(job)
-    named = [f"hydra.job.name={job.name}", f"hydra.help.app_name=detector {job.name}"]
+    named = [f"hydra.job.name={job.name}"]
     before = sys.argv
     sys.argv = [before[0], *job.flags, *overrides, *named]  # Hydra reads sys.argv, and knows no verb
     try:

@@ -70,6 +70,8 @@ def main() -> int:
     It is 0, 1 (failed), 2 (wrong use), 130 (Ctrl-C), 143 (SIGTERM), or 128 plus the number of another signal.
     """
     arguments = sys.argv[1:]
+    if arguments[:1] == ["help"] and arguments[1:2]:  # detector help train data
+        arguments = [arguments[1], "--help", *arguments[2:]]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
@@ -86,7 +88,7 @@ def main() -> int:
             from detector.cli.jobs import run_verb
 
             verb = VERBS[arguments[0]]
-            return run_verb(verb.name, verb.module, arguments[1:])
+            return run_verb(verb.name, verb.module, verb.summary, arguments[1:])
         except KeyboardInterrupt as interrupt:
             print(f"\n{interrupted(interrupt)}.", file=sys.stderr)
             return exit_code(interrupt)
@@ -98,7 +100,8 @@ def completion(words: list[str]) -> int:
     from detector.config.paths import config_dir
 
     if len(words) == 2 and words[0] == "--query":
-        print("\n".join(candidates(words[1], verbs=[*VERBS], folder=config_dir())))
+        verbs = {verb.name: verb.module for verb in VERBS.values()}
+        print("\n".join(candidates(words[1], verbs=verbs, folder=config_dir())))
         return 0
     if len(words) == 1 and words[0] in SCRIPTS:
         print(SCRIPTS[words[0]], end="")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
@@ -44,6 +44,8 @@ class Arguments:
     multirun: bool
     runs: bool  # False: a flag only shows something
     allow_targets: tuple[str, ...]  # targets that the user allows: from here, never from a file
+    help: bool
+    parts: tuple[str, ...]  # with help: of which it is
 
 
 def parse_arguments(verb: str, words: Sequence[str]) -> Arguments:
@@ -58,11 +60,13 @@ def parse_arguments(verb: str, words: Sequence[str]) -> Arguments:
         with _loaded(None):
             known = _known_keys(_compose(verb, []))
         raise ConfigError([_explain_dashes(option, words, known) for option in unknown])
-    _require_pairs(parsed.overrides)
-    _require_harmless(parsed)
     flags = list(words)
     for override in parsed.overrides:
         flags.remove(override)
+    parts = [word for word in parsed.overrides if "=" not in word and parsed.help]
+    parsed.overrides = [word for word in parsed.overrides if word not in parts]
+    _require_pairs(parsed.overrides)
+    _require_harmless(parsed)
     overrides = tuple(repaired(word, verb=verb, multirun=parsed.multirun) for word in parsed.overrides)
     shows = parsed.cfg or parsed.info or parsed.help or parsed.hydra_help
     _require_one_purpose(parsed, " ".join(flags))
@@ -74,6 +78,8 @@ def parse_arguments(verb: str, words: Sequence[str]) -> Arguments:
         multirun=parsed.multirun,
         runs=not shows,
         allow_targets=_allowed_targets(overrides),
+        help=parsed.help,
+        parts=tuple(parts),
     )
 
 
@@ -111,6 +117,23 @@ def composed(verb: str, words: Sequence[str]) -> DictConfig:
     except COMPOSITION_ERRORS as error:
         problems = _override_problems(verb, overrides) or {"": _cleaned(error)}
         raise ConfigError([*problems.values()]) from error
+
+
+def composed_with_choices(arguments: Arguments) -> tuple[dict[str, Any], dict[str, str | None]]:
+    """Compose as the command would; return the options, with interpolations as written, and chosen groups.
+
+    Raises:
+        ConfigError: overrides or files are wrong; lists the problems.
+    """
+    with _loaded(arguments.config_dir):
+        try:
+            cfg = _compose(arguments.primary, [*arguments.overrides])
+        except COMPOSITION_ERRORS as error:
+            problem = _cleaned(error)
+        else:
+            choices = dict(cfg.hydra.runtime.choices)
+            return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False)), choices
+    raise ConfigError([*explain(arguments, COMPOSITION_ERRORS[0](problem)).values()])
 
 
 def _override_problems(verb: str, overrides: Sequence[str]) -> dict[str, str]:

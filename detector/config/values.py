@@ -128,6 +128,14 @@ def choices(annotation: Any) -> tuple[Any, ...]:
     return tuple(literals)
 
 
+def bounds(annotation: Any) -> list[str]:
+    """Return the words of all ranges, of the value or of the elements of a list."""
+    if get_origin(annotation) is Annotated:
+        return _describe_bounds(get_args(annotation)[1:])
+    inner = get_args(annotation) if get_origin(annotation) in _SEQUENCES else members(annotation)
+    return [] if inner == (annotation,) else [word for part in inner for word in bounds(part)]
+
+
 def element(annotation: Any, key: str | int) -> Any:
     """Return the annotation of one element of a container with this annotation; Any if unknown."""
     for member in members(annotation):

@@ -15,7 +15,8 @@ from detector.config.paths import config_dir
 
 
 def after(line: str) -> list[str]:
-    return candidates(line, verbs=[*cli.VERBS], folder=config_dir())
+    verbs = {verb.name: verb.module for verb in cli.VERBS.values()}
+    return candidates(line, verbs=verbs, folder=config_dir())
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,10 @@ def after(line: str) -> list[str]:
         ("detector compare training.max_e", "training.max_epochs="),
         ("detector evaluate check", "checkpoint="),
         ("detector export format=", "format=onnx"),
+        ("detector train training.deterministic=", "training.deterministic=warn"),
+        ("detector train data.group_by_aspect_ratio=", "data.group_by_aspect_ratio=false"),
+        ("detector predict image_range=", "image_range=full"),
+        ("detector train model/layers@model.neck.deform=", "model/layers@model.neck.deform=deform_conv"),
     ],
 )
 def test_line_goes_on(line: str, there: str) -> None:
