@@ -29,7 +29,13 @@ from detector.config.build import bind
 from detector.config.check import ALLOW_TARGETS, check
 from detector.config.errors import ConfigError
 from detector.config.guard import guarded
-from detector.config.overrides import COMPOSITION_ERRORS, Arguments, explain, parse_arguments
+from detector.config.overrides import (
+    COMPOSITION_ERRORS,
+    Arguments,
+    explain,
+    parse_arguments,
+    with_present_names,
+)
 from detector.config.paths import config_dir
 from detector.config.plain import resolved
 from detector.config.recorded import without_environment
@@ -55,6 +61,7 @@ def run_verb(name: str, module: str, summary: str, words: Sequence[str]) -> int:
             print(verb_help(name, module, summary, arguments))
             return 0
         with guarded(arguments.overrides, arguments.allow_targets):
+            arguments = with_present_names(arguments)
             return _run(_Job(name, module, arguments.flags, arguments.allow_targets), arguments)
     except ConfigError as error:
         return report(error)

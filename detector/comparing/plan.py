@@ -18,6 +18,7 @@ from detector.config.errors import ConfigError
 from detector.config.overrides import composed
 from detector.config.plain import resolved
 from detector.data.datamodule import DetectionDataModule
+from detector.earlier import with_earlier_names
 from detector.reports.gallery import ReadPicture
 from detector.reports.study import ModelSize
 from detector.runs.context import Context, overridden_key
@@ -209,6 +210,7 @@ def _file_hashes(weights: Sequence[str]) -> list[str]:
 
 
 def _digest(fingerprint: str, weights: Sequence[str], seed: int, config: Mapping[str, Any]) -> str:
+    config = with_earlier_names(config)  # which keeps the folders of runs that are there
     identity = json.dumps([__version__, fingerprint, weights, seed, config], sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()[:12]
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detector.checkpoint import updated
 from detector.comparing.plan import PlannedRun
 from detector.comparing.progress import is_finished
 from detector.data.dataset import CocoDataset
@@ -217,7 +216,7 @@ def _config_of(folder: Path) -> dict[str, Any]:
     for file in (files.config, files.predictions, files.epochs):
         if not file.is_file():
             raise ValueError(f"runs=: {folder} is no finished run of detector train: it has no {file.name}.")
-    config = updated(files.read_config())
+    config = files.read_config()
     epochs, planned = read_curve(folder).epochs, config["training"]["max_epochs"]
     if epochs[-1] < planned and config["training"]["early_stopping_patience"] is None:
         raise ValueError(

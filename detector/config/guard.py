@@ -7,6 +7,7 @@ are not shipped are refused, unless the user's own command line allows them.
 
 from __future__ import annotations
 
+import copy
 import importlib
 import os
 import re
@@ -15,17 +16,21 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from hydra._internal import hydra as hydra_module  # Hydra has no public place for it; pinned below 1.4
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
+from hydra.core.default_element import GroupDefault, ResultDefault
 from hydra.core.override_parser.types import Override
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from detector.config.errors import ConfigError
 from detector.config.targets import is_among
+from detector.earlier import present_key, renamed, tell
 
 _SHIPPED_TARGETS = {
     "launcher": (
@@ -86,6 +91,7 @@ class _GuardedLoader(ConfigLoaderImpl):
     def __init__(self, *, config_search_path: Any, typed: Sequence[str], allowed: Sequence[str]) -> None:
         super().__init__(config_search_path=config_search_path)
         self._typed, self._allowed = typed, allowed
+        self.repository = _PresentGroups(config_search_path=config_search_path)
 
     def load_configuration(
         self,
@@ -108,6 +114,20 @@ class _GuardedLoader(ConfigLoaderImpl):
             raise ConfigError(list(dict.fromkeys(problems)))
         return cfg
 
+    def _load_single_config(self, default: ResultDefault, repo: Any) -> ConfigResult:
+        """Load a file, with options of the user's own files by their present names."""
+        loaded = super()._load_single_config(default, repo)
+        path = str(default.config_path)
+        if isinstance(loaded.config, DictConfig) and not path.startswith("hydra/"):
+            written = cast(dict[str, Any], OmegaConf.to_container(loaded.config, resolve=False))
+            present, changed = renamed(written)
+            for old, new in changed.items():
+                tell(old, new, where=f"{path}.yaml")
+            if changed:
+                loaded = copy.copy(loaded)
+                loaded.config = OmegaConf.create(present)
+        return loaded
+
     def _process_config_searchpath(
         self, config_name: str | None, parsed_overrides: list[Override], repo: Any
     ) -> None:
@@ -123,6 +143,20 @@ class _GuardedLoader(ConfigLoaderImpl):
                     [f"hydra.searchpath: {path}: expected file://FOLDER; a package would be imported"]
                 )
         super()._process_config_searchpath(config_name, parsed_overrides, repo)
+
+
+class _PresentGroups(ConfigRepository):
+    """The files of a search path, whose defaults lists name groups by their present names."""
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        result = super().load_config(config_path)
+        for default in (result.defaults_list or []) if result else []:
+            if isinstance(default, GroupDefault) and default.group:
+                old = default.group.lstrip("/")
+                if (new := present_key(old)) != old:
+                    default.group = default.group.replace(old, new)
+                    tell(old, new, where=f"{config_path}.yaml")
+        return result
 
 
 def hydra_problems(hydra: DictConfig, *, typed: Sequence[str], allowed: Sequence[str]) -> Iterator[str]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from detector.config.errors import ConfigError, closest
 from detector.config.paths import config_dir
 from detector.config.words import repaired
+from detector.earlier import present_word, tell
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
 _MOVED = {  # options of earlier versions, and their present names
@@ -93,6 +94,38 @@ def _require_one_purpose(parsed: argparse.Namespace, flags: str) -> None:
         raise ConfigError(["--resolve: shows nothing by itself: give --cfg job with it"])
 
 
+def with_present_names(arguments: Arguments) -> Arguments:
+    """Return the command line with options by their present names, and print those by earlier ones."""
+    if not any(present_word(word) != word for word in arguments.overrides):
+        return arguments  # composing takes a moment
+    with _loaded(arguments.config_dir):
+        return replace(arguments, overrides=tuple(_present(arguments.primary, arguments.overrides)))
+
+
+def _present(verb: str, overrides: Sequence[str]) -> list[str]:
+    """Return the overrides with present names, except for options of the user's own parts by these names."""
+    words = [present_word(word) for word in overrides]
+    if words == list(overrides):
+        return words
+    try:
+        groups = _groups(verb)
+        cfg = _compose(verb, [word for word in words if _key_and_value(word)[0] in groups])
+    except COMPOSITION_ERRORS:  # explained later
+        cfg = OmegaConf.create()
+    for number, (old, new) in enumerate(zip(overrides, words, strict=True)):
+        (key, value), (present_key, present_value) = map(_key_and_value, (old, new))
+        if key != present_key and _has(cfg, key):
+            words[number] = old
+        elif old != new:
+            tell(*((key, present_key) if key != present_key else (value, present_value)))
+    return words
+
+
+def _key_and_value(word: str) -> tuple[str, str]:
+    key, _, value = word.lstrip("+~").partition("=")
+    return key, value
+
+
 def explain(arguments: Arguments, error: Exception) -> dict[str, str]:
     """Explain why Hydra could not compose, with a problem for each wrong override, by that override.
 
@@ -111,7 +144,7 @@ def composed(verb: str, words: Sequence[str]) -> DictConfig:
     Raises:
         ConfigError: overrides are wrong; lists the problems.
     """
-    overrides = [repaired(word, verb=verb, multirun=False) for word in words]
+    overrides = _present(verb, [repaired(word, verb=verb, multirun=False) for word in words])
     try:
         return compose(verb, overrides=overrides)
     except COMPOSITION_ERRORS as error:

@@ -169,7 +169,9 @@ class RunLog(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         if self.files.kept_checkpoints():  # otherwise the run was resumed into another folder
-            self.rows = [dict(row) for row in checkpoint.get(EPOCH_ROWS, [])]
+            from detector.earlier import present_row  # needed only to resume
+
+            self.rows = [present_row(row) for row in checkpoint.get(EPOCH_ROWS, [])]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         self._sums, self._batches, self._images = {}, 0, 0
