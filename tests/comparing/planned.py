@@ -17,7 +17,7 @@ def planned_runs(folder: Path, count: int) -> list[PlannedRun]:
             seed=seed,
             overrides=(),
             config={"training": {"max_epochs": 1, "devices": 1}},
-            data=DataFacts("", 1, {"annotations": [{"id": 0}] * 1000}, picture=None),
+            data=DataFacts("", 1, {"annotations": [{"id": 0}] * 1000}, read_image=None),
             size=ModelSize(1, 1, 1, 1),
             folder=folder / str(seed),
         )
