@@ -622,8 +622,8 @@ def test_own_variants_and_what_they_name_reach_the_runs(
 
     def stop(runs: list[PlannedRun], *, train: TrainRuns) -> dict[Path, str]:
         planned.extend(runs)
-        assert isinstance(way, partial)
-        flags.extend(way.keywords["flags"])
+        assert isinstance(train, partial)
+        flags.extend(train.keywords["flags"])
         raise RunError("planned")
 
     monkeypatch.setattr(compare, "train_all", stop)

@@ -136,7 +136,7 @@ def test_hydra_launcher_basic_trains_here(
     ways: list[Any] = []
 
     def train_all(runs: list[PlannedRun], *, train: TrainRuns) -> dict[Path, str]:
-        ways.append(way)
+        ways.append(train)
         raise RunError("planned")
 
     monkeypatch.setattr(compare, "train_all", train_all)
