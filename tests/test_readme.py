@@ -19,7 +19,7 @@ import pytest
 from detector.cli import main as cli
 from detector.commands import compare
 from detector.comparing.plan import PlannedRun
-from detector.comparing.training import Way
+from detector.comparing.training import TrainRuns
 from detector.profiling import latency
 from tests import echo_command
 
@@ -175,7 +175,7 @@ def test_compare_command_plans_and_compares(
         shutil.copytree("path/to", f"runs/{name}", dirs_exist_ok=True)
         shutil.copy("path/to/predictions.json", f"{name}.json")
 
-    def train_all(runs: list[PlannedRun], *, way: Way) -> dict[Path, str]:
+    def train_all(runs: list[PlannedRun], *, train: TrainRuns) -> dict[Path, str]:
         for planned in runs:
             shutil.copytree("path/to", planned.folder, dirs_exist_ok=True)
             (planned.folder / "finished.txt").touch()

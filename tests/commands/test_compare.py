@@ -28,7 +28,7 @@ from detector.comparing import training
 from detector.comparing.latency import with_latencies
 from detector.comparing.plan import PlannedRun
 from detector.comparing.subjects import Subject
-from detector.comparing.training import Way
+from detector.comparing.training import TrainRuns
 from detector.evaluation.coco import CocoEvaluator
 from detector.exceptions import RunError
 from detector.profiling import latency
@@ -426,7 +426,7 @@ def planned_alone(monkeypatch: pytest.MonkeyPatch) -> list[PlannedRun]:
     """What gets planned from here on; nothing is trained."""
     planned: list[PlannedRun] = []
 
-    def stop(runs: list[PlannedRun], *, way: Way) -> dict[Path, str]:
+    def stop(runs: list[PlannedRun], *, train: TrainRuns) -> dict[Path, str]:
         planned.extend(runs)
         raise RunError("planned")
 
@@ -522,13 +522,13 @@ def test_what_is_logged_of_offsets_makes_no_other_run(
 def test_a_run_that_another_command_trains_is_left_alone(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def train_all(runs: list[PlannedRun], *, way: Way) -> dict[Path, str]:
+    def train_all(runs: list[PlannedRun], *, train: TrainRuns) -> dict[Path, str]:
         with ExitStack() as locks:
             for planned in runs:
                 planned.folder.mkdir(parents=True)
                 lock = locks.enter_context(planned.folder.with_suffix(".lock").open("w"))
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            return training.train_all(runs, way=way)
+            return training.train_all(runs, train=train)
 
     monkeypatch.setattr(compare, "train_all", train_all)
     assert variants(dataset, tmp_path) == 1
@@ -620,10 +620,10 @@ def test_own_variants_and_what_they_name_reach_the_runs(
     planned: list[PlannedRun] = []
     flags: list[str] = []
 
-    def stop(runs: list[PlannedRun], *, way: Way) -> dict[Path, str]:
+    def stop(runs: list[PlannedRun], *, train: TrainRuns) -> dict[Path, str]:
         planned.extend(runs)
-        assert isinstance(way, partial)
-        flags.extend(way.keywords["flags"])
+        assert isinstance(train, partial)
+        flags.extend(train.keywords["flags"])
         raise RunError("planned")
 
     monkeypatch.setattr(compare, "train_all", stop)
