@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from detector.comparing.subjects import Subject
-from detector.evaluation.replicates import Replicates
+from detector.evaluation.replicates import replicates_of
 from detector.evaluation.statistics import compare, corrected_for_arms, draw, run_metrics
 from detector.reports.gallery import Changes, Found, examples, most_changed
 from detector.reports.study import Point
@@ -40,7 +40,7 @@ def compared(subject: Subject, *, replicates: int) -> tuple[Point, Models]:
         for seed, results in by_seed.items():
             matched = evaluator.matched(results, source=f"{arm}, seed {seed}")
             keys.append((arm, seed))
-            runs.append(Replicates(matched.classes))
+            runs.append(replicates_of(matched, evaluator))
             if seed == shown:
                 errors[arm], found[arm] = analysed(matched)
     draws = draw(runs, replicates=replicates)
@@ -49,7 +49,9 @@ def compared(subject: Subject, *, replicates: int) -> tuple[Point, Models]:
         seeds = [seed for seed in subject.results[first] if seed in subject.results[arm]]
         a, b = ([keys.index((name, seed)) for seed in seeds] for name in (first, arm))
         identical = all(subject.results[arm][seed] == subject.results[first][seed] for seed in seeds)
-        comparisons[arm] = compare(draws, a, b, class_names=evaluator.class_names, identical=identical)
+        comparisons[arm] = compare(
+            draws, a, b, class_names=evaluator.class_names, specs=evaluator.specs, identical=identical
+        )
     metrics: dict[str, dict[int, Mapping[str, float | None]]] = {arm: {} for arm in subject.results}
     for number, (arm, seed) in enumerate(keys):
         metrics[arm][seed] = run_metrics(draws, number)

@@ -17,6 +17,7 @@ from detector.config.errors import ConfigError
 from detector.config.overrides import composed
 from detector.config.plain import resolved
 from detector.data.datamodule import DetectionDataModule
+from detector.evaluation.metrics import METRIC_NAMES
 from detector.reports.gallery import ReadPicture
 from detector.reports.study import ModelSize
 from detector.runs.context import Context, overridden_key
@@ -95,6 +96,7 @@ def plan_runs(context: Context, *, own_keys: Sequence[str], here: bool = True) -
                 require_hardware(options.training)
             require_buildable(options.model)
             facts = read(options.data, plain)
+            options.training.monitored(options.evaluation(facts.ground_truth).specs)
             weights = _weights(plain["model"])
             if weights:  # check that they fit
                 build_model(options.model, facts.num_classes)
@@ -103,6 +105,8 @@ def plan_runs(context: Context, *, own_keys: Sequence[str], here: bool = True) -
             raise ValueError(f"arm {arm}: {error}") from error
         decides = {k: v for k, v in plain.items() if k not in _NOT_OF_ITS_RESULT}
         decides["evaluation"].pop("backend", None)  # all backends give the same numbers
+        if decides["training"]["monitor"] in METRIC_NAMES:  # others are computed from the predictions
+            decides["evaluation"].pop("metrics", None)
         decides["training"].pop("log_offsets_every_n_steps", None)  # it only logs
         for seed in seeds:
             digest = _digest(facts.fingerprint, _file_hashes(weights), seed, decides)
