@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from detector.comparing.subjects import Subject
-from detector.evaluation.replicates import Replicates
+from detector.evaluation.replicates import replicates_of
 from detector.evaluation.statistics import compare, corrected_for_variants, draw, run_metrics
 from detector.reports.gallery import Changes, Found, examples, most_changed
 from detector.reports.study import Condition
@@ -40,7 +40,7 @@ def compared(subject: Subject, *, num_resamples: int) -> tuple[Condition, Models
         for seed, results in by_seed.items():
             matched = evaluator.matched(results, source=f"{variant}, seed {seed}")
             keys.append((variant, seed))
-            runs.append(Replicates(matched.classes))
+            runs.append(replicates_of(matched, evaluator))
             if seed == shown:
                 errors[variant], detections[variant] = analyzed(matched)
     draws = draw(runs, num_resamples=num_resamples)
@@ -49,7 +49,9 @@ def compared(subject: Subject, *, num_resamples: int) -> tuple[Condition, Models
         seeds = [seed for seed in subject.results[first] if seed in subject.results[variant]]
         a, b = ([keys.index((name, seed)) for seed in seeds] for name in (first, variant))
         identical = all(subject.results[variant][seed] == subject.results[first][seed] for seed in seeds)
-        comparisons[variant] = compare(draws, a, b, class_names=evaluator.class_names, identical=identical)
+        comparisons[variant] = compare(
+            draws, a, b, class_names=evaluator.class_names, specs=evaluator.specs, identical=identical
+        )
     metrics: dict[str, dict[int, Mapping[str, float | None]]] = {variant: {} for variant in subject.results}
     for number, (variant, seed) in enumerate(keys):
         metrics[variant][seed] = run_metrics(draws, number)

@@ -19,6 +19,7 @@ from detector.config.overrides import composed
 from detector.config.plain import resolved
 from detector.data.datamodule import DetectionDataModule
 from detector.earlier import with_earlier_names
+from detector.evaluation.metrics import METRIC_NAMES, MONITORED
 from detector.reports.gallery import ReadPicture
 from detector.reports.study import ModelSize
 from detector.runs.context import Context, overridden_key
@@ -97,6 +98,7 @@ def plan_runs(context: Context, *, own_keys: Sequence[str], here: bool = True) -
                 require_hardware(options.training)
             require_buildable(options.model)
             facts = read(options.data, plain)
+            options.training.monitored(options.evaluation(facts.ground_truth).specs)
             weights = _weights(plain["model"])
             if weights:  # check that they fit
                 build_model(options.model, facts.num_classes)
@@ -105,6 +107,10 @@ def plan_runs(context: Context, *, own_keys: Sequence[str], here: bool = True) -
             raise ValueError(f"variant {variant}: {error}") from error
         identity = {k: v for k, v in plain.items() if k not in _WITHOUT_EFFECT}
         identity["evaluation"].pop("backend", None)  # all backends give the same numbers
+        if identity["training"]["monitor"] in METRIC_NAMES:  # others are computed from the predictions
+            identity["evaluation"].pop("metrics", None)
+        if identity["training"]["monitor"] == MONITORED.name:  # as before there was the option
+            del identity["training"]["monitor"]
         identity["training"].pop("log_offsets_every_n_steps", None)  # it only logs
         for seed in seeds:
             digest = _digest(facts.fingerprint, _file_hashes(weights), seed, identity)

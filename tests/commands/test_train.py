@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lightning import seed_everything
 from detector.checkpoint import load_checkpoint
 from detector.config.build import build
 from detector.evaluation.coco import CocoEvaluator
+from detector.evaluation.metrics import CurveMetric
 from detector.exceptions import RunError
 from detector.models.detector import Detector
 from detector.predictor import restore_model
@@ -24,6 +26,8 @@ from detector.training.module import DetectionModule, NonFiniteLossError
 from detector.training.trainer import TrainingOptions
 from tests.training.tiny import run_training, write_dataset
 
+AR50 = "{_target_: detector.evaluation.CurveMetric, name: AR50, label: AR at 0.50, kind: recall, iou: 0.5}"
+
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -32,8 +36,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two epochs with a moving average, its lines in printed.txt."""
-    return run_training(dataset, tmp_path_factory.mktemp("runs") / "finished", "training.ema_decay=0.9")
+    """A run of two epochs with a moving average and one more metric."""
+    output_dir = tmp_path_factory.mktemp("runs") / "finished"
+    return run_training(dataset, output_dir, "training.ema_decay=0.9", f"+evaluation.metrics.ar50={AR50}")
 
 
 def rows(run: Path) -> list[dict[str, str]]:
@@ -84,7 +89,7 @@ def test_checkpoint_holds_the_metrics_of_its_validation(finished: Path) -> None:
 def test_metrics_csv_has_one_row_an_epoch_with_both_losses_and_metrics(finished: Path) -> None:
     assert [row["epoch"] for row in rows(finished)] == ["1", "2"]
     assert all(float(row[name]) > 0 for row in rows(finished) for name in ("train/loss", "val/loss", "lr"))
-    assert "val/AP50" in rows(finished)[0]
+    assert {"val/AP50", "val/AR50"} <= rows(finished)[0].keys()
 
 
 def test_metrics_csv_counts_images_and_tells_the_peak_of_memory(finished: Path) -> None:
@@ -105,6 +110,7 @@ def test_a_report_tells_the_metrics_and_shows_images(finished: Path) -> None:
     report = (finished / "report.html").read_text(encoding="utf-8")
     ap = json.loads((finished / "metrics.json").read_text())["AP"]
     assert f"AP {ap:.4f}" in report
+    assert "AR at 0.50" in report
     assert "Images with the lowest F1" in report
     assert "data:image/jpeg" in report
 
@@ -113,7 +119,9 @@ def test_evaluating_the_best_checkpoint_gives_its_validation_again(finished: Pat
     found = evaluate_checkpoint(
         str(finished / "checkpoints" / "best.ckpt"),
         data_overrides={},
-        evaluator=CocoEvaluator,
+        evaluator=partial(
+            CocoEvaluator, metrics={"ar50": CurveMetric("AR50", "AR at 0.50", kind="recall", iou=0.5)}
+        ),
         accelerator="cpu",
     )
     assert found.metrics.to_dict() == json.loads((finished / "metrics.json").read_text())
@@ -241,10 +249,11 @@ def test_training_stops_when_the_metric_does_not_improve_and_says_so(
         "optimizer.lr=1e-9",
         "training.max_epochs=9",
         "training.early_stopping_patience=1",
+        "training.monitor=AR1",
     )
     assert [row["epoch"] for row in rows(run)] == ["1", "2"]
     note = (
-        "stopped after epoch 2 of 9: no better val/AP in 1 validation (training.early_stopping_patience=1); "
+        "stopped after epoch 2 of 9: no better val/AR1 in 1 validation (training.early_stopping_patience=1); "
         "the schedule was planned for 9 epochs"
     )
     assert f"note: {note}\n" in capsys.readouterr().out
