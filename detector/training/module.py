@@ -262,6 +262,7 @@ class DetectionModule(LightningModule):
             progress["completed"] = progress["processed"]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        from detector.training.resumable import require_fitting  # needed only to resume
 
         optimization: Any = self.configure_optimizers()
         require_fitting(
