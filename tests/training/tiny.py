@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 from hydra import compose, initialize_config_dir
+from lightning import Trainer
 from omegaconf import DictConfig
 
 from detector.cli.jobs import context_of
 from detector.commands import train
 from detector.config.build import build_options
 from detector.config.paths import config_dir
+from detector.data.datamodule import DetectionDataModule
+from detector.training.module import DetectionModule
 
 SIZE = 64
 CLASSES = {7: "square", 3: "disc"}  # ids sparse and unordered, as real files have them
@@ -89,6 +94,27 @@ def run_training(root: Path, output_dir: Path, *overrides: str) -> Path:
     cfg = tiny_config(root, output_dir, *overrides)
     train.run(build_options(cfg, train.Options), context_of(cfg))
     return output_dir
+
+
+def assembled(
+    root: Path, output_dir: Path, *overrides: str
+) -> tuple[Trainer, DetectionModule, DetectionDataModule]:
+    """`run_training` up to its fit: what it would fit, with the plan printed and nothing trained."""
+    built: list[tuple[Trainer, DetectionModule, DetectionDataModule]] = []
+
+    def stop(trainer: Trainer, module: DetectionModule, *, data: DetectionDataModule, **_: Any) -> None:
+        built.append((trainer, module, data))
+        raise _Assembled
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "fit", stop)
+        with suppress(_Assembled):
+            run_training(root, output_dir, *overrides)
+    return built[0]
+
+
+class _Assembled(Exception):
+    pass
 
 
 class TrainedRuns:
