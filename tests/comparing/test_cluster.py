@@ -21,7 +21,7 @@ from detector.comparing import cluster, training
 from detector.comparing.plan import PlannedRun
 from detector.comparing.training import Way
 from detector.exceptions import RunError
-from tests.commands.test_compare import arms, command_words, comparison
+from tests.comparing.command import arms, command_words, comparison
 from tests.comparing.planned import planned_runs
 from tests.training.tiny import write_dataset
 

@@ -117,21 +117,10 @@ class _Assembled(Exception):
     pass
 
 
-class TrainedRuns:
-    """Runs on one dataset: those with equal overrides are trained once, and copied."""
-
-    def __init__(self, root: Path, folder: Path) -> None:
-        self._root, self._folder = root, folder
-        self._runs: dict[tuple[str, ...], Path] = {}
-
-    def __call__(self, output_dir: Path, *overrides: str) -> Path:
-        """`run_training` as far as `output_dir` holds its files; its config.yaml names another folder."""
-        run = self._runs.get(overrides)
-        if run is None:
-            run = run_training(self._root, self._folder / str(len(self._runs)), *overrides)
-            self._runs[overrides] = run
-        shutil.copytree(run, output_dir, copy_function=_copy)
-        return output_dir
+def copy_run(run: Path, folder: Path) -> Path:
+    """A copy of the run in another folder, which its config.yaml does not name."""
+    shutil.copytree(run, folder, copy_function=_copy)
+    return folder
 
 
 def _copy(source: str, target: str) -> None:
