@@ -150,6 +150,11 @@ def test_a_report_tells_the_metrics_and_shows_images(finished: Path) -> None:
     assert "data:image/jpeg" in report
 
 
+def test_a_plain_model_logs_no_offsets(finished: Path) -> None:
+    assert not [name for row in rows(finished) for name in row if "offsets" in name]
+    assert "<h2>Offsets</h2>" not in (finished / "report.html").read_text(encoding="utf-8")
+
+
 def test_evaluating_the_best_checkpoint_gives_its_validation_again(finished: Path) -> None:
     found = evaluate_checkpoint(
         str(finished / "checkpoints" / "best.ckpt"),
