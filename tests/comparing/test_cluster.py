@@ -21,7 +21,7 @@ from detector.comparing import cluster, training
 from detector.comparing.plan import PlannedRun
 from detector.comparing.training import TrainRuns
 from detector.exceptions import RunError
-from tests.commands.test_compare import command_words, comparison, variants
+from tests.comparing.command import command_words, comparison, variants
 from tests.comparing.planned import planned_runs
 from tests.training.tiny import write_dataset
 

@@ -11,7 +11,7 @@ from detector.comparing.compared import changed_images, compared
 from detector.comparing.subjects import Subject
 from detector.evaluation import coco
 from detector.evaluation.coco import CocoEvaluator
-from tests.evaluation.test_statistics import run_of, world
+from tests.evaluation.worlds import run_of, world
 
 
 def test_each_run_is_matched_once(monkeypatch: pytest.MonkeyPatch) -> None:
