@@ -22,7 +22,7 @@ _PRESETS = ("experiment", "recipe", "compare")  # groups whose files set options
 class OptionInfo:
     """An option as typed: `key`=value.
 
-    `takes` says in words what it may be: "an integer >= 1 or auto". In parts that is a `type`, its `range` (""
+    `takes` says in words what it may be: "an integer >= 1 or auto". In parts it is a `type`, its `range` (""
     if there is none) and `choices` (the values that have a name).
     `default` is plain YAML data; "${...}" refers to another option. `group` is the file that has the option:
     "train" for configs/train.yaml, "optimizer=sgd" for configs/optimizer/sgd.yaml.

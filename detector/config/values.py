@@ -91,6 +91,11 @@ def _reason(error: ValidationError) -> str:
 
 
 def _hint(value: Any, annotation: Any, path: str) -> str:
+    is_text = isinstance(value, str)
+    takes_list = any(get_origin(member) in _SEQUENCES for member in members(annotation))
+    if takes_list and not (is_text and not value.startswith("(")) and not isinstance(value, list | dict):
+        inner = value.strip("()") if is_text else show(value)
+        return f". A list has brackets: '{path}=[{inner}]'"
     if isinstance(value, str):
         match = closest(value, [c for c in choices(annotation) if isinstance(c, str)])
         if not match and value.isidentifier() and any(_is_object(m) for m in members(annotation)):
