@@ -35,7 +35,6 @@ from detector.option_types import PositiveFloat
 from detector.predictor import Predictor, load_picture
 from detector.runs.context import Context
 from detector.runs.record import require_no_training_run, require_writable, write_record
-from detector.runs.validation import open_validation
 from detector.structures import Batch
 from detector.version import __version__
 
@@ -124,6 +123,8 @@ def _pictures(
     try:
         if source is not None:
             return [load_picture(file, reading) for file in find_images(source).files[:_CHECKED_PICTURES]]
+        from detector.runs.validation import open_validation  # loads the framework of training
+
         data = open_validation(
             checkpoint.config["data"],
             class_names=checkpoint.class_names,

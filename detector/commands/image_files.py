@@ -50,8 +50,13 @@ def find_images(source: str) -> FoundFiles:
         found = _of_folder(path)
         expected = f"a folder with images ({', '.join(sorted(readable_endings()))})"
     elif path.suffix.lower() == ".txt" and path.is_file():
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
         found = FoundFiles([path.parent / line.strip() for line in lines if line.strip()])
+        if found.files and not any(file.exists() for file in found.files):
+            raise ValueError(
+                f"source={source}: expected the path of an image in each line, relative to "
+                f"{path.parent.absolute()}; no line is one, such as {_shortened(found.files[0].name)!r}."
+            )
         expected = "a text file with a path a line"
     elif path.exists() and not path.is_file():
         raise ValueError(f"source={source}: is a pipe, socket or device. Expected an image file or a folder.")
@@ -63,6 +68,10 @@ def find_images(source: str) -> FoundFiles:
         others = f" that is read; there are {found.note()}" if found.left_out else ""
         raise ValueError(f"source={source}: found no file{others}. Expected {expected}.")
     return found
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _of_folder(folder: Path) -> FoundFiles:

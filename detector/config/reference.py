@@ -77,7 +77,7 @@ def every_option(verbs: Mapping[str, str]) -> list[OptionInfo]:
 
 def options_of(files: ConfigFiles, module: str) -> Iterator[OptionInfo]:
     """Yield the options in `files`, with the annotations of the parts that they name."""
-    for key, value, annotation in _leaves(files.options, annotations_of(f"{module}.Options"), ""):
+    for key, value, annotation in leaves(files.options, module):
         if key not in files.origins:  # an empty file of a group
             continue
         yield OptionInfo(
@@ -92,10 +92,15 @@ def options_of(files: ConfigFiles, module: str) -> Iterator[OptionInfo]:
         )
 
 
+def leaves(options: Mapping[str, Any], module: str) -> Iterator[tuple[str, Any, Any]]:
+    """Yield key, value and annotation (None: unknown) of each option of the verb in `module`."""
+    return _leaves(options, annotations_of(f"{module}.Options"), "")
+
+
 def _leaves(
     options: Mapping[str, Any], annotations: Mapping[str, Any], path: str
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Yield key, value and annotation (None: unknown) of each option. A mapping of names is one."""
+    """Do the same for a part. A mapping of names is one option."""
     for name, value in options.items():
         key = f"{path}.{name}" if path else name
         if name in SPECIAL_KEYS:
@@ -104,7 +109,7 @@ def _leaves(
         is_one = any(get_origin(m) is Mapping for m in members(annotation)) and not _holds_nodes(value)
         if isinstance(value, dict) and value and not is_one:
             parts = (source for member in members(annotation) if (source := source_of(member)))
-            yield from _leaves(value, annotations_of(value.get("_target_") or next(parts, "")), key)
+            yield from _leaves(value, annotations_of(str(value.get("_target_") or next(parts, ""))), key)
         else:
             yield key, value, annotation
 

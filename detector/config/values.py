@@ -117,6 +117,16 @@ def members(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
+def is_plain(annotation: Any) -> bool:
+    """Return whether only numbers, text, booleans, null, and lists of them can fit."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return is_plain(get_args(annotation)[0])
+    if origin in _SEQUENCES or origin in (Union, types.UnionType):
+        return all(arg is ... or is_plain(arg) for arg in get_args(annotation))
+    return origin is Literal or annotation in (*_WORDS, type(None))
+
+
 def dataclass_in(annotation: Any) -> type | None:
     """Return the first alternative of a union that is a dataclass."""
     return next((m for m in members(annotation) if inspect.isclass(m) and is_dataclass(m)), None)

@@ -167,7 +167,7 @@ def test_misspelt_key_in_an_own_file_is_told(
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\ntraining: {max_epoch: 42}\n")
     code, _, err = detector("train", "--config-dir", str(tmp_path), "experiment=mine")
     assert code == 2
-    assert "Did you mean training.max_epochs=3?" in err
+    assert "Did you mean training.max_epochs?" in err
 
 
 def test_class_of_the_users_own_is_refused_until_allowed(
