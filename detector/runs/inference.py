@@ -15,8 +15,9 @@ from detector.data.objects import require_objects
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.results import ResultCollector
 from detector.predictor import Predictor, check_used
+from detector.runs.accelerator import find_accelerator
 from detector.runs.failures import explained
-from detector.runs.parts import find_accelerator, require_same_classes
+from detector.runs.parts import require_same_classes
 from detector.runs.report import Evaluated
 from detector.runs.validation import open_validation
 from detector.training.module import Validation

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from detector.checkpoint import load_checkpoint
+from detector.checkpoint import load_checkpoint, read_content
 from detector.evaluation.coco import CocoEvaluator
 from detector.exceptions import RunError
 from detector.models.detector import Detector
@@ -22,6 +22,7 @@ from detector.predictor import restore_model
 from detector.runs.inference import evaluate_checkpoint
 from detector.runs.parts import require_hardware
 from detector.training.module import DetectionModule, NonFiniteLossError, RunLength
+from detector.training.resumable import require_entries
 from detector.training.trainer import TrainingOptions
 from tests.samples import total
 from tests.training.tiny import assembled, run_training, write_dataset
@@ -113,6 +114,16 @@ def test_checkpoint_knows_original_classes_and_config(finished: Path) -> None:
     checkpoint = load_checkpoint(finished / "checkpoints" / "best.ckpt")
     assert dict(zip(checkpoint.category_ids, checkpoint.class_names, strict=True)) == {3: "disc", 7: "square"}
     assert checkpoint.config == yaml.safe_load((finished / "config.yaml").read_text())
+
+
+def test_best_checkpoint_has_no_state_of_the_optimizer(finished: Path) -> None:
+    best, last = (read_content(finished / "checkpoints" / f"{name}.ckpt") for name in ("best", "last"))
+    assert "optimizer_states" in last
+    assert "optimizer_states" not in best
+    with pytest.raises(ValueError, match="holds weights alone"):
+        require_entries(best, source="training.resume=best.ckpt")
+    sizes = [(finished / "checkpoints" / f"{name}.ckpt").stat().st_size for name in ("best", "last")]
+    assert sizes[0] < 0.4 * sizes[1]
 
 
 def test_checkpoint_holds_the_metrics_of_its_validation(finished: Path) -> None:
