@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from detector.weights.files import StoredWeights
 from detector.weights.published import read_weights
+from tests.weights.safetensors_files import write_safetensors
 
 STATE = {"conv1.weight": torch.arange(4.0), "bn1.running_mean": torch.ones(2)}
 
