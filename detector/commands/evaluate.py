@@ -18,6 +18,7 @@ from detector.quoting import advised
 from detector.reports.tables import print_coco_metrics
 from detector.run_folder import RunFolder
 from detector.runs.context import Context
+from detector.runs.head import counted, evaluation_head
 from detector.runs.record import require_no_training_run, require_writable, write_record
 from detector.runs.report import Evaluated, announce, write_run_report
 
@@ -92,7 +93,8 @@ def run(options: Options, context: Context) -> None:
         write_predictions(files.predictions, found.results)
     write_record(output_dir, context)
     write_json(files.metrics, found.metrics.to_dict())
-    interval = write_run_report(output_dir, found)
+    head = evaluation_head(output_dir, model=found.model, data=found.data, facts=found.facts)
+    interval = write_run_report(output_dir, found, head)
     print_coco_metrics(found.metrics, title=found.title, interval=interval, complete_in=str(files.metrics))
     print(f"Written to {output_dir}: open {files.report}")
 
@@ -138,4 +140,12 @@ def _evaluate_file(
     rows, notes = evaluator.read(read_results(predictions), source=str(predictions))
     notes += check_boxes(rows, evaluator.truth, source=str(predictions))
     metrics = evaluator.score(rows, notes)
-    return Evaluated(rows, metrics, f"{predictions} against {annotations}", evaluator)
+    return Evaluated(
+        rows=rows,
+        metrics=metrics,
+        title=f"{predictions} against {annotations}",
+        evaluator=evaluator,
+        model=predictions.stem,
+        data=annotations.stem,
+        facts={"results": str(predictions), "data": f"{annotations}: {counted(evaluator)}"},
+    )

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from detector.comparing.subjects import Subject
 from detector.evaluation.replicates import Replicates
 from detector.evaluation.statistics import compare, corrected_for_arms, draw, run_metrics
-from detector.reports.gallery import Changes, Found, examples, most_changed
+from detector.reports.gallery import Changes, ModelImages, changes
 from detector.reports.study import Point
 from detector.runs.report import analysed
 
-_PICTURED = 12  # gained images in a report, and as many lost ones
-_PICTURED_OF_A_PAIR = 3
+_PICTURED = 48  # gained images in a report, and as many lost ones
+_PICTURED_OF_A_PAIR = 8
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Models:
     """The detections of one run of each arm; `runs` says which. The first arm is the baseline."""
 
     subject: Subject
-    found: Mapping[str, Found]
+    images: Mapping[str, ModelImages]
     runs: str
 
 
@@ -78,13 +78,15 @@ def changed_images(models: Models, *, pairs: int) -> list[Changes]:
     subject = models.subject
     if subject.picture is None:
         return []
-    (first, before), *others = models.found.items()
-    changes = []
-    for arm, after in others:
-        count = max(1, min(_PICTURED_OF_A_PAIR, _PICTURED // pairs))
-        gained, lost = (
-            examples(chosen, {first: before, arm: after}, read=subject.picture)
-            for chosen in most_changed(before.image_f1, after.image_f1, count=count)
+    (first, before), *others = models.images.items()
+    count = max(1, min(_PICTURED_OF_A_PAIR, _PICTURED // pairs))
+    return [
+        changes(
+            {first: before, arm: after},
+            point=subject.name,
+            runs=models.runs,
+            read=subject.picture,
+            count=count,
         )
-        changes.append(Changes(subject.name, first, arm, gained, lost, models.runs))
-    return changes
+        for arm, after in others
+    ]

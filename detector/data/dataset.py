@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -62,9 +63,13 @@ class CocoDataset(Dataset[Sample]):
 
     def picture(self, image_id: int | str) -> UInt8[np.ndarray, "H W 3"]:
         """Return the original image with this id, in RGB. Raises ImageFileError."""
-        index = next(i for i in range(len(self)) if self.image_id(i) == image_id)
+        index = self._places[image_id]
         height, width = (int(s) for s in self.annotations.sizes[index])
         return self._read(index, (height, width))
+
+    @cached_property
+    def _places(self) -> dict[int | str, int]:
+        return {self.image_id(index): index for index in range(len(self))}
 
     def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
         """Return the ground truth of all images; see `CocoAnnotations.ground_truth`."""

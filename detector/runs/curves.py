@@ -20,12 +20,16 @@ def read_curve(folder: Path) -> Curve:
         seconds=tuple(row["seconds"] for row in rows),
         images_per_second=tuple(row["images_per_second"] for row in rows),
         peak_memory_mb=tuple(row.get("peak_memory_mb") for row in rows),
+        steps=tuple(int(row["step"]) for row in rows),
     )
 
 
 def read_losses(folder: Path) -> Losses:
-    """Read losses and learning rate of each epoch."""
-    rows = RunFolder(folder).read_epochs()
+    """Read losses and learning rate of each epoch, and the training losses between."""
+    from detector.training.event_log import read_events  # loads Lightning and TensorBoard
+
+    files = RunFolder(folder)
+    rows = files.read_epochs()
 
     def of_stage(stage: str) -> dict[str, list[float | None]]:
         columns = [column for column in columns_of(rows) if column.startswith(f"{stage}/loss")]
@@ -36,6 +40,12 @@ def read_losses(folder: Path) -> Losses:
         lr=[row["lr"] for row in rows],
         train=of_stage("train"),
         val=of_stage("val"),
+        steps=[int(row["step"]) for row in rows],
+        by_step={
+            name.removeprefix("train/"): values
+            for name, values in read_events(files.tensorboard).items()
+            if name.startswith("train/loss")
+        },
     )
 
 

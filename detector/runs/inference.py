@@ -16,6 +16,7 @@ from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.results import ResultCollector
 from detector.predictor import Predictor, check_used
 from detector.runs.failures import explained
+from detector.runs.head import counted, data_name, model_name
 from detector.runs.parts import find_accelerator, require_same_classes
 from detector.runs.report import Evaluated
 from detector.runs.validation import open_validation
@@ -61,7 +62,20 @@ def evaluate_checkpoint(
     results, metrics = validation.score()
     title = f"{path} (epoch {checkpoint.epoch}) on {source}"
     scorer = validation.evaluator
-    return Evaluated(scorer.rows(results), metrics, title, scorer, data.val_set.picture, results)
+    return Evaluated(
+        rows=scorer.rows(results),
+        metrics=metrics,
+        title=title,
+        evaluator=scorer,
+        model=model_name(checkpoint.config["model"]),
+        data=data_name({"root": data.root, "val": {"annotations": str(source)}}),
+        facts={
+            "checkpoint": f"{path}, epoch {checkpoint.epoch}",
+            "data": f"{source}: {counted(scorer)}",
+        },
+        picture=data.val_set.picture,
+        results=results,
+    )
 
 
 def predict(
