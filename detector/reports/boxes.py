@@ -56,17 +56,19 @@ class Boxes:
         return np.bincount(self.classes, minlength=num_classes)
 
 
-def split_charts(splits: Mapping[str, Boxes], class_names: Sequence[str]) -> list[tuple[str, Chart]]:
-    """Return the titles and charts of the boxes of each split."""
-    if not any(len(boxes.classes) for boxes in splits.values()):
+def split_charts(splits: Mapping[str, Boxes], class_names: Sequence[str]) -> list[tuple[str, Chart, str]]:
+    """Return the charts of the boxes of each split, with title and caption."""
+    splits = {name: boxes for name, boxes in splits.items() if len(boxes.classes)}
+    if not splits:
         return []
+    sizes, about = _size_chart(splits)
     charts = [
-        ("Objects by class", _class_chart(splits, class_names)),
-        ("Objects by size", _size_chart(splits)),
-        ("Objects in an image", _count_chart(splits)),
+        ("Objects by class", _class_chart(splits, class_names), ""),
+        ("Objects by size", sizes, about),
+        ("Objects in an image", _count_chart(splits), ""),
     ]
-    known = {name: boxes for name, boxes in splits.items() if (boxes.sizes > 0).all() and len(boxes.sizes)}
-    return charts + [(f"Place of {name} objects", _place_chart(boxes)) for name, boxes in known.items()]
+    known = {name: boxes for name, boxes in splits.items() if (boxes.sizes > 0).all()}
+    return [*charts, ("Places of objects", _place_chart(known), "")] if known else charts
 
 
 def _class_chart(splits: Mapping[str, Boxes], class_names: Sequence[str]) -> Chart:
@@ -84,7 +86,7 @@ def _class_chart(splits: Mapping[str, Boxes], class_names: Sequence[str]) -> Cha
     )
 
 
-def _size_chart(splits: Mapping[str, Boxes]) -> Chart:
+def _size_chart(splits: Mapping[str, Boxes]) -> tuple[Chart, str]:
     sides = {name: np.sqrt(boxes.boxes_xywh[:, 2:].prod(axis=1)) for name, boxes in splits.items()}
     every = np.concatenate([*sides.values()])
     low, high = np.floor(2 * np.log2(every.min())), np.floor(2 * np.log2(every.max())) + 1
@@ -94,11 +96,13 @@ def _size_chart(splits: Mapping[str, Boxes]) -> Chart:
         counts = np.bincount(np.clip(np.searchsorted(edges, of_one, side="right") - 1, 0, len(edges) - 2))
         counts = np.pad(counts, (0, len(edges) - 1 - len(counts)))
         columns[name] = (_shares(counts), counts)
-    small = ", ".join(f"{name} {np.mean(of_one < _SMALL_PX):.0%}" for name, of_one in sides.items())
-    large = ", ".join(f"{name} {np.mean(of_one > _LARGE_PX):.0%}" for name, of_one in sides.items())
-    label = f"side of a square with the box's area, px (small: {small}; large: {large})"
     names = [f"{edge:.0f}" if edge >= 10 else f"{edge:.1f}" for edge in edges[:-1]]
-    return _bars(columns, names=names, x={"label": label})
+    about = "; ".join(
+        f"{name}: {np.mean(of_one < _SMALL_PX):.0%} small (below {_SMALL_PX} px), "
+        f"{np.mean(of_one > _LARGE_PX):.0%} large (above {_LARGE_PX} px)"
+        for name, of_one in sides.items()
+    )
+    return _bars(columns, names=names, x={"label": "from px, side of a square with the box's area"}), about
 
 
 def _count_chart(splits: Mapping[str, Boxes]) -> Chart:
@@ -114,11 +118,14 @@ def _count_chart(splits: Mapping[str, Boxes]) -> Chart:
     return _bars(columns, names=names, x={"label": "objects in an image"}, y="share of images")
 
 
-def _place_chart(boxes: Boxes) -> Chart:
-    centers = (boxes.boxes_xywh[:, :2] + boxes.boxes_xywh[:, 2:] / 2) / boxes.sizes[:, ::-1]
-    x, y = (np.clip(centers * _CELLS, 0, _CELLS - 1).astype(np.int64)).T
-    cells = np.bincount(y * _CELLS + x, minlength=_CELLS**2).reshape(_CELLS, _CELLS)
-    return {"type": "heat", "cells": cells.tolist(), "label": "centers of boxes, images scaled to a square"}
+def _place_chart(splits: Mapping[str, Boxes]) -> Chart:
+    maps = []
+    for name, boxes in splits.items():
+        centers = (boxes.boxes_xywh[:, :2] + boxes.boxes_xywh[:, 2:] / 2) / boxes.sizes[:, ::-1]
+        x, y = (np.clip(centers * _CELLS, 0, _CELLS - 1).astype(np.int64)).T
+        cells = np.bincount(y * _CELLS + x, minlength=_CELLS**2).reshape(_CELLS, _CELLS)
+        maps.append({"name": name, "cells": cells.tolist()})
+    return {"type": "heat", "maps": maps, "label": "centers of boxes, images scaled to a square"}
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ def ap_chart(curve: Curve) -> Chart:
     return {
         "type": "lines",
         "x": {"label": "step" if curve.steps else "epoch", "min": 0, "whole": True},
-        "y": {"label": "AP on the validation images", "min": 0},
+        "y": {"label": "AP on the validation images", "min": 0, "room": 0.15},
         "series": [
             {
                 "name": "",

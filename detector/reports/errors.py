@@ -11,7 +11,7 @@ from detector.evaluation.errors import RECALLS, ErrorAnalysis
 _MANY_CLASSES = 25  # a larger matrix is unreadable
 _MOST_CONFUSED = 20
 
-KIND_HEADER = ("kind of error", "what it is", "AP50 lost", "at best F1", "in all")
+KIND_HEADER = ("kind of error", "AP50 lost", "at best F1", "in all")
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,15 @@ class Confusion:
 
 
 def kind_rows(errors: ErrorAnalysis) -> list[tuple[str, ...]]:
-    """Return the rows of one model's error table: each kind with its explanation."""
+    """Return the rows of one model's error table: each kind."""
     return [
         (
             name,
-            explanation,
             f"{errors.lost[kind]:.3f}",
             f"{errors.counts_at_best[kind]:,}",
             f"{errors.counts[kind]:,}",
         )
-        for kind, (name, explanation) in _KINDS.items()
+        for kind, (name, _) in _KINDS.items()
     ]
 
 
@@ -45,7 +44,7 @@ def lrp_rows(errors: ErrorAnalysis) -> list[tuple[str, ...]]:
 
 
 def error_header(errors: Mapping[str, ErrorAnalysis]) -> tuple[str, ...]:
-    return ("error (detections at best F1 / of all)", *errors)
+    return ("AP50 lost to (at best F1 / in all)", *errors)
 
 
 def error_rows(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, ...]]:
@@ -54,7 +53,7 @@ def error_rows(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, ...]]:
     rows = []
     for kind, (name, _) in _KINDS.items():
         cells = (f"{e.lost[kind]:.3f} ({e.counts_at_best[kind]:,} / {e.counts[kind]:,})" for e in models)
-        rows.append((f"AP50 lost to {name}", *cells))
+        rows.append((name, *cells))
     rows.append(("best F1, from score", *(f"{e.best_f1:.3f}, {e.best_score:.2f}" for e in models)))
     for name, part in _LRP.items():
         rows.append((name, *(_shown(getattr(e.lrp, part)) for e in models)))
@@ -166,3 +165,4 @@ _LRP = {
     "oLRP: 1 - precision": "false_positives",
     "oLRP: 1 - recall": "missed",
 }
+EXPLANATIONS = dict(_KINDS.values())

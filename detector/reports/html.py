@@ -23,6 +23,7 @@ from detector.reports.comparison import (
 from detector.reports.comparison_charts import curves_chart, differences_chart, points_chart
 from detector.reports.costs import cost_tables
 from detector.reports.errors import (
+    EXPLANATIONS,
     KIND_HEADER,
     confused_header,
     confusion_rows,
@@ -126,7 +127,7 @@ def _rendered(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    return environment.get_template(template).render(version=__version__, **values)
+    return environment.get_template(template).render(version=__version__, explanations=EXPLANATIONS, **values)
 
 
 def _errors(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str]) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def training_head(folder: Path, curve: Curve, *, contents: str) -> Head:
             "training time": _duration(sum(curve.seconds)),
             **_environment_facts(files.read_environment()),
         },
-        command=_command(files.read_environment()["command"]),
+        command=_command("train", files),
         config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
     )
 
@@ -45,7 +45,7 @@ def evaluation_head(folder: Path, *, model: str, data: str, facts: Mapping[str, 
         model=model,
         data=data,
         facts={**facts, **(_environment_facts(environment) if recorded else {})},
-        command=_command(environment["command"]) if recorded else "",
+        command=_command("evaluate", files) if recorded else "",
         config=files.config.read_text(encoding="utf-8") if recorded else "",
     )
 
@@ -110,7 +110,5 @@ def _environment_facts(environment: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _command(arguments: Sequence[str]) -> str:
-    first, *rest = arguments
-    name = "detector" if Path(first).name in ("__main__.py", "detector") else first
-    return shlex.join([name, *rest])
+def _command(verb: str, files: RunFolder) -> str:
+    return shlex.join(["detector", verb, *files.overrides.read_text(encoding="utf-8").splitlines()])

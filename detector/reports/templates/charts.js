@@ -14,7 +14,8 @@ function html(name, attributes = {}, parent = null, text = null) {
   if (parent) parent.append(node);
   return node;
 }
-const color = number => number === null ? "var(--quiet)" : `hsl(${(217 + number * 137.508) % 360} 68% var(--chart-l))`;
+const HUES = [217, 28, 152, 284, 190, 335, 48, 95, 250, 8];
+const color = number => number === null ? "var(--quiet)" : `hsl(${HUES[number] ?? number * 137.508 % 360} 70% var(--chart-l))`;
 const short = (text, limit) => text.length > limit ? text.slice(0, limit - 1) + "…" : text;
 
 function niceTicks(low, high, count, whole) {
@@ -35,7 +36,7 @@ function extent(values, axis) {
   let low = axis.min ?? Math.min(...known), high = axis.max ?? Math.max(...known);
   if (!isFinite(low) || !isFinite(high)) [low, high] = [0, 1];
   if (low === high) [low, high] = axis.min === undefined ? [low - 0.5, high + 0.5] : [low, low + 1];
-  const room = (high - low) * 0.05;
+  const room = (high - low) * (axis.room ?? 0.05);
   return [axis.min ?? low - (axis.tight ? 0 : room), axis.max ?? high + (axis.tight ? 0 : room)];
 }
 
@@ -51,7 +52,6 @@ class Chart {
     this.tip = html("div", { class: "tip", hidden: "" }, node);
     node.addEventListener("pointermove", event => this.hover(event));
     node.addEventListener("pointerleave", () => { this.tip.hidden = true; });
-    new ResizeObserver(() => this.draw()).observe(node);
   }
   addLegend() {
     const all = (this.spec.series || []).filter(s => s.name && !s.quiet);
@@ -67,25 +67,32 @@ class Chart {
       button.addEventListener("click", () => {
         this.hidden.has(series.name) ? this.hidden.delete(series.name) : this.hidden.add(series.name);
         button.setAttribute("aria-pressed", String(!this.hidden.has(series.name)));
-        this.width = 0; this.draw();
+        this.draw();
       });
     });
     if (chosen.length < all.length) {
       const select = html("select", { "aria-label": "highlight" }, legend);
       html("option", { value: "" }, select, "highlight …");
       all.filter(s => !s.keep).forEach(s => html("option", { value: s.name }, select, short(s.name, 40)));
-      select.addEventListener("change", () => { this.strong = select.value; this.width = 0; this.draw(); });
+      select.addEventListener("change", () => { this.strong = select.value; this.draw(); });
     }
   }
+  // Fills the tile, which is as tall as its neighbor.
+  fit() {
+    this.room = 0;
+    this.draw();
+    const tile = this.node.parentElement, below = parseFloat(getComputedStyle(tile).paddingBottom);
+    return Math.floor(tile.getBoundingClientRect().bottom - below - this.node.getBoundingClientRect().bottom - 1);
+  }
+  height(least, most, share) { return Math.max(least, Math.min(most, this.width * share)) + (this.room || 0); }
   stroke(series) {
     const strong = this.strong && series.name === this.strong, many = this.spec.series.length > 12 && !series.keep;
     const paint = strong ? "var(--bad)" : color(many ? null : series.color);
     const dash = series.dash ? `stroke-dasharray: ${series.dash};` : "";
     return `stroke: ${paint}; fill: none; stroke-width: ${strong ? 3 : series.width || (many ? 0.7 : 1.8)}; stroke-linejoin: round; ${dash} opacity: ${strong || !many ? series.opacity ?? 1 : 0.45}`;
   }
-  draw() {
-    const width = Math.floor(this.node.clientWidth);
-    if (!width || width === this.width) return;
+  draw(width = Math.floor(this.node.clientWidth)) {
+    if (!width) return;
     this.width = width;
     this.points = [];
     this.canvas.replaceChildren();
@@ -114,7 +121,7 @@ class Chart {
     return { root, box, px, py };
   }
   lines(width) {
-    const { x, y, series, marks = [], rules = [] } = this.spec, height = this.spec.height || Math.max(220, Math.min(300, width * 0.55));
+    const { x, y, series, marks = [], rules = [] } = this.spec, height = this.height(220, 300, 0.55);
     const visible = series.filter(s => !this.hidden.has(s.name));
     const xs = extent(series.flatMap(s => s.x).concat(marks.map(m => m.x)), { tight: true, ...x });
     const ys = extent(series.flatMap(s => [...s.y, ...(s.low || []), ...(s.high || [])]), y);
@@ -143,10 +150,11 @@ class Chart {
     });
   }
   bars(width) {
-    const { x, y, series } = this.spec, count = x.names.length, height = this.spec.height || Math.max(220, Math.min(280, width * 0.5));
+    const { x, y, series } = this.spec, count = x.names.length, height = this.height(220, 280, 0.5);
     const visible = series.filter(s => !this.hidden.has(s.name));
     const ys = extent(series.flatMap(s => s.y), { min: 0, ...y });
-    const every = Math.ceil(count * (x.slant ? 16 : 38) / (width - 60)), slant = x.slant ? 42 : 0;
+    const slanted = x.slant && (width - 60) / count < 64, slant = slanted ? 42 : 0;
+    const every = Math.ceil(count * (slanted ? 16 : 38) / (width - 60));
     const { root, box, py } = this.frame(width, height + slant, { ...x, ticks: [], label: "" }, y, [0, count], ys);
     if (slant) { root.setAttribute("viewBox", `0 0 ${width} ${height + slant + 14}`); }
     const step = (box.right - box.left) / count, thick = step * 0.8 / Math.max(1, visible.length);
@@ -165,15 +173,18 @@ class Chart {
     svg("text", { x: (box.left + box.right) / 2, y: height + (slant ? slant + 8 : -4), "text-anchor": "middle" }, root, x.label);
   }
   heat(width) {
-    const { cells, label } = this.spec, size = cells.length, side = Math.min(width, 290), cell = side / size;
-    const most = Math.max(1, ...cells.flat());
-    const root = svg("svg", { viewBox: `0 0 ${width} ${side + 20}`, "aria-label": label }, this.canvas), left = (width - side) / 2;
-    cells.forEach((row, i) => row.forEach((n, j) => {
-      svg("rect", { x: left + j * cell, y: i * cell, width: cell + 0.3, height: cell + 0.3, style: `fill: rgb(var(--heat)); fill-opacity: ${(n / most).toFixed(3)}` }, root);
-      this.points.push({ x: left + (j + 0.5) * cell, y: (i + 0.5) * cell, text: `${n} box centers` });
-    }));
-    svg("rect", { x: left, y: 0, width: side, height: side, style: "fill: none; stroke: var(--line)" }, root);
-    svg("text", { x: width / 2, y: side + 15, "text-anchor": "middle" }, root, label);
+    const { maps, label } = this.spec, gap = 16, side = Math.min((width - gap * (maps.length - 1)) / maps.length, 250 + (this.room || 0));
+    const root = svg("svg", { viewBox: `0 0 ${width} ${side + 40}`, "aria-label": label }, this.canvas);
+    maps.forEach(({ name, cells }, number) => {
+      const cell = side / cells.length, most = Math.max(1, ...cells.flat()), left = (width - maps.length * (side + gap) + gap) / 2 + number * (side + gap);
+      cells.forEach((row, i) => row.forEach((n, j) => {
+        svg("rect", { x: left + j * cell, y: 20 + i * cell, width: cell + 0.3, height: cell + 0.3, style: `fill: rgb(var(--heat)); fill-opacity: ${(n / most).toFixed(3)}` }, root);
+        this.points.push({ x: left + (j + 0.5) * cell, y: 20 + (i + 0.5) * cell, text: `${name}: ${n} box centers` });
+      }));
+      svg("rect", { x: left, y: 20, width: side, height: side, style: "fill: none; stroke: var(--line)" }, root);
+      svg("text", { x: left + side / 2, y: 13, "text-anchor": "middle" }, root, name);
+    });
+    svg("text", { x: width / 2, y: side + 36, "text-anchor": "middle" }, root, label);
   }
   forest(width) {
     const { rows, label } = this.spec, names = Math.min(width * 0.38, 12 + 6.6 * Math.max(4, ...rows.map(r => Math.min(30, r.name.length))));
@@ -213,4 +224,17 @@ class Chart {
     this.tip.style.top = `${best.y + offset - this.tip.offsetHeight - 8}px`;
   }
 }
-document.querySelectorAll(".chart").forEach(node => new Chart(node));
+const charts = [...document.querySelectorAll(".chart")].map(node => new Chart(node));
+function drawCharts() {
+  charts.forEach(chart => { chart.room = 0; chart.draw(); });
+  const rooms = charts.map(chart => chart.fit());
+  charts.forEach((chart, i) => { if (rooms[i] > 0 && rooms[i] < 400) { chart.room = rooms[i]; chart.draw(); } });
+}
+let drawnAt = 0;
+new ResizeObserver(() => {
+  if (drawnAt !== document.body.clientWidth) drawCharts();
+  drawnAt = document.body.clientWidth;
+}).observe(document.body);
+// A sheet of paper has two columns of this width, whatever the window has.
+addEventListener("beforeprint", () => charts.forEach(chart => { chart.room = 0; chart.draw(chart.node.closest(".full") ? 680 : 320); }));
+addEventListener("afterprint", drawCharts);

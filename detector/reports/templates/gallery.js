@@ -1,12 +1,14 @@
 // The images of a validation: boxes drawn over thumbnails, filtered and sorted at any score threshold; enlarged by a click.
 const OUTCOMES = ["right", "wrong class", "inexact box", "wrong class and inexact box", "duplicate", "nothing there"];
 
+const PAGE = 30;
+
 function drawBoxes(overlay, boxes, scale, labels) {
   const size = 13 / scale, placed = [];
   overlay.replaceChildren();
   for (const { box: [x, y, width, height], kind } of boxes) {
     const place = { x, y, width, height };
-    svg("rect", { ...place, class: "box halo", "stroke-width": labels ? 5 : 3.5 }, overlay);
+    svg("rect", { ...place, class: `box ${kind} halo`, "stroke-width": labels ? 5 : 3.5 }, overlay);
     svg("rect", { ...place, class: `box ${kind}`, "stroke-width": labels ? 2.5 : 1.8 }, overlay);
   }
   if (!labels) return;
@@ -33,6 +35,14 @@ function grouped(numbers, count) {
   return groups;
 }
 
+const MARKS = { right: "✓", wrong: "✗", missed: "○" };
+function counts(parent, outcome) {
+  const node = html("span", { class: "counts" }, parent);
+  [["right", outcome.right], ["wrong", outcome.wrong], ["missed", outcome.unmatched]].forEach(([kind, list]) => {
+    if (list.length) html("span", { class: `is-${kind}` }, node, `${MARKS[kind]} ${list.length}`);
+  });
+}
+
 class Gallery {
   constructor(node) {
     this.node = node;
@@ -51,6 +61,9 @@ class Gallery {
     this.shots.forEach(shot => this.observer.observe(shot));
     this.addControls();
     node.append(this.grid);
+    this.more = html("button", { type: "button", class: "button more" }, node);
+    this.limit = PAGE;
+    this.more.addEventListener("click", () => { this.limit = Infinity; this.arrange(); });
     this.addDialog();
     this.measure();
     this.arrange();
@@ -106,7 +119,8 @@ class Gallery {
       if (this.pairs) html("b", {}, empty, m.name);
     });
     html("span", {}, node.lastChild, image.name);
-    node.lastChild.prepend(document.createTextNode(" "));
+    html("div", {}, node.lastChild, "\u00a0");
+    node.lastChild.prepend(node.lastChild.lastChild);
     return node;
   }
   fill(node) {
@@ -117,8 +131,10 @@ class Gallery {
       node.filled = true;
     }
     [...node.firstChild.children].forEach((one, m) => drawBoxes(one.querySelector("svg"), this.boxes(m, node.number), 1, false));
-    node.lastChild.firstChild.textContent = this.pairs ? `F1 ${outcome.map(f => f.f1.toFixed(2)).join(" → ")}`
-      : `F1 ${outcome[0].f1.toFixed(2)} · ${outcome[0].right.length} right, ${outcome[0].wrong.length} wrong, ${outcome[0].unmatched.length} not found`;
+    const line = html("div", {});
+    line.append(`F1 ${outcome.map(o => o.f1.toFixed(2)).join(" → ")}`);
+    if (!this.pairs) counts(line, outcome[0]);
+    node.lastChild.firstChild.replaceWith(line);
     node.stale = false;
   }
   addControls() {
@@ -142,6 +158,7 @@ class Gallery {
     [["right", "right"], ["wrong", "wrong"], ["missed", "object not found"]].forEach(([kind, text]) => {
       const item = html("span", { class: "key" }, key), sample = svg("svg", { viewBox: "0 0 29 13", "aria-hidden": "true" }, item);
       svg("rect", { x: 2, y: 2, width: 25, height: 9, class: `box ${kind}`, "stroke-width": 2.2 }, sample);
+      html("span", { class: `is-${kind}` }, item, MARKS[kind]);
       html("span", {}, item, text);
     });
     this.tally = html("span", { class: "tally quiet", style: "white-space: pre-line" }, key);
@@ -189,7 +206,10 @@ class Gallery {
     const measured = key && this.list.map(key), place = new Map(this.list.map((i, n) => [i, measured && measured[n]]));
     const rank = this.order.value === "worst" ? i => -of(i).wrong.length - of(i).unmatched.length : () => 0;
     this.list.sort((a, b) => (key ? place.get(a) - place.get(b) || rank(a) - rank(b) : 0) || names[a].localeCompare(names[b], "en", { numeric: true }));
-    this.grid.replaceChildren(...this.list.map(i => this.shots[i]));
+    this.grid.replaceChildren(...this.list.slice(0, this.limit).map(i => this.shots[i]));
+    this.grid.classList.toggle("many", this.limit === Infinity);
+    this.more.hidden = this.list.length <= this.limit;
+    this.more.textContent = `show all ${this.list.length} images`;
     this.count.textContent = `${this.list.length} of ${this.shots.length} images`;
   }
   addDialog() {
@@ -200,6 +220,7 @@ class Gallery {
     const button = (text, name, act) => html("button", { type: "button", class: "button", "aria-label": name, title: name }, bar, text).addEventListener("click", act);
     button("←", "previous image (left arrow)", () => this.step(-1));
     button("→", "next image (right arrow)", () => this.step(1));
+    bar.lastChild.autofocus = true;
     button("boxes", "show or hide boxes (b)", () => this.toggle());
     button("✕", "close (Escape)", () => this.dialog.close());
     this.panes = html("div", { class: "panes" }, this.dialog);
@@ -244,40 +265,43 @@ class Gallery {
 }
 
 // Crops around single boxes; a click enlarges the image in the gallery.
-function suspects(node, gallery) {
-  const { images, objects, classes, models } = gallery.data, [columns] = models;
-  node.querySelectorAll("[data-suspects]").forEach(list => {
-    const kind = list.dataset.suspects;
-    gallery.data.suspects[kind].forEach(i => {
-      const source = kind === "unfound" ? objects : columns, number = source.image[i], image = images[number];
-      const [x, y, w, h] = boxOf(source, i), side = Math.min(Math.max(image.width, image.height), Math.max(w, h) * 2.2);
-      const left = x + w / 2 - side * 2 / 3, top = y + h / 2 - side / 2;
-      const shot = html("button", { type: "button", class: "shot" }, list), frame = html("span", { class: "pane", style: "display: block" }, shot);
-      const crop = svg("svg", { viewBox: `${left} ${top} ${side * 4 / 3} ${side}` }, frame);
-      if (image.thumb) svg("image", { href: image.thumb, width: image.width, height: image.height, preserveAspectRatio: "none" }, crop);
-      drawBoxes(svg("g", {}, crop), [{ box: [x, y, w, h], kind: kind === "unfound" ? "missed" : "wrong" }], 1, false);
-      const label = kind === "unfound" ? `${classes[objects.class[i]]}, labeled`
-        : `${classes[columns.class[i]]} ${columns.score[i].toFixed(2)}${kind === "renamed" ? `, labeled ${classes[objects.class[columns.object[i]]]}` : ""}`;
-      const caption = html("span", { class: "caption" }, shot, label);
-      html("span", {}, caption, image.name);
-      shot.addEventListener("click", () => gallery.open(number));
-    });
+function suspects(list, gallery) {
+  const { images, objects, classes, models } = gallery.data, [columns] = models, kind = list.dataset.suspects;
+  gallery.data.suspects[kind].forEach(i => {
+    const source = kind === "unfound" ? objects : columns, number = source.image[i], image = images[number];
+    const [x, y, w, h] = boxOf(source, i), side = Math.min(Math.max(image.width, image.height), Math.max(w, h) * 2.2);
+    const inside = (middle, span, whole) => span > whole ? (whole - span) / 2 : Math.max(0, Math.min(middle - span / 2, whole - span));
+    const left = inside(x + w / 2, side * 4 / 3, image.width), top = inside(y + h / 2, side, image.height);
+    const shot = html("button", { type: "button", class: "shot" }, list), frame = html("span", { class: "pane", style: "display: block" }, shot);
+    const crop = svg("svg", { viewBox: `${left} ${top} ${side * 4 / 3} ${side}` }, frame);
+    if (image.thumb) svg("image", { href: image.thumb, width: image.width, height: image.height, preserveAspectRatio: "none" }, crop);
+    drawBoxes(svg("g", {}, crop), [{ box: [x, y, w, h], kind: kind === "unfound" ? "missed" : "wrong" }], 1, false);
+    const label = kind === "unfound" ? `${classes[objects.class[i]]}, labeled`
+      : `${classes[columns.class[i]]} ${columns.score[i].toFixed(2)}${kind === "renamed" ? `, labeled ${classes[objects.class[columns.object[i]]]}` : ""}`;
+    const caption = html("span", { class: "caption" }, shot, label);
+    html("span", {}, caption, image.name);
+    shot.addEventListener("click", () => gallery.open(number));
   });
 }
 
+function summary(names) {
+  const counts = new Map();
+  names.forEach(name => counts.set(name, (counts.get(name) || 0) + 1));
+  return [...counts].map(([name, count]) => count > 1 ? `${count} ${name}` : name).join(", ") || "no object";
+}
 function batches(node) {
   const { images, objects, classes } = JSON.parse(node.querySelector("script").textContent), of = grouped(objects.image, images.length);
-  const grid = html("div", { class: "gallery" }, node);
+  const grid = html("div", { class: "gallery small" }, node);
   images.forEach((image, i) => {
     const shot = html("div", { class: "shot", style: "cursor: default" }, grid), one = pane(image, "");
     one.style.display = "block";
     one.style.aspectRatio = `${image.width} / ${image.height}`;
     shot.append(one);
     drawBoxes(one.querySelector("svg"), of[i].map(j => ({ box: boxOf(objects, j), kind: "object", text: "" })), 1, false);
-    html("span", {}, html("span", { class: "caption" }, shot, of[i].map(j => classes[objects.class[j]]).join(", ") || "no object"), image.name);
+    html("span", {}, html("span", { class: "caption" }, shot, summary(of[i].map(j => classes[objects.class[j]])), image.name);
   });
 }
 
 const galleries = [...document.querySelectorAll("[data-gallery]")].map(node => new Gallery(node));
-document.querySelectorAll("[data-suspicious]").forEach(node => suspects(node, galleries[0]));
+document.querySelectorAll("[data-suspects]").forEach(node => suspects(node, galleries[0]));
 document.querySelectorAll("[data-batches]").forEach(batches);
