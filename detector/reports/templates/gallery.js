@@ -298,7 +298,7 @@ function batches(node) {
     one.style.aspectRatio = `${image.width} / ${image.height}`;
     shot.append(one);
     drawBoxes(one.querySelector("svg"), of[i].map(j => ({ box: boxOf(objects, j), kind: "object", text: "" })), 1, false);
-    html("span", {}, html("span", { class: "caption" }, shot, summary(of[i].map(j => classes[objects.class[j]])), image.name);
+    html("span", {}, html("span", { class: "caption" }, shot, summary(of[i].map(j => classes[objects.class[j]]))), image.name);
   });
 }
 
