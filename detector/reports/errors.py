@@ -60,11 +60,12 @@ def error_rows(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, ...]]:
     return rows
 
 
-def error_charts(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, dict[str, Any]]]:
-    """Return titles and charts of precision against recall, and of F1 against the score threshold."""
+def error_charts(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return titles, captions and charts of precision against recall, and of F1 against the score threshold."""
     precision = [
         {
-            "name": f"{name} at IoU {iou}",
+            "name": name,
+            "quiet": iou != "0.50",
             "color": number,
             "dash": dash,
             "x": [round(recall, 2) for recall in RECALLS.tolist()],
@@ -89,8 +90,16 @@ def error_charts(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, dict[st
     x, y = {"label": "recall", "min": 0, "max": 1}, {"label": "precision", "min": 0, "max": 1}
     score, at = {"label": "score threshold"}, {"label": "F1 at IoU 0.50", "min": 0, "max": 1}
     return [
-        ("Precision and recall", {"type": "lines", "x": x, "y": y, "series": precision}),
-        ("F1 by score", {"type": "lines", "x": score, "y": at, "series": f1, "marks": marks}),
+        (
+            "Precision and recall",
+            "solid: IoU 0.50, dashed: IoU 0.75",
+            {"type": "lines", "x": x, "y": y, "series": precision},
+        ),
+        (
+            "F1 by score",
+            "dots: the best F1",
+            {"type": "lines", "x": score, "y": at, "series": f1, "marks": marks},
+        ),
     ]
 
 

@@ -277,7 +277,7 @@ def _model_columns(
         "box": _flat(chosen.boxes_xywh),
         "kind": result.kinds[shown].tolist(),
         "object": np.where(objects >= 0, object_place[objects], -1).tolist(),
-        "overlap": np.round(result.overlaps[shown], 2).tolist(),
+        "overlap": np.round(result.overlaps[shown], 3).tolist(),
     }
     return columns, _inverse(shown, len(rows.scores))
 
