@@ -4,12 +4,12 @@ const OUTCOMES = ["right", "wrong class", "inexact box", "wrong class and inexac
 const PAGE = 30;
 
 function drawBoxes(overlay, boxes, scale, labels) {
-  const size = 13 / scale, placed = [];
+  const size = 13 / scale, placed = [], paths = new Map();
+  for (const { box: [x, y, width, height], kind } of boxes) paths.set(kind, `${paths.get(kind) || ""}M${x} ${y}h${width}v${height}h${-width}z`);
   overlay.replaceChildren();
-  for (const { box: [x, y, width, height], kind } of boxes) {
-    const place = { x, y, width, height };
-    svg("rect", { ...place, class: `box ${kind} halo`, "stroke-width": labels ? 5 : 3.5 }, overlay);
-    svg("rect", { ...place, class: `box ${kind}`, "stroke-width": labels ? 2.5 : 1.8 }, overlay);
+  for (const [kind, d] of paths) {
+    svg("path", { d, class: `box ${kind} halo`, "stroke-width": labels ? 5 : 3.5 }, overlay);
+    svg("path", { d, class: `box ${kind}`, "stroke-width": labels ? 2.5 : 1.8 }, overlay);
   }
   if (!labels) return;
   for (const { box: [x, y, , height], kind, text } of boxes) {
