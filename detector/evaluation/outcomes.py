@@ -66,7 +66,6 @@ def outcomes(matched: Matched) -> Outcomes:
         overlaps[found] = of_class.overlaps[hit]
         wrong[of_class.rows[counted & ~of_class.matched[0, 0]]] = True
     by_image = np.argsort(truth.images, kind="stable")
-    by_image = by_image[~truth.crowd[by_image]]
     starts = np.searchsorted(truth.images[by_image], np.arange(len(matched.truth.image_numbers) + 1))
     first, last = starts[rows.images - 1], starts[rows.images]
     kinds[wrong & (first == last)] = BACKGROUND
@@ -74,8 +73,10 @@ def outcomes(matched: Matched) -> Outcomes:
     for here in np.split(chosen, np.flatnonzero(np.diff(rows.images[chosen])) + 1) if len(chosen) else ():
         image = rows.images[here[0]]
         there = by_image[starts[image - 1] : starts[image]]
-        ious = mask.iou(rows.boxes_xywh[here], truth.boxes_xywh[there], np.zeros(len(there), dtype=np.uint8))
         same = rows.categories[here][:, None] - 1 == truth.classes[there]
+        crowd = truth.crowd[there]
+        ious = mask.iou(rows.boxes_xywh[here], truth.boxes_xywh[there], crowd.astype(np.uint8))
+        ious[~same & crowd] = 0.0  # as hotcoco counts: near a crowd of its own class a box is inexact
         kinds[here], place, overlaps[here] = _errors(ious, same)
         objects[here] = np.where(place >= 0, there[place], -1)
     return Outcomes(rows, kinds, objects, overlaps)

@@ -20,7 +20,7 @@ def read_curve(folder: Path) -> Curve:
         seconds=tuple(row["seconds"] for row in rows),
         images_per_second=tuple(row["images_per_second"] for row in rows),
         peak_memory_mb=tuple(row.get("peak_memory_mb") for row in rows),
-        steps=tuple(int(row["step"]) for row in rows),
+        steps=_steps(rows),
     )
 
 
@@ -40,7 +40,7 @@ def read_losses(folder: Path) -> Losses:
         lr=[row["lr"] for row in rows],
         train=of_stage("train"),
         val=of_stage("val"),
-        steps=[int(row["step"]) for row in rows],
+        steps=_steps(rows),
         by_step={
             name.removeprefix("train/"): values
             for name, values in read_events(files.tensorboard).items()
@@ -64,6 +64,11 @@ def read_offsets(folder: Path) -> dict[str, OffsetCurve]:
         )
         for layer, of_layer in columns.items()
     }
+
+
+def _steps(rows: list[Row]) -> tuple[int, ...]:
+    """Return the last step of each epoch; empty if one has none."""
+    return tuple(int(row["step"]) for row in rows) if all("step" in row for row in rows) else ()
 
 
 def _images_seen(files: RunFolder, row: Row) -> int:
