@@ -42,9 +42,9 @@ class Outcomes:
     """What became of each detection of `rows`, at IoU 0.5, as TIDE (Bolya et al. 2020) sees it.
 
     `kinds` (D) are places in `OUTCOMES`, -1 for a detection that does not count (in a crowd, or beyond the
-    100 best of its image and class). `objects` (D) is the annotation concerned, -1 for none: the object found,
-    or the one that the error is about; `overlaps` (D) is the IoU with it. A score threshold changes none of
-    it: a detection's match depends only on better ones.
+    100 best of its image and class). `objects` (D) is the annotation concerned, -1 for none: the matched
+    object, or the one that the error is about; `overlaps` (D) is the IoU with it. A score threshold changes
+    none of it: a detection's match depends only on better ones.
     """
 
     rows: Rows

@@ -88,11 +88,11 @@ def precision_chart(curves: Sequence[ClassCurve], names: Sequence[str], errors: 
     """Plot precision against recall of each class at IoU 0.50, the operating point marked, and the mean."""
     shown = _shown(curves)
     series = [
-        {**_line(names[i], RECALLS, _until_reached(curves[i].precision), color=place)}
+        {**_line(names[i], RECALLS.tolist(), _until_reached(curves[i].precision), color=place)}
         for place, i in enumerate(shown)
     ]
     for iou, dash in (("0.50", ""), ("0.75", "6 3")):
-        mean = _line(f"mean at IoU {iou}", RECALLS, errors.precision[iou], color=None)
+        mean = _line(f"mean at IoU {iou}", RECALLS.tolist(), errors.precision[iou], color=None)
         series.append({**mean, "keep": True, "width": 2.6, "dash": dash})
     marks = [
         {"x": _rounded(at[1]), "y": _rounded(at[0]), "color": place, "of": names[i]}
@@ -136,16 +136,16 @@ def _term(name: str) -> str:
     return "total" if name == "loss" else name.removeprefix("loss_")
 
 
-def _line(name: str, x: Sequence[float], y: Sequence[float | None], *, color: int | None) -> Chart:
+def _line(name: str, x: Sequence[int | float], y: Sequence[float | None], *, color: int | None) -> Chart:
     return {"name": name, "color": color, "x": [_rounded(v) for v in x], "y": [_rounded(v) for v in y]}
 
 
-def _rounded(value: float | None) -> float | None:
+def _rounded(value: int | float | None) -> float | None:
     """Keep five significant digits: more cannot be seen."""
     return None if value is None else float(f"{value:.5g}")
 
 
-def _thinned(x: Sequence[int], y: Sequence[float]) -> tuple[list[float], list[float]]:
+def _thinned(x: Sequence[int], y: Sequence[float]) -> tuple[list[int], list[float]]:
     """Average neighboring points until few are left."""
     width = -(-len(x) // _STEPS_SHOWN)
     parts = [slice(i, i + width) for i in range(0, len(x), width)]

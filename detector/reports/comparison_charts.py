@@ -33,7 +33,7 @@ def differences_chart(points: Sequence[Point]) -> Chart:
 
 
 def curves_chart(point: Point) -> Chart | None:
-    """Plot validation AP against images seen, each run thin, the mean of a variant thick; None without runs."""
+    """Plot validation AP against images seen, each run thin, a variant's mean thick; None without runs."""
     if not point.curves:
         return None
     series = []
@@ -53,7 +53,7 @@ def curves_chart(point: Point) -> Chart | None:
 
 
 def points_chart(study: Study) -> Chart | None:
-    """Plot AP of each variant by point, with the interval of its difference; None with fewer than two points."""
+    """Plot AP of each variant by point, with the interval of its difference; None for a single point."""
     if len(study.points) < 2:
         return None
     place = {point.name: number for number, point in enumerate(study.points)}
@@ -78,7 +78,7 @@ def points_chart(study: Study) -> Chart | None:
     return {"type": "lines", "x": x, "y": {"label": "AP"}, "series": series}
 
 
-def _xy(points: Sequence[tuple[float, float]]) -> dict[str, list[float]]:
+def _xy(points: Sequence[tuple[int, float]]) -> dict[str, list[Any]]:
     return {"x": [x for x, _ in points], "y": [round(y, 5) for _, y in points]}
 
 

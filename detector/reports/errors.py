@@ -16,7 +16,7 @@ KIND_HEADER = ("kind of error", "AP50 lost", "at best F1", "in all")
 
 @dataclass(frozen=True)
 class Confusion:
-    """The confusion of a model: for each class that objects are, (count, share) of each that they are found as.
+    """The confusion of a model: for each class of objects, (count, share) of those detected as each class.
 
     `names` ends with "nothing". The last row has no shares: there is no number of backgrounds.
     """
@@ -61,7 +61,7 @@ def error_rows(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, ...]]:
 
 
 def error_charts(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, str, dict[str, Any]]]:
-    """Return titles, captions and charts of precision against recall, and of F1 against the score threshold."""
+    """Return titles, captions and charts of precision against recall, and of F1 against the score."""
     precision = [
         {
             "name": name,

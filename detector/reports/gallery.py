@@ -82,7 +82,7 @@ class Changes:
 def changes(
     models: Mapping[str, ModelImages], *, point: str, runs: str, read: ReadPicture | None, count: int
 ) -> Changes:
-    """Return at most `count` images that gained most, and as many that lost most, from the first model to the second."""
+    """Return at most `count` images that gained most from the first model to the second, and lost most."""
     (a, before), (b, after) = models.items()
     gained, lost = most_changed(before.image_f1, after.image_f1, count=count)
 
@@ -249,7 +249,7 @@ def _image_columns(
 
 
 def _object_columns(model: ModelImages, place: np.ndarray) -> tuple[Columns, np.ndarray]:
-    """Return the objects of the shown images, and the place of each annotation among them (G), -1 for none."""
+    """Return the objects of the shown images, and each annotation's place among them (G), -1 for none."""
     objects = model.objects
     rows = np.flatnonzero(place[objects.images] >= 0)
     columns = {

@@ -15,7 +15,7 @@ from detector.reports.study import Curve, Losses, OffsetCurve
 
 @dataclass(frozen=True)
 class Head:
-    """The names of the model and of the data, which are the title; facts by name; the configuration as YAML."""
+    """The names of model and data, which make the title, facts by name, and the configuration as YAML."""
 
     model: str
     data: str

@@ -28,7 +28,7 @@ class Curve:
 
     @property
     def best(self) -> int | None:
-        """The place of the epoch whose checkpoint is kept as the best: the last of those with the highest AP."""
+        """The place of the epoch whose checkpoint is the best: the last one with the highest AP."""
         known = [(ap, place) for place, ap in enumerate(self.ap) if ap is not None]
         return max(known)[1] if known else None
 

@@ -39,14 +39,12 @@ def training_head(folder: Path, curve: Curve, *, contents: str) -> Head:
 def evaluation_head(folder: Path, *, model: str, data: str, facts: Mapping[str, str]) -> Head:
     """Build the head of the report of the evaluation whose record is in `folder`."""
     files = RunFolder(folder)
-    recorded = files.environment.is_file()
-    environment = files.read_environment() if recorded else {}
     return Head(
         model=model,
         data=data,
-        facts={**facts, **(_environment_facts(environment) if recorded else {})},
-        command=_command("evaluate", files) if recorded else "",
-        config=files.config.read_text(encoding="utf-8") if recorded else "",
+        facts={**facts, **_environment_facts(files.read_environment())},
+        command=_command("evaluate", files),
+        config=files.config.read_text(encoding="utf-8"),
     )
 
 

@@ -107,7 +107,7 @@ def training_batches(data: DetectionDataModule) -> dict[str, Any]:
     owner, classes, boxes = [], [], []
     for keys in data.train_sampler():
         batch = collate([data.train_set[key] for key in keys])
-        for number, (epoch, index) in enumerate(keys[: _BATCH_IMAGES - len(images)]):
+        for number, (_, index) in enumerate(keys[: _BATCH_IMAGES - len(images)]):
             valid = batch.targets.valid[number]
             owner += [len(images)] * int(valid.sum())
             classes += batch.targets.labels[number][valid].tolist()

@@ -84,7 +84,7 @@ def _append(file: BinaryIO, event: Event) -> None:
 
 
 def read_events(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """Read the steps (from 1) and values of each number from the event files in `folder`, oldest file first."""
+    """Read the steps (from 1) and values of each number from the event files in `folder`."""
     from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
     values: dict[str, dict[int, float]] = {}
