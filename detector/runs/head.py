@@ -17,15 +17,18 @@ from detector.run_folder import RunFolder
 _ARCHITECTURES = {"FCOSHead": "FCOS", "FasterRCNNHead": "Faster R-CNN"}
 
 
-def training_head(folder: Path, curve: Curve, *, contents: str) -> Head:
-    """Build the head of the report of the training in `folder`; `contents` counts its data."""
+def training_head(folder: Path, curve: Curve, *, checkpoint: str, contents: str) -> Head:
+    """Build the head of the report of the training in `folder`.
+
+    `checkpoint` says what was evaluated on which images, `contents` counts the data.
+    """
     files = RunFolder(folder)
     config = files.read_config()
     return Head(
         model=model_name(config["model"]),
         data=data_name(config["data"]),
         facts={
-            "run": str(folder),
+            "checkpoint": checkpoint,
             "data": f"{config['data'].get('root') or data_name(config['data'])}: {contents}",
             "epochs": _epochs(curve, planned=config["training"]["max_epochs"]),
             "training time": _duration(sum(curve.seconds)),

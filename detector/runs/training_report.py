@@ -87,7 +87,12 @@ def _write_report(
         return write_run_report(
             folder,
             evaluated,
-            training_head(folder, curve, contents=counted(evaluated.evaluator, training=contents)),
+            training_head(
+                folder,
+                curve,
+                checkpoint=evaluated.title,
+                contents=counted(evaluated.evaluator, training=contents),
+            ),
             notes=notes,
             curve=curve,
             losses=read_losses(folder),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selenium.webdriver.support.wait import WebDriverWait
 
 from detector.reports.run import RunReport
 
@@ -140,15 +141,17 @@ def test_the_slider_moves_the_threshold_of_all_images(
     opened(browser, run_page)
     assert report.gallery is not None
     sure = sum(score == 1 for score in report.gallery["models"][0]["score"])
+    browser.execute_script("galleries[0].node.scrollIntoView()")
+    kinds = (
+        "return [...new Set([...document.querySelectorAll('.gallery .shot')].filter(s => s.near)"
+        ".flatMap(s => [...s.querySelectorAll('.box')]).map(b => b.classList[1]))]"
+    )
+    WebDriverWait(browser, 30).until(lambda b: "wrong" in b.execute_script(kinds))
     browser.execute_script(
         "const r = galleries[0].range; r.value = 1;"
         "for (const kind of ['input', 'change']) r.dispatchEvent(new Event(kind))"
     )
     assert text_of(browser, ".tally").startswith(f"{sure} right, 0 wrong")
-    kinds = (
-        "return [...new Set([...document.querySelectorAll('.gallery .shot')].filter(s => s.near)"
-        ".flatMap(s => [...s.querySelectorAll('.box')]).map(b => b.classList[1]))]"
-    )
     assert set(browser.execute_script(kinds)) <= {"right", "missed"}
     browser.execute_script("document.querySelector('.controls button').click()")
     assert "wrong" in browser.execute_script(kinds)

@@ -49,12 +49,12 @@ def test_the_head_says_what_was_run_where_and_how(tmp_path: Path) -> None:
     config = {"model": MODEL, "data": {"root": "data/bccd"}, "training": {"max_epochs": 12}}
     files.write_record(config=config, overrides=["optimizer.lr=0.1", "name=a b"], environment=ENVIRONMENT)
     curve = Curve((1, 2), (0.3, 0.2), (3000.0, 700.0), (1.0, 1.0), (8, 16), (None, None), (500, 1000))
-    head = training_head(tmp_path, curve, contents="3 classes")
+    head = training_head(tmp_path, curve, checkpoint="best.ckpt", contents="3 classes")
     assert head.title == "FCOS, ResNet-18, deformable C4, C5 on bccd"
     assert head.command == "detector train optimizer.lr=0.1 'name=a b'"
     assert "max_epochs: 12" in head.config
     assert head.facts == {
-        "run": str(tmp_path),
+        "checkpoint": "best.ckpt",
         "data": "data/bccd: 3 classes",
         "epochs": "2 of 12, 1,000 steps; best: epoch 1",
         "training time": "1 h 1 min",

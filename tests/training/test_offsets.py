@@ -333,14 +333,14 @@ def test_tensorboard_has_them_every_n_steps_and_at_the_end_of_epochs(run: Path) 
 
 def test_the_report_shows_the_offsets(run: Path) -> None:
     report = (run / "report.html").read_text(encoding="utf-8")
-    assert "<h2>Offsets</h2>" in report
+    assert "Offsets of deformable layers" in report
     assert "<td>backbone.layer3.1.conv2</td>" in report
 
 
 def test_a_plain_model_logs_no_offsets(dataset: Path, tmp_path: Path) -> None:
     run = run_training(dataset, tmp_path / "run", "training.max_epochs=1")
     assert not [name for row in rows(run) for name in row if "offsets" in name]
-    assert "<h2>Offsets</h2>" not in (run / "report.html").read_text(encoding="utf-8")
+    assert "Offsets of deformable layers" not in (run / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
