@@ -17,6 +17,7 @@ from detector.evaluation.results import ResultCollector
 from detector.predictor import Predictor, check_used
 from detector.runs.accelerator import find_accelerator
 from detector.runs.failures import explained
+from detector.runs.head import counted, data_name, model_name
 from detector.runs.parts import require_same_classes
 from detector.runs.report import Evaluated
 from detector.runs.validation import open_validation
@@ -62,7 +63,20 @@ def evaluate_checkpoint(
     results, metrics = validation.score()
     title = f"{path} (epoch {checkpoint.epoch}) on {source}"
     scorer = validation.evaluator
-    return Evaluated(scorer.rows(results), metrics, title, scorer, data.val_set.read_image, results)
+    return Evaluated(
+        rows=scorer.rows(results),
+        metrics=metrics,
+        title=title,
+        evaluator=scorer,
+        model=model_name(checkpoint.config["model"]),
+        data=data_name({"root": data.root, "val": {"annotations": str(source)}}),
+        facts={
+            "checkpoint": f"{path}, epoch {checkpoint.epoch}",
+            "data": f"{source}: {counted(scorer)}",
+        },
+        read_image=data.val_set.read_image,
+        results=results,
+    )
 
 
 def predict(

@@ -156,8 +156,8 @@ def test_predictions_have_original_ids(finished: Path) -> None:
 def test_a_report_tells_the_metrics_and_shows_images(finished: Path) -> None:
     report = (finished / "report.html").read_text(encoding="utf-8")
     ap = json.loads((finished / "metrics.json").read_text())["AP"]
-    assert f"AP {ap:.4f}" in report
-    assert "Images with the lowest F1" in report
+    assert f"<b>{ap:.4f}</b>" in report
+    assert "data-gallery" in report
     assert "data:image/jpeg" in report
 
 

@@ -333,7 +333,7 @@ def test_tensorboard_has_them_every_n_steps_and_at_the_end_of_epochs(run: Path) 
 
 def test_the_report_shows_the_offsets(run: Path) -> None:
     report = (run / "report.html").read_text(encoding="utf-8")
-    assert "<h2>Offsets</h2>" in report
+    assert "Offsets of deformable layers" in report
     assert "<td>C4.1</td>" in report
 
 
