@@ -210,7 +210,6 @@ class Gallery {
     const rank = this.order.value === "worst" ? i => -of(i).wrong.length - of(i).unmatched.length : () => 0;
     this.list.sort((a, b) => (key ? place.get(a) - place.get(b) || rank(a) - rank(b) : 0) || names[a].localeCompare(names[b], "en", { numeric: true }));
     this.grid.replaceChildren(...this.list.slice(0, this.limit).map(i => this.shots[i]));
-    this.grid.classList.toggle("many", this.limit === Infinity);
     this.more.hidden = this.list.length <= this.limit;
     this.more.textContent = `show all ${this.list.length} images`;
     this.count.textContent = `${this.list.length} of ${this.shots.length} images`;
