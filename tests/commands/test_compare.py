@@ -230,7 +230,7 @@ def test_latency_is_measured_once_for_the_same_models(
     a, b = copy_run(trained, tmp_path / "a"), copy_run(trained, tmp_path / "b")
     config = RunFolder(b).read_config()
     config["model"]["neck"]["out_channels"] = 16
-    RunFolder(b).config.write_text(yaml.safe_dump(config))
+    RunFolder(b).config.write_text(yaml.safe_dump(config, sort_keys=False))
     measured: list[tuple[str, ...]] = []
 
     def measure(calls: dict[str, Any], *, batch_size: int, device: str) -> dict[str, latency.Latency]:
