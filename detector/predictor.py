@@ -35,9 +35,10 @@ Picture = np.ndarray | str | os.PathLike[str]
 class Predictor:
     """A trained detector that uses the image preparation, precision and memory layout of its training.
 
-    >>> detector = Predictor.from_checkpoint("path/to/best.ckpt")
-    >>> found = detector.predict("picture.jpg")
-    >>> names = [detector.class_names[label] for label in found.labels]
+    Examples:
+        >>> predictor = Predictor.from_checkpoint("path/to/best.ckpt")
+        >>> detections = predictor.predict("image.jpg")
+        >>> names = [predictor.class_names[label] for label in detections.labels]
     """
 
     def __init__(self, checkpoint: Checkpoint, *, device: torch.device | str = "cpu") -> None:
