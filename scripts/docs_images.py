@@ -50,7 +50,7 @@ def main() -> None:
     browser = start_browser()
     save(first_screen(browser, arguments.run / "report.html"), "report")
     save(first_screen(browser, arguments.comparison / "report.html"), "verdict")
-    save(overview(browser, detections_of(arguments.run, photos, rows=3, columns=2)), "overview")
+    save(overview(browser, detections_of(arguments.run, photos, rows=2, columns=2)), "overview")
     browser.quit()
 
 
@@ -80,7 +80,7 @@ def overview(browser: Any, detections: Image.Image) -> Image.Image:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "overview.html"
         path.write_text(page, encoding="utf-8")
-        return screenshot(browser, path, width=1280, height=850)
+        return screenshot(browser, path, width=1280, height=594)
 
 
 def start_browser() -> Any:
