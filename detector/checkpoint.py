@@ -11,7 +11,6 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from detector.files import write_atomically
 from detector.run_folder import Row, RunFolder
 from detector.weights.archives import damage_of, is_whole_archive
 
-_FORMAT = 3
+_FORMAT = 4
 EPOCH_ROWS = "epoch_rows"  # key of the metrics.csv rows up to the checkpoint
 
 
@@ -80,6 +79,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         ValueError: the path is missing, a folder, truncated, damaged, no checkpoint of this program, or has
             weights that are not finite. The message names an intact checkpoint beside it, if there is one.
     """
+    from detector.earlier import present_row, updated  # needed only to read
+
     path = Path(path)
     content = read_content(path)
     entry = content.get("detector")
@@ -90,7 +91,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         )
     _require_known_format(path, entry.get("format"))
     if problems := entry_problems(content):
-        raise ValueError(f"{path}: of no use as a checkpoint: {listed(problems)}. {_way_on(path)}")
+        raise ValueError(f"{path}: not usable as a checkpoint: {listed(problems)}. {_way_on(path)}")
     prefix = entry["weights"]
     return Checkpoint(
         path=path,
@@ -102,51 +103,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             for name, value in content["state_dict"].items()
             if name.startswith(prefix) and isinstance(value, Tensor)
         },
-        metrics=entry["metrics"],
+        metrics=present_row(entry["metrics"]),
         epoch=entry["epoch"],
         step=entry["step"],
-        epoch_rows=content.get(EPOCH_ROWS, []),
+        epoch_rows=[present_row(row) for row in content.get(EPOCH_ROWS, [])],
     )
-
-
-def updated(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration stored by an earlier version in the form that this version writes."""
-    now = deepcopy(dict(config))
-    model = _part(now, "model")
-    head = _part(model, "head")
-    for part in (_part(model, "neck"), head, _part(head, "roi")):
-        _move_modulation(part)
-    for part in (_part(head, "rpn"), _part(head, "roi")):
-        _name_box_loss(part)
-    return now
-
-
-def _move_modulation(part: dict[str, Any]) -> None:
-    """Move `modulation` into `deform`: format 1 had it among the options of deformable necks and heads."""
-    if "modulation" in part and str(part.get("_target_")).startswith(("detector.necks.", "detector.heads.")):
-        deform = {"_target_": "detector.layers.DeformConv2d", "_partial_": True}
-        part["deform"] = {**deform, "modulation": part.pop("modulation")}
-
-
-def _name_box_loss(part: dict[str, Any]) -> None:
-    """Turn a box loss name into its class: format 2 named it by a string, with `smooth_l1_beta` beside it."""
-    if not str(part.get("_target_")).startswith("detector.heads."):
-        return
-    beta = {"beta": part["smooth_l1_beta"]} if "smooth_l1_beta" in part else {}
-    kind = part.get("box_loss", "smooth_l1" if beta else None)
-    if kind in ("smooth_l1", "l1", "giou"):
-        part.pop("smooth_l1_beta", None)
-        part["box_loss"] = {
-            "smooth_l1": {"_target_": "detector.ops.SmoothL1", **beta},
-            "l1": {"_target_": "detector.ops.L1"},
-            "giou": {"_target_": "detector.ops.GIoU"},
-        }[kind]
-
-
-def _part(config: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return a part of a configuration, or an empty dict if it has none."""
-    part = config.get(name)
-    return part if isinstance(part, dict) else {}
 
 
 def _require_known_format(path: Path, format: object) -> None:
@@ -158,7 +119,7 @@ def _require_known_format(path: Path, format: object) -> None:
             "Use the version of detector that wrote it (environment.json of its run names it)."
         )
     raise ValueError(
-        f"{path}: of no use as a checkpoint: detector.format is {shown(format)}, expected 1 to {_FORMAT}. "
+        f"{path}: not usable as a checkpoint: detector.format is {shown(format)}, expected 1 to {_FORMAT}. "
         f"{_way_on(path)}"
     )
 

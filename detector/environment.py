@@ -32,7 +32,7 @@ def environment() -> dict[str, Any]:
         "detector": __version__,
         "git": _git_state(Path(__file__).parent),
         "python": platform.python_version(),
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "packages": {name: installed for name in _PACKAGES if (installed := _version(name))},
         "platform": platform.platform(),
         "cpu": {"name": processor_name(), "count": os.cpu_count(), "torch_threads": torch.get_num_threads()},
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
@@ -91,7 +91,7 @@ def _git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
+    result = subprocess.run(
         ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
     )
-    return done.stdout.strip()
+    return result.stdout.strip()

@@ -34,22 +34,22 @@ class SharedError(RunError):
     """An error that every process of a run raises at the same place; the first reports it for all."""
 
 
-def asked_for_memory(error: BaseException) -> str | None:
+def out_of_memory_message(error: BaseException) -> str | None:
     """Describe which memory ran out and how much was requested; return None for other errors.
 
     torch, numpy, OpenCV and Python each word it in their own way.
     """
     text = str(error)
     is_gpu = type(error).__name__ == "OutOfMemoryError" or "out of memory" in text
-    is_cpu = isinstance(error, MemoryError) or any(words in text for words in _CPU_IS_FULL)
+    is_cpu = isinstance(error, MemoryError) or any(words in text for words in _CPU_MEMORY_ERRORS)
     if not (is_gpu or is_cpu):
         return None
-    asked = re.search(r"(?:allocate|alloc(?:ated?)?:?) (\d[\d.]*) ?([KMGT]i?B|bytes)?", text)
-    amount = "" if asked is None else f": {_shown(asked[1], asked[2])} more were asked for"
+    match = re.search(r"(?:allocate|alloc(?:ated?)?:?) (\d[\d.]*) ?([KMGT]i?B|bytes)?", text)
+    amount = "" if match is None else f": {_shown(match[1], match[2])} more were requested"
     return f"The memory of the {'GPU' if is_gpu else 'machine'} is not enough{amount}"
 
 
-_CPU_IS_FULL = (
+_CPU_MEMORY_ERRORS = (
     "can't allocate memory",  # torch's DefaultCPUAllocator, on Linux
     "not enough memory: you tried to allocate",  # on Windows
     "Insufficient memory",  # OpenCV

@@ -130,8 +130,8 @@ class GrowingFile:
             if not isinstance(error, OSError):
                 raise
             needed_bytes = self._size + len(content) + len(after)
-            kept = "What came before is kept."
-            raise not_written(self._path, error, needed_bytes=needed_bytes, kept=kept) from error
+            note = "All earlier content is kept."
+            raise not_written(self._path, error, needed_bytes=needed_bytes, note=note) from error
         self._size, self._end = self._size + len(content), after
 
     def close(self) -> None:
@@ -166,12 +166,12 @@ def _reasons(error: BaseException) -> Iterator[BaseException]:
 
 
 def not_written(
-    path: Path, error: OSError, *, needed_bytes: int = 0, kept: str | None = None
+    path: Path, error: OSError, *, needed_bytes: int = 0, note: str | None = None
 ) -> NotWrittenError:
     """Return the user's error for a file that `error` prevented from being written."""
-    if kept is None:
-        kept = "The file of before is kept." if path.exists() else "No part of it is left behind."
-    return NotWrittenError(f"{path} cannot be written: {_why(path, error, needed_bytes)}. {kept}")
+    if note is None:
+        note = "The previous file is kept." if path.exists() else "No part of it is left behind."
+    return NotWrittenError(f"{path} cannot be written: {_why(path, error, needed_bytes)}. {note}")
 
 
 def _why(path: Path, error: OSError, needed_bytes: int) -> str:

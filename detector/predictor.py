@@ -29,7 +29,7 @@ from detector.weights.fit import unusable
 
 _log = logging.getLogger(__name__)
 
-Picture = np.ndarray | str | os.PathLike[str]
+ImageInput = np.ndarray | str | os.PathLike[str]
 
 
 class Predictor:
@@ -64,39 +64,39 @@ class Predictor:
         """
         return cls(load_checkpoint(path), device=device)
 
-    def predict(self, picture: Picture, *, score_threshold: float = 0.3) -> Detections:
+    def predict(self, image: ImageInput, *, score_threshold: float = 0.3) -> Detections:
         """Return detections with at least this score, in pixels of the image, best first, on the CPU.
 
-        `picture`: uint8 RGB (height, width, 3), or the path of a file (rotated to its EXIF orientation).
+        `image`: uint8 RGB (height, width, 3), or the path of a file (rotated to its EXIF orientation).
 
         Raises:
             ValueError: the array has another shape or dtype; the file is missing, truncated or not an image;
                 the threshold is outside [0, 1].
         """
-        (found,) = self.predict_batch([load_picture(picture, self.reading)], score_threshold=score_threshold)
-        return found
+        (detections,) = self.predict_batch([load_image(image, self.reading)], score_threshold=score_threshold)
+        return detections
 
     def predict_batch(
-        self, pictures: Sequence[np.ndarray], *, score_threshold: float = 0.3
+        self, images: Sequence[np.ndarray], *, score_threshold: float = 0.3
     ) -> list[Detections]:
         """Run `predict` on several images of any sizes in one pass."""
         if not 0 <= score_threshold <= 1:
             raise ValueError(f"score_threshold = {score_threshold}: expected a number >= 0 and <= 1.")
-        if not pictures:
+        if not images:
             return []
-        batch = self.batch(pictures)
-        found = self.detect(batch)
+        batch = self.batch(images)
+        detected = self.detect(batch)
         sizes = zip(batch.image_sizes.tolist(), batch.original_sizes.tolist(), strict=True)
         return [
-            one.select(one.scores >= score_threshold)
+            detections.select(detections.scores >= score_threshold)
             .resized(from_size=tuple(resized), to_size=tuple(original))
             .to("cpu")
-            for one, (resized, original) in zip(found, sizes, strict=True)
+            for detections, (resized, original) in zip(detected, sizes, strict=True)
         ]
 
-    def batch(self, pictures: Sequence[np.ndarray]) -> Batch:
+    def batch(self, images: Sequence[np.ndarray]) -> Batch:
         """Return the images as model input: resized, padded to one size, on the model's device."""
-        return self.prepared(collate([self._sample(picture) for picture in pictures]))
+        return self.prepared(collate([self._sample(image) for image in images]))
 
     def prepared(self, batch: Batch) -> Batch:
         """Move a batch to the device, in the memory layout of the model."""
@@ -109,12 +109,12 @@ class Predictor:
         with torch.inference_mode(), autocast:
             return self.model.predict(batch)
 
-    def _sample(self, picture: np.ndarray) -> Sample:
-        height, width = picture.shape[:2]
+    def _sample(self, image: np.ndarray) -> Sample:
+        height, width = image.shape[:2]
         boxes = np.zeros((0, 4))
-        image, _ = resize(picture, boxes, size=self.image_size.fit((height, width)))
+        resized, _ = resize(image, boxes, size=self.image_size.fit((height, width)))
         return Sample(
-            image=torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            image=torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1))),
             boxes=torch.zeros(0, 4),
             labels=torch.zeros(0, dtype=torch.int64),
             original_size=(height, width),
@@ -163,16 +163,16 @@ def _chosen(options: Any, kind: type) -> Any:
     return {field.name: options[field.name] for field in fields(kind) if field.name in options}
 
 
-def load_picture(picture: Picture, reading: ReadOptions = ReadOptions()) -> np.ndarray:  # noqa: B008 (frozen)
+def load_image(image: ImageInput, reading: ReadOptions = ReadOptions()) -> np.ndarray:  # noqa: B008 (frozen)
     """Return uint8 RGB (height, width, 3) from such an array or a file, else raise ValueError."""
-    if not isinstance(picture, np.ndarray):
-        return read_image(Path(picture), declared_size=None, options=reading)
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
+    if not isinstance(image, np.ndarray):
+        return read_image(Path(image), declared_size=None, options=reading)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(
-            f"expected a picture as uint8 RGB of shape (height, width, 3), got {picture.dtype} of shape "
-            f"{picture.shape}."
+            f"expected an image as uint8 RGB of shape (height, width, 3), got {image.dtype} of shape "
+            f"{image.shape}."
         )
-    return picture
+    return image
 
 
 def _reading(data: Mapping[str, Any]) -> ReadOptions:
@@ -199,33 +199,33 @@ def restore_model(checkpoint: Checkpoint, *, device: torch.device) -> Detector:
         raise ValueError(
             f"{checkpoint.path}: its configuration builds no detector ({error}). Use another checkpoint."
         ) from error
-    _require_its_weights(model, checkpoint)
+    _require_matching_weights(model, checkpoint)
     model.load_state_dict(checkpoint.state_dict)
     if replaced := replace_backends(model, device=device):
         _log.warning("backend=auto in %d layers: the one of the training cannot run on %s.", replaced, device)
     return model.eval().to(device)
 
 
-def _require_its_weights(model: object, checkpoint: Checkpoint) -> None:
+def _require_matching_weights(model: object, checkpoint: Checkpoint) -> None:
     """Raise ValueError unless the checkpoint's state dict has the names and shapes of `model`."""
     if not isinstance(model, nn.Module):
         raise ValueError(
             f"{checkpoint.path}: its configuration builds a {type(model).__name__}, no detector. Use another "
             "checkpoint."
         )
-    own, state = model.state_dict(), checkpoint.state_dict
-    problems = [f"{name} is missing" for name in own if name not in state]
-    problems += [f"{name} is unknown" for name in state if name not in own]
+    expected, state = model.state_dict(), checkpoint.state_dict
+    problems = [f"{name} is missing" for name in expected if name not in state]
+    problems += [f"{name} is unknown" for name in state if name not in expected]
     problems += [
         f"{name} has the shape {tuple(state[name].shape)}, expected {tuple(value.shape)}"
-        for name, value in own.items()
+        for name, value in expected.items()
         if name in state and state[name].shape != value.shape
     ]
-    problems += [f"{name} {problem}" for name, problem in unusable(state, own).items()]
+    problems += [f"{name} {problem}" for name, problem in unusable(state, expected).items()]
     if problems:
         raise ValueError(
             f"{checkpoint.path}: its weights are not those of the model of its configuration with "
-            f"{len(checkpoint.class_names)} classes: {len(problems)} of {len(own)} entries do not fit: "
+            f"{len(checkpoint.class_names)} classes: {len(problems)} of {len(expected)} entries do not fit: "
             f"{', '.join(problems[:3])}{', ...' if len(problems) > 3 else ''}. Use another checkpoint."
         )
 

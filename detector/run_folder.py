@@ -84,9 +84,12 @@ class RunFolder:
         write_json(self.environment, environment)
 
     def read_config(self) -> dict[str, Any]:
+        """Read the configuration, which an earlier version may have written, in the form of this one."""
+        from detector.earlier import updated  # needed only to read
+
         config = yaml.safe_load(self.config.read_text(encoding="utf-8"))
         assert isinstance(config, dict)
-        return config
+        return updated(config)
 
     def read_environment(self) -> dict[str, Any]:
         return _json(self.environment)
@@ -104,9 +107,11 @@ class RunFolder:
 
     def read_epochs(self) -> list[Row]:
         """Read the rows of metrics.csv; a row lacks the columns whose cells are empty."""
+        from detector.earlier import present_row  # needed only to read
+
         with self.epochs.open(newline="", encoding="utf-8") as file:
             return [
-                {name: _number(name, cell) for name, cell in row.items() if cell}
+                present_row({name: _number(name, cell) for name, cell in row.items() if cell})
                 for row in csv.DictReader(file)
             ]
 

@@ -40,8 +40,8 @@ def ops(arguments: argparse.Namespace) -> str:
         total = {name: sum(times[name] for times in rows.values()) for name in candidates}
         speedup = total["torchvision"] / total["gather"]
         table = benchmark.markdown_comparison(rows, reference="plain conv")
-        said = f"Together, gather is {speedup:.1f} times as fast as torchvision's operator."
-        parts.append(f"{title}:\n\n{table}\n\n{said}")
+        summary = f"Together, gather is {speedup:.1f} times as fast as torchvision's operator."
+        parts.append(f"{title}:\n\n{table}\n\n{summary}")
     return "\n\n".join([*parts, gpu_table(repeats=arguments.repeats)])
 
 
@@ -50,22 +50,22 @@ def train(arguments: argparse.Namespace) -> str:
     batches = [random_batch(num_classes=80)]
     parts = []
     for model, title in (("fcos", "FCOS"), ("faster_rcnn", "Faster R-CNN")):
-        for make, what in ((train_step_candidates, "training step"), (inference_candidates, "inference")):
+        for make, mode in ((train_step_candidates, "training step"), (inference_candidates, "inference")):
             rows = {}
             for depth in (18, 50):
                 candidates = make(model, depth, batches, num_classes=80)
                 rows[f"ResNet-{depth}"] = benchmark.interleaved_medians(candidates, arguments.repeats)
             table = benchmark.markdown_comparison(rows, reference="torchvision")
-            parts.append(f"{title}, {what}:\n\n{table}")
+            parts.append(f"{title}, {mode}:\n\n{table}")
     return "\n\n".join(parts)
 
 
 def memory(arguments: argparse.Namespace) -> str:
     """Memory of the same at its peak, above that of the models before."""
     rows = {
-        f"{title}, ResNet-{depth}, {what}": peak_memory_mb(partial(candidates_of, model, depth, what))
+        f"{title}, ResNet-{depth}, {mode}": peak_memory_mb(partial(candidates_of, model, depth, mode))
         for model, title in (("fcos", "FCOS"), ("faster_rcnn", "Faster R-CNN"))
-        for what in ("training step", "inference")
+        for mode in ("training step", "inference")
         for depth in (18, 50)
     }
     return benchmark.markdown_comparison(rows, reference="torchvision", unit="MB", together=False)
@@ -84,7 +84,7 @@ def bccd(arguments: argparse.Namespace) -> str:
     """Finished runs (--runs), and a training step of FCOS R18 on the batches of the dataset (--root)."""
     data = DetectionDataModule(
         root=str(arguments.root),
-        image_size=ImageSize(shorter=240, longer=320),
+        image_size=ImageSize(min_size=240, max_size=320),
         batch_size=4,
         val_batch_size=4,
         num_workers=0,

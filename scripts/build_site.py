@@ -26,7 +26,7 @@ from detector.config.values import show
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONS_PAGE = ROOT / "docs" / "reference" / "options.md"  # written here, ignored by git
 SITE = ROOT / "site"
-CHAPTERS = ("data", "model", "optimizer", "schedule", "training", "evaluation", "compare")
+CHAPTERS = ("data", "model", "optimizer", "lr_scheduler", "training", "evaluation", "compare")
 INTRODUCTION = """# Options
 
 Every option, from the YAML files in `configs/` and the signatures of the classes that they configure.

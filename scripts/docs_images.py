@@ -19,7 +19,7 @@ from PIL import Image
 from selenium import webdriver
 
 from detector import Predictor
-from detector.predictor import load_picture
+from detector.predictor import load_image
 from detector.reports.drawings import draw_detections
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
@@ -60,7 +60,7 @@ def detections_of(run: Path, photos: list[Path], *, rows: int, columns: int) -> 
     side, gap = 250, 6
     grid = Image.new("RGB", (columns * (side + gap) - gap, rows * (side + gap) - gap), "white")
     for number, photo in enumerate(photos[: rows * columns]):
-        image = load_picture(photo, predictor.reading)
+        image = load_image(photo, predictor.reading)
         found = predictor.predict(image, score_threshold=0.5)
         drawing = draw_detections(image, found, class_names=predictor.class_names)
         corner = (number % columns * (side + gap), number // columns * (side + gap))

@@ -33,33 +33,33 @@ def download(
 
 
 def _fetch(url: str, part: Path, progress: Callable[[int, int | None], object] | None) -> None:
-    there = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={there}-"} if there else {})
+    offset = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={offset}-"} if offset else {})
     try:
         response = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and there:  # the partial file is complete
+        if error.code == 416 and offset:  # the partial file is complete
             return
         raise
     with response, part.open("ab" if response.status == 206 else "wb") as file:
-        there = file.tell()
+        offset = file.tell()
         length = response.headers.get("Content-Length")
-        total = there + int(length) if length else None
+        total = offset + int(length) if length else None
         while chunk := response.read(_CHUNK):
             file.write(chunk)
-            there += len(chunk)
+            offset += len(chunk)
             if progress is not None:
-                progress(there, total)
-    if total is not None and there < total:
-        raise ConnectionError(f"{url}: broke off after {there} of {total} bytes. Run it again to go on.")
+                progress(offset, total)
+    if total is not None and offset < total:
+        raise ConnectionError(f"{url}: broke off after {offset} of {total} bytes. Run it again to go on.")
 
 
 def _require_md5(file: Path, md5: str) -> None:
     with file.open("rb") as content:
-        found = hashlib.file_digest(content, "md5").hexdigest()
-    if found != md5:
+        digest = hashlib.file_digest(content, "md5").hexdigest()
+    if digest != md5:
         file.unlink()
-        raise ValueError(f"{file}: its MD5 is {found}, expected {md5}. It was removed: download it again.")
+        raise ValueError(f"{file}: its MD5 is {digest}, expected {md5}. It was removed: download it again.")
 
 
 def unpack(archive: Path, folder: Path) -> None:

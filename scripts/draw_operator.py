@@ -1,4 +1,4 @@
-"""Draws docs/images/deformable.svg, the picture that explains deformable convolution."""
+"""Draws docs/images/deformable.svg, the figure that explains deformable convolution."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.operator_figure import operator_figure
 
-PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "deformable.svg"
+FIGURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "deformable.svg"
 
 if __name__ == "__main__":
-    PICTURE.write_text(operator_figure(), encoding="utf-8")
+    FIGURE.write_text(operator_figure(), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Write a dataset of COCO train2017's size: polygons, crowds, ids with gaps, grey pictures.
+"""Write a dataset of COCO train2017's size: polygons, crowds, ids with gaps, gray images.
 
     python scripts/make_large_coco.py FOLDER [--images 118287]
 
@@ -67,7 +67,7 @@ def write_split(path: Path, *, num_images: int) -> None:
         file.write("]}")
 
 
-def write_pictures(folder: Path, *, num_images: int) -> None:
+def write_images(folder: Path, *, num_images: int) -> None:
     for index in range(num_images):
         height, width = SIZES[index % len(SIZES)]
         shared = folder / f"shared_{height}x{width}.jpg"
@@ -86,7 +86,7 @@ def main() -> None:
     (args.folder / "images").mkdir(parents=True)
     write_split(args.folder / "train.json", num_images=args.images)
     write_split(args.folder / "val.json", num_images=min(100, args.images))
-    write_pictures(args.folder / "images", num_images=args.images)
+    write_images(args.folder / "images", num_images=args.images)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ TOLERANCE_AP = 0.5  # the spread of seeds on COCO is 0.1 to 0.2
 def published_ap(recipe: str) -> float | None:
     """In percent, as papers print it; None where nobody published one."""
     text = (config_dir() / "experiment" / f"{recipe}.yaml").read_text()
-    found = re.search(r"^# (\d+\.\d) AP on COCO val2017", text, flags=re.MULTILINE)
-    return float(found[1]) if found else None
+    match = re.search(r"^# (\d+\.\d) AP on COCO val2017", text, flags=re.MULTILINE)
+    return float(match[1]) if match else None
 
 
 def main() -> int:

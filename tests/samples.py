@@ -14,7 +14,7 @@ from detector.heads.fcos import FCOSHead
 from detector.heads.roi import RoIHead
 from detector.heads.rpn import RPN, ProposalLimits
 from detector.layers.deform import DeformableStages
-from detector.models.detector import Detector, assemble
+from detector.models.detector import Detector, build_detector
 from detector.necks.fpn import FPN
 from detector.structures import Batch, Targets
 
@@ -23,7 +23,7 @@ def small_fcos(
     *, stages: tuple[Stage, ...] = (), num_classes: int = 3, channels: int = 32, **head: Any
 ) -> Detector:
     """FCOS on a ResNet-18, thin from the neck on."""
-    return assemble(
+    return build_detector(
         backbone=ResNet(18, norm="batch", deform=DeformableStages(stages=stages)),
         neck=partial(FPN, out_channels=channels),
         head=partial(FCOSHead, num_convs=1, **head),
@@ -35,13 +35,17 @@ def small_faster_rcnn(
     *, stages: tuple[Stage, ...] = (), num_classes: int = 3, channels: int = 32, **roi: Any
 ) -> Detector:
     """Faster R-CNN on a ResNet-18, thin from the neck on. Everything trains: nothing is drawn at random."""
-    return assemble(
+    return build_detector(
         backbone=ResNet(18, norm="batch", deform=DeformableStages(stages=stages), out_stages=(2, 3, 4, 5)),
         neck=partial(FPN, out_channels=channels, extra_levels="maxpool"),
         head=partial(
             FasterRCNNHead,
-            rpn=partial(RPN, sampled=100_000, limits=ProposalLimits(train_after_nms=100, after_nms=50)),
-            roi=partial(RoIHead, width=32, sampled=100_000, **roi),
+            rpn=partial(
+                RPN,
+                batch_size_per_image=100_000,
+                limits=ProposalLimits(post_nms_top_n_train=100, post_nms_top_n_test=50),
+            ),
+            roi=partial(RoIHead, width=32, batch_size_per_image=100_000, **roi),
         ),
         num_classes=num_classes,
     )

@@ -126,13 +126,13 @@ def test_problems_of_nodes_inside_a_list_are_told() -> None:
 
 def test_object_of_another_class_is_told() -> None:
     node = part(inner={"_target_": "tests.parts.Size", "height": 1, "width": 1})
-    assert problems({"x": node}) == ["x.inner: expected a Part; tests.parts.Size is none"]
+    assert problems({"x": node}) == ["x.inner: expected a Part, got tests.parts.Size"]
 
 
 # --- keys
 
 
-def test_unknown_key_gets_its_neighbour() -> None:
+def test_unknown_key_gets_its_neighbor() -> None:
     (problem,) = problems({"x": part(epoch=3)})
     assert problem == "x.epoch: tests.parts.Part has no option epoch. Did you mean x.epochs?"
 
@@ -249,7 +249,7 @@ def test_albumentations_is_imported_without_its_network_check(monkeypatch: pytes
     assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
 
 
-def test_misspelt_class_gets_its_neighbour() -> None:
+def test_misspelt_class_gets_its_neighbor() -> None:
     _, problem = locate({"_target_": "detector.structures.FeatureSpek"})
     assert problem is not None
     assert "Did you mean detector.structures.FeatureSpec?" in problem

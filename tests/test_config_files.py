@@ -142,7 +142,7 @@ def test_typo_in_every_key_gets_the_right_suggestion(verb: str) -> None:
     values = plain(verb)
     schema = options(verb)
     for path in leaves(values):
-        if path[-2:-1] == ("augmentation",) or path[:2] == ("compare", "arms"):
+        if path[-2:-1] == ("augmentation",) or path[:2] == ("compare", "variants"):
             continue  # their keys are the user's own names
         wrong = copy.deepcopy(values)
         inner = parent(wrong, path)

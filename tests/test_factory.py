@@ -15,14 +15,14 @@ from detector.config.errors import ConfigError
 from detector.config.targets import allowing
 from detector.factory import Factory, target_and_arguments, without_weights
 from detector.heads import FCOSHead
-from detector.models import assemble
+from detector.models import build_detector
 from detector.necks import FPN
 from detector.runs.parts import require_buildable
 from detector.structures import FeatureSpec
 
 RESNET = {"_target_": "detector.backbones.ResNet", "depth": 18, "weights": "x.pth"}
 MODEL = {
-    "_target_": "detector.models.assemble",
+    "_target_": "detector.models.build_detector",
     "_partial_": True,
     "backbone": RESNET,
     "neck": {"_target_": "detector.necks.FPN", "_partial_": True, "out_channels": 16},
@@ -55,7 +55,7 @@ def test_a_part_that_reads_numbers_is_buildable() -> None:
             super().__init__(features, out_channels=16)
             self.rates = [x.item() for x in torch.linspace(0, 0.1, len(features))]
 
-    make = partial(assemble, backbone=ResNet(depth=18), neck=ReadsNumbers, head=FCOSHead)
+    make = partial(build_detector, backbone=ResNet(depth=18), neck=ReadsNumbers, head=FCOSHead)
     before = torch.random.get_rng_state()
     require_buildable(make)
     assert torch.equal(before, torch.random.get_rng_state())

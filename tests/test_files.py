@@ -48,7 +48,7 @@ def test_lack_of_space_is_told_with_path_needed_and_free(tmp_path: Path, number:
     assert str(file) in said
     assert "20.0 MB needed" in said
     assert "free" in said
-    assert "The file of before is kept" in said
+    assert "The previous file is kept" in said
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
     assert file.read_text() == "of before"
 
@@ -99,7 +99,7 @@ def test_a_growing_file_holds_whole_pieces(tmp_path: Path) -> None:
     growing.append("", end="[]\n")
     growing.append("[\n1", end="\n]\n")
     assert not file.exists()
-    with files_of_at_most(10_000), pytest.raises(NotWrittenError, match="What came before is kept"):
+    with files_of_at_most(10_000), pytest.raises(NotWrittenError, match="All earlier content is kept"):
         growing.append(",\n" + "2" * 20_000, end="\n]\n")
     growing.close()
     assert file.read_text() == "[\n1\n]\n"

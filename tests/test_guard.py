@@ -100,7 +100,7 @@ SAID = {  # the essential words of each refusal
     "part of a launcher": "Key 'x' not in 'BasicLauncherConf'",
     "sweeper": "hydra.sweeper._target_ = tests.test_guard.Marks: not allowed",
     "part of the sweeper": "hydra.sweeper.params.x._target_ = tests.test_guard.Marks: not allowed",
-    "environment": "hydra.job.env_set.LD_PRELOAD = ran.so: a file may not say",
+    "environment": "hydra.job.env_set.LD_PRELOAD = ran.so: a file may not set",
     "commands of a launcher": "Key 'setup' not in 'BasicLauncherConf'",
     "allows itself": "hydra.callbacks.x._target_ = tests.test_guard.Marks: not allowed",
 }

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "detector"
 # A layer may import those before it, not its siblings on the same line nor those after.
 LAYERS = [
     {"version", "lazy", "factory", "option_types", "exceptions", "quoting", "processes"},
-    {"files", "environment"},
+    {"files", "environment", "earlier"},
     {"structures", "coco", "run_folder"},
     {"ops"},
     {"layers"},

@@ -37,8 +37,8 @@ TINY = [
     "data.batch_size=4",
     "data.val_batch_size=4",
     "data.num_workers=0",
-    "data.image_size.shorter=64",
-    "data.image_size.longer=64",
+    "data.image_size.min_size=64",
+    "data.image_size.max_size=64",
     "model.neck.out_channels=32",
 ]
 SMALL_SOURCE = ["data.source.num_train=32", "data.source.num_val=8"]
@@ -51,7 +51,7 @@ SLOW = {
     "detector compare compare=deform data=coco data.root=path/to/dataset 'seeds=[0,1,2]'",
     "detector compare compare=stages model/backbone=resnet50",
     "detector compare compare=warp training.max_epochs=3 data.source.num_train=3000 parallel=2 "
-    '\'+compare.arms.fast_offsets=["model/backbone/deform=v2","model.backbone.deform.stages=[3,4]",'
+    '\'+compare.variants.fast_offsets=["model/backbone/deform=v2","model.backbone.deform.stages=[3,4]",'
     '"optimizer.offset_lr_multiplier=1.0"]\'',
     "detector train -m 'model.backbone.deform.stages=[],[4],[3,4]' seed=0,1",
 }
@@ -192,7 +192,7 @@ def test_command_with_files_of_its_page_runs(command: Command, trained: Path, tm
     tiny = [word for word in TINY if not (is_mine and word.startswith("model.neck"))]
     more = {
         "train": [*tiny, *SMALL_SOURCE, "output_dir=out"],
-        "compare": [*tiny, *SMALL_SOURCE, "output_dir=out", "replicates=10", "latency=false"],
+        "compare": [*tiny, *SMALL_SOURCE, "output_dir=out", "num_resamples=10", "latency=false"],
         "info": ["image_size=[64,64]", "latency=false"],
     }[verb]
     if "experiment=cells" in words or any(word.startswith("data=") for word in words):
@@ -263,7 +263,7 @@ def test_compare_command_plans_and_compares(
     trains = not any(word.startswith(("runs=", "predictions=")) for word in command.words)
     more = only_once(command, [*TINY, *SMALL_SOURCE] if trains else [])
     more = [word for word in more if not word.startswith("model.neck")]
-    assert run(command, monkeypatch, *more, "output_dir=compared", "replicates=10") == 0
+    assert run(command, monkeypatch, *more, "output_dir=compared", "num_resamples=10") == 0
     assert "identical predictions" in Path("compared/report.md").read_text(encoding="utf-8")
 
 

@@ -66,7 +66,7 @@ def test_recipe_composes_and_builds_with_its_schedule(name: str) -> None:
     check(cfg, Options)
     assert cfg.data.batch_size * cfg.training.devices == 16
     epochs, milestones = (24, [16, 22]) if "2x" in name else (12, [8, 11])
-    assert (cfg.training.max_epochs, list(cfg.schedule.milestones)) == (epochs, milestones)
+    assert (cfg.training.max_epochs, list(cfg.lr_scheduler.milestones)) == (epochs, milestones)
     lr = 0.01 if name.startswith("fcos") else 0.02
     assert scaled_lr(build(cfg.optimizer), global_batch_size=16) == pytest.approx(lr)
 
@@ -91,6 +91,6 @@ def test_recipe_composes_and_builds_with_its_schedule(name: str) -> None:
     [([8, 11], 8 * 7330 - 1, 1.0), ([8, 11], 8 * 7330, 0.1), ([8, 11], 11 * 7330, 0.01)],
 )
 def test_rate_drops_after_epochs_8_and_11(milestones: list[int], step: int, factor: float) -> None:
-    schedule = build(composed("faster_rcnn_r50_1x").schedule)
+    schedule = build(composed("faster_rcnn_r50_1x").lr_scheduler)
     assert list(schedule.milestones) == milestones
     assert schedule.factor(step, total_steps=12 * 7330, steps_per_epoch=7330) == pytest.approx(factor)

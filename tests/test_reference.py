@@ -35,8 +35,8 @@ def table(verb: str, *words: str) -> dict[str, OptionInfo]:
 @pytest.mark.parametrize("verb", VERBS)
 def test_table_has_the_options_of_the_configuration(verb: str) -> None:
     composed = {".".join(path) for path in leaves(plain(verb))} - {"data.augmentation"}
-    ours = {key for key in composed if not key.startswith(("compare.arms.", "compare.points."))}
-    assert ours <= {*table(verb)} | {"compare.points"}
+    ours = {key for key in composed if not key.startswith(("compare.variants.", "compare.conditions."))}
+    assert ours <= {*table(verb)} | {"compare.conditions"}
 
 
 def targets(values: Any) -> set[str]:
@@ -86,7 +86,7 @@ def test_options_of_every_choice_are_there_once() -> None:
     assert len(keys) == len(set(keys))
     assert {
         ("optimizer=sgd", "optimizer.momentum"),
-        ("model/head=faster_rcnn", "model.head.rpn.anchors.scales"),
+        ("model/head=faster_rcnn", "model.head.rpn.anchor_generator.scales"),
         ("data/augmentation=strong", "data.augmentation.affine.p"),
         ("predict", "score_threshold"),
         ("data=coco", "data.root"),

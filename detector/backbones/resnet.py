@@ -161,7 +161,7 @@ class ResNet(nn.Module):
         self.out_features = tuple(
             FeatureSpec(f"c{s}", 64 * 2 ** (s - 2) * block.expansion, 2**s) for s in self.out_stages
         )
-        self._initialise()
+        self._initialize()
         if weights is not None:
             name = f"resnet{depth}" if groups == 1 else f"resnext{depth}_{groups}x{width_per_group}d"
             load_backbone_weights(self, weights, architecture=name)
@@ -183,7 +183,7 @@ class ResNet(nn.Module):
             part.eval()  # frozen weights with moving batch statistics would still change the output
         return self
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         """Draw Kaiming normal weights over fan-out, as torchvision does, except inside deformable layers."""
         parts = {m for x in self.modules() if isinstance(x, Deformable) for m in x.modules() if m is not x}
         for module in self.modules():

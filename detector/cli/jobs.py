@@ -24,16 +24,23 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig
 
 from detector.cli.allocator import keep_freed_memory
+from detector.cli.help import verb_help
 from detector.config.build import bind
 from detector.config.check import ALLOW_TARGETS, check
 from detector.config.errors import ConfigError
 from detector.config.guard import guarded
-from detector.config.overrides import COMPOSITION_ERRORS, Arguments, explain, parse_arguments
+from detector.config.overrides import (
+    COMPOSITION_ERRORS,
+    Arguments,
+    explain,
+    parse_arguments,
+    with_present_names,
+)
 from detector.config.paths import config_dir
 from detector.config.plain import resolved
 from detector.config.recorded import without_environment
 from detector.config.targets import allowing
-from detector.exceptions import RunError, asked_for_memory
+from detector.exceptions import RunError, out_of_memory_message
 from detector.processes import is_first_process
 from detector.quoting import quoted
 from detector.runs.context import Context, Launcher
@@ -42,14 +49,19 @@ from detector.version import __version__
 FAILED, WRONG_USE = 1, 2
 
 
-def run_verb(name: str, module: str, words: Sequence[str]) -> int:
+def run_verb(name: str, module: str, summary: str, words: Sequence[str]) -> int:
     """Run `module.run(options, context)` with configs/<name>.yaml and the overrides in `words`.
 
+    With --help print the help of the verb instead, after its `summary`.
     Return the exit code. All jobs of a sweep are checked before the first one runs.
     """
     try:
         arguments = parse_arguments(name, words)
+        if arguments.help:
+            print(verb_help(name, module, summary, arguments))
+            return 0
         with guarded(arguments.overrides, arguments.allow_targets):
+            arguments = with_present_names(arguments)
             return _run(_Job(name, module, arguments.flags, arguments.allow_targets), arguments)
     except ConfigError as error:
         return report(error)
@@ -117,7 +129,7 @@ def _other_problems(job: _Job, arguments: Arguments, wrong: Collection[str]) -> 
 
 def _compose_and_call(job: _Job, overrides: Sequence[str]) -> None:
     app = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=job.name)(job)
-    named = [f"hydra.job.name={job.name}", f"hydra.help.app_name=detector {job.name}"]
+    named = [f"hydra.job.name={job.name}"]
     before = sys.argv
     sys.argv = [before[0], *job.flags, *overrides, *named]  # Hydra reads sys.argv, and knows no verb
     try:
@@ -255,7 +267,7 @@ def report(error: Exception, *, job: int | None = None) -> int:
     if isinstance(error, RunError | OSError):
         print(f"{where} failed: {error}", file=sys.stderr)
         return FAILED
-    if asked := asked_for_memory(error):
+    if asked := out_of_memory_message(error):
         hint = "Lower the sizes of batches and images, or free memory."
         print(f"{where} failed: {asked}. {hint}", file=sys.stderr)
         return FAILED

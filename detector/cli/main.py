@@ -39,7 +39,9 @@ VERBS = {
     for verb in (
         Verb("train", "detector.commands.train", "train a detector; with no override on generated data"),
         Verb("evaluate", "detector.commands.evaluate", "COCO metrics of a checkpoint or a results file"),
-        Verb("compare", "detector.commands.compare", "arms x seeds, and whether their difference is real"),
+        Verb(
+            "compare", "detector.commands.compare", "variants x seeds, and whether their difference is real"
+        ),
         Verb("predict", "detector.commands.predict", "boxes in pictures, drawn and as files"),
         Verb(
             "export", "detector.commands.export", "a detector as one file (ONNX), checked against the model"
@@ -68,6 +70,8 @@ def main() -> int:
     It is 0, 1 (failed), 2 (wrong use), 130 (Ctrl-C), 143 (SIGTERM), or 128 plus the number of another signal.
     """
     arguments = sys.argv[1:]
+    if arguments[:1] == ["help"] and arguments[1:2]:  # detector help train data
+        arguments = [arguments[1], "--help", *arguments[2:]]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
@@ -84,7 +88,7 @@ def main() -> int:
             from detector.cli.jobs import run_verb
 
             verb = VERBS[arguments[0]]
-            return run_verb(verb.name, verb.module, arguments[1:])
+            return run_verb(verb.name, verb.module, verb.summary, arguments[1:])
         except KeyboardInterrupt as interrupt:
             print(f"\n{interrupted(interrupt)}.", file=sys.stderr)
             return exit_code(interrupt)

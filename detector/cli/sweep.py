@@ -62,15 +62,15 @@ def _scores(files: RunFolder) -> list[str]:
 def _comparable(jobs: Sequence[SweepJob], shared: set[str]) -> str:
     """Return the runs in the form of `detector compare runs=`; runs that differ only by seed share a list.
 
-    Return "" unless there are at least two such arms, with equally many seeds.
+    Return "" unless there are at least two such variants, with equally many seeds.
     """
-    arms: dict[tuple[str, ...], list[str]] = {}
+    variants: dict[tuple[str, ...], list[str]] = {}
     for job in jobs:
         if job.files.metrics.is_file() and job.files.checkpoints.is_dir():
-            arm = tuple(override for override in _own(job, shared) if overridden_key(override) != "seed")
-            arms.setdefault(arm, []).append(quoted(str(job.folder)))
-    counts = {len(folders) for folders in arms.values()}
-    if len(arms) < 2 or len(counts) > 1:
+            variant = tuple(override for override in _own(job, shared) if overridden_key(override) != "seed")
+            variants.setdefault(variant, []).append(quoted(str(job.folder)))
+    counts = {len(folders) for folders in variants.values()}
+    if len(variants) < 2 or len(counts) > 1:
         return ""
-    lists = [",".join(folders) for folders in arms.values()]
+    lists = [",".join(folders) for folders in variants.values()]
     return f"[{','.join(lists)}]" if counts == {1} else f"[{','.join(f'[{one}]' for one in lists)}]"

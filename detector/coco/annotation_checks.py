@@ -10,8 +10,8 @@ import numpy as np
 
 from detector.coco.annotations import xywh_to_xyxy
 from detector.coco.columns import RawCoco
+from detector.coco.entries import CheckedImages, describe_image
 from detector.coco.findings import Findings
-from detector.coco.image_checks import CheckedImages, describe_image
 from detector.coco.rules import odd_boxes
 
 
@@ -76,7 +76,7 @@ def check_annotations(
     before = xywh_to_xyxy(boxes)[:, 2:] <= 0
     after = boxes[:, :2] >= sizes[:, ::-1]
     report(
-        (before | after).any(axis=1) & ~of_bad_image,  # their size is unknown
+        ((before | after) & (sizes[:, ::-1] > 0)).any(axis=1),  # 0 is unknown
         "box {box} lies outside its image of height {height}, width {width}. Correct or remove it.",
     )
     if as_pixels:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -56,6 +55,11 @@ class CocoAnnotations:
     @property
     def class_names(self) -> tuple[str, ...]:
         return tuple(c.name for c in self.categories)
+
+    @property
+    def image_of(self) -> np.ndarray:
+        """The position of each annotation's image (M,)."""
+        return np.repeat(np.arange(len(self)), np.diff(self.first))
 
     @property
     def crowd_count(self) -> int:
@@ -114,43 +118,6 @@ class CocoAnnotations:
         assert not np.any(self.labels == label), "the category is in use"
         kept = tuple(c for c in self.categories if c != category)
         return replace(self, categories=kept, labels=self.labels - (self.labels > label))
-
-    def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
-        """Return this split as a COCO dict for an evaluator.
-
-        Ids and boxes are as in the file, missing area and iscrowd are filled in, and crowds are kept.
-        """
-        image_of = np.repeat(np.arange(len(self)), np.diff(self.first))
-        ids, category_ids = [self.image_id(i) for i in range(len(self))], self.category_ids
-        columns = zip(
-            self.annotation_ids.tolist(),
-            image_of.tolist(),
-            self.labels.tolist(),
-            self.boxes_xywh.tolist(),
-            self.areas.tolist(),
-            self.crowd.tolist(),
-            strict=True,
-        )
-        return {
-            "images": [
-                {"id": ids[i], "file_name": self.file_names[i], "height": int(h), "width": int(w)}
-                for i, (h, w) in enumerate(self.sizes)
-            ],
-            "annotations": [
-                {
-                    "id": id_,
-                    "image_id": ids[image],
-                    "category_id": category_ids[label],
-                    "bbox": box,
-                    "area": area,
-                    "iscrowd": int(crowd),
-                }
-                for id_, image, label, box, area, crowd in columns
-            ],
-            "categories": [
-                {"id": c.id, "name": c.name, "supercategory": c.supercategory} for c in self.categories
-            ],
-        }
 
 
 def xywh_to_xyxy(boxes_xywh: np.ndarray) -> np.ndarray:

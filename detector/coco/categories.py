@@ -4,42 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from detector.coco.annotations import Category, CocoAnnotations
-from detector.coco.findings import Findings
-from detector.coco.rules import is_encodable, printable, shown
 
 _log = logging.getLogger(__name__)
 
 _MAX_LISTED = 20
-
-
-def read_categories(entries: Sequence[dict[str, Any]], fatal: Findings) -> tuple[Category, ...]:
-    """Return the categories sorted by id; problems go to `fatal`."""
-    kept: dict[int, Category] = {}
-    for position, entry in enumerate(entries):
-        id_, name = entry.get("id"), entry.get("name")
-        if type(id_) is not int or abs(id_) >= 2**63 or not isinstance(name, str) or not name:
-            fatal.note(
-                f"category at position {position}: id {shown(id_)}, name {shown(name)}. Give an integer id "
-                "below 2 to the power of 63 and a name."
-            )
-        elif not is_encodable(name):
-            fatal.note(
-                f"category id {id_}: its name {shown(name)} holds half of a surrogate pair, which is no text."
-                " Correct it."
-            )
-        elif id_ in kept:
-            fatal.note(f"category id {id_} is listed twice. Make category ids unique.")
-        else:
-            parent = entry.get("supercategory")
-            kept[id_] = Category(id_, name, printable(parent) if isinstance(parent, str) else "")
-    if not entries:
-        fatal.note('"categories" is empty. List every class with an id and a name.')
-    return tuple(kept[i] for i in sorted(kept))
 
 
 def drop_root_category(

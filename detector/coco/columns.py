@@ -1,19 +1,52 @@
-"""The raw columns of a COCO file, before any check."""
+"""The raw columns of a COCO file or dictionary, before any check."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from detector.coco.json_sections import read_sections
-from detector.coco.rules import is_finite_number, is_odd_crowd, read_crowd, shown
+from detector.coco.json_files import load_json, read_sections
+from detector.coco.rules import is_box, is_finite_number, is_odd_crowd, read_crowd, shown
 
 _CHUNK = 8192
 _SECTIONS = ("images", "annotations", "categories")
+
+
+# Makes the function that turns an element, text or dictionary, into an object of a class.
+_Parser = Callable[[Any], Callable[[Any], Any]]
+
+
+class _Image(msgspec.Struct, gc=False):
+    id: Any = None
+    file_name: Any = None
+    height: Any = None
+    width: Any = None
+
+
+class Entry(msgspec.Struct, gc=False):
+    """An entry of the list of categories, before any check."""
+
+    id: Any = None
+    name: Any = None
+    supercategory: Any = None
+
+
+class _Annotation(msgspec.Struct, gc=False):
+    id: Any = None
+    image_id: Any = None
+    category_id: Any = None
+    bbox: Any = None
+    area: Any = None
+    iscrowd: Any = None
+    ignore: Any = None
+    score: Any = None
 
 
 @dataclass
@@ -22,104 +55,151 @@ class RawCoco:
 
     A box that is missing or not four numbers is four NaN, a missing area is NaN. Sizes are (height, width) of
     any type, None if missing. An unreadable `iscrowd` is false in `crowd`. `bad_crowds` shows unreadable
-    values, and `bad_boxes` the problems of invalid boxes, by row.
+    values, and `bad_boxes` the problems of invalid boxes, by row. `score_count` annotations have a score, as
+    only predictions should.
     """
 
-    image_ids: list[Any] = field(default_factory=list)
-    file_names: list[Any] = field(default_factory=list)
-    sizes: list[tuple[Any, Any]] = field(default_factory=list)
-    categories: list[Any] = field(default_factory=list)
-    annotation_ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    annotation_image_ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    annotation_category_ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    boxes_xywh: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
-    areas: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    crowd: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
-    bad_crowds: dict[int, str] = field(default_factory=dict)
-    bad_boxes: dict[int, str] = field(default_factory=dict)
-    odd_crowd_count: int = 0
-    ignore: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))  # a flag without effect
+    source: str  # the name of the file in messages
+    image_ids: list[Any]
+    file_names: list[Any]
+    sizes: list[tuple[Any, Any]]
+    categories: list[Entry]
+    annotation_ids: np.ndarray
+    annotation_image_ids: np.ndarray
+    annotation_category_ids: np.ndarray
+    boxes_xywh: np.ndarray
+    areas: np.ndarray
+    crowd: np.ndarray
+    ignore: np.ndarray  # a flag without effect
+    bad_crowds: dict[int, str]
+    bad_boxes: dict[int, str]
+    odd_crowd_count: int
+    score_count: int
 
 
 def read_columns(path: Path) -> RawCoco:
     """Read the columns of `path`. Raises ValueError if it is not a COCO annotation file at all."""
-    raw = RawCoco()
-    seen: set[str] = set()
-    chunks: list[tuple[np.ndarray, ...]] = []
-    chunk: list[dict[str, Any]] = []
-    count = 0
-    for key, value in read_sections(path, lists=_SECTIONS):
-        seen.add(key)
-        if key not in _SECTIONS or value == []:
-            continue
-        if not isinstance(value, dict):
-            raise ValueError(f'{path}: every element of "{key}" must be an object, found {shown(value)}.')
-        if key == "annotations":
-            chunk.append(value)
-            if len(chunk) == _CHUNK:
-                chunks.append(_annotation_columns(chunk, raw, first=count))
-                count += len(chunk)
-                chunk = []
-        elif key == "images":
-            raw.image_ids.append(value.get("id"))
-            raw.file_names.append(value.get("file_name"))
-            raw.sizes.append((value.get("height"), value.get("width")))
-        else:
-            raw.categories.append({k: value.get(k) for k in ("id", "name", "supercategory")})
-    _require_sections(path, seen)
-    if chunk:
-        chunks.append(_annotation_columns(chunk, raw, first=count))
-    if chunks:
-        ids, image_ids, category_ids, raw.boxes_xywh, raw.areas, raw.crowd, raw.ignore = (
-            _concatenate([c[k] for c in chunks]) for k in range(7)
+    try:
+        content = read_sections(path)
+        return _columns(
+            (content.images, content.annotations, content.categories),
+            lambda kind: msgspec.json.Decoder(kind).decode,
+            source=str(path),
         )
-        raw.annotation_ids, raw.annotation_image_ids, raw.annotation_category_ids = (
-            ids,
-            image_ids,
-            category_ids,
-        )
-    return raw
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
+        return columns_of(load_json(path, what="COCO annotations"), source=str(path))
 
 
-def _require_sections(path: Path, seen: set[str]) -> None:
-    missing = [s for s in _SECTIONS if s not in seen]
-    if missing:
-        raise ValueError(
-            f"{path}: not a COCO annotation file. Expected the lists {', '.join(_SECTIONS)}; it "
-            f"lacks {', '.join(missing)} and has {', '.join(sorted(seen)) or 'nothing'}."
-        )
-
-
-def _annotation_columns(chunk: list[dict[str, Any]], raw: RawCoco, *, first: int) -> tuple[np.ndarray, ...]:
-    """Return the columns of a chunk of annotations, which starts at row `first` of the file."""
-    boxes = _box_array([a.get("bbox") for a in chunk])
-    areas: list[Any] = [a.get("area") for a in chunk]
-    for row in np.flatnonzero(~np.isfinite(boxes).all(axis=1)).tolist():
-        raw.bad_boxes[first + row] = _why_no_box(chunk[row])
-    return (
-        id_array([a.get("id") for a in chunk]),
-        id_array([a.get("image_id") for a in chunk]),
-        id_array([a.get("category_id") for a in chunk]),
-        boxes,
-        np.array([float(v) if is_finite_number(v) else np.nan for v in areas]),
-        _crowd_array([a.get("iscrowd") for a in chunk], raw, first=first),
-        np.array([bool(a.get("ignore")) for a in chunk]),
+def columns_of(dataset: Any, *, source: str) -> RawCoco:
+    """Return the columns of a COCO dictionary. Raises ValueError, after `source`, if it is none."""
+    _require_sections(dataset, source=source)
+    return _columns(
+        [dataset[section] for section in _SECTIONS],
+        lambda kind: partial(msgspec.convert, type=kind),
+        source=source,
     )
 
 
-def _crowd_array(values: list[Any], raw: RawCoco, *, first: int) -> np.ndarray:
-    crowd = [read_crowd(v) for v in values]
-    for row, (is_crowd, value) in enumerate(zip(crowd, values, strict=True)):
-        if is_crowd is None:
-            raw.bad_crowds[first + row] = shown(value)
-        elif type(value) is not int or value not in (0, 1):
-            raw.odd_crowd_count += is_odd_crowd(value)
-    return np.array(crowd, dtype=bool)
+def _require_sections(dataset: Any, *, source: str) -> None:
+    if isinstance(dataset, list):
+        raise ValueError(
+            f"{source}: holds a list, expected an object with images, annotations and categories. A list "
+            "is a COCO results file (detections): pass the ground truth here, and results as predictions=."
+        )
+    if not isinstance(dataset, dict):
+        raise ValueError(f"{source}: expected a COCO object, got a {type(dataset).__name__}.")
+    rows = dataset.get("annotations")
+    has_scores = isinstance(rows, list) and any(isinstance(row, dict) and "score" in row for row in rows)
+    hint = " It looks like predictions: pass it as predictions=." if has_scores else ""
+    if missing := [section for section in _SECTIONS if section not in dataset]:
+        raise ValueError(
+            f"{source}: not a COCO annotation file. Expected the lists {', '.join(_SECTIONS)}; it lacks "
+            f"{', '.join(missing)} and has {', '.join(sorted(map(str, dataset))) or 'nothing'}.{hint}"
+        )
+    for section in _SECTIONS:
+        if not isinstance(dataset[section], list):
+            found = type(dataset[section]).__name__
+            raise ValueError(f'{source}: "{section}" must be a list of objects, found a {found}.{hint}')
+        for element in dataset[section]:
+            if not isinstance(element, dict):
+                raise ValueError(
+                    f'{source}: every element of "{section}" must be an object, found {shown(element)}.'
+                )
+
+
+def _columns(sections: Sequence[Sequence[Any]], parser: _Parser, *, source: str) -> RawCoco:
+    """Return the columns of the lists in `_SECTIONS`, whose elements `parser` parses."""
+    images, annotations, categories = sections
+    parsed_images = [*map(parser(_Image), images)]
+    chunks = _Chunks(parser)
+    for start in range(0, max(len(annotations), 1), _CHUNK):
+        chunks.add(annotations[start : start + _CHUNK])
+    ids, image_ids, category_ids, boxes, areas, crowd, ignore = map(
+        _concatenate, zip(*chunks.columns, strict=True)
+    )
+    return RawCoco(
+        source=source,
+        image_ids=[image.id for image in parsed_images],
+        file_names=[image.file_name for image in parsed_images],
+        sizes=[(image.height, image.width) for image in parsed_images],
+        categories=[*map(parser(Entry), categories)],
+        annotation_ids=ids,
+        annotation_image_ids=image_ids,
+        annotation_category_ids=category_ids,
+        boxes_xywh=boxes,
+        areas=areas,
+        crowd=crowd,
+        ignore=ignore,
+        bad_crowds=chunks.bad_crowds,
+        bad_boxes=chunks.bad_boxes,
+        odd_crowd_count=chunks.odd_crowd_count,
+        score_count=chunks.score_count,
+    )
+
+
+class _Chunks:
+    """The columns of annotations, chunk by chunk, so that few parsed annotations exist at a time."""
+
+    def __init__(self, parser: _Parser) -> None:
+        self._annotation, self._dictionary = parser(_Annotation), parser(dict)
+        self._count = 0
+        self.columns: list[tuple[np.ndarray, ...]] = []
+        self.bad_crowds: dict[int, str] = {}
+        self.bad_boxes: dict[int, str] = {}
+        self.odd_crowd_count = self.score_count = 0
+
+    def add(self, elements: Sequence[Any]) -> None:
+        chunk = [*map(self._annotation, elements)]
+        boxes = _box_array([a.bbox for a in chunk])
+        for row in np.flatnonzero(~np.isfinite(boxes).all(axis=1)).tolist():
+            self.bad_boxes[self._count + row] = _why_no_box(self._dictionary(elements[row]))
+        self.columns.append(
+            (
+                id_array([a.id for a in chunk]),
+                id_array([a.image_id for a in chunk]),
+                id_array([a.category_id for a in chunk]),
+                boxes,
+                np.array([float(a.area) if is_finite_number(a.area) else np.nan for a in chunk]),
+                self._crowds([a.iscrowd for a in chunk]),
+                np.array([bool(a.ignore) for a in chunk], dtype=bool),
+            )
+        )
+        self.score_count += sum(a.score is not None for a in chunk)
+        self._count += len(chunk)
+
+    def _crowds(self, values: list[Any]) -> np.ndarray:
+        crowd = [read_crowd(v) for v in values]
+        for row, (is_crowd, value) in enumerate(zip(crowd, values, strict=True), start=self._count):
+            if is_crowd is None:
+                self.bad_crowds[row] = shown(value)
+            elif type(value) is not int or value not in (0, 1):
+                self.odd_crowd_count += is_odd_crowd(value)
+        return np.array(crowd, dtype=bool)
 
 
 def _why_no_box(annotation: dict[str, Any]) -> str:
     box = annotation.get("bbox")
-    if box in (None, []) and "segmentation" in annotation:
+    if box in (None, []) and annotation.get("segmentation"):
         return "it has no bbox but a segmentation. Add the bounding box: [x, y, width, height]"
     if box is None:
         return "bbox is missing or not four finite numbers [x, y, width, height]. Correct or remove it"
@@ -153,16 +233,11 @@ def _box_array(values: list[Any]) -> np.ndarray:
     except (TypeError, ValueError, OverflowError):
         pass
     bad = [float("nan")] * 4
-    return np.array([[float(x) for x in v] if _is_box(v) else bad for v in values], dtype=np.float64).reshape(
-        -1, 4
-    )
+    rows = [[float(x) for x in v] if is_box(v) else bad for v in values]
+    return np.array(rows, dtype=np.float64).reshape(-1, 4)
 
 
-def _is_box(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(map(is_finite_number, value))
-
-
-def _concatenate(parts: list[np.ndarray]) -> np.ndarray:
+def _concatenate(parts: Sequence[np.ndarray]) -> np.ndarray:
     if any(p.dtype.kind == "U" for p in parts):
         parts = [p.astype(str) for p in parts]
     return np.concatenate(parts)

@@ -39,14 +39,35 @@ class Findings:
         return "\n".join([*(f"  {line}" for line in self.lines), *more, *self.remedies])
 
 
-def settle(
-    source: str, *, fatal: Findings, images: Findings, boxes: Findings, skip: bool, drop: bool
-) -> None:
-    """Raise one ValueError with every problem that its policy does not forgive; log the forgiven ones."""
+@dataclass(frozen=True)
+class Policy:
+    """Which problems are forgiven: bad images are skipped, bad annotations dropped by `drop_option`."""
+
+    skip: bool
+    drop: bool
+    drop_option: str
+
+
+@dataclass(frozen=True)
+class Problems:
+    """The problems of a file: those that are always errors, and those of images and of annotations."""
+
+    fatal: Findings = field(default_factory=Findings)
+    images: Findings = field(default_factory=Findings)
+    boxes: Findings = field(default_factory=Findings)
+
+
+def settle(source: str, problems: Problems, policy: Policy) -> None:
+    """Raise one ValueError with every problem that `policy` does not forgive; log the forgiven ones."""
     kinds = (
-        (fatal, False, "file", ""),
-        (images, skip, "image", "data.on_bad_image=skip goes on without these images."),
-        (boxes, drop, "annotation", "data.on_bad_box=drop goes on without these annotations."),
+        (problems.fatal, False, "file", ""),
+        (problems.images, policy.skip, "image", "data.on_bad_image=skip goes on without these images."),
+        (
+            problems.boxes,
+            policy.drop,
+            "annotation",
+            f"{policy.drop_option}=drop goes on without these annotations.",
+        ),
     )
     parts = []
     for findings, forgiven, noun, remedy in kinds:

@@ -28,11 +28,6 @@ def is_id(value: Any) -> bool:
     return value is None or isinstance(value, (int, str))
 
 
-def numbered(keys: Iterable[Key]) -> dict[Key, int]:
-    """Number the keys from 1 in sorted order; such ids are safe for pycocotools."""
-    return {key: number for number, key in enumerate(sorted(keys), start=1)}
-
-
 def shown(keys: Iterable[Key], *, limit: int = 5) -> str:
     """Format the first ids for a message: `1, 2, "a", ... (8 in all)`."""
     keys = sorted(keys)

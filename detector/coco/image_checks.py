@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,12 +18,12 @@ from rich.console import Console
 from rich.progress import track
 
 from detector.coco.columns import RawCoco
+from detector.coco.entries import CheckedImages, declared_sizes, describe_image, entry_problems
 from detector.coco.file_names import explain_lost, locate_files, other_reading
 from detector.coco.findings import Findings
 from detector.coco.image_errors import DamagedImageError, ImageError, MissingImageError
-from detector.coco.image_values import OpenRangeError, ValueRange, find_range, range_override
+from detector.coco.image_values import OpenRangeError, find_range, range_override
 from detector.coco.images import ImageNotes, Inspection, ReadOptions, inspect_image
-from detector.coco.rules import is_encodable, shown
 from detector.option_types import CheckImages, FileNames
 
 _log = logging.getLogger(__name__)
@@ -51,22 +50,6 @@ class ImageChecks:
     folder_option: str = "images_dir"
 
 
-@dataclass(frozen=True)
-class CheckedImages:
-    """The result of checking images: which are bad, and the (height, width) their annotations refer to.
-
-    `turned` counts images whose EXIF orientation is applied though the declared size does not decide it.
-    `names` are the files' paths relative to the folder, even if the annotation file writes them differently.
-    `values` are the value ranges of images of more than 8 bits, of a sample of `_MEASURED` in larger splits.
-    """
-
-    bad: np.ndarray  # (N,) bool
-    sizes: np.ndarray  # (N, 2) int64; 0 for bad images
-    turned: int
-    names: list[Any]
-    values: tuple[ValueRange, ...]
-
-
 def check_images(
     raw: RawCoco, ids: np.ndarray, *, folder: Path, found: Findings, checks: ImageChecks, near: Sequence[Path]
 ) -> CheckedImages:
@@ -76,7 +59,7 @@ def check_images(
     """
     names = list(raw.file_names)
     bad = np.zeros(len(names), dtype=bool)
-    sizes = np.array([_clean_size(*s) for s in raw.sizes], dtype=np.int64).reshape(-1, 2)
+    sizes = declared_sizes(raw)
 
     def report(which: np.ndarray, why: Callable[[int], str]) -> None:
         which = which & ~bad
@@ -86,7 +69,7 @@ def check_images(
     def mask(flags: Iterator[bool]) -> np.ndarray:
         return np.fromiter(flags, dtype=bool, count=len(names))
 
-    for which, why in _entry_problems(raw, ids, sizes):
+    for which, why in entry_problems(raw, ids, sizes):
         report(which, why)
     located = locate_files(names, folder=folder, indices=np.flatnonzero(~bad), how=checks.file_names)
     report(
@@ -119,39 +102,7 @@ def check_images(
     _log_notes(folder, raw.file_names, names, notes, located.differences)
     sizes[bad] = 0
     turned = sum(inspection.is_guess for inspection in inspections.values())
-    return CheckedImages(bad, sizes, turned, names, tuple(n.values for n in notes if n.values is not None))
-
-
-def _entry_problems(
-    raw: RawCoco, ids: np.ndarray, sizes: np.ndarray
-) -> Iterator[tuple[np.ndarray, Callable[[int], str]]]:
-    """Yield problems of the images' entries, without opening files: a mask (N,), and a message for one."""
-
-    def mask(flags: Iterator[bool]) -> np.ndarray:
-        return np.fromiter(flags, dtype=bool, count=len(ids))
-
-    yield (
-        mask(not _is_id(i) for i in raw.image_ids),
-        lambda i: "has no id that is an integer below 2 to the power of 63. Give it one.",
-    )
-    yield _duplicated(ids), lambda i: "another image has the same id. Make image ids unique."
-    names = raw.file_names
-    yield mask(not isinstance(n, str) or not n for n in names), lambda i: "has no file_name. Name the file."
-    yield (
-        mask(isinstance(n, str) and not is_encodable(n) for n in names),
-        lambda i: "its file_name holds half of a surrogate pair, which is no text. Correct it.",
-    )
-    declared = mask(h is not None or w is not None for h, w in raw.sizes)
-    yield (
-        declared & (sizes[:, 0] == 0),
-        lambda i: "height {}, width {}. Write pixels, or leave both out.".format(*map(shown, raw.sizes[i])),
-    )
-
-
-def describe_image(raw: RawCoco, index: int) -> str:
-    """Return the id and the file name of an image for a message."""
-    name, image = raw.file_names[index], f"image {shown(raw.image_ids[index])}"
-    return image if name is None else f'{image} ("{name if isinstance(name, str) else shown(name)}")'
+    return CheckedImages(bad, sizes, names, turned, tuple(n.values for n in notes if n.values is not None))
 
 
 def _failure_text(error: ImageError) -> str:
@@ -188,25 +139,6 @@ def _log_notes(
         _log.info("%s: %d file names are written otherwise, as %s.", folder, len(other), first)
     if frames := sum(n.has_frames for n in notes):
         _log.warning("%s: %d images have several frames or pages: the first of each is read.", folder, frames)
-
-
-def _clean_size(height: Any, width: Any) -> tuple[int, int]:
-    return (int(height), int(width)) if _is_side(height) and _is_side(width) else (0, 0)
-
-
-def _is_id(value: Any) -> bool:
-    return abs(value) < 2**63 if type(value) is int else isinstance(value, str) and is_encodable(value)
-
-
-def _is_side(value: Any) -> bool:
-    if type(value) is int:
-        return 1 <= value < 2**31
-    return type(value) is float and math.isfinite(value) and 1 <= value < 2**31 and value.is_integer()
-
-
-def _duplicated(ids: np.ndarray) -> np.ndarray:
-    _, inverse, counts = np.unique(ids, return_inverse=True, return_counts=True)
-    return counts[inverse] > 1
 
 
 def _inspect(

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -74,6 +74,10 @@ def is_finite_number(value: Any) -> TypeGuard[int | float]:
         return math.isfinite(value)
     except OverflowError:
         return False
+
+
+def is_box(value: Any) -> TypeGuard[Sequence[int | float]]:
+    return isinstance(value, (list, tuple)) and len(value) == 4 and all(map(is_finite_number, value))
 
 
 def fill_areas(areas: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

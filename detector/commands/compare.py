@@ -1,4 +1,4 @@
-"""`detector compare`: train arms on the same data with the same seeds, and test whether they differ."""
+"""`detector compare`: train variants on the same data with the same seeds, and test whether they differ."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from detector.runs.record import require_no_training_run, require_writable, writ
 
 @dataclass(frozen=True)
 class Plan:
-    """The `arms` to compare, at each of `points` in turn; both map names to override lists of `train`."""
+    """The `variants` to compare under each of `conditions`; both map names to override lists of `train`."""
 
-    arms: Mapping[str, Sequence[str]]
-    points: Mapping[str, Sequence[str]] | None = None
+    variants: Mapping[str, Sequence[str]]
+    conditions: Mapping[str, Sequence[str]] | None = None
     base: Sequence[str] = ()
     stages: Sequence[int] | None = None
 
@@ -40,7 +40,7 @@ class Options(TrainOptions):
 
     compare: Plan = field(default_factory=lambda: Plan({}))
     seeds: Sequence[NonNegativeInt] = (0,)
-    replicates: PositiveInt = 1000
+    num_resamples: PositiveInt = 1000
     parallel: PositiveInt = 1
     runs_dir: str = ""
     runs: Sequence[str | Sequence[str]] | None = None
@@ -52,7 +52,7 @@ class Options(TrainOptions):
 OWN_KEYS = (
     "compare",
     "seeds",
-    "replicates",
+    "num_resamples",
     "parallel",
     "runs_dir",
     "runs",
@@ -64,7 +64,7 @@ OF_FILES = (
     "runs",
     "predictions",
     "annotations",
-    "replicates",
+    "num_resamples",
     "evaluation",
     "name",
     "output_dir",
@@ -77,24 +77,26 @@ def run(options: Options, context: Context) -> None:
     """Train missing runs, compare, and write report.html, report.md and comparison.json to `output_dir`.
 
     Raises:
-        ValueError: there is nothing to compare, or the arms cannot be compared.
-        RunError: an arm has no finished run with a seed of the first arm.
+        ValueError: there is nothing to compare, or the variants cannot be compared.
+        RunError: a variant has no finished run with a seed of the first variant.
     """
     output_dir = Path(options.output_dir)
     require_no_training_run(output_dir)
     require_writable(output_dir)
-    if options.replicates < 2:
-        raise ValueError("replicates=1: an interval takes at least 2, and 1000 to be exact.")
+    if options.num_resamples < 2:
+        raise ValueError("num_resamples=1: an interval takes at least 2, and 1000 to be exact.")
     subjects = _subjects(options, context)
     write_record(output_dir, context)
     if options.latency:
         subjects = with_latencies(
             subjects, accelerator=options.training.accelerator, generate_into=output_dir / "data"
         )
-    found = [compared(subject, replicates=options.replicates) for subject in subjects]
-    study = Study(name=_title(options, context, subjects), points=tuple(point for point, _ in found))
-    pairs = sum(len(point.comparisons) for point in study.points)
-    changes = [one for _, models in found for one in changed_images(models, pairs=pairs)]
+    results = [compared(subject, num_resamples=options.num_resamples) for subject in subjects]
+    study = Study(
+        name=_title(options, context, subjects), conditions=tuple(condition for condition, _ in results)
+    )
+    pairs = sum(len(condition.comparisons) for condition in study.conditions)
+    changes = [change for _, models in results for change in changed_images(models, pairs=pairs)]
     files = RunFolder(output_dir)
     write_study(study, output_dir, changes=changes)
     write_text_atomically(files.report, comparison_html(study, changes))
@@ -103,7 +105,7 @@ def run(options: Options, context: Context) -> None:
 
 
 def _title(options: Options, context: Context, subjects: Sequence[Subject]) -> str:
-    """Return the study's name; for runs= and predictions= it lists the arms, unless the user gave a name."""
+    """Return the study's name; for runs= and predictions= it lists the variants, unless a name was given."""
     trained = options.runs is None and options.predictions is None
     if trained or any(overridden_key(override) == "name" for override in context.overrides):
         return options.name
@@ -112,14 +114,14 @@ def _title(options: Options, context: Context, subjects: Sequence[Subject]) -> s
 
 
 def _subjects(options: Options, context: Context) -> list[Subject]:
-    """Return the results of each arm and seed with their ground truth, one subject for each point."""
-    given = [key for key in ("runs", "predictions") if getattr(options, key) is not None]
-    if len(given) > 1:
+    """Return the results of each variant and seed with their ground truth, one subject for each condition."""
+    sources = [key for key in ("runs", "predictions") if getattr(options, key) is not None]
+    if len(sources) > 1:
         raise ValueError("Both runs= and predictions= are given. Compare one of them.")
-    if options.annotations is not None and given != ["predictions"]:
+    if options.annotations is not None and sources != ["predictions"]:
         raise ValueError(f"annotations={options.annotations} is the ground truth of predictions=.")
-    if given:
-        _require_effect(given[0], context, also=("latency",) if given == ["runs"] else ())
+    if sources:
+        _require_effect(sources[0], context, also=("latency",) if sources == ["runs"] else ())
     if options.predictions is not None:
         return [of_files(options.predictions, options.annotations, options.evaluation)]
     if options.runs is not None:
@@ -129,13 +131,15 @@ def _subjects(options: Options, context: Context) -> list[Subject]:
     runs = plan_runs(context, own_keys=OWN_KEYS, here=cluster is None)
     _require_a_device_each(runs, parallel=options.parallel)
     failed = train_all(runs, way=way)
-    points = dict.fromkeys(run.point for run in runs)
+    conditions = dict.fromkeys(run.condition for run in runs)
     subjects, lost = [], []
-    for point in points:
+    for condition in conditions:
         try:
-            subjects.append(of_planned([r for r in runs if r.point == point], failed, options.evaluation))
+            subjects.append(
+                of_planned([r for r in runs if r.condition == condition], failed, options.evaluation)
+            )
         except RunError as error:
-            lost.append(f"{point}: {error}" if point else str(error))
+            lost.append(f"{condition}: {error}" if condition else str(error))
     if not subjects:
         raise RunError("\n".join(lost))
     return [replace(subjects[0], notes=(*subjects[0].notes, *lost)), *subjects[1:]]
@@ -148,7 +152,7 @@ def _require_a_device_each(runs: Sequence[PlannedRun], *, parallel: int) -> None
     for run in runs:
         if (devices := run.config["training"]["devices"]) != 1:
             raise ValueError(
-                f"parallel={parallel} gives each run one device, and training.devices={devices}. Say "
+                f"parallel={parallel} gives each run one device, and training.devices={devices}. Set "
                 "training.devices=1, or leave out parallel."
             )
 
@@ -158,10 +162,10 @@ def _way(cluster: Cluster | None, *, parallel: int, flags: Sequence[str]) -> Way
     if cluster is None:
         return partial(train_here, parallel=parallel, flags=flags)
     if parallel > 1:
-        instead = {"slurm": f", or say hydra.launcher.array_parallelism={parallel}"}.get(cluster.executor, "")
+        advice = {"slurm": f", or set hydra.launcher.array_parallelism={parallel}"}.get(cluster.executor, "")
         raise ValueError(
-            f"parallel={parallel} is of runs on this machine; hydra/launcher={cluster.choice} submits all at "
-            f"once. Leave it out{instead}."
+            f"parallel={parallel} is for runs on this machine; hydra/launcher={cluster.choice} submits all "
+            f"at once. Leave it out{advice}."
         )
     return partial(train_on_cluster, cluster=cluster, flags=flags)
 
@@ -171,5 +175,5 @@ def _require_effect(option: str, context: Context, *, also: tuple[str, ...]) -> 
     unused = [o for o in context.overrides if overridden_key(o).partition(".")[0] not in (*OF_FILES, *also)]
     if unused:
         raise ValueError(
-            f"{option}= compares what is there: {', '.join(unused)} would have no effect. Leave it out."
+            f"{option}= compares existing files: {', '.join(unused)} would have no effect. Leave it out."
         )

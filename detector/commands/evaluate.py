@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from detector.coco.truth_file import read_ground_truth, require_objects
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.result_boxes import check_boxes
 from detector.evaluation.result_files import read_results
@@ -17,9 +16,10 @@ from detector.option_types import NonNegativeInt, PositiveInt
 from detector.quoting import advised
 from detector.reports.tables import print_coco_metrics
 from detector.run_folder import RunFolder
+from detector.runs.console import echo
 from detector.runs.context import Context
 from detector.runs.record import require_no_training_run, require_writable, write_record
-from detector.runs.report import Evaluated, announce, write_run_report
+from detector.runs.report import Evaluated, write_run_report
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def run(options: Options, context: Context) -> None:
     Raises:
         ValueError: it is unclear what to evaluate, or a file cannot be evaluated.
     """
-    overrides = given(context.config["data"])
+    overrides = without_unset(context.config["data"])
     _require_one_subject(options, overrides)
     output_dir = Path(options.output_dir)
     files = RunFolder(output_dir)
@@ -78,22 +78,24 @@ def run(options: Options, context: Context) -> None:
     if options.checkpoint is None:
         assert options.predictions is not None
         assert options.annotations is not None
-        found = _evaluate_file(Path(options.predictions), Path(options.annotations), options.evaluation)
+        evaluated = _evaluate_file(Path(options.predictions), Path(options.annotations), options.evaluation)
     else:
         from detector.runs.inference import evaluate_checkpoint  # heavy, and not needed for a file
 
-        found = evaluate_checkpoint(
+        evaluated = evaluate_checkpoint(
             options.checkpoint,
             data_overrides=overrides,
             evaluator=options.evaluation,
             accelerator=options.accelerator,
             generate_into=output_dir / "data",
         )
-        write_predictions(files.predictions, found.results)
+        write_predictions(files.predictions, evaluated.results)
     write_record(output_dir, context)
-    write_json(files.metrics, found.metrics.to_dict())
-    interval = write_run_report(output_dir, found)
-    print_coco_metrics(found.metrics, title=found.title, interval=interval, complete_in=str(files.metrics))
+    write_json(files.metrics, evaluated.metrics.to_dict())
+    interval = write_run_report(output_dir, evaluated)
+    print_coco_metrics(
+        evaluated.metrics, title=evaluated.title, interval=interval, complete_in=str(files.metrics)
+    )
     print(f"Written to {output_dir}: open {files.report}")
 
 
@@ -122,19 +124,20 @@ def _require_one_subject(options: Options, data: Mapping[str, Any]) -> None:
         )
 
 
-def given(options: dict[str, Any]) -> dict[str, Any]:
+def without_unset(options: dict[str, Any]) -> dict[str, Any]:
     """Return the entries that are not None, in nested mappings too."""
-    found = {key: given(value) if isinstance(value, dict) else value for key, value in options.items()}
-    return {key: value for key, value in found.items() if value is not None and value != {}}
+    values = {
+        key: without_unset(value) if isinstance(value, dict) else value for key, value in options.items()
+    }
+    return {key: value for key, value in values.items() if value is not None and value != {}}
 
 
 def _evaluate_file(
     predictions: Path, annotations: Path, make_evaluator: Callable[..., CocoEvaluator]
 ) -> Evaluated:
-    truth = read_ground_truth(annotations)
-    evaluator = make_evaluator(truth, source=str(annotations))
-    require_objects(evaluator.truth, truth, source=str(annotations))
-    announce(f"Reading {predictions} ...")
+    evaluator = make_evaluator(annotations)
+    evaluator.truth.require_objects()
+    echo(f"Reading {predictions} ...", error=True)
     rows, notes = evaluator.read(read_results(predictions), source=str(predictions))
     notes += check_boxes(rows, evaluator.truth, source=str(predictions))
     metrics = evaluator.score(rows, notes)

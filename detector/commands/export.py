@@ -32,7 +32,7 @@ from detector.export.recording import (
 from detector.files import write_atomically
 from detector.layers.deform import DeformConv2d
 from detector.option_types import PositiveFloat
-from detector.predictor import Predictor, load_picture
+from detector.predictor import Predictor, load_image
 from detector.runs.context import Context
 from detector.runs.record import require_no_training_run, require_writable, write_record
 from detector.runs.validation import open_validation
@@ -40,7 +40,7 @@ from detector.structures import Batch
 from detector.version import __version__
 
 _ENDINGS = {"onnx": ".onnx", "torch_export": ".pt2"}
-_CHECKED_PICTURES = 4
+_NUM_CHECKED = 4
 
 Run = Callable[[Tensor, Tensor], Sequence[Tensor]]
 
@@ -80,33 +80,33 @@ def run(options: Options, context: Context) -> None:
     for layer in detector.model.modules():
         if isinstance(layer, DeformConv2d):
             layer.backend = "auto"  # the operator of graphs, whichever it was trained with
-    pictures = _pictures(
+    images = _images_to_check(
         options.source, checkpoint, generate_into=output_dir / "data", reading=detector.reading
     )
     output_dir.mkdir(parents=True, exist_ok=True)
     ending = _ENDINGS[options.format]
     unchecked, file = (output_dir / f"{options.name}{end}" for end in (f".refused{ending}", ending))
     run_file = _write(options.format, detector, unchecked)
-    found = _compare(unchecked, run_file, detector, pictures, options.score_tolerance)
-    if not found.count:
+    differences = _compare(unchecked, run_file, detector, images, options.score_tolerance)
+    if not differences.count:
         raise RunError(
-            f"{unchecked} could not be checked: nothing is detected in the {len(pictures)} pictures. Give "
-            "others with source=<picture or folder>."
+            f"{unchecked} could not be checked: nothing is detected in the {len(images)} images. Give "
+            "others with source=<image or folder>."
         )
-    said = (
-        f"{found.count} detections in {len(pictures)} pictures, together, one by one and with more padding: "
-        f"boxes differ by at most {found.box_px:.2g} px and scores by {found.score:.2g}, "
-        f"{found.missing} have no counterpart"
+    summary = (
+        f"{differences.count} detections in {len(images)} images, together, singly and with more padding: "
+        f"boxes differ by at most {differences.box_px:.2g} px and scores by {differences.score:.2g}, "
+        f"{differences.missing} have no counterpart"
     )
-    too_far = found.box_px > options.box_tolerance_px or found.score > options.score_tolerance
-    if too_far or found.missing:
+    too_far = differences.box_px > options.box_tolerance_px or differences.score > options.score_tolerance
+    if too_far or differences.missing:
         raise RunError(
-            f"{unchecked} does not detect what the model does: {said}. Allowed are "
+            f"{unchecked} does not detect what the model does: {summary}. Allowed are "
             f"box_tolerance_px={options.box_tolerance_px} and score_tolerance={options.score_tolerance}."
         )
     unchecked.replace(file)
     write_record(output_dir, context)
-    print(f"{said}.\nWritten to {file}")
+    print(f"{summary}.\nWritten to {file}")
 
 
 def _require_file_name(name: str) -> None:
@@ -117,23 +117,23 @@ def _require_file_name(name: str) -> None:
         )
 
 
-def _pictures(
+def _images_to_check(
     source: str | None, checkpoint: Checkpoint, *, generate_into: Path, reading: ReadOptions
 ) -> list[np.ndarray]:
     """Return some images of the source, or else of the validation set of the training."""
     try:
         if source is not None:
-            return [load_picture(file, reading) for file in find_images(source).files[:_CHECKED_PICTURES]]
+            return [load_image(file, reading) for file in find_images(source).files[:_NUM_CHECKED]]
         data = open_validation(
             checkpoint.config["data"],
             class_names=checkpoint.class_names,
             source=checkpoint.path,
             generate_into=generate_into,
         )
-        shown = range(min(_CHECKED_PICTURES, len(data.val_set)))
-        return [data.val_set.picture(data.val_set.image_id(i)) for i in shown]
+        shown = range(min(_NUM_CHECKED, len(data.val_set)))
+        return [data.val_set.read_image(data.val_set.image_id(i)) for i in shown]
     except (ImageFileError, FileNotFoundError, ValueError) as error:
-        advice = "Give other pictures to check the file on: source=<picture or folder>."
+        advice = "Give other images to check the file on: source=<image or folder>."
         raise ValueError(f"{error}\n{advice}") from error
 
 
@@ -176,29 +176,29 @@ def _metadata(detector: Predictor) -> dict[str, str]:
     return {
         "class_names": json.dumps(detector.class_names, ensure_ascii=False),
         "category_ids": json.dumps(detector.category_ids),
-        "image_size": json.dumps({"shorter": size.choices[-1], "longer": size.longer}),
+        "image_size": json.dumps({"min_size": size.choices[-1], "max_size": size.max_size}),
         "image_range": json.dumps(detector.reading.image_range),
         "made_by": f"detector {__version__}",
     }
 
 
 def _compare(
-    file: Path, run_file: Run, detector: Predictor, pictures: Sequence[np.ndarray], score_tolerance: float
+    file: Path, run_file: Run, detector: Predictor, images: Sequence[np.ndarray], score_tolerance: float
 ) -> ExportDifference:
     """Compare on all images at once, on each alone, and on the first one transposed with more padding.
 
     The batches thus differ in number and size, even if all images are squares of one size.
     """
-    batches = [detector.batch(group) for group in ([*pictures], *([picture] for picture in pictures))]
-    batches.append(_padded(detector.batch([np.ascontiguousarray(pictures[0].transpose(1, 0, 2))])))
-    found, expected = [], []
+    batches = [detector.batch(group) for group in ([*images], *([image] for image in images))]
+    batches.append(_padded(detector.batch([np.ascontiguousarray(images[0].transpose(1, 0, 2))])))
+    actual, expected = [], []
     for batch in batches:
         with torch.inference_mode():
             outputs = _outputs(file, run_file, batch)
-            found += detections(*outputs)
+            actual += detections(*outputs)
             expected += detector.model.predict(batch)
     limit = outputs[1].shape[1]
-    return difference(found, expected, score_tolerance=score_tolerance, limit=limit)
+    return difference(actual, expected, score_tolerance=score_tolerance, limit=limit)
 
 
 def _padded(batch: Batch) -> Batch:

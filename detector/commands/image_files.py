@@ -11,11 +11,11 @@ from pathlib import Path
 
 from detector.coco.image_headers import is_surely_image, readable_endings
 
-_NAMED = 5  # files listed for each kind in a message
+_MAX_NAMED = 5  # files listed for each kind in a message
 
 
 @dataclass(frozen=True)
-class FoundFiles:
+class SourceFiles:
     """The files to read, sorted, and those of a folder that are skipped: hidden files and other formats."""
 
     files: list[Path]
@@ -23,7 +23,7 @@ class FoundFiles:
     others: tuple[Path, ...] = ()
 
     @property
-    def left_out(self) -> int:
+    def num_skipped(self) -> int:
         return len(self.hidden) + len(self.others)
 
     def note(self) -> str:
@@ -36,7 +36,7 @@ class FoundFiles:
         return "; ".join(f"{len(names)} {kind} ({_listed(names)})" for kind, names in sorted(kinds.items()))
 
 
-def find_images(source: str) -> FoundFiles:
+def find_images(source: str) -> SourceFiles:
     """Return the files that `source` names.
 
     In a folder and its subfolders these are the files with the extension of a readable format, in upper or
@@ -47,25 +47,25 @@ def find_images(source: str) -> FoundFiles:
     """
     path = Path(source)
     if path.is_dir():
-        found = _of_folder(path)
+        source_files = _files_in(path)
         expected = f"a folder with images ({', '.join(sorted(readable_endings()))})"
     elif path.suffix.lower() == ".txt" and path.is_file():
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-        found = FoundFiles([path.parent / line.strip() for line in lines if line.strip()])
+        source_files = SourceFiles([path.parent / line.strip() for line in lines if line.strip()])
         expected = "a text file with a path a line"
     elif path.exists() and not path.is_file():
         raise ValueError(f"source={source}: is a pipe, socket or device. Expected an image file or a folder.")
     else:
         files = [path] if path.is_file() else [Path(p) for p in sorted(glob.glob(source, recursive=True))]
-        found = FoundFiles([p for p in files if p.is_file()])
+        source_files = SourceFiles([p for p in files if p.is_file()])
         expected = "an image, a folder, a glob or a text file with paths"
-    if not found.files:
-        others = f" that is read; there are {found.note()}" if found.left_out else ""
+    if not source_files.files:
+        others = f" that is read; there are {source_files.note()}" if source_files.num_skipped else ""
         raise ValueError(f"source={source}: found no file{others}. Expected {expected}.")
-    return found
+    return source_files
 
 
-def _of_folder(folder: Path) -> FoundFiles:
+def _files_in(folder: Path) -> SourceFiles:
     files, hidden, others = [], [], []
     for path in sorted(_walk(folder)):
         if any(part.startswith(".") for part in path.relative_to(folder).parts):
@@ -74,20 +74,22 @@ def _of_folder(folder: Path) -> FoundFiles:
             files.append(path)
         else:
             others.append(path)
-    return FoundFiles(files, tuple(hidden), tuple(others))
+    return SourceFiles(files, tuple(hidden), tuple(others))
 
 
 def _walk(folder: Path) -> Iterator[Path]:
     """Yield all files below a folder; links to folders are followed, and each folder is visited once."""
-    seen: set[tuple[int, int]] = set()
+    visited: set[tuple[int, int]] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
         status = os.stat(parent)
-        if (status.st_dev, status.st_ino) in seen:
+        if (status.st_dev, status.st_ino) in visited:
             folders.clear()
             continue
-        seen.add((status.st_dev, status.st_ino))
+        visited.add((status.st_dev, status.st_ino))
         yield from (Path(parent, name) for name in names)
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return ", ".join(names[:_MAX_NAMED]) + (
+        f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    )

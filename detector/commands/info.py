@@ -40,7 +40,7 @@ def run(options: Options, context: Context) -> None:
     console = Console()
     parts = [_part(name, part) for name, part in (*model.named_children(), ("total", model))]
     print_table(
-        "Parameters", ("part", "type", "parameters", "trained", "of them offsets"), parts, console=console
+        "Parameters", ("part", "type", "parameters", "trained", "of which offsets"), parts, console=console
     )
 
     height, width = options.image_size
@@ -61,8 +61,8 @@ def run(options: Options, context: Context) -> None:
     else:
         print("Deformable layers: none. Turn them on with 'model.backbone.deform.stages=[3,4,5]'.")
 
-    kept = activation_bytes(model.cpu(), image_size=(height, width))
-    print(f"\nMemory that training keeps of an image of {height} x {width}: {kept / 1e6:.1f} MB")
+    activations = activation_bytes(model.cpu(), image_size=(height, width))
+    print(f"\nMemory that training keeps of an image of {height} x {width}: {activations / 1e6:.1f} MB")
     if options.latency:
         print(_time(model, image_size=(height, width)))
 
@@ -74,11 +74,11 @@ def _time(model: Detector, *, image_size: tuple[int, int]) -> str:
     batch = random_batch(num_classes=model.num_classes, image_size=image_size, batch_size=1).to(kind)
     batch = replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
     with torch.inference_mode():
-        found = measure_latencies({"": partial(model.predict, batch)}, batch_size=1, device=kind)[""]
+        latency = measure_latencies({"": partial(model.predict, batch)}, batch_size=1, device=kind)[""]
     device = torch.cuda.get_device_name() if kind == "cuda" else processor_name()
     return (
-        f"Time to detect in it: {found.p50_ms:.1f} ms, in 95 % of {found.rounds} rounds at most "
-        f"{found.p95_ms:.1f} ms ({device}, {torch.get_num_threads()} threads)"
+        f"Time to detect in it: {latency.p50_ms:.1f} ms, in 95 % of {latency.rounds} rounds at most "
+        f"{latency.p95_ms:.1f} ms ({device}, {torch.get_num_threads()} threads)"
     )
 
 

@@ -60,7 +60,7 @@ def run(options: Options, context: Context) -> None:
         ValueError: the checkpoint or the source is missing, or no file is an image.
     """
     if options.checkpoint is None or options.source is None:
-        raise ValueError("Give checkpoint=<run>/checkpoints/best.ckpt and source=<picture, folder or glob>.")
+        raise ValueError("Give checkpoint=<run>/checkpoints/best.ckpt and source=<image, folder or glob>.")
     output_dir = Path(options.output_dir)
     require_writable(output_dir)
     require_no_training_run(output_dir)
@@ -69,32 +69,32 @@ def run(options: Options, context: Context) -> None:
     files = source.files
     names = drawn_names(files)
     if options.draw:
-        _require_originals_kept(files, [output_dir / "pictures" / name for name in names])
+        _require_no_overwrite(files, [output_dir / "pictures" / name for name in names])
     detector = Predictor.from_checkpoint(options.checkpoint, device=device)
     detector.reading = _reading(options, detector.reading)
     ids = _ids(options.annotations, files, detector)
     write_record(output_dir, context)
-    if source.left_out:
-        print(f"left out, no images by their names: {source.note()}", file=sys.stderr)
+    if source.num_skipped:
+        print(f"skipped, not images by their names: {source.note()}", file=sys.stderr)
     skipped = 0
     notes: dict[Path, ImageNotes] = {}
     with ResultFiles(output_dir, detector.class_names, ids) as results:
-        for number, file, picture, found in _detected(detector, files, options, notes):
-            if isinstance(picture, ImageFileError):
+        for number, file, image, detections in _detected(detector, files, options, notes):
+            if isinstance(image, ImageFileError):
                 skipped += 1
-                print(f"left out: {picture}", file=sys.stderr)
+                print(f"skipped: {image}", file=sys.stderr)
                 continue
-            results.add(number, file, found)
+            results.add(number, file, detections)
             if options.draw:
-                _draw(picture, found, output_dir / "pictures" / names[number - 1], detector.class_names)
+                _draw(image, detections, output_dir / "pictures" / names[number - 1], detector.class_names)
     if skipped == len(files):
-        raise ValueError(f"source={options.source}: none of {len(files)} files is a picture.")
+        raise ValueError(f"source={options.source}: none of {len(files)} files is an image.")
     if ids.note:
         print(f"note: {ids.note}")
     _print_notes(notes, detector.reading)
-    count = skipped + source.left_out
-    left_out = f", {count} files left out" if count else ""
-    print(f"{results.count} boxes in {len(files) - skipped} pictures{left_out}. Written to {output_dir}")
+    count = skipped + source.num_skipped
+    skipped_note = f", {count} files skipped" if count else ""
+    print(f"{results.count} boxes in {len(files) - skipped} images{skipped_note}. Written to {output_dir}")
 
 
 def _ids(annotations: str | None, files: Sequence[Path], detector: Predictor) -> PredictedIds:
@@ -129,13 +129,13 @@ def _print_notes(notes: Mapping[Path, ImageNotes], reading: ReadOptions) -> None
         print(f"warning: {note}", file=sys.stderr)
 
 
-def _draw(picture: np.ndarray, found: Detections, target: Path, class_names: Sequence[str]) -> None:
+def _draw(image: np.ndarray, detections: Detections, target: Path, class_names: Sequence[str]) -> None:
     """Draw detections; report a drawing that cannot be saved (its name is too long) without failing.
 
     The detections are in the result files anyway.
     """
     try:
-        drawing = draw_detections(picture, found, class_names=class_names)
+        drawing = draw_detections(image, detections, class_names=class_names)
         write_atomically(target, lambda temporary: drawing.save(temporary, format="JPEG", quality=92))
     except OSError as error:
         print(f"not drawn: {error}", file=sys.stderr)
@@ -154,7 +154,7 @@ def drawn_names(files: Sequence[Path]) -> list[str]:
     return list(names)
 
 
-def _require_originals_kept(files: Sequence[Path], drawings: Sequence[Path]) -> None:
+def _require_no_overwrite(files: Sequence[Path], drawings: Sequence[Path]) -> None:
     lost = {file.resolve() for file in files} & {drawing.resolve() for drawing in drawings}
     if lost:
         raise ValueError(f"The drawing of {min(lost)} would replace it. Choose another output_dir.")
@@ -171,21 +171,23 @@ def _detected(
     shown = track(files, "Predicting", console=console, disable=not console.is_terminal)
     numbered = enumerate(shown, start=1)
     while batch := list(islice(numbered, options.batch_size)):
-        pictures = [_load(file, detector.reading, notes) for _, file in batch]
-        good = [picture for picture in pictures if isinstance(picture, np.ndarray)]
-        found = iter(detector.predict_batch(good, score_threshold=options.score_threshold) if good else ())
-        for (number, file), picture in zip(batch, pictures, strict=True):
-            yield number, file, picture, next(found) if isinstance(picture, np.ndarray) else None
+        images = [_load(file, detector.reading, notes) for _, file in batch]
+        good = [image for image in images if isinstance(image, np.ndarray)]
+        detections = iter(
+            detector.predict_batch(good, score_threshold=options.score_threshold) if good else ()
+        )
+        for (number, file), image in zip(batch, images, strict=True):
+            yield number, file, image, next(detections) if isinstance(image, np.ndarray) else None
 
 
 def _load(file: Path, reading: ReadOptions, notes: dict[Path, ImageNotes]) -> np.ndarray | ImageFileError:
     try:
-        picture, note = read_image_with_notes(file, declared_size=None, options=reading)
+        image, note = read_image_with_notes(file, declared_size=None, options=reading)
     except ImageFileError as error:
         return error
     if note.has_frames or note.values is not None:
         notes[file] = note
-    return picture
+    return image
 
 
 class ResultFiles:
@@ -210,12 +212,12 @@ class ResultFiles:
         finally:
             self._csv.close()
 
-    def add(self, number: int, file: Path, found: Detections) -> None:
+    def add(self, number: int, file: Path, detections: Detections) -> None:
         """Write the detections of `file`, whose position among the files is `number`, from 1."""
         image_id = self._ids.image_ids[number - 1]
-        results = detections_to_results(found, image_id=image_id, category_ids=self._ids.category_ids)
+        results = detections_to_results(detections, image_id=image_id, category_ids=self._ids.category_ids)
         objects, rows = [], []
-        for result, label in zip(results, found.labels.tolist(), strict=True):
+        for result, label in zip(results, detections.labels.tolist(), strict=True):
             objects.append(json.dumps({**result, "file_name": str(file)}, ensure_ascii=False))
             name = self._class_names[label]
             rows.append([str(file), image_id, result["category_id"], name, result["score"], *result["bbox"]])

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detector.coco.ids import Key, id_key, is_id
+from detector.coco.annotations import Category
+from detector.coco.ids import Key
 from detector.coco.image_names import ImageNames, same_file
-from detector.coco.truth_file import read_ground_truth
+from detector.coco.truth_reader import read_ground_truth
 
 _LISTED = 5
 
@@ -39,57 +40,58 @@ def ids_of_annotations(
     Raises:
         ValueError: a file or class is not in the COCO file, or may be several of its images or categories.
     """
-    truth = read_ground_truth(Path(path))
-    images = {id_key(i["id"]): i.get("file_name") for i in truth["images"] if "id" in i and is_id(i["id"])}
-    names = ImageNames({key: name for key, name in images.items() if isinstance(name, str)})
-    found = {file: names.candidates(str(file)) for file in files}
-    problems = [*_image_problems(found, num_images=len(images))]
-    categories, missing = _categories(truth["categories"], class_names, category_ids)
+    truth = read_ground_truth(path, on_bad_box="drop")  # only its images and categories matter here
+    names = ImageNames(dict(zip(truth.image_numbers, truth.file_names, strict=True)))
+    matches = {file: names.candidates(str(file)) for file in files}
+    problems = [*_image_problems(matches, num_images=truth.num_images)]
+    categories, missing = _categories(truth.annotations.categories, class_names, category_ids)
     if missing:
-        own = [str(category.get("name")) for category in truth["categories"]]
+        truth_names = truth.annotations.class_names
         problems.append(
-            f"{len(missing)} classes of the checkpoint are none of its categories: {_listed(missing)}. Its "
-            f"categories are {_listed(own)}. Give the annotations of the same classes."
+            f"{len(missing)} classes of the checkpoint are not among its categories: {_listed(missing)}. Its "
+            f"categories are {_listed(truth_names)}. Give the annotations of the same classes."
         )
     if problems:
         raise ValueError("\n".join(f"annotations={path}: {problem}" for problem in problems))
-    keys = [found[file][0] for file in files]
-    absent = len(images) - len(set(keys))
-    note = f"{absent} of {len(images)} images of {path} are not among the files." if absent else ""
+    keys = [matches[file][0] for file in files]
+    absent = truth.num_images - len(set(keys))
+    note = f"{absent} of {truth.num_images} images of {path} are not among the files." if absent else ""
     return PredictedIds([key[1] for key in keys], categories, note)
 
 
-def _image_problems(found: dict[Path, list[Key]], *, num_images: int) -> list[str]:
+def _image_problems(matches: dict[Path, list[Key]], *, num_images: int) -> list[str]:
     problems = []
-    if absent := [str(file) for file, candidates in found.items() if not candidates]:
+    if absent := [str(file) for file, candidates in matches.items() if not candidates]:
         problems.append(
-            f"{len(absent)} of {len(found)} files are none of its {num_images} images: {_listed(absent)}. "
-            "Give source= a folder, a glob or a text file with its images alone, or leave annotations out."
+            f"{len(absent)} of {len(matches)} files are not among its {num_images} images: {_listed(absent)}"
+            ". Give source= a folder, a glob or a text file with its images alone, or leave annotations out."
         )
-    if unclear := [str(file) for file, candidates in found.items() if len(candidates) > 1]:
+    if unclear := [str(file) for file, candidates in matches.items() if len(candidates) > 1]:
         problems.append(
             f"{len(unclear)} files may be several of its images: {_listed(unclear)}. Give source= with "
             "the folders that its file names have."
         )
     first: dict[Key, Path] = {}
-    twice = []
-    for file, candidates in found.items():
+    duplicates = []
+    for file, candidates in matches.items():
         if len(candidates) == 1:
             other = first.setdefault(candidates[0], file)
             if other != file and not same_file(str(other), str(file)):
-                twice.append(f"{other} and {file}")
-    if twice:
-        problems.append(f"{len(twice)} of its images may be two files: {_listed(twice)}. Leave one out.")
+                duplicates.append(f"{other} and {file}")
+    if duplicates:
+        problems.append(
+            f"{len(duplicates)} of its images may be two files: {_listed(duplicates)}. Leave one out."
+        )
     return problems
 
 
 def _categories(
-    rows: Sequence[dict[str, Any]], class_names: Sequence[str], category_ids: Sequence[Any]
+    categories: Sequence[Category], class_names: Sequence[str], category_ids: Sequence[Any]
 ) -> tuple[list[Any], list[str]]:
     """Return the category id of each class, and the classes without a unique one."""
     ids, missing = [], []
     for name, trained_id in zip(class_names, category_ids, strict=True):
-        named = [row["id"] for row in rows if row.get("name") == name and is_id(row.get("id"))]
+        named = [category.id for category in categories if category.name == name]
         chosen = named if len(named) == 1 else [id_ for id_ in named if id_ == trained_id]
         ids += chosen[:1]
         if not chosen:

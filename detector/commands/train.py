@@ -18,7 +18,7 @@ from detector.exceptions import RunError, Terminated, exit_code, interrupted
 from detector.files import NotWrittenError, write_text_atomically
 from detector.processes import is_first_process
 from detector.run_folder import RunFolder
-from detector.runs.console import say
+from detector.runs.console import echo
 from detector.runs.context import Context
 from detector.runs.failures import explained
 from detector.runs.options import TrainOptions as Options
@@ -36,7 +36,7 @@ from detector.runs.resume import (
     remove_curves,
     require_free,
     require_same_model,
-    what_is_kept,
+    resume_hint,
 )
 from detector.training.callbacks import Checkpoints, EpochLog, RunLog
 from detector.training.displays import Display, LineDisplay, TerminalDisplay
@@ -90,8 +90,8 @@ def run(options: Options, context: Context) -> None:
     offsets = OffsetLog(every_n_steps=training.log_offsets_every_n_steps)
     display = choose_display(training)
     log = RunLog(display=display, checkpoints=checkpoints, offsets=offsets)
-    told = EpochLog(log, display=display, checkpoints=checkpoints)
-    trainer = build_trainer(training, output_dir=output_dir, callbacks=[offsets, log, checkpoints, told])
+    epoch_log = EpochLog(log, display=display, checkpoints=checkpoints)
+    trainer = build_trainer(training, output_dir=output_dir, callbacks=[offsets, log, checkpoints, epoch_log])
     seed_everything(options.seed, workers=True, verbose=False)  # generating data must not change the model
     module = build_module(options, trainer=trainer, record=record)
 
@@ -99,13 +99,13 @@ def run(options: Options, context: Context) -> None:
         write_record(output_dir, context, data_fingerprint=data.fingerprint)
         print_plan(module, options=training, data=data, output_dir=output_dir)
         for change in changes:
-            say(f"changed since {training.resume}: {change}")
+            echo(f"changed since {training.resume}: {change}")
         if restarted:
-            say(f"note: {restarted}")
+            echo(f"note: {restarted}")
             remove_curves(output_dir)
     fit(trainer, module, data=data, checkpoints=checkpoints, resume=training.resume, context=context)
     if trainer.is_global_zero:
-        note = why_it_ended_early(training, epochs=trainer.current_epoch)
+        note = early_stop_note(training, epochs=trainer.current_epoch)
         stopped = RunFolder(output_dir).stopped
         Steady(stopped.name, then="The training is complete.")(lambda: keep_note(note, stopped))
         report_training(checkpoints, options, context, evaluator=module.validation.evaluator, note=note)
@@ -115,7 +115,7 @@ def finish_report(resumed: Checkpoint, options: Options, context: Context) -> No
     """Write the missing report of a completed training, without training."""
     from detector.runs.training_report import report_training
 
-    say(f"{resumed.path} has all its epochs: its report is written")
+    echo(f"{resumed.path} has all its epochs: its report is written")
     data, output_dir = options.data, Path(options.output_dir)
     data.prepare_data()
     data.setup("fit")
@@ -125,7 +125,7 @@ def finish_report(resumed: Checkpoint, options: Options, context: Context) -> No
     checkpoints = Checkpoints(output_dir)
     checkpoints.best_epoch = load_checkpoint(checkpoints.best).epoch
     evaluator = options.evaluation(validated_truth(data.val_set, context.config))
-    note = why_it_ended_early(options.training, epochs=resumed.epoch)
+    note = early_stop_note(options.training, epochs=resumed.epoch)
     report_training(checkpoints, options, context, evaluator=evaluator, note=note)
 
 
@@ -139,7 +139,7 @@ def build_module(options: Options, *, trainer: Trainer, record: ModelRecord) -> 
     return DetectionModule(
         build_model(options.model, data.num_classes, class_names=data.class_names),
         optimization=options.optimizer,
-        schedule=options.schedule,
+        lr_scheduler=options.lr_scheduler,
         validation=Validation(
             ground_truth=data.val_set.ground_truth(),
             evaluator=options.evaluation,
@@ -161,8 +161,8 @@ def run_length(options: TrainingOptions, *, data: DetectionDataModule, trainer: 
     batches = min(len(data.train_dataloader()), options.limit_train_batches or sys.maxsize)
     return RunLength(
         epochs=options.max_epochs,
-        steps_per_epoch=math.ceil(batches / options.accumulate_batches),
-        images_per_step=data.batch_size * trainer.world_size * options.accumulate_batches,
+        steps_per_epoch=math.ceil(batches / options.accumulate_grad_batches),
+        images_per_step=data.batch_size * trainer.world_size * options.accumulate_grad_batches,
     )
 
 
@@ -179,22 +179,24 @@ def print_plan(
 ) -> None:
     trainable = sum(p.numel() for p in module.model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in module.model.parameters())
-    length, given = module.length, module.optimization
-    lr = scaled_lr(given, global_batch_size=length.images_per_step)
+    length, optimization = module.length, module.optimization
+    lr = scaled_lr(optimization, global_batch_size=length.images_per_step)
     names = ", ".join(data.class_names[:10]) + (", ..." if data.num_classes > 10 else "")
-    say(f"data: {contents(data.train_set, 'training')}, {contents(data.val_set, 'validation')}")
-    say(f"classes: {data.num_classes} ({names})")
-    say(f"model: {total / 1e6:.1f} M parameters, {trainable / 1e6:.1f} M of them trained")
-    say(f"run: {length.epochs} epochs of {length.steps_per_epoch} steps of {length.images_per_step} images")
-    say(
-        f"learning rate: {lr:g} = optimizer.lr {given.lr:g} x {length.images_per_step} images a step / "
-        f"optimizer.reference_batch_size {given.reference_batch_size}"
+    echo(f"data: {contents(data.train_set, 'training')}, {contents(data.val_set, 'validation')}")
+    echo(f"classes: {data.num_classes} ({names})")
+    echo(f"model: {total / 1e6:.1f} M parameters, {trainable / 1e6:.1f} M of them trained")
+    echo(f"run: {length.epochs} epochs of {length.steps_per_epoch} steps of {length.images_per_step} images")
+    echo(
+        f"learning rate: {lr:g} = optimizer.lr {optimization.lr:g} x {length.images_per_step} images a step "
+        f"/ optimizer.reference_batch_size {optimization.reference_batch_size}"
     )
-    for note in module.schedule.notes(total_steps=length.total_steps, steps_per_epoch=length.steps_per_epoch):
-        say(f"note: {note}")
+    for note in module.lr_scheduler.notes(
+        total_steps=length.total_steps, steps_per_epoch=length.steps_per_epoch
+    ):
+        echo(f"note: {note}")
     if limits := limits_of(options, data):
-        say(f"note: epochs are shortened, for trials: {limits}")
-    say(f"output: {output_dir}")
+        echo(f"note: epochs are shortened, for trials: {limits}")
+    echo(f"output: {output_dir}")
 
 
 def contents(dataset: CocoDataset, split: str) -> str:
@@ -219,7 +221,7 @@ def limits_of(options: TrainingOptions, data: DetectionDataModule) -> str:
     )
 
 
-def why_it_ended_early(options: TrainingOptions, *, epochs: int) -> str:
+def early_stop_note(options: TrainingOptions, *, epochs: int) -> str:
     """Explain why a run stopped after `epochs`; return "" if it ran all of them."""
     if epochs >= options.max_epochs:
         return ""
@@ -252,7 +254,7 @@ def fit(
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         with (
-            ending_together(trainer, kept=lambda: what_is_kept(checkpoints, context)),
+            ending_together(trainer, hint=lambda: resume_hint(checkpoints, context)),
             explained(data, batch_option="batch_size", lower=_SAVE_MEMORY),
         ):
             trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
@@ -262,9 +264,9 @@ def fit(
             interrupt = Terminated()
         if trainer.is_global_zero:
             when = f"{interrupted(interrupt)} in epoch {trainer.current_epoch + 1}"
-            say(f"{when}. {what_is_kept(checkpoints, context)}", error=True)
+            echo(f"{when}. {resume_hint(checkpoints, context)}", error=True)
         sys.exit(exit_code(interrupt))
     except NotWrittenError as error:
-        raise RunError(f"{error} {what_is_kept(checkpoints, context)}") from error
+        raise RunError(f"{error} {resume_hint(checkpoints, context)}") from error
     finally:
         signal.signal(signal.SIGINT, on_interrupt)

@@ -104,7 +104,7 @@ def _submit(runs: Sequence[PlannedRun], cluster: Cluster, flags: Sequence[str]) 
     folder = parameters.pop("submitit_folder")
     at_start = {k: parameters.pop(k) for k in ("slurm_max_num_timeout",) if k in parameters}
     # Jobs do not need the annotations, which would be pickled into the file of each job.
-    lean = [replace(run, data=replace(run.data, ground_truth={}, picture=None)) for run in runs]
+    lean = [replace(run, data=replace(run.data, ground_truth=None, picture=None)) for run in runs]
     try:
         executor = AutoExecutor(folder, cluster=cluster.executor, **at_start)
         executor.update_parameters(**parameters)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from detector.comparing.subjects import Subject
 from detector.evaluation.replicates import Replicates
-from detector.evaluation.statistics import compare, corrected_for_arms, draw, run_metrics
+from detector.evaluation.statistics import compare, corrected_for_variants, draw, run_metrics
 from detector.reports.gallery import Changes, Found, examples, most_changed
-from detector.reports.study import Point
-from detector.runs.report import analysed
+from detector.reports.study import Condition
+from detector.runs.report import analyzed
 
 _PICTURED = 12  # gained images in a report, and as many lost ones
 _PICTURED_OF_A_PAIR = 3
@@ -18,45 +18,45 @@ _PICTURED_OF_A_PAIR = 3
 
 @dataclass(frozen=True)
 class Models:
-    """The detections of one run of each arm; `runs` says which. The first arm is the baseline."""
+    """The detections of one run of each variant; `runs` says which. The first variant is the baseline."""
 
     subject: Subject
     found: Mapping[str, Found]
     runs: str
 
 
-def compared(subject: Subject, *, replicates: int) -> tuple[Point, Models]:
-    """Compare each arm with the first, using the seeds that both have.
+def compared(subject: Subject, *, num_resamples: int) -> tuple[Condition, Models]:
+    """Compare each variant with the first, using the seeds that both have.
 
-    Error analyses are of one seed, one that all arms share if possible.
+    Error analyses are of one seed, one that all variants share if possible.
     """
     evaluator = subject.evaluator
     first, *others = subject.results
     keys, runs, errors, found, names = [], [], {}, {}, {}
-    for arm, by_seed in subject.results.items():
+    for variant, by_seed in subject.results.items():
         of_all = [seed for seed in by_seed if all(seed in r for r in subject.results.values())]
         shown = [*of_all, *by_seed][0]
-        names[arm] = subject.run_name(arm, shown)
+        names[variant] = subject.run_name(variant, shown)
         for seed, results in by_seed.items():
-            matched = evaluator.matched(results, source=f"{arm}, seed {seed}")
-            keys.append((arm, seed))
+            matched = evaluator.matched(results, source=f"{variant}, seed {seed}")
+            keys.append((variant, seed))
             runs.append(Replicates(matched.classes))
             if seed == shown:
-                errors[arm], found[arm] = analysed(matched)
-    draws = draw(runs, replicates=replicates)
+                errors[variant], found[variant] = analyzed(matched)
+    draws = draw(runs, num_resamples=num_resamples)
     comparisons = {}
-    for arm in others:
-        seeds = [seed for seed in subject.results[first] if seed in subject.results[arm]]
-        a, b = ([keys.index((name, seed)) for seed in seeds] for name in (first, arm))
-        identical = all(subject.results[arm][seed] == subject.results[first][seed] for seed in seeds)
-        comparisons[arm] = compare(draws, a, b, class_names=evaluator.class_names, identical=identical)
-    metrics: dict[str, dict[int, Mapping[str, float | None]]] = {arm: {} for arm in subject.results}
-    for number, (arm, seed) in enumerate(keys):
-        metrics[arm][seed] = run_metrics(draws, number)
-    point = Point(
+    for variant in others:
+        seeds = [seed for seed in subject.results[first] if seed in subject.results[variant]]
+        a, b = ([keys.index((name, seed)) for seed in seeds] for name in (first, variant))
+        identical = all(subject.results[variant][seed] == subject.results[first][seed] for seed in seeds)
+        comparisons[variant] = compare(draws, a, b, class_names=evaluator.class_names, identical=identical)
+    metrics: dict[str, dict[int, Mapping[str, float | None]]] = {variant: {} for variant in subject.results}
+    for number, (variant, seed) in enumerate(keys):
+        metrics[variant][seed] = run_metrics(draws, number)
+    condition = Condition(
         name=subject.name,
         baseline=first,
-        comparisons=corrected_for_arms(comparisons),
+        comparisons=corrected_for_variants(comparisons),
         notes=tuple(dict.fromkeys((*subject.notes, *evaluator.notes))),
         curves=subject.curves,
         sizes=subject.sizes,
@@ -64,14 +64,14 @@ def compared(subject: Subject, *, replicates: int) -> tuple[Point, Models]:
         metrics=metrics,
         errors=errors,
         class_names=evaluator.class_names,
-        shown_runs={arm: name for arm, name in names.items() if name},
+        shown_runs={variant: name for variant, name in names.items() if name},
         is_trained=subject.is_trained,
     )
-    return point, Models(subject, found, point.errors_of)
+    return condition, Models(subject, found, condition.errors_of)
 
 
 def changed_images(models: Models, *, pairs: int) -> list[Changes]:
-    """Return the changed images of each arm, fewer if the report has many `pairs` of arms.
+    """Return the changed images of each variant, fewer if the report has many `pairs` of variants.
 
     The list is empty if images cannot be read.
     """
@@ -80,11 +80,11 @@ def changed_images(models: Models, *, pairs: int) -> list[Changes]:
         return []
     (first, before), *others = models.found.items()
     changes = []
-    for arm, after in others:
+    for variant, after in others:
         count = max(1, min(_PICTURED_OF_A_PAIR, _PICTURED // pairs))
         gained, lost = (
-            examples(chosen, {first: before, arm: after}, read=subject.picture)
+            examples(chosen, {first: before, variant: after}, read=subject.picture)
             for chosen in most_changed(before.image_f1, after.image_f1, count=count)
         )
-        changes.append(Changes(subject.name, first, arm, gained, lost, models.runs))
+        changes.append(Changes(subject.name, first, variant, gained, lost, models.runs))
     return changes

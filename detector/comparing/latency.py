@@ -1,4 +1,4 @@
-"""Detection latency of trained arms, measured in turns on the same images."""
+"""Detection latency of trained variants, measured in turns on the same images."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Measured = tuple[dict[str, list[Latency]], list[str]]
 
 
 def with_latencies(subjects: Sequence[Subject], *, accelerator: str, generate_into: Path) -> list[Subject]:
-    """Return the subjects with the latencies of their arms, if they have runs.
+    """Return the subjects with the latencies of their variants, if they have runs.
 
-    Latency is measured for one image and for a batch of the first arm's validation batch size. Subjects whose
-    arms have the same models are measured once. Generated data that is gone is generated anew in
-    `generate_into`. A note explains an arm whose best checkpoint is unreadable.
+    Latency is measured for one image and for a batch of the first variant's validation batch size. Subjects
+    whose variants have the same models are measured once. Generated data that is gone is generated anew in
+    `generate_into`. A note explains a variant whose best checkpoint is unreadable.
     """
     known: dict[str, Measured] = {}
     timed = []
@@ -37,7 +37,7 @@ def with_latencies(subjects: Sequence[Subject], *, accelerator: str, generate_in
         if not subject.folders:
             timed.append(subject)
             continue
-        models = json.dumps({arm: _what_decides(folder) for arm, folder in subject.folders.items()})
+        models = json.dumps({variant: _what_decides(folder) for variant, folder in subject.folders.items()})
         if models not in known:
             known[models] = _measure(subject.folders, accelerator, generate_into)
             subject = replace(subject, notes=(*subject.notes, *known[models][1]))
@@ -66,26 +66,26 @@ def _measure(folders: Mapping[str, Path], accelerator: str, generate_into: Path)
 def _measured(folders: Mapping[str, Path], kind: str, generate_into: Path) -> Measured:
     checkpoints: dict[str, Checkpoint] = {}
     notes = []
-    for arm, folder in folders.items():
+    for variant, folder in folders.items():
         try:
-            checkpoints[arm] = load_checkpoint(RunFolder(folder).best)
+            checkpoints[variant] = load_checkpoint(RunFolder(folder).best)
         except ValueError as error:
-            notes.append(f"The latency of {arm} is not known: {error}")
+            notes.append(f"The latency of {variant} is not known: {error}")
     if not checkpoints:
         return {}, notes
     first = next(iter(checkpoints.values()))
     read = _SampleReader(first.config["data"]["val_batch_size"], generate_into)
-    samples = {arm: read(checkpoint) for arm, checkpoint in checkpoints.items()}
-    detectors = {arm: Predictor(checkpoint, device=kind) for arm, checkpoint in checkpoints.items()}
-    found: dict[str, list[Latency]] = {arm: [] for arm in checkpoints}
+    samples = {variant: read(checkpoint) for variant, checkpoint in checkpoints.items()}
+    detectors = {variant: Predictor(checkpoint, device=kind) for variant, checkpoint in checkpoints.items()}
+    found: dict[str, list[Latency]] = {variant: [] for variant in checkpoints}
     for size in sorted({1, min(map(len, samples.values()))}):
         print(f"Measuring how long {', '.join(checkpoints)} take to detect in batches of {size}", flush=True)
         calls = {
-            arm: partial(detector.detect, detector.prepared(collate(samples[arm][:size])))
-            for arm, detector in detectors.items()
+            variant: partial(detector.detect, detector.prepared(collate(samples[variant][:size])))
+            for variant, detector in detectors.items()
         }
-        for arm, latency in measure_latencies(calls, batch_size=size, device=kind).items():
-            found[arm].append(latency)
+        for variant, latency in measure_latencies(calls, batch_size=size, device=kind).items():
+            found[variant].append(latency)
     return found, notes
 
 

@@ -11,12 +11,14 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from detector.coco.ground_truth import GroundTruth
 from detector.config.build import build_options
 from detector.config.check import check
 from detector.config.errors import ConfigError
 from detector.config.overrides import composed
 from detector.config.plain import resolved
 from detector.data.datamodule import DetectionDataModule
+from detector.earlier import with_earlier_names
 from detector.reports.gallery import ReadPicture
 from detector.reports.study import ModelSize
 from detector.runs.context import Context, overridden_key
@@ -35,20 +37,20 @@ class DataFacts:
 
     fingerprint: str
     num_classes: int
-    ground_truth: dict[str, Any]
+    ground_truth: GroundTruth | None  # None in a job on a cluster, which does not need it
     picture: ReadPicture | None
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A training of one arm with one seed, at one point.
+    """A training of one variant with one seed, under one condition.
 
     `overrides` are those of detector train, except for seed and folder. `folder` is named by the hash of all
     that decides the result, so that the same run is found again.
     """
 
-    point: str
-    arm: str
+    condition: str
+    variant: str
     seed: int
     overrides: tuple[str, ...]
     config: dict[str, Any]
@@ -58,39 +60,39 @@ class PlannedRun:
 
     @property
     def title(self) -> str:
-        return ", ".join([*filter(None, [self.point]), self.arm, f"seed {self.seed}"])
+        return ", ".join([*filter(None, [self.condition]), self.variant, f"seed {self.seed}"])
 
 
 def plan_runs(context: Context, *, own_keys: Sequence[str], here: bool = True) -> list[PlannedRun]:
-    """Plan every run of every point, arm and seed, without training.
+    """Plan every run of every condition, variant and seed, without training.
 
     `own_keys` are configuration keys of the comparison itself, not of the runs. `here` says that this machine
     trains the runs, so that its hardware is checked.
 
     Raises:
-        ConfigError: arms have configuration errors; all of them are listed.
-        ValueError: there are fewer than two arms, arms have different validation images, or a part cannot be
-            built.
+        ConfigError: variants have configuration errors; all of them are listed.
+        ValueError: there are fewer than two variants, variants have different validation images, or a part
+            cannot be built.
     """
     config = context.config
     plan, seeds = config["compare"], config["seeds"]
-    _require_arms(plan["arms"], seeds)
+    _require_variants(plan["variants"], seeds)
     given = _of_runs(context.overrides, own_keys)
-    _require_effect(given, plan["arms"])
+    _require_effect(given, plan["variants"])
     _require_own_options(plan)
     configs = _checked(
         {
-            (point, arm): (*plan.get("base", ()), *given, *changes, *overrides)
-            for point, changes in (plan.get("points") or {"": []}).items()
-            for arm, overrides in plan["arms"].items()
+            (condition, variant): (*plan.get("base", ()), *given, *changes, *overrides)
+            for condition, changes in (plan.get("conditions") or {"": []}).items()
+            for variant, overrides in plan["variants"].items()
         }
     )
     runs = []
     read = _DataReader()
-    for (point, arm), (words, arm_cfg) in configs.items():
-        plain = resolved(arm_cfg)
+    for (condition, variant), (words, variant_cfg) in configs.items():
+        plain = resolved(variant_cfg)
         try:
-            options = build_options(arm_cfg, TrainOptions)
+            options = build_options(variant_cfg, TrainOptions)
             if here:
                 require_hardware(options.training)
             require_buildable(options.model)
@@ -100,45 +102,48 @@ def plan_runs(context: Context, *, own_keys: Sequence[str], here: bool = True) -
                 build_model(options.model, facts.num_classes)
             size = model_size(plain, facts.num_classes)
         except ValueError as error:
-            raise ValueError(f"arm {arm}: {error}") from error
+            raise ValueError(f"variant {variant}: {error}") from error
         decides = {k: v for k, v in plain.items() if k not in _NOT_OF_ITS_RESULT}
         decides["evaluation"].pop("backend", None)  # all backends give the same numbers
         decides["training"].pop("log_offsets_every_n_steps", None)  # it only logs
         for seed in seeds:
             digest = _digest(facts.fingerprint, _file_hashes(weights), seed, decides)
             folder = Path(config["runs_dir"]) / digest
-            runs.append(PlannedRun(point, arm, seed, words, decides, facts, size, folder))
+            runs.append(PlannedRun(condition, variant, seed, words, decides, facts, size, folder))
     _require_same_truth(runs)
     return runs
 
 
-def _require_arms(arms: Mapping[str, Sequence[str]], seeds: Sequence[int]) -> None:
-    if len(arms) < 2:
-        raise ValueError(f"compare.arms: expected at least 2, got {len(arms)}: {', '.join(arms)}.")
+def _require_variants(variants: Mapping[str, Sequence[str]], seeds: Sequence[int]) -> None:
+    if len(variants) < 2:
+        raise ValueError(
+            f"compare.variants: expected at least 2, got {len(variants)}: {', '.join(variants)}."
+        )
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds={list(seeds)}: expected at least one, each once.")
 
 
-def _require_effect(given: Sequence[str], arms: Mapping[str, Sequence[str]]) -> None:
-    """Raise ValueError for an override that every arm replaces with its own."""
-    of_all = set.intersection(*({overridden_key(word) for word in words} for words in arms.values()))
+def _require_effect(given: Sequence[str], variants: Mapping[str, Sequence[str]]) -> None:
+    """Raise ValueError for an override that every variant replaces with its own."""
+    of_all = set.intersection(*({overridden_key(word) for word in words} for words in variants.values()))
     for override in given:
         if overridden_key(override) in of_all:
             raise ValueError(
-                f"{override}: has no effect, every arm sets {overridden_key(override)} itself. Change the "
-                f"arms: compare.arms.{list(arms)[-1]}=[...], compare.stages=[...] or a file of your own."
+                f"{override}: has no effect, every variant sets {overridden_key(override)} itself. Change "
+                f"the variants: compare.variants.{list(variants)[-1]}=[...], compare.stages=[...] or a file "
+                "of your own."
             )
 
 
 def _require_own_options(plan: Mapping[str, Any]) -> None:
     """Raise ValueError for overrides in a file that would be trusted as if given on the command line."""
-    named = {"base": plan.get("base", ()), **(plan.get("points") or {}), **plan["arms"]}
+    named = {"base": plan.get("base", ()), **(plan.get("conditions") or {}), **plan["variants"]}
     for name, words in named.items():
         for word in words:
             if overridden_key(word.strip()).partition(".")[0] in ("allow_targets", "hydra"):
                 raise ValueError(
-                    f"compare, {name}: {word}: arms may differ in options of a training only. Give it on the "
-                    "command line, for all runs."
+                    f"compare, {name}: {word}: variants may differ in options of a training only. Give it on "
+                    "the command line, for all runs."
                 )
 
 
@@ -159,13 +164,13 @@ def _checked(
 ) -> dict[tuple[str, str], tuple[tuple[str, ...], DictConfig]]:
     """Return each list of overrides with the configuration of detector train that it composes."""
     found, problems = {}, []
-    for (point, arm), words in overrides.items():
+    for (condition, variant), words in overrides.items():
         try:
             cfg = composed("train", [*words, "name=compared", "output_dir=compared"])
             check(cfg, TrainOptions)
-            found[point, arm] = words, cfg
+            found[condition, variant] = words, cfg
         except ConfigError as error:
-            where = f"arm {arm}" + (f" at {point}" if point else "")
+            where = f"variant {variant}" + (f" under {condition}" if condition else "")
             problems += [f"{where}: {problem}" for problem in error.problems]
     if problems:
         raise ConfigError(problems)
@@ -173,7 +178,7 @@ def _checked(
 
 
 class _DataReader:
-    """A reader that reads the data of all arms, which mostly share it, once."""
+    """A reader that reads the data of all variants, which mostly share it, once."""
 
     def __init__(self) -> None:
         self._facts: dict[str, DataFacts] = {}
@@ -185,7 +190,7 @@ class _DataReader:
             data.prepare_data()
             data.setup("fit")
             truth = validated_truth(data.val_set, config)
-            self._facts[key] = DataFacts(data.fingerprint, data.num_classes, truth, data.val_set.picture)
+            self._facts[key] = DataFacts(data.fingerprint, data.num_classes, truth, data.val_set.read_image)
         return self._facts[key]
 
 
@@ -205,6 +210,7 @@ def _file_hashes(weights: Sequence[str]) -> list[str]:
 
 
 def _digest(fingerprint: str, weights: Sequence[str], seed: int, config: Mapping[str, Any]) -> str:
+    config = with_earlier_names(config)  # which keeps the folders of runs that are there
     identity = json.dumps([__version__, fingerprint, weights, seed, config], sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()[:12]
 
@@ -212,9 +218,12 @@ def _digest(fingerprint: str, weights: Sequence[str], seed: int, config: Mapping
 def _require_same_truth(runs: Sequence[PlannedRun]) -> None:
     first: dict[str, PlannedRun] = {}
     for run in runs:
-        other = first.setdefault(run.point, run)
-        if other.data.ground_truth != run.data.ground_truth:
+        other = first.setdefault(run.condition, run)
+        truth, other_truth = run.data.ground_truth, other.data.ground_truth
+        assert truth is not None
+        assert other_truth is not None
+        if not truth.same_as(other_truth):
             raise ValueError(
-                f"The arms {other.arm} and {run.arm} have different validation images or boxes, so that "
-                "their numbers cannot be compared. Let the arms differ in nothing of data.val."
+                f"The variants {other.variant} and {run.variant} have different validation images or boxes, "
+                "so that their numbers cannot be compared. Let the variants differ in nothing of data.val."
             )

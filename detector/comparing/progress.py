@@ -38,13 +38,13 @@ class Board:
         self._live: Live | None = None
 
     def say_plan(self, todo: int) -> None:
-        for arm in dict.fromkeys(run.arm for run in self._runs):
-            of_arm = [run for run in self._runs if run.arm == arm]
-            size, extra = of_arm[0].size, " ".join(of_arm[0].overrides)
+        for variant in dict.fromkeys(run.variant for run in self._runs):
+            of_variant = [run for run in self._runs if run.variant == variant]
+            size, extra = of_variant[0].size, " ".join(of_variant[0].overrides)
             gflop = (size.matrix_flops + size.sampling_flops) / 1e9
             self.say(
-                f"{arm}: {size.parameters / 1e6:.2f} M parameters, {gflop:.2f} GFLOP an image, "
-                f"{len(of_arm)} run{'s' * (len(of_arm) > 1)}: {extra}"
+                f"{variant}: {size.parameters / 1e6:.2f} M parameters, {gflop:.2f} GFLOP an image, "
+                f"{len(of_variant)} run{'s' * (len(of_variant) > 1)}: {extra}"
             )
         self.say(f"{len(self._runs)} runs, {todo} of them to train, kept in {self._runs[0].folder.parent}")
 

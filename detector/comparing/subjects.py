@@ -1,4 +1,4 @@
-"""The subjects of a comparison: results of each arm and seed on one ground truth, from any source."""
+"""The subjects of a comparison: results of each variant and seed on one ground truth, from any source."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detector.checkpoint import updated
-from detector.coco.truth_file import read_ground_truth, require_objects
 from detector.comparing.plan import PlannedRun
 from detector.comparing.progress import is_finished
 from detector.data.dataset import CocoDataset
@@ -29,16 +27,16 @@ from detector.runs.validation import open_validation
 
 Results = list[Any]
 _OF_EACH_RUN = ("seed", "data.seed", "name", "output_dir", "training.resume", "evaluation.backend")
-_OF_ARMS = ("model.",)  # arms may differ in these without a note, the runs of one arm may not
+_OF_VARIANTS = ("model.",)  # variants may differ in these without a note, the runs of one variant may not
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The results of arms that are compared with the first one.
+    """The results of variants that are compared with the first one.
 
-    `results` and `curves` are by arm and seed. `notes` are for the reader of the report; `folders` has each
-    arm's first run. `run_names` name runs that seeds do not identify; `is_trained` says that the runs are
-    trainings of this project.
+    `results` and `curves` are by variant and seed. `notes` are for the reader of the report; `folders` has
+    each variant's first run. `run_names` name runs that seeds do not identify; `is_trained` says that the
+    runs are trainings of this project.
     """
 
     name: str
@@ -53,47 +51,57 @@ class Subject:
     run_names: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     is_trained: bool = True
 
-    def run_name(self, arm: str, seed: int) -> str:
-        """Return the name of a run; empty if it is the only one of its arm."""
-        count = len(self.results[arm])
-        name = self.run_names.get(arm, {}).get(seed, f"seed {seed}")
+    def run_name(self, variant: str, seed: int) -> str:
+        """Return the name of a run; empty if it is the only one of its variant."""
+        count = len(self.results[variant])
+        name = self.run_names.get(variant, {}).get(seed, f"seed {seed}")
         return f"{name}, one of {count}" if count > 1 else ""
 
 
 def of_planned(
     runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_evaluator: Callable[..., CocoEvaluator]
 ) -> Subject:
-    """Build a subject from the finished runs of one point, skipping arms that share no seed with the first.
+    """Build a subject from the finished runs of one condition.
+
+    Variants that share no seed with the first are skipped.
 
     Raises:
-        RunError: only the first arm is left.
+        RunError: only the first variant is left.
     """
-    arms = {arm: [r for r in runs if r.arm == arm] for arm in dict.fromkeys(run.arm for run in runs)}
-    done = {arm: [run for run in of_arm if is_finished(run)] for arm, of_arm in arms.items()}
-    configs = {arm: [run.config for run in of_arm] for arm, of_arm in arms.items()}
+    variants = {
+        variant: [r for r in runs if r.variant == variant]
+        for variant in dict.fromkeys(run.variant for run in runs)
+    }
+    done = {
+        variant: [run for run in of_variant if is_finished(run)] for variant, of_variant in variants.items()
+    }
+    configs = {variant: [run.config for run in of_variant] for variant, of_variant in variants.items()}
     notes = _differences(configs, named=_keys(runs))
     if len({run.data.fingerprint for run in runs}) > 1:
-        notes.append("The arms were trained on different images or boxes.")
+        notes.append("The variants were trained on different images or boxes.")
     notes += [f"{run.title} failed: {failed[run.folder]}" for run in runs if run.folder in failed]
     results = {
-        arm: {run.seed: read_results(RunFolder(run.folder).predictions) for run in of_arm}
-        for arm, of_arm in done.items()
+        variant: {run.seed: read_results(RunFolder(run.folder).predictions) for run in of_variant}
+        for variant, of_variant in done.items()
     }
     results = _with_partners(results, notes)
     return Subject(
-        name=runs[0].point,
+        name=runs[0].condition,
         evaluator=make_evaluator(runs[0].data.ground_truth),
         results=results,
         notes=tuple(notes),
-        curves={arm: {r.seed: read_curve(r.folder) for r in of_arm} for arm, of_arm in done.items()},
-        sizes={arm: of_arm[0].size for arm, of_arm in arms.items()},
+        curves={
+            variant: {r.seed: read_curve(r.folder) for r in of_variant}
+            for variant, of_variant in done.items()
+        },
+        sizes={variant: of_variant[0].size for variant, of_variant in variants.items()},
         picture=runs[0].data.picture,
-        folders={arm: done[arm][0].folder for arm in results},
+        folders={variant: done[variant][0].folder for variant in results},
     )
 
 
 def of_folders(
-    arms: Sequence[str | Sequence[str]],
+    variants: Sequence[str | Sequence[str]],
     make_evaluator: Callable[..., CocoEvaluator],
     *,
     generate_into: Path,
@@ -101,48 +109,61 @@ def of_folders(
     """Build a subject from folders of detector train.
 
     Raises:
-        ValueError: there are fewer than two arms, a folder is no finished run, or arms cannot be compared.
+        ValueError: there are fewer than two variants, a folder is no finished run, or variants cannot be
+            compared.
     """
-    named = _named("runs", arms)
-    configs = {arm: [_config_of(folder) for folder in folders] for arm, folders in named.items()}
-    first, first_config = next((arm, of_arm[0]) for arm, of_arm in configs.items())
+    named = _named("runs", variants)
+    configs = {variant: [_config_of(folder) for folder in folders] for variant, folders in named.items()}
+    first, first_config = next((variant, of_variant[0]) for variant, of_variant in configs.items())
     val_set = _val_set(named[first][0], first_config, generate_into=generate_into)
     truth = validated_truth(val_set, first_config)
-    for arm, of_arm in configs.items():
-        for config, folder in zip(of_arm, named[arm], strict=True):
-            if any(config[part] != first_config[part] for part in ("data", "training")) and (
-                validated_truth(_val_set(folder, config, generate_into=generate_into), config) != truth
-            ):
+    for variant, of_variant in configs.items():
+        for config, folder in zip(of_variant, named[variant], strict=True):
+            if all(config[part] == first_config[part] for part in ("data", "training")):
+                continue
+            other = _val_set(folder, config, generate_into=generate_into)
+            if not validated_truth(other, config).same_as(truth):
                 raise ValueError(
-                    f"{first} and {arm} were validated on different images or boxes: their numbers cannot be "
-                    "compared. Evaluate both on one of them, and give predictions= and annotations=."
+                    f"{first} and {variant} were validated on different images or boxes: their numbers "
+                    "cannot be compared. Evaluate both on one of them, and give predictions= and "
+                    "annotations=."
                 )
     seeds, notes = _seeds(configs)
-    folders = {arm: dict(zip(seeds[arm], of_arm, strict=True)) for arm, of_arm in named.items()}
+    folders = {
+        variant: dict(zip(seeds[variant], of_variant, strict=True)) for variant, of_variant in named.items()
+    }
     return Subject(
         name="",
         evaluator=make_evaluator(truth),
         results={
-            arm: {seed: read_results(RunFolder(folder).predictions) for seed, folder in by_seed.items()}
-            for arm, by_seed in folders.items()
+            variant: {seed: read_results(RunFolder(folder).predictions) for seed, folder in by_seed.items()}
+            for variant, by_seed in folders.items()
         },
         notes=(*notes, *_differences(configs)),
         curves={
-            arm: {seed: read_curve(folder) for seed, folder in by_seed.items()}
-            for arm, by_seed in folders.items()
+            variant: {seed: read_curve(folder) for seed, folder in by_seed.items()}
+            for variant, by_seed in folders.items()
         },
-        sizes={arm: model_size(of_arm[0], len(truth["categories"])) for arm, of_arm in configs.items()},
-        picture=val_set.picture,
-        folders={arm: of_arm[0] for arm, of_arm in named.items()},
+        sizes={
+            variant: model_size(of_variant[0], len(truth.class_names))
+            for variant, of_variant in configs.items()
+        },
+        picture=val_set.read_image,
+        folders={variant: of_variant[0] for variant, of_variant in named.items()},
         run_names={
-            arm: {seed: f"seed {config['seed']}" for seed, config in zip(seeds[arm], of_arm, strict=True)}
-            for arm, of_arm in configs.items()
+            variant: {
+                seed: f"seed {config['seed']}"
+                for seed, config in zip(seeds[variant], of_variant, strict=True)
+            }
+            for variant, of_variant in configs.items()
         },
     )
 
 
 def of_files(
-    arms: Sequence[str | Sequence[str]], annotations: str | None, make_evaluator: Callable[..., CocoEvaluator]
+    variants: Sequence[str | Sequence[str]],
+    annotations: str | None,
+    make_evaluator: Callable[..., CocoEvaluator],
 ) -> Subject:
     """Build a subject from COCO results files and their ground truth.
 
@@ -151,36 +172,37 @@ def of_files(
     """
     if annotations is None:
         raise ValueError("predictions= needs its ground truth: annotations=<COCO file>.json.")
-    named = _named("predictions", arms)
-    truth = read_ground_truth(Path(annotations))
-    evaluator = make_evaluator(truth, source=annotations)
-    require_objects(evaluator.truth, truth, source=annotations)
-    results: dict[str, dict[int, Results]] = {arm: {} for arm in named}
+    named = _named("predictions", variants)
+    evaluator = make_evaluator(annotations)
+    evaluator.truth.require_objects()
+    results: dict[str, dict[int, Results]] = {variant: {} for variant in named}
     notes: list[str] = []
-    for arm, files in named.items():
+    for variant, files in named.items():
         for seed, file in enumerate(files):
-            results[arm][seed] = read_results(file)
-            rows, told = evaluator.read(results[arm][seed], source=str(file))
+            results[variant][seed] = read_results(file)
+            rows, told = evaluator.read(results[variant][seed], source=str(file))
             notes += [*told, *check_boxes(rows, evaluator.truth, source=str(file))]
     return Subject(
         name="",
         evaluator=evaluator,
         results=results,
         notes=tuple(dict.fromkeys(notes)),
-        run_names={arm: {n: file.name for n, file in enumerate(files)} for arm, files in named.items()},
+        run_names={
+            variant: {n: file.name for n, file in enumerate(files)} for variant, files in named.items()
+        },
         is_trained=False,
     )
 
 
-def _named(option: str, arms: Sequence[str | Sequence[str]]) -> dict[str, list[Path]]:
-    """Return the paths of each arm by a short name: the shortest distinctive end of its first path."""
-    paths = [[Path(p) for p in ([arm] if isinstance(arm, str) else arm)] for arm in arms]
+def _named(option: str, variants: Sequence[str | Sequence[str]]) -> dict[str, list[Path]]:
+    """Return the paths of each variant by a short name: the shortest distinctive end of its first path."""
+    paths = [[Path(p) for p in ([variant] if isinstance(variant, str) else variant)] for variant in variants]
     if len(paths) < 2:
         raise ValueError(f"{option}=: expected at least 2 to compare, got {len(paths)}.")
-    counts = {len(of_arm) for of_arm in paths}
+    counts = {len(of_variant) for of_variant in paths}
     if len(counts) > 1 or 0 in counts:
-        raise ValueError(f"{option}=: expected as many seeds of each arm, got {[len(p) for p in paths]}.")
-    firsts = [of_arm[0] for of_arm in paths]
+        raise ValueError(f"{option}=: expected as many seeds of each variant, got {[len(p) for p in paths]}.")
+    firsts = [of_variant[0] for of_variant in paths]
     deepest = max(len(path.parts) for path in firsts)
     for depth in range(1, deepest + 1):
         names = ["/".join(path.parts[-depth:]) for path in firsts]
@@ -194,7 +216,7 @@ def _config_of(folder: Path) -> dict[str, Any]:
     for file in (files.config, files.predictions, files.epochs):
         if not file.is_file():
             raise ValueError(f"runs=: {folder} is no finished run of detector train: it has no {file.name}.")
-    config = updated(files.read_config())
+    config = files.read_config()
     epochs, planned = read_curve(folder).epochs, config["training"]["max_epochs"]
     if epochs[-1] < planned and config["training"]["early_stopping_patience"] is None:
         raise ValueError(
@@ -205,15 +227,15 @@ def _config_of(folder: Path) -> dict[str, Any]:
 
 
 def _seeds(configs: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[dict[str, list[int]], list[str]]:
-    """Return the seed of each run, and notes. Arms with different seeds are paired in the order given."""
-    seeds = {arm: [config["seed"] for config in of_arm] for arm, of_arm in configs.items()}
-    if len({frozenset(of_arm) for of_arm in seeds.values()}) == 1 and all(
-        len(set(of_arm)) == len(of_arm) for of_arm in seeds.values()
+    """Return the seed of each run, and notes. Variants with different seeds are paired in the order given."""
+    seeds = {variant: [config["seed"] for config in of_variant] for variant, of_variant in configs.items()}
+    if len({frozenset(of_variant) for of_variant in seeds.values()}) == 1 and all(
+        len(set(of_variant)) == len(of_variant) for of_variant in seeds.values()
     ):
         return seeds, []
-    shown = ", ".join(f"{arm} {of_arm}" for arm, of_arm in seeds.items())
-    note = f"The arms were not trained with the same seeds ({shown}): runs are paired in the order given."
-    return {arm: list(range(len(of_arm))) for arm, of_arm in seeds.items()}, [note]
+    shown = ", ".join(f"{variant} {of_variant}" for variant, of_variant in seeds.items())
+    note = f"The variants were not trained with the same seeds ({shown}): runs are paired in the order given."
+    return {variant: list(range(len(of_variant))) for variant, of_variant in seeds.items()}, [note]
 
 
 def _classes_of(folder: Path) -> tuple[str, ...]:
@@ -241,32 +263,32 @@ def _keys(runs: Sequence[PlannedRun]) -> tuple[str, ...]:
 def _differences(
     configs: Mapping[str, Sequence[Mapping[str, Any]]], *, named: tuple[str, ...] = ()
 ) -> list[str]:
-    """Return notes on options in which the arms, or the runs of one arm, differ.
+    """Return notes on options in which the variants, or the runs of one variant, differ.
 
-    Each may also explain a difference in results. Between arms, options of the model and `named` ones are
+    Each may also explain a difference in results. Between variants, options of the model and `named` ones are
     expected to differ and are skipped.
     """
-    flat = [[flattened(config) for config in of_arm] for of_arm in configs.values()]
-    keys = sorted({key for of_arm in flat for config in of_arm for key in config})
+    flat = [[flattened(config) for config in of_variant] for of_variant in configs.values()]
+    keys = sorted({key for of_variant in flat for config in of_variant for key in config})
     notes = []
     for key in keys:
-        values = [list(dict.fromkeys(str(config.get(key)) for config in of_arm)) for of_arm in flat]
-        shown = ", ".join(" and ".join(of_arm) for of_arm in values)
+        values = [list(dict.fromkeys(str(config.get(key)) for config in of_variant)) for of_variant in flat]
+        shown = ", ".join(" and ".join(of_variant) for of_variant in values)
         if key.startswith(_OF_EACH_RUN):
             continue
-        if any(len(of_arm) > 1 for of_arm in values):
-            notes.append(f"The runs of an arm differ in {key}: {shown}.")
-        elif not key.startswith((*_OF_ARMS, *named)) and values != values[:1] * len(values):
-            notes.append(f"The arms differ in {key}, too: {shown}.")
+        if any(len(of_variant) > 1 for of_variant in values):
+            notes.append(f"The runs of a variant differ in {key}: {shown}.")
+        elif not key.startswith((*_OF_VARIANTS, *named)) and values != values[:1] * len(values):
+            notes.append(f"The variants differ in {key}, too: {shown}.")
     return notes
 
 
 def _with_partners(results: dict[str, dict[int, Results]], notes: list[str]) -> dict[str, dict[int, Results]]:
     first, *others = results
-    lonely = [arm for arm in others if not set(results[first]) & set(results[arm])]
+    lonely = [variant for variant in others if not set(results[first]) & set(results[variant])]
     if lonely == others:
         raise RunError(
-            "\n".join([f"There is no seed with which {first} and another arm were trained.", *notes])
+            "\n".join([f"There is no seed with which {first} and another variant were trained.", *notes])
         )
-    notes += [f"{arm} is left out: no seed of it and of {first} was trained." for arm in lonely]
-    return {arm: by_seed for arm, by_seed in results.items() if arm not in lonely}
+    notes += [f"{variant} is left out: no seed of it and of {first} was trained." for variant in lonely]
+    return {variant: by_seed for variant, by_seed in results.items() if variant not in lonely}

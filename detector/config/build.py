@@ -29,10 +29,10 @@ def build_options(cfg: DictConfig | dict[str, Any], options: type[Options]) -> O
     return bind(check(cfg, options), options)
 
 
-def build(node: DictConfig | dict[str, Any], **given: object) -> Any:
+def build(node: DictConfig | dict[str, Any], **extra: object) -> Any:
     """Build the object that `node` describes, with the objects inside it.
 
-    `given` are arguments from the run, not from the configuration. With `_partial_: true` the result
+    `extra` are arguments from the run, not from the configuration. With `_partial_: true` the result
     is a callable with the configured arguments bound; where these hold parts, each call builds them anew
     (`Factory`). Lists become tuples where the annotation says so, other containers stay plain.
 
@@ -46,20 +46,20 @@ def build(node: DictConfig | dict[str, Any], **given: object) -> Any:
     problems += [problem for _, inner in nodes(plain) if (problem := locate(inner)[1])]
     if problems:
         raise ConfigError(problems)
-    return _built(plain, given)
+    return _built(plain, extra)
 
 
-def _built(node: dict[str, Any], given: Mapping[str, object]) -> Any:
+def _built(node: dict[str, Any], extra: Mapping[str, object]) -> Any:
     target, problem = locate(node)
     if problem:  # a factory may be called where less is allowed
         raise ConfigError([problem])
     plain = {key: value for key, value in node.items() if key not in SPECIAL_KEYS}
     if not node.get("_partial_", False):
-        return target(**{**_arguments(plain, target=target), **given})
+        return target(**{**_arguments(plain, target=target), **extra})
     if any(_holds_parts(value) for value in plain.values()):
         factory = Factory(target, plain, partial(_arguments, target=target))
-        return partial(factory, **given) if given else factory
-    return partial(target, **{**_arguments(plain, target=target), **given})
+        return partial(factory, **extra) if extra else factory
+    return partial(target, **{**_arguments(plain, target=target), **extra})
 
 
 def _holds_parts(value: Any) -> bool:

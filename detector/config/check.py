@@ -74,11 +74,11 @@ def _node_problems(node: dict[str, Any], annotation: Any, path: str) -> list[str
     if not isinstance(partial, bool):
         problems.append(f"{path}._partial_ = {show(partial)}: expected true or false")
     if not partial and not _is_kind_of(target, annotation):
-        wanted = " or ".join(m.__name__ for m in members(annotation) if m is not type(None))
-        problems.append(f"{path}: expected a {wanted}; {node['_target_']} is none")
-    given = {key: value for key, value in node.items() if key not in SPECIAL_KEYS}
+        kinds = " or ".join(m.__name__ for m in members(annotation) if m is not type(None))
+        problems.append(f"{path}: expected a {kinds}, got {node['_target_']}")
+    values = {key: value for key, value in node.items() if key not in SPECIAL_KEYS}
     return problems + _binding_problems(
-        given, schema_of(target), path, owner=node["_target_"], partial=bool(partial)
+        values, schema_of(target), path, owner=node["_target_"], partial=bool(partial)
     )
 
 
@@ -96,15 +96,15 @@ def _is_structural(kind: type) -> bool:
 
 
 def _binding_problems(
-    given: dict[str, Any], schema: Schema, path: str, *, owner: str | None, partial: bool
+    values: dict[str, Any], schema: Schema, path: str, *, owner: str | None, partial: bool
 ) -> list[str]:
     """Return the problems of keys and values for parameters of the target `owner` (None: a command)."""
     problems = []
-    of_the_run = _of_the_run(schema, owner) if partial else set()
-    is_whole = not partial or "num_classes" in of_the_run  # the caller may add arguments to other parts
-    missing = set(schema.required) - set(given) - of_the_run if is_whole else set()
-    for key, value, inner in _items(given, path):
-        if key in of_the_run:
+    run_arguments = _run_arguments(schema, owner) if partial else set()
+    is_complete = not partial or "num_classes" in run_arguments  # the caller may add arguments to other parts
+    missing = set(schema.required) - set(values) - run_arguments if is_complete else set()
+    for key, value, inner in _items(values, path):
+        if key in run_arguments:
             source = (
                 "the number of classes comes from the data" if key == "num_classes" else "the run gives it"
             )
@@ -112,16 +112,18 @@ def _binding_problems(
         elif key in schema.annotations:
             problems += _value_problems(value, schema.annotations[str(key)], inner, built=owner is not None)
         elif not schema.open:
-            unused = [name for name in schema.annotations if name not in given]
+            unused = [name for name in schema.annotations if name not in values]
             hint = did_you_mean(str(key), unused or list(schema.annotations), prefix=path and f"{path}.")
             missing = {name for name in missing if not hint.endswith((f" {name}?", f".{name}?"))}
             problems.append(f"{inner}: {owner or 'this command'} has no option {key}.{hint}")
-    for where in (f"{path}.{name}" if path else name for name in schema.annotations if name in missing):
-        problems.append(f"{where}: {owner or 'this command'} needs it and it is not given. Add +{where}=...")
+    for option in (f"{path}.{name}" if path else name for name in schema.annotations if name in missing):
+        problems.append(
+            f"{option}: {owner or 'this command'} needs it and it is not given. Add +{option}=..."
+        )
     return problems
 
 
-def _of_the_run(schema: Schema, owner: str | None) -> set[str]:
+def _run_arguments(schema: Schema, owner: str | None) -> set[str]:
     """Return the arguments that the run adds to a part of ours with `_partial_`.
 
     They are the required positional ones, whose object the run passes, and the number of classes, which comes

@@ -22,12 +22,12 @@ def with_defaults(value: Any) -> Any:
         return [with_defaults(item) for item in value]
     if not isinstance(value, dict):
         return value
-    given = {key: with_defaults(item) for key, item in value.items()}
+    explicit = {key: with_defaults(item) for key, item in value.items()}
     target = locate(value)[0] if is_node(value) else None
     if target is None:
-        return given
-    left_out = {k: _as_config(v) for k, v in schema_of(target).defaults.items() if k not in given}
-    return {**left_out, **given, "_target_": _name(target)}
+        return explicit
+    defaults = {k: _as_config(v) for k, v in schema_of(target).defaults.items() if k not in explicit}
+    return {**defaults, **explicit, "_target_": _name(target)}
 
 
 def _as_config(default: Any) -> Any:

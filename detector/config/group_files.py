@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class ConfigFiles:
         for key in (".".join([*package, *path]) for path in _paths(body)):
             self.origins.setdefault(key, f"{group}={name}" if group else name)
         self.comments |= {
-            ".".join([*package, *path]): comment for path, comment in _comments(text) if path and comment
+            ".".join([*package, *path]): comment for path, comment in _comments(text) if comment
         }
         for entry in entries[own + 1 :]:
             self._follow(entry, group, package)
@@ -93,10 +94,12 @@ class ConfigFiles:
 
 
 def header(folders: Sequence[Path], group: str, choice: str) -> str:
-    """Return the comment at the top of a group's file."""
+    """Return the first sentence of the comment at the top of a group's file."""
     folder = group.partition("@")[0]
     files = (file for root in folders if (file := root / folder / f"{choice}.yaml").is_file())
-    return next((_comments(file.read_text(encoding="utf-8"))[0][1] for file in files), "")
+    lines = next((file.read_text(encoding="utf-8").splitlines() for file in files), [])
+    top = takewhile(lambda line: line.startswith("#") and "@package" not in line, lines)
+    return " ".join(line.lstrip("# ") for line in top).partition(". ")[0]
 
 
 @cache
@@ -114,24 +117,20 @@ def _paths(body: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tupl
 
 @cache
 def _comments(text: str) -> list[tuple[tuple[str, ...], str]]:
-    """Return the path of each key with the comment lines directly above it, and the comment beside it.
-
-    The comment at the top of the file comes first, with an empty path.
-    """
+    """Return the path of each key with the comment lines directly above it, and the comment beside it."""
     found: list[tuple[tuple[str, ...], str]] = []
     indents: list[tuple[int, str]] = []
     above: list[str] = []
     for line in text.splitlines():
         match, comment = _KEY.match(line), _COMMENT.search(line)
         if match:
-            if not found:
-                found.append(((), " ".join(above)))
+            if not found:  # they are about the file
                 above = []
             indents = [*(pair for pair in indents if pair[0] < len(match[1])), (len(match[1]), match[2])]
             beside = [comment[1]] if comment else []
             found.append((tuple(name for _, name in indents), " ".join([*above, *beside])))
         above = [*above, comment[1]] if comment and not match and line.lstrip().startswith("#") else []
-    return found or [((), " ".join(above))]
+    return found
 
 
 def _merge(into: dict[str, Any], body: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ are not shipped are refused, unless the user's own command line allows them.
 
 from __future__ import annotations
 
+import copy
 import importlib
 import os
 import re
@@ -15,19 +16,23 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from hydra._internal import hydra as hydra_module  # Hydra has no public place for it; pinned below 1.4
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
+from hydra.core.default_element import GroupDefault, ResultDefault
 from hydra.core.override_parser.types import Override
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from detector.config.errors import ConfigError
 from detector.config.targets import is_among
+from detector.earlier import present_key, renamed, tell
 
-_MADE = {
+_SHIPPED_TARGETS = {
     "launcher": (
         "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
         "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
@@ -52,8 +57,8 @@ def guarded(typed: Sequence[str], allowed: Sequence[str]) -> Iterator[None]:
     """
     _import_plugins()
     before = hydra_module.ConfigLoaderImpl
-    made = partial(_GuardedLoader, typed=tuple(typed), allowed=tuple(allowed))
-    setattr(hydra_module, "ConfigLoaderImpl", made)  # noqa: B010  # no type checker lets a class be replaced
+    loader = partial(_GuardedLoader, typed=tuple(typed), allowed=tuple(allowed))
+    setattr(hydra_module, "ConfigLoaderImpl", loader)  # noqa: B010  # no type checker lets a class be replaced
     try:
         yield
     finally:
@@ -86,6 +91,7 @@ class _GuardedLoader(ConfigLoaderImpl):
     def __init__(self, *, config_search_path: Any, typed: Sequence[str], allowed: Sequence[str]) -> None:
         super().__init__(config_search_path=config_search_path)
         self._typed, self._allowed = typed, allowed
+        self.repository = _PresentGroups(config_search_path=config_search_path)
 
     def load_configuration(
         self,
@@ -101,12 +107,26 @@ class _GuardedLoader(ConfigLoaderImpl):
             )
         except (AttributeError, TypeError) as error:  # Hydra expects its own node to be complete
             raise ConfigError(
-                [f"a file of the configuration sets hydra, or a part of it, to what is no mapping ({error})"]
+                [f"a file of the configuration sets hydra, or a part of it, not to a mapping ({error})"]
             ) from error
         problems = list(hydra_problems(cfg.hydra, typed=self._typed, allowed=self._allowed))
         if problems:
             raise ConfigError(list(dict.fromkeys(problems)))
         return cfg
+
+    def _load_single_config(self, default: ResultDefault, repo: Any) -> ConfigResult:
+        """Load a file, with options of the user's own files by their present names."""
+        loaded = super()._load_single_config(default, repo)
+        path = str(default.config_path)
+        if isinstance(loaded.config, DictConfig) and not path.startswith("hydra/"):
+            written = cast(dict[str, Any], OmegaConf.to_container(loaded.config, resolve=False))
+            present, changed = renamed(written)
+            for old, new in changed.items():
+                tell(old, new, where=f"{path}.yaml")
+            if changed:
+                loaded = copy.copy(loaded)
+                loaded.config = OmegaConf.create(present)
+        return loaded
 
     def _process_config_searchpath(
         self, config_name: str | None, parsed_overrides: list[Override], repo: Any
@@ -116,7 +136,7 @@ class _GuardedLoader(ConfigLoaderImpl):
         paths = [o.value() for o in parsed_overrides if o.get_key_element() == "hydra.searchpath"]
         if loaded is not None and OmegaConf.is_dict(loaded.config):
             paths.append(OmegaConf.select(loaded.config, "hydra.searchpath"))
-        for path in (path for some in paths if isinstance(some, list | ListConfig) for path in some):
+        for path in (path for folders in paths if isinstance(folders, list | ListConfig) for path in folders):
             scheme, separator, _ = str(path).partition("://")
             if separator and scheme != "file":
                 raise ConfigError(
@@ -125,9 +145,23 @@ class _GuardedLoader(ConfigLoaderImpl):
         super()._process_config_searchpath(config_name, parsed_overrides, repo)
 
 
+class _PresentGroups(ConfigRepository):
+    """The files of a search path, whose defaults lists name groups by their present names."""
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        result = super().load_config(config_path)
+        for default in (result.defaults_list or []) if result else []:
+            if isinstance(default, GroupDefault) and default.group:
+                old = default.group.lstrip("/")
+                if (new := present_key(old)) != old:
+                    default.group = default.group.replace(old, new)
+                    tell(old, new, where=f"{config_path}.yaml")
+        return result
+
+
 def hydra_problems(hydra: DictConfig, *, typed: Sequence[str], allowed: Sequence[str]) -> Iterator[str]:
     """Yield the entries of the node `hydra` that would run code neither shipped nor typed by the user."""
-    for key, shipped in _MADE.items():
+    for key, shipped in _SHIPPED_TARGETS.items():
         for path, value, _ in _leaves(hydra, key, "hydra"):
             if path.endswith("._target_"):
                 if value is not None and value not in shipped and not is_among(value, allowed):
@@ -176,7 +210,7 @@ def _is_typed(path: str, typed: Sequence[str]) -> bool:
 def _only_typed(path: str, value: Any) -> str:
     key = path.partition("[")[0]
     return (
-        f"{path} = {value}: a file may not say what other programs run or get. Give it on the command line: "
+        f"{path} = {value}: a file may not set what other programs run or get. Give it on the command line: "
         f"{key}=..."
     )
 
@@ -211,8 +245,8 @@ def _leaves(container: DictConfig | ListConfig, key: Any, path: str) -> Iterator
     try:
         value = container[key]
     except OmegaConfBaseException:
-        whole = isinstance(raw, str) and raw.startswith("${") and raw.endswith("}")
-        yield inner, _UNKNOWN if whole else raw, raw
+        is_interpolation = isinstance(raw, str) and raw.startswith("${") and raw.endswith("}")
+        yield inner, _UNKNOWN if is_interpolation else raw, raw
         return
     if isinstance(value, DictConfig | ListConfig) and not value._is_none():
         keys = range(len(value)) if isinstance(value, ListConfig) else list(value)

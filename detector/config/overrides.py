@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from detector.config.errors import ConfigError, closest
 from detector.config.paths import config_dir
 from detector.config.words import repaired
+from detector.earlier import present_word, tell
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
 _MOVED = {  # options of earlier versions, and their present names
@@ -44,6 +45,8 @@ class Arguments:
     multirun: bool
     runs: bool  # False: a flag only shows something
     allow_targets: tuple[str, ...]  # targets that the user allows: from here, never from a file
+    help: bool
+    parts: tuple[str, ...]  # with help: of which it is
 
 
 def parse_arguments(verb: str, words: Sequence[str]) -> Arguments:
@@ -58,11 +61,13 @@ def parse_arguments(verb: str, words: Sequence[str]) -> Arguments:
         with _loaded(None):
             known = _known_keys(_compose(verb, []))
         raise ConfigError([_explain_dashes(option, words, known) for option in unknown])
-    _require_pairs(parsed.overrides)
-    _require_harmless(parsed)
     flags = list(words)
     for override in parsed.overrides:
         flags.remove(override)
+    parts = [word for word in parsed.overrides if "=" not in word and parsed.help]
+    parsed.overrides = [word for word in parsed.overrides if word not in parts]
+    _require_pairs(parsed.overrides)
+    _require_harmless(parsed)
     overrides = tuple(repaired(word, verb=verb, multirun=parsed.multirun) for word in parsed.overrides)
     shows = parsed.cfg or parsed.info or parsed.help or parsed.hydra_help
     _require_one_purpose(parsed, " ".join(flags))
@@ -74,6 +79,8 @@ def parse_arguments(verb: str, words: Sequence[str]) -> Arguments:
         multirun=parsed.multirun,
         runs=not shows,
         allow_targets=_allowed_targets(overrides),
+        help=parsed.help,
+        parts=tuple(parts),
     )
 
 
@@ -85,6 +92,38 @@ def _require_one_purpose(parsed: argparse.Namespace, flags: str) -> None:
         raise ConfigError([f"{flags}: give one of them"])
     if parsed.resolve and not (parsed.cfg or parsed.help):
         raise ConfigError(["--resolve: shows nothing by itself: give --cfg job with it"])
+
+
+def with_present_names(arguments: Arguments) -> Arguments:
+    """Return the command line with options by their present names, and print those by earlier ones."""
+    if not any(present_word(word) != word for word in arguments.overrides):
+        return arguments  # composing takes a moment
+    with _loaded(arguments.config_dir):
+        return replace(arguments, overrides=tuple(_present(arguments.primary, arguments.overrides)))
+
+
+def _present(verb: str, overrides: Sequence[str]) -> list[str]:
+    """Return the overrides with present names, except for options of the user's own parts by these names."""
+    words = [present_word(word) for word in overrides]
+    if words == list(overrides):
+        return words
+    try:
+        groups = _groups(verb)
+        cfg = _compose(verb, [word for word in words if _key_and_value(word)[0] in groups])
+    except COMPOSITION_ERRORS:  # explained later
+        cfg = OmegaConf.create()
+    for number, (old, new) in enumerate(zip(overrides, words, strict=True)):
+        (key, value), (present_key, present_value) = map(_key_and_value, (old, new))
+        if key != present_key and _has(cfg, key):
+            words[number] = old
+        elif old != new:
+            tell(*((key, present_key) if key != present_key else (value, present_value)))
+    return words
+
+
+def _key_and_value(word: str) -> tuple[str, str]:
+    key, _, value = word.lstrip("+~").partition("=")
+    return key, value
 
 
 def explain(arguments: Arguments, error: Exception) -> dict[str, str]:
@@ -105,12 +144,29 @@ def composed(verb: str, words: Sequence[str]) -> DictConfig:
     Raises:
         ConfigError: overrides are wrong; lists the problems.
     """
-    overrides = [repaired(word, verb=verb, multirun=False) for word in words]
+    overrides = _present(verb, [repaired(word, verb=verb, multirun=False) for word in words])
     try:
         return compose(verb, overrides=overrides)
     except COMPOSITION_ERRORS as error:
         problems = _override_problems(verb, overrides) or {"": _cleaned(error)}
         raise ConfigError([*problems.values()]) from error
+
+
+def composed_with_choices(arguments: Arguments) -> tuple[dict[str, Any], dict[str, str | None]]:
+    """Compose as the command would; return the options, with interpolations as written, and chosen groups.
+
+    Raises:
+        ConfigError: overrides or files are wrong; lists the problems.
+    """
+    with _loaded(arguments.config_dir):
+        try:
+            cfg = _compose(arguments.primary, [*arguments.overrides])
+        except COMPOSITION_ERRORS as error:
+            problem = _cleaned(error)
+        else:
+            choices = dict(cfg.hydra.runtime.choices)
+            return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False)), choices
+    raise ConfigError([*explain(arguments, COMPOSITION_ERRORS[0](problem)).values()])
 
 
 def _override_problems(verb: str, overrides: Sequence[str]) -> dict[str, str]:
@@ -197,8 +253,8 @@ def _explain_dashes(option: str, arguments: Sequence[str], known: Sequence[str])
     if not value:
         following = list(arguments)[list(arguments).index(option) + 1 :]
         value = following[0] if following and "=" not in following[0] else "..."
-    meant = _suggest(name, known)
-    hint = f" Did you mean {meant}={value}?" if meant else ""
+    suggestion = _suggest(name, known)
+    hint = f" Did you mean {suggestion}={value}?" if suggestion else ""
     return f"{option}: options are written key=value, without dashes.{hint}"
 
 
@@ -278,12 +334,12 @@ def _group_problem(override: Override, groups: dict[str, list[str]]) -> str | No
     group, options = override.key_or_group, groups[override.key_or_group]
     for choice in _choices(override):
         if choice is not None and choice not in options:
-            meant = closest(choice, options)
-            hint = f" Did you mean {group}={meant}?" if meant else ""
-            there = f" There are: {', '.join(options)}." if options else ""
+            suggestion = closest(choice, options)
+            hint = f" Did you mean {group}={suggestion}?" if suggestion else ""
+            listing = f" There are: {', '.join(options)}." if options else ""
             if group == "hydra/launcher" and choice in _OF_SLURM:
-                there += " It comes with an extra: pip install 'detector[slurm]'"
-            return f"{group}={choice}: there is no {group}/{choice}.yaml.{hint}{there}"
+                listing += " It comes with an extra: pip install 'detector[slurm]'"
+            return f"{group}={choice}: there is no {group}/{choice}.yaml.{hint}{listing}"
     return None
 
 
@@ -301,15 +357,18 @@ def _key_problem(override: Override, cfg: DictConfig, groups: dict[str, list[str
     if override.is_add() or override.is_force_add() or key.startswith("hydra"):
         return None
     if "/" in key:
-        dotted, own = key.replace("/", "."), [group for group in groups if not group.startswith("hydra")]
-        meant = dotted if _has(cfg, dotted) else closest(key, own)
-        return f"{word}: there is no group {key}.{f' Did you mean {meant}=...?' if meant else ''}"
+        dotted, config_groups = (
+            key.replace("/", "."),
+            [group for group in groups if not group.startswith("hydra")],
+        )
+        suggestion = dotted if _has(cfg, dotted) else closest(key, config_groups)
+        return f"{word}: there is no group {key}.{f' Did you mean {suggestion}=...?' if suggestion else ''}"
     if _has(cfg, key):
         return None
     if key in _MOVED:
         return f"{word}: {key} is {_MOVED[key]} now. Write {_MOVED[key]}={word.partition('=')[2]}"
-    meant = _suggest(key, [*_known_keys(cfg), *groups])
-    hint = f" Did you mean {meant}?" if meant else " See --cfg job for all options."
+    suggestion = _suggest(key, [*_known_keys(cfg), *groups])
+    hint = f" Did you mean {suggestion}?" if suggestion else " See --cfg job for all options."
     return f"{key}: there is no such option.{hint}"
 
 

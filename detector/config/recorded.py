@@ -63,14 +63,14 @@ def with_environment(path: str, *, option: str) -> str:
         ValueError: a variable is not set. The message names `option`, which gives the path instead.
     """
 
-    def value(found: re.Match[str]) -> str:
-        held = os.environ.get(found[1].strip(), found[2])
-        if held is None:
+    def value(match: re.Match[str]) -> str:
+        text = os.environ.get(match[1].strip(), match[2])
+        if text is None:
             raise ValueError(
-                f"{option} was {path} in training, and {found[1]} is not set here: checkpoints keep no "
+                f"{option} was {path} in training, and {match[1]} is not set here: checkpoints keep no "
                 f"values of the environment. Give {option}=..."
             )
-        return held
+        return text
 
     return _READ.sub(value, path)
 

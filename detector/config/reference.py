@@ -22,12 +22,14 @@ _PRESETS = ("experiment", "recipe", "compare")  # groups whose files set options
 class OptionInfo:
     """An option as typed: `key`=value.
 
-    `type` is in words, without `range` ("" if there is none) and `choices` (the values that have a name).
+    `takes` says in words what it may be: "an integer >= 1 or auto". In parts that is a `type`, its `range` (""
+    if there is none) and `choices` (the values that have a name).
     `default` is plain YAML data; "${...}" refers to another option. `group` is the file that has the option:
     "train" for configs/train.yaml, "optimizer=sgd" for configs/optimizer/sgd.yaml.
     """
 
     key: str
+    takes: str
     type: str
     default: Any
     choices: tuple[str, ...]
@@ -80,6 +82,7 @@ def options_of(files: ConfigFiles, module: str) -> Iterator[OptionInfo]:
             continue
         yield OptionInfo(
             key=key,
+            takes=describe(type(value) if annotation is None else annotation),
             type=describe(type(value) if annotation is None else _unbounded(annotation)),
             default=value,
             choices=tuple(show(choice) for choice in choices(annotation)),

@@ -37,7 +37,7 @@ _DEFINED_IN = (
     "detector.coco.layouts.",
     "detector.ops.losses.",
 )
-_OUR_FUNCTIONS = ("detector.models.assemble",)
+_OUR_FUNCTIONS = ("detector.models.build_detector",)
 # Prefixes of other packages from which classes, and only classes, may be named.
 _CLASSES = (
     "albumentations.",

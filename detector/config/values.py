@@ -86,8 +86,8 @@ _cached_adapter = cache(_new_adapter)
 
 def _reason(error: ValidationError) -> str:
     """Return the message of a dataclass or validator; pydantic's own adds nothing to `describe`."""
-    told = [e["msg"].removeprefix("Value error, ") for e in error.errors() if e["type"] == "value_error"]
-    return f" ({'; '.join(told)})" if told else ""
+    messages = [e["msg"].removeprefix("Value error, ") for e in error.errors() if e["type"] == "value_error"]
+    return f" ({'; '.join(messages)})" if messages else ""
 
 
 def _hint(value: Any, annotation: Any, path: str) -> str:
@@ -119,13 +119,13 @@ def dataclass_in(annotation: Any) -> type | None:
 
 def choices(annotation: Any) -> tuple[Any, ...]:
     """Return all literal values that fit, directly or as elements of a list."""
-    found: list[Any] = []
+    literals: list[Any] = []
     for member in members(annotation):
         if get_origin(member) is Literal:
-            found += get_args(member)
+            literals += get_args(member)
         elif get_origin(member) in _SEQUENCES:
-            found += [c for arg in get_args(member) if arg is not ... for c in choices(arg)]
-    return tuple(found)
+            literals += [c for arg in get_args(member) if arg is not ... for c in choices(arg)]
+    return tuple(literals)
 
 
 def bounds(annotation: Any) -> list[str]:

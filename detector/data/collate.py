@@ -36,21 +36,21 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def _empty() -> Batch:
-    none = torch.zeros(0, 0)
+    empty = torch.zeros(0, 0)
     return Batch(
         images=torch.zeros(0, 3, SIZE_DIVISOR, SIZE_DIVISOR, dtype=torch.uint8),
         image_sizes=torch.zeros(0, 2, dtype=torch.int64),
         original_sizes=torch.zeros(0, 2, dtype=torch.int64),
         indices=torch.zeros(0, dtype=torch.int64),
-        targets=Targets(boxes=torch.zeros(0, 0, 4), labels=none.long(), valid=none.bool()),
+        targets=Targets(boxes=torch.zeros(0, 0, 4), labels=empty.long(), valid=empty.bool()),
     )
 
 
 def _pad_targets(samples: Sequence[Sample]) -> Targets:
-    most = max(len(s.labels) for s in samples)
-    boxes = torch.zeros(len(samples), most, 4)
-    labels = torch.zeros(len(samples), most, dtype=torch.int64)
-    valid = torch.zeros(len(samples), most, dtype=torch.bool)
+    max_objects = max(len(s.labels) for s in samples)
+    boxes = torch.zeros(len(samples), max_objects, 4)
+    labels = torch.zeros(len(samples), max_objects, dtype=torch.int64)
+    valid = torch.zeros(len(samples), max_objects, dtype=torch.bool)
     for i, sample in enumerate(samples):
         count = len(sample.labels)
         boxes[i, :count], labels[i, :count], valid[i, :count] = sample.boxes, sample.labels, True

@@ -103,7 +103,7 @@ class DetectionDataModule(LightningDataModule):
         self._drop_images_without_boxes = drop_images_without_boxes
         self._group_by_aspect_ratio = group_by_aspect_ratio
         self._source = source
-        self._given_range: Literal["auto"] | ImageRange = image_range
+        self._range_option: Literal["auto"] | ImageRange = image_range
         self._max_image_pixels = max_image_pixels
         self._file_names = file_names
         self._image_range: ImageRange = "full" if image_range == "auto" else image_range
@@ -122,11 +122,11 @@ class DetectionDataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Read and check the annotations of both splits for "fit", otherwise of val alone. Idempotent."""
         if stage in (None, "fit") and self._train_set is None:
-            train, val = drop_root_category(_of_both(self._read))
+            train, val = drop_root_category(_for_both_splits(self._read))
             require_same_categories(train, val)
             require_unique_names(train)
             splits: dict[SplitName, CocoAnnotations] = {"train": train, "val": val}
-            _of_both(lambda name: require_objects(splits[name], split=name, size=self.image_size))
+            _for_both_splits(lambda name: require_objects(splits[name], split=name, size=self.image_size))
             note_classes_without_objects(train, val)
             from detector.coco.shared_images import note_shared_images
 
@@ -171,7 +171,7 @@ class DetectionDataModule(LightningDataModule):
     def use_image_range(self, image_range: ImageRange) -> None:
         """Read images of more than 8 bits by this range, whatever is configured. Call before `setup`."""
         require_ascending(image_range)
-        self._given_range = self._image_range = image_range
+        self._range_option = self._image_range = image_range
 
     @property
     def train_set(self) -> CocoDataset:
@@ -239,7 +239,7 @@ class DetectionDataModule(LightningDataModule):
             on_bad_image=self._on_bad_image,
             check=self._check_images,
             reading=ReadOptions(
-                None if self._given_range == "auto" else self._image_range, self._max_image_pixels
+                None if self._range_option == "auto" else self._image_range, self._max_image_pixels
             ),
             file_names=self._file_names,
             folder_option=f"data.{split}.images",
@@ -247,10 +247,10 @@ class DetectionDataModule(LightningDataModule):
 
     def _settle_range(self, *splits: CocoAnnotations) -> None:
         """Resolve "auto" on the first split, and warn of the range or of how little of it is used."""
-        if self._given_range == "auto":
+        if self._range_option == "auto":
             self._image_range = find_range(splits[0].deep_values)
         for split in splits:
-            is_found = self._given_range == "auto" and split is splits[0]
+            is_found = self._range_option == "auto" and split is splits[0]
             if note := range_note(
                 split.deep_values,
                 image_range=self._image_range,
@@ -310,7 +310,7 @@ class DetectionDataModule(LightningDataModule):
         """The way batches are loaded on this machine. A warning tells if it is not as configured."""
         rank, world_size = self._rank_and_world_size()
         largest = max(
-            self._most_pixels(dataset) * batch_size
+            self._max_pixels(dataset) * batch_size
             for dataset, batch_size in (
                 (self._train_set, self.batch_size),
                 (self._val_set, self.val_batch_size),
@@ -323,17 +323,17 @@ class DetectionDataModule(LightningDataModule):
             _log.warning("%s", loading.note)
         return loading
 
-    def _most_pixels(self, dataset: CocoDataset) -> int:
+    def _max_pixels(self, dataset: CocoDataset) -> int:
         """Return the number of pixels of an image in the largest batch, padding included."""
         sizes = {(int(height), int(width)) for height, width in np.unique(dataset.annotations.sizes, axis=0)}
-        shorter = max(self.image_size.choices)
+        min_size = max(self.image_size.choices)
         return math.prod(
             -(-max(side) // SIZE_DIVISOR) * SIZE_DIVISOR
-            for side in zip(*(self.image_size.fit(size, shorter=shorter) for size in sizes), strict=True)
+            for side in zip(*(self.image_size.fit(size, min_size=min_size) for size in sizes), strict=True)
         )
 
 
-def _of_both(call: Callable[[SplitName], _Result]) -> list[_Result]:
+def _for_both_splits(call: Callable[[SplitName], _Result]) -> list[_Result]:
     """Return the results for both splits, or raise one ValueError with the problems of both."""
     results, problems = [], []
     names: tuple[SplitName, ...] = ("train", "val")
@@ -352,10 +352,10 @@ def _of_both(call: Callable[[SplitName], _Result]) -> list[_Result]:
 def _with_boxes(annotations: CocoAnnotations) -> CocoAnnotations:
     rows_before = np.concatenate([[0], np.cumsum(~annotations.crowd)])
     counts = rows_before[annotations.first[1:]] - rows_before[annotations.first[:-1]]
-    kept = np.flatnonzero(counts > 0)
-    if len(kept) < len(annotations):
-        _log.info("%s: %d images without boxes left out", annotations.path, len(annotations) - len(kept))
-    return annotations.select_images(kept)
+    indices = np.flatnonzero(counts > 0)
+    if len(indices) < len(annotations):
+        _log.info("%s: %d images without boxes left out", annotations.path, len(annotations) - len(indices))
+    return annotations.select_images(indices)
 
 
 def _start_method() -> Literal["fork"] | None:

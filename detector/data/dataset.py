@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from detector.coco.annotations import CocoAnnotations
+from detector.coco.ground_truth import GroundTruth
 from detector.coco.images import ImageFileError, ReadOptions, read_image
 from detector.data.transforms import Augmentation, ImageSize, drop_thin_boxes, resize, sample_seed
 
@@ -32,8 +32,8 @@ class Sample:
 class CocoDataset(Dataset[Sample]):
     """The samples of `annotations` by (epoch, index). A key gives the same sample in any process.
 
-    Without `training` the size is the last of `image_size.shorter`. Without `augmentation` too, the epoch has
-    no effect.
+    Without `training` the size is the last of `image_size.min_size`. Without `augmentation` too, the epoch
+    has no effect.
     """
 
     def __init__(
@@ -60,15 +60,15 @@ class CocoDataset(Dataset[Sample]):
         """Return the id that the annotation file gives to image `index`."""
         return self.annotations.image_id(index)
 
-    def picture(self, image_id: int | str) -> UInt8[np.ndarray, "H W 3"]:
+    def read_image(self, image_id: int | str) -> UInt8[np.ndarray, "H W 3"]:
         """Return the original image with this id, in RGB. Raises ImageFileError."""
         index = next(i for i in range(len(self)) if self.image_id(i) == image_id)
         height, width = (int(s) for s in self.annotations.sizes[index])
         return self._read(index, (height, width))
 
-    def ground_truth(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the ground truth of all images; see `CocoAnnotations.ground_truth`."""
-        return self.annotations.ground_truth()
+    def ground_truth(self, num_images: int | None = None) -> GroundTruth:
+        """Return the ground truth of all images, or of the first `num_images`."""
+        return GroundTruth.of(self.annotations.select_images(np.arange(len(self))[:num_images]))
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
@@ -78,7 +78,7 @@ class CocoDataset(Dataset[Sample]):
         seed = sample_seed(self._seed, epoch, index)
         if self._augmentation is not None:
             image, boxes, labels = self._augmentation(image, boxes, labels, seed=seed)
-        size = self.image_size.fit((image.shape[0], image.shape[1]), shorter=self._shorter(seed))
+        size = self.image_size.fit((image.shape[0], image.shape[1]), min_size=self._min_size(seed))
         image, boxes = resize(image, boxes, size=size)
         boxes, labels = drop_thin_boxes(boxes, labels)
         return Sample(
@@ -98,6 +98,6 @@ class CocoDataset(Dataset[Sample]):
                 "data.on_bad_image=skip."
             ) from error
 
-    def _shorter(self, seed: int) -> int:
+    def _min_size(self, seed: int) -> int:
         choices = self.image_size.choices
         return choices[seed % len(choices)] if self._training else choices[-1]

@@ -44,7 +44,7 @@ def require_objects(annotations: CocoAnnotations, *, split: SplitName, size: Ima
         )
     shortest = _shortest_sides(annotations, size)
     vanished, small = int((shortest < MIN_BOX_SIDE_PX).sum()), int((shortest < 1).sum())
-    sizes = f"data.image_size (shorter {size.choices[0]}, longer {size.longer})"
+    sizes = f"data.image_size (min_size {size.choices[0]}, max_size {size.max_size})"
     if vanished == len(shortest):
         raise ValueError(
             f"{annotations.path}: no object to {purpose}: all {vanished} boxes vanish when images are "
@@ -91,7 +91,7 @@ def _objects_by_class(annotations: CocoAnnotations) -> np.ndarray:
 def _shortest_sides(annotations: CocoAnnotations, size: ImageSize) -> np.ndarray:
     """Return the shorter side of each clipped box in pixels, with images resized to the smallest choice."""
     distinct, inverse = np.unique(annotations.sizes, axis=0, return_inverse=True)
-    fitted = np.array([size.fit((int(h), int(w)), shorter=size.choices[0]) for h, w in distinct])
+    fitted = np.array([size.fit((int(h), int(w)), min_size=size.choices[0]) for h, w in distinct])
     ratios = (fitted / distinct)[inverse.reshape(-1)]
     image_of = np.repeat(np.arange(len(annotations)), np.diff(annotations.first))[~annotations.crowd]
     limits = annotations.sizes[image_of][:, [1, 0, 1, 0]]

@@ -21,31 +21,32 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import checks
 class ImageSize:
     """The size that images are resized to, keeping their aspect ratio.
 
-    The shorter side becomes `shorter` unless the longer side would exceed `longer`:
-    `shorter=240, longer=320` fits into 240 x 320. If `shorter` has several values, training draws one at
+    The shorter side becomes `min_size` unless the longer side would exceed `max_size`:
+    `min_size=240, max_size=320` fits into 240 x 320. If `min_size` has several values, training draws one at
     random and evaluation uses the last.
     """
 
-    shorter: PositiveInt | tuple[PositiveInt, ...]
-    longer: PositiveInt
+    min_size: PositiveInt | tuple[PositiveInt, ...]
+    max_size: PositiveInt
 
     def __post_init__(self) -> None:
         if not self.choices:
-            raise ValueError("image_size.shorter is empty. Give a side in pixels, or several.")
-        if max(self.choices) > self.longer:
+            raise ValueError("image_size.min_size is empty. Give a side in pixels, or several.")
+        if max(self.choices) > self.max_size:
             raise ValueError(
-                f"image_size.shorter={self.shorter} exceeds image_size.longer={self.longer}. Correct one."
+                f"image_size.min_size={self.min_size} exceeds image_size.max_size={self.max_size}. "
+                "Correct one."
             )
 
     @property
     def choices(self) -> tuple[int, ...]:
-        return (self.shorter,) if isinstance(self.shorter, int) else tuple(self.shorter)
+        return (self.min_size,) if isinstance(self.min_size, int) else tuple(self.min_size)
 
-    def fit(self, size: tuple[int, int], *, shorter: int | None = None) -> tuple[int, int]:
-        """Return the resized (height, width) of an image of `size`; `shorter` defaults to the last choice."""
+    def fit(self, size: tuple[int, int], *, min_size: int | None = None) -> tuple[int, int]:
+        """Return the resized (height, width) of an image of `size`; `min_size`: the last choice."""
         height, width = size
-        shorter = self.choices[-1] if shorter is None else shorter
-        scale = min(shorter / min(height, width), self.longer / max(height, width))
+        min_size = self.choices[-1] if min_size is None else min_size
+        scale = min(min_size / min(height, width), self.max_size / max(height, width))
         return max(1, round(height * scale)), max(1, round(width * scale))
 
 
@@ -99,16 +100,22 @@ class Augmentation:
         self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, *, seed: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         self._compose.set_random_seed(seed)
-        out = self._compose(image=image, bboxes=boxes, rows=np.arange(len(boxes)))
-        picture = out["image"]
-        if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
-            found = f"{getattr(picture, 'dtype', type(picture).__name__)} of shape {tuple(picture.shape)}"
-            raise ValueError(
-                f"data.augmentation ({', '.join(self._names)}) gives {found}, expected uint8 (height, width, "
-                "3). Leave out transforms that normalise or make tensors: the model does that."
+        result = self._compose(image=image, bboxes=boxes, rows=np.arange(len(boxes)))
+        augmented = result["image"]
+        if (
+            not isinstance(augmented, np.ndarray)
+            or augmented.dtype != np.uint8
+            or augmented.shape[2:] != (3,)
+        ):
+            actual = (
+                f"{getattr(augmented, 'dtype', type(augmented).__name__)} of shape {tuple(augmented.shape)}"
             )
-        kept = np.asarray(out["bboxes"], dtype=np.float64).reshape(-1, 4)
-        return picture, kept, labels[np.asarray(out["rows"], dtype=np.int64)]
+            raise ValueError(
+                f"data.augmentation ({', '.join(self._names)}) gives {actual}, expected uint8 (height, width,"
+                " 3). Leave out transforms that normalize or make tensors: the model does that."
+            )
+        kept_boxes = np.asarray(result["bboxes"], dtype=np.float64).reshape(-1, 4)
+        return augmented, kept_boxes, labels[np.asarray(result["rows"], dtype=np.int64)]
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:

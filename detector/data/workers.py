@@ -67,27 +67,29 @@ def plan_loading(
     """
     if num_workers == 0:
         return Loading(0)
-    on_the_way = num_workers * (_PREFETCHED + 1) + 2
+    in_flight = num_workers * (_PREFETCHED + 1) + 2
     locks = _LOADERS * (3 * num_workers + 8) * _PAGE * ranks
     pipes = _LOADERS * _HANDLES_OF_WORKER * num_workers + _SPARE_HANDLES
-    memory, handles = locks + on_the_way * batch_bytes * ranks, pipes + on_the_way * _TENSORS
+    memory, handles = locks + in_flight * batch_bytes * ranks, pipes + in_flight * _TENSORS
     shared = sys.maxsize if limits.shared_bytes is None else limits.shared_bytes
     free_handles = sys.maxsize if limits.handles is None else limits.handles
-    lacks = []
+    shortages = []
     if shared < memory:
-        lacks.append(
+        shortages.append(
             f"{_SHARED_MEMORY} has {shared / 1e6:.1f} MB free and up to {memory / 1e6:.1f} MB are needed "
             "(in a container: --shm-size=2g)"
         )
     if free_handles < handles:
-        lacks.append(f"{free_handles} more files can be open and up to {handles} are needed (ulimit -n 4096)")
-    if not lacks:
+        shortages.append(
+            f"{free_handles} more files can be open and up to {handles} are needed (ulimit -n 4096)"
+        )
+    if not shortages:
         return Loading(num_workers)
-    why = f"data.num_workers={num_workers}: {', and '.join(lacks)}"
+    why = f"data.num_workers={num_workers}: {', and '.join(shortages)}"
     if shared < locks or free_handles < pipes:
         return Loading(0, note=f"{why}. The main process loads instead, as data.num_workers=0 does.")
-    instead = "Batches go through pipes instead, which is slower; data.num_workers=0 needs neither."
-    return Loading(num_workers, "pipe", f"{why}. {instead}")
+    advice = "Batches go through pipes instead, which is slower; data.num_workers=0 needs neither."
+    return Loading(num_workers, "pipe", f"{why}. {advice}")
 
 
 def _free_handles() -> int | None:
@@ -96,10 +98,10 @@ def _free_handles() -> int | None:
     except ImportError:
         return None
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 4096 if hard == resource.RLIM_INFINITY else min(hard, 4096)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        soft = wanted
+    target = 4096 if hard == resource.RLIM_INFINITY else min(hard, 4096)
+    if soft != resource.RLIM_INFINITY and soft < target:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+        soft = target
     return None if soft == resource.RLIM_INFINITY else soft - _open_handles()
 
 
@@ -138,7 +140,7 @@ class ByPipe:
         self._values = {field.name: _by_value(getattr(record, field.name)) for field in fields(record)}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrived, (self._kind, self._values)
+        return _rebuilt, (self._kind, self._values)
 
 
 def _by_value(field: Tensor | Record | None) -> np.ndarray | ByPipe | None:
@@ -147,7 +149,7 @@ def _by_value(field: Tensor | Record | None) -> np.ndarray | ByPipe | None:
     return None if field is None else field.numpy()
 
 
-def _arrived(kind: type[Record], values: Mapping[str, Any]) -> Record:
+def _rebuilt(kind: type[Record], values: Mapping[str, Any]) -> Record:
     tensors = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in values.items()}
     return kind(**tensors)
 

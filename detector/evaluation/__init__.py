@@ -5,7 +5,7 @@ from detector.lazy import lazy_getattr
 _MODULES = {
     "CocoEvaluator": "detector.evaluation.coco",
     "CocoMetrics": "detector.evaluation.coco",
-    "read_ground_truth": "detector.coco.truth_file",
+    "read_ground_truth": "detector.coco.truth_reader",
     "read_results": "detector.evaluation.result_files",
 }
 __all__ = [*_MODULES]

@@ -31,7 +31,7 @@ def curves(backend: BackendName, rows: Rows, truth: GroundTruth) -> _Curves:
 def hotcoco_run(rows: Rows, truth: GroundTruth) -> hotcoco.COCOeval:
     """Return a hotcoco evaluation, matched but not accumulated."""
     table = np.column_stack([rows.images, rows.boxes_xywh, rows.scores, rows.categories])
-    objects = hotcoco.COCO(_dataset(truth, truth.annotations))
+    objects = hotcoco.COCO(_dataset(truth, _objects(truth)))
     run = hotcoco.COCOeval(objects, objects.load_res(table), "bbox")
     run.evaluate()
     return run
@@ -46,27 +46,46 @@ def _by_hotcoco(rows: Rows, truth: GroundTruth) -> _Curves:
 
 def _by_pycocotools(rows: Rows, truth: GroundTruth) -> _Curves:
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
-        run = COCOeval(_indexed(truth, truth.annotations), _indexed(truth, _annotations(rows)), "bbox")
+        run = COCOeval(_indexed(truth, _objects(truth)), _indexed(truth, _detections(rows)), "bbox")
         run.evaluate()
         run.accumulate()
     return run.eval["precision"], run.eval["recall"]
 
 
-def _annotations(rows: Rows) -> list[dict[str, Any]]:
-    columns = (rows.images, rows.categories, rows.boxes_xywh, rows.scores)
+def _objects(truth: GroundTruth) -> list[dict[str, Any]]:
+    annotations = truth.annotations
+    return _as_coco(
+        truth.images,
+        truth.categories,
+        annotations.boxes_xywh,
+        area=annotations.areas.tolist(),
+        iscrowd=annotations.crowd.astype(int).tolist(),
+    )
+
+
+def _detections(rows: Rows) -> list[dict[str, Any]]:
+    return _as_coco(
+        rows.images,
+        rows.categories,
+        rows.boxes_xywh,
+        area=(rows.boxes_xywh[:, 2] * rows.boxes_xywh[:, 3]).tolist(),
+        iscrowd=[0] * len(rows.images),
+        score=rows.scores.tolist(),
+    )
+
+
+def _as_coco(
+    images: np.ndarray, categories: np.ndarray, boxes_xywh: np.ndarray, **more: list[Any]
+) -> list[dict[str, Any]]:
+    columns = {
+        "image_id": images.tolist(),
+        "category_id": categories.tolist(),
+        "bbox": boxes_xywh.tolist(),
+        **more,
+    }
     return [
-        {
-            "id": number,
-            "image_id": image,
-            "category_id": category,
-            "bbox": box,
-            "score": score,
-            "area": box[2] * box[3],
-            "iscrowd": 0,
-        }
-        for number, (image, category, box, score) in enumerate(
-            zip(*(column.tolist() for column in columns), strict=True), start=1
-        )
+        {"id": number, **dict(zip(columns, row, strict=True))}
+        for number, row in enumerate(zip(*columns.values(), strict=True), start=1)
     ]
 
 
@@ -79,7 +98,7 @@ def _indexed(truth: GroundTruth, annotations: list[dict[str, Any]]) -> COCO:
 
 def _dataset(truth: GroundTruth, annotations: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "images": [{"id": number} for number in truth.image_numbers.values()],
+        "images": [{"id": number} for number in range(1, truth.num_images + 1)],
         "categories": [
             {"id": number, "name": name} for number, name in enumerate(truth.class_names, start=1)
         ],

@@ -14,12 +14,12 @@ _RECALLS = np.linspace(0.0, 1.0, 101)
 
 def ceiling_notes(truth: GroundTruth) -> tuple[str, ...]:
     """Return a note on the AP and AR100 of perfect results, where these are below 1."""
-    objects = [a for a in truth.annotations if not a["iscrowd"]]
-    category = np.array([a["category_id"] for a in objects], dtype=np.int64)
-    image = np.array([a["image_id"] for a in objects], dtype=np.int64)
-    if len(objects) <= LIMIT:
+    objects = ~truth.annotations.crowd
+    if truth.annotations.object_count <= LIMIT:
         return ()
-    pairs, counts = np.unique(np.stack([category, image]), axis=1, return_counts=True)
+    pairs, counts = np.unique(
+        np.stack([truth.categories[objects], truth.images[objects]]), axis=1, return_counts=True
+    )
     crowded = counts > LIMIT
     if not crowded.any():
         return ()
@@ -29,7 +29,7 @@ def ceiling_notes(truth: GroundTruth) -> tuple[str, ...]:
     ap = np.searchsorted(_RECALLS, recall, side="right") / len(_RECALLS)
     images, most = len(np.unique(pairs[1, crowded])), int(counts.argmax())
     return (
-        f"{images} of {len(truth.image_numbers)} images hold more than {LIMIT} objects of a class, up to "
+        f"{images} of {truth.num_images} images hold more than {LIMIT} objects of a class, up to "
         f'{counts[most]} of "{truth.class_names[pairs[0, most] - 1]}": COCO counts {LIMIT} detections of an '
         f"image and class, so perfect results would have AP {ap.mean():.3f} and AR100 {recall.mean():.3f} "
         f"({np.count_nonzero(recall < 1)} of {len(classes)} classes are capped).",

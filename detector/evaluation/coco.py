@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from detector.coco.ground_truth import check_ground_truth
+from detector.coco.ground_truth import GroundTruth
 from detector.evaluation.backends import BackendName, curves
 from detector.evaluation.ceilings import ceiling_notes
 from detector.evaluation.matching import AREAS, Matched, Rows, match
@@ -25,11 +26,11 @@ class CocoEvaluator:
     """An evaluator of results against one ground truth, usable any number of times.
 
     Args:
-        ground_truth: COCO dictionary with the original ids (any JSON scalar). It is not changed.
+        ground_truth: a COCO file, a COCO dictionary, or a `GroundTruth`, which is checked already.
         backend: the engine: pycocotools, the reference, or hotcoco, which is many times faster and equal to
             the last digit.
         on_bad_box: what to do with annotations that pycocotools would count as objects nobody can find.
-        source: the name of the file in messages.
+        source: the name of a dictionary in messages.
 
     Raises:
         ValueError: the ground truth has bad images, categories or annotations; each is named.
@@ -37,13 +38,17 @@ class CocoEvaluator:
 
     def __init__(
         self,
-        ground_truth: dict[str, Any],
+        ground_truth: GroundTruth | dict[str, Any] | Path | str,
         *,
         backend: BackendName = "pycocotools",
         on_bad_box: Literal["error", "drop"] = "error",
         source: str = "ground truth",
     ) -> None:
-        self.truth = check_ground_truth(ground_truth, on_bad_box=on_bad_box, source=source)
+        if not isinstance(ground_truth, GroundTruth):
+            from detector.coco.truth_reader import read_ground_truth  # late: it imports all the checks
+
+            ground_truth = read_ground_truth(ground_truth, on_bad_box=on_bad_box, source=source)
+        self.truth = ground_truth
         self._backend = backend
         # Notes on the ground truth, whatever the results.
         self.notes = (*self.truth.notes, *ceiling_notes(self.truth))

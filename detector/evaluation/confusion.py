@@ -22,7 +22,7 @@ def confusion(matched: Matched, *, score: float) -> tuple[tuple[int, int, int], 
     rows, truth = matched.rows, matched.truth
     num_classes = len(truth.class_names)
     table = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
-    found = np.zeros(len(truth.annotations), dtype=bool)
+    found = np.zeros(len(truth.images), dtype=bool)
     others = []
     for number, of_class in enumerate(matched.classes):
         counted = (of_class.scores >= score) & ~of_class.ignored[0, 0]
@@ -32,13 +32,12 @@ def confusion(matched: Matched, *, score: float) -> tuple[tuple[int, int, int], 
         others.append(of_class.rows[counted & ~of_class.matched[0, 0]])
     detections = np.sort(np.concatenate(others))  # by image, best first
     objects = np.flatnonzero(~found & _counts(truth))
-    image_of = np.array([a["image_id"] for a in truth.annotations], dtype=np.int64)
-    class_of = np.array([a["category_id"] for a in truth.annotations], dtype=np.int64) - 1
-    objects = objects[np.argsort(image_of[objects], kind="stable")]
-    boxes = np.array([truth.annotations[i]["bbox"] for i in objects], dtype=np.float64).reshape(-1, 4)
-    taken_for = _taken_for(
-        rows.selected(detections), images=image_of[objects], boxes_xywh=boxes
-    )  # (D), -1 for none
+    class_of = truth.annotations.labels
+    taken_for = _taken_for(  # (D), -1 for none
+        rows.selected(detections),
+        images=truth.images[objects],
+        boxes_xywh=truth.annotations.boxes_xywh[objects],
+    )
     wrong = taken_for >= 0
     is_class = np.full(len(detections), num_classes)
     is_class[wrong] = class_of[objects[taken_for[wrong]]]
@@ -50,10 +49,9 @@ def confusion(matched: Matched, *, score: float) -> tuple[tuple[int, int, int], 
 
 def _counts(truth: GroundTruth) -> np.ndarray:
     """Return whether each annotation is an object to find (G)."""
-    crowd = np.array([bool(a["iscrowd"]) for a in truth.annotations], dtype=bool)
-    area = np.array([a["area"] for a in truth.annotations], dtype=np.float64)
+    area = truth.annotations.areas
     lowest, highest = AREAS["all"]
-    return ~crowd & (area >= lowest) & (area <= highest)
+    return ~truth.annotations.crowd & (area >= lowest) & (area <= highest)
 
 
 def _taken_for(rows: Rows, *, images: np.ndarray, boxes_xywh: np.ndarray) -> np.ndarray:

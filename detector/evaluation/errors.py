@@ -102,7 +102,7 @@ def image_f1(matched: Matched, *, score: float) -> np.ndarray:
 
     Detections count from `score` on. F1 is 1 for an image without objects and detections.
     """
-    num_images = len(matched.truth.image_numbers)
+    num_images = matched.truth.num_images
     found, made = np.zeros((len(IOUS), num_images)), np.zeros((len(IOUS), num_images))
     for of_class in matched.classes:
         chosen = of_class.scores >= score

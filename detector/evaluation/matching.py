@@ -110,25 +110,27 @@ class Matched:
 
 
 def match(rows: Rows, truth: GroundTruth) -> Matched:
-    annotations = sorted(truth.annotations, key=lambda a: a["image_id"])
-    category_of = np.array([a["category_id"] for a in annotations], dtype=np.int64)
-    classes = []
-    for number in range(1, len(truth.category_numbers) + 1):
-        objects = _objects([annotations[i] for i in np.flatnonzero(category_of == number)])
-        chosen = np.flatnonzero(rows.categories == number)
-        classes.append(_match_class(rows, chosen, objects, num_images=len(truth.image_numbers)))
+    classes = [
+        _match_class(
+            rows,
+            np.flatnonzero(rows.categories == number),
+            _objects(truth, np.flatnonzero(truth.categories == number)),
+            num_images=truth.num_images,
+        )
+        for number in range(1, len(truth.class_names) + 1)
+    ]
     return Matched(rows, truth, tuple(classes))
 
 
-def _objects(annotations: Sequence[dict[str, Any]]) -> _Objects:
-    area = np.array([a["area"] for a in annotations], dtype=np.float64)
-    crowd = np.array([bool(a["iscrowd"]) for a in annotations], dtype=bool)
+def _objects(truth: GroundTruth, places: np.ndarray) -> _Objects:
+    annotations = truth.annotations
+    crowd = annotations.crowd[places]
     return _Objects(
-        places=np.array([a["id"] for a in annotations], dtype=np.int64) - 1,
-        images=np.array([a["image_id"] for a in annotations], dtype=np.int64) - 1,
-        boxes_xywh=np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4),
+        places=places,
+        images=truth.images[places] - 1,
+        boxes_xywh=annotations.boxes_xywh[places],
         crowd=crowd,
-        ignored=crowd | _outside(area),
+        ignored=crowd | _outside(annotations.areas[places]),
     )
 
 

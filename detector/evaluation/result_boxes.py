@@ -25,7 +25,7 @@ def check_boxes(rows: Rows, truth: GroundTruth, *, source: str) -> tuple[str, ..
     """
     if not len(rows.scores):
         return ()
-    sizes = truth.image_sizes[rows.images - 1]
+    sizes = truth.annotations.sizes[rows.images - 1]
     finding = find_box_format(rows.boxes_xywh, image_sizes=sizes)
     certain = finding is not None and (finding.format == "fractions" or finding.total >= _FEW)
     if finding is not None and certain:
@@ -86,7 +86,7 @@ def _example(rows: Rows, marked: np.ndarray, truth: GroundTruth) -> str:
     place = int(np.flatnonzero(marked)[0])
     number = int(rows.images[place]) - 1
     image, name = [*truth.image_numbers][number][1], truth.file_names[number]
-    height, width = truth.image_sizes[number].tolist()
+    height, width = truth.annotations.sizes[number].tolist()
     of = f"{width:g} x {height:g} image {image!r}" + (f' ("{name}")' if name else "")
     box = ", ".join(f"{value:g}" for value in rows.boxes_xywh[place].tolist())
     return f"One is [{box}] in the {of}."

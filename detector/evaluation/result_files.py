@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from detector.coco.ground_truth import load_json
 from detector.coco.ids import Key, id_key, is_id
+from detector.coco.json_files import load_json
 from detector.evaluation.result_ids import NamedResults, has_text
 from detector.evaluation.results import RESULT_KEYS
 from detector.quoting import advised

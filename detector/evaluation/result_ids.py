@@ -267,7 +267,7 @@ def _categories_by_name(pairs: Counter[_Pair], truth: GroundTruth, *, names_deci
     called: dict[str, list[Key]] = {}
     for own_key, own_name in zip(known, truth.class_names, strict=True):
         called.setdefault(_folded(own_name.removesuffix(f" (id {shown([own_key])})")), []).append(own_key)
-    with_objects = {annotation["category_id"] for annotation in truth.annotations}
+    with_objects = {*truth.categories.tolist()}
     for same in called.values():  # a root category may have the name of a class
         if len(same) > 1 and (used := [key for key in same if known[key] in with_objects]):
             same[:] = used

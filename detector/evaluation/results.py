@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
-from detector.coco.ground_truth import GroundTruth, is_box, is_finite_number
+from detector.coco.ground_truth import GroundTruth
 from detector.coco.ids import Key, id_key, is_id, mismatch_hint, shift_hint, shown
+from detector.coco.rules import is_box, is_finite_number
 from detector.evaluation.result_columns import count_keys, result_columns
 from detector.evaluation.result_ids import Resolved, has_text, resolve
 from detector.files import write_text_atomically

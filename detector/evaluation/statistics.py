@@ -48,7 +48,7 @@ class Interval:
     low: float
     high: float
     num_images: int
-    num_replicates: int
+    num_resamples: int
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Comparison:
     seed by seed, `sign_flip_p` the share of their sign patterns whose mean is at least as far from zero.
     `seeds_needed` is how many would show a difference like this one, None where no number of seeds would: the
     images are too few, or there is no difference to show. `num_classes` includes the classes without an
-    interval. `verdict_p` is the p-value of AP, corrected for the `num_arms` compared with the same model.
+    interval. `verdict_p` is the p-value of AP, corrected for the `num_variants` compared with the same model.
     """
 
     metrics: Mapping[str, Difference]
@@ -104,23 +104,25 @@ class Comparison:
     seeds_needed: int | None
     num_images: int
     identical: bool
-    num_arms: int = 1
+    num_variants: int = 1
     verdict_p: float = 1.0
     num_classes: int = 0
 
     @property
     def is_real(self) -> bool:
-        """Whether AP differs, with a 5 % chance of error over all arms."""
+        """Whether AP differs, with a 5 % chance of error over all variants."""
         return "AP" in self.metrics and self.verdict_p < 1 - _CONFIDENCE
 
 
-def draw(runs: Sequence[Replicates], *, replicates: int = 1000, seed: int = 0) -> Draws:
-    """Compute the metrics of runs on the same images, as observed and under `replicates` draws of them."""
+def draw(runs: Sequence[Replicates], *, num_resamples: int = 1000, seed: int = 0) -> Draws:
+    """Compute the metrics of runs on the same images, as observed and under `num_resamples` draws of them."""
     count = runs[0].num_images
     assert all(run.num_images == count for run in runs), "the runs were evaluated on the same images"
     random = np.random.default_rng(seed)
     weights: list[np.ndarray] = [np.ones(count)]
-    weights += [np.bincount(random.integers(count, size=count), minlength=count) for _ in range(replicates)]
+    weights += [
+        np.bincount(random.integers(count, size=count), minlength=count) for _ in range(num_resamples)
+    ]
 
     def metrics_of_all(weight: np.ndarray) -> list[dict[str, np.ndarray]]:
         return [run.metrics(weight.astype(np.float64)) for run in runs]
@@ -137,12 +139,12 @@ def draw(runs: Sequence[Replicates], *, replicates: int = 1000, seed: int = 0) -
     )
 
 
-def ap_interval(matched: Matched, *, replicates: int = 300) -> Interval | None:
+def ap_interval(matched: Matched, *, num_resamples: int = 300) -> Interval | None:
     """Estimate the interval of AP; None where fewer than 5 images hold objects, or nothing is found.
 
-    The default of `replicates` gives its width to 4 %.
+    The default of `num_resamples` gives its width to 4 %.
     """
-    draws = draw([Replicates(matched.classes, areas=("all",))], replicates=replicates)
+    draws = draw([Replicates(matched.classes, areas=("all",))], num_resamples=num_resamples)
     images = draws.images_of_area["all"]
     if images < _FEWEST_IMAGES:
         return None
@@ -151,7 +153,7 @@ def ap_interval(matched: Matched, *, replicates: int = 300) -> Interval | None:
     if error == 0:  # all draws agree, which says nothing about the spread
         return None
     half = float(stats.t.ppf(0.5 + _CONFIDENCE / 2, images - 1)) * error
-    return Interval(value, max(0.0, value - half), min(1.0, value + half), draws.num_images, replicates)
+    return Interval(value, max(0.0, value - half), min(1.0, value + half), draws.num_images, num_resamples)
 
 
 def run_metrics(draws: Draws, run: int) -> dict[str, float | None]:
@@ -199,15 +201,19 @@ def compare(
     )
 
 
-def corrected_for_arms(comparisons: Mapping[str, Comparison]) -> dict[str, Comparison]:
+def corrected_for_variants(comparisons: Mapping[str, Comparison]) -> dict[str, Comparison]:
     """Correct the comparisons of several models with the same one for their number.
 
     The more there are, the likelier one is to differ by chance.
     """
-    ap = _holm({arm: found.metrics["AP"] for arm, found in comparisons.items() if "AP" in found.metrics})
+    ap = _holm(
+        {variant: found.metrics["AP"] for variant, found in comparisons.items() if "AP" in found.metrics}
+    )
     return {
-        arm: replace(found, num_arms=len(ap), verdict_p=ap[arm].p_value) if arm in ap else found
-        for arm, found in comparisons.items()
+        variant: replace(found, num_variants=len(ap), verdict_p=ap[variant].p_value)
+        if variant in ap
+        else found
+        for variant, found in comparisons.items()
     }
 
 

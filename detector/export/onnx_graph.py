@@ -20,7 +20,7 @@ from detector.export.recording import INPUTS, OUTPUTS
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 OPSET = 20  # has DeformConv (since 19) and all other operators of the graphs
-_NONE = 0.0  # score of excluded boxes: below all others, but near, so that the steps of int8 cover both
+_EXCLUDED = 0.0  # score of excluded boxes: below all others, but near, so that the steps of int8 cover both
 
 
 def require_onnx() -> None:
@@ -94,8 +94,8 @@ def _of_mixed_labels(
     """Return image and position of kept boxes, with a row of scores per label that excludes other labels."""
     every_label = op.Reshape(_ints(op, *range(num_labels)), _ints(op, 1, -1, 1))
     is_label = op.Equal(op.Unsqueeze(labels, _ints(op, 1)), every_label)
-    none = op.Constant(value_float=_NONE)
-    kept = nms(boxes, op.Where(is_label, op.Unsqueeze(scores, _ints(op, 1)), none))
+    excluded = op.Constant(value_float=_EXCLUDED)
+    kept = nms(boxes, op.Where(is_label, op.Unsqueeze(scores, _ints(op, 1)), excluded))
     return op.Gather(kept, _ints(op, 0, 2), axis=1)
 
 
@@ -135,25 +135,25 @@ def _suppression() -> Callable[..., Any]:
         labels_alternate: bool,
         are_logits: bool,
     ) -> Any:
-        none = op.Constant(value_float=_NONE)
-        threshold = op.Constant(value_floats=[_NONE])
+        excluded = op.Constant(value_float=_EXCLUDED)
+        threshold = op.Constant(value_floats=[_EXCLUDED])
         if are_logits:  # shifted to at least 1, by subtractions, which quantization leaves alone
             lowest = op.ReduceMin(scores, keepdims=0)
             scores = op.Sub(scores, op.Sub(lowest, op.Constant(value_float=1.0)))
 
         def nms(boxes: Any, scores: Any) -> Any:
-            most, iou = _ints(op, limit), op.Constant(value_floats=[iou_threshold])
-            return op.NonMaxSuppression(boxes, scores, most, iou, threshold)
+            max_boxes, iou = _ints(op, limit), op.Constant(value_floats=[iou_threshold])
+            return op.NonMaxSuppression(boxes, scores, max_boxes, iou, threshold)
 
-        among = op.Where(allowed, scores, none)
+        allowed_scores = op.Where(allowed, scores, excluded)
         if labels_alternate:
-            places = _of_alternating_labels(op, nms, boxes, among, num_labels)
+            places = _of_alternating_labels(op, nms, boxes, allowed_scores, num_labels)
         else:
-            places = _of_mixed_labels(op, nms, boxes, among, labels, num_labels)
+            places = _of_mixed_labels(op, nms, boxes, allowed_scores, labels, num_labels)
         # The best boxes of each image among those kept for any label
-        only_kept = op.ScatterND(op.Expand(none, op.Shape(scores)), places, op.GatherND(scores, places))
-        padding = op.Expand(none, op.Concat(op.Shape(scores, start=0, end=1), _ints(op, limit), axis=0))
-        best, index = op.TopK(op.Concat(only_kept, padding, axis=1), _ints(op, limit))
+        kept_scores = op.ScatterND(op.Expand(excluded, op.Shape(scores)), places, op.GatherND(scores, places))
+        padding = op.Expand(excluded, op.Concat(op.Shape(scores, start=0, end=1), _ints(op, limit), axis=0))
+        best, index = op.TopK(op.Concat(kept_scores, padding, axis=1), _ints(op, limit))
         return op.Where(op.Greater(best, threshold), index, op.Constant(value_int=-1))
 
     return suppress

@@ -41,14 +41,14 @@ class ExportableDetector(nn.Module):
     def forward(
         self, images: UInt8[Tensor, "B 3 H W"], image_sizes: Int64[Tensor, "B 2"]
     ) -> tuple[Float[Tensor, "B K 4"], Float[Tensor, "B K"], Int64[Tensor, "B K"]]:
-        found = self.model.head.candidates(self.model(images, image_sizes))
-        index = padded_class_nms(found)
+        candidates = self.model.head.candidates(self.model(images, image_sizes))
+        index = padded_class_nms(candidates)
         kept, index = index >= 0, index.clamp(min=0)
-        boxes = found.boxes.gather(1, index[..., None].expand(-1, -1, 4))
+        boxes = candidates.boxes.gather(1, index[..., None].expand(-1, -1, 4))
         return (
             torch.where(kept[..., None], boxes, 0.0),
-            torch.where(kept, found.scores.gather(1, index), 0.0),
-            torch.where(kept, found.labels.gather(1, index), -1),
+            torch.where(kept, candidates.scores.gather(1, index), 0.0),
+            torch.where(kept, candidates.labels.gather(1, index), -1),
         )
 
 
@@ -121,7 +121,7 @@ class ExportDifference:
 
 
 def difference(
-    found: Sequence[Detections], expected: Sequence[Detections], *, score_tolerance: float, limit: int
+    actual: Sequence[Detections], expected: Sequence[Detections], *, score_tolerance: float, limit: int
 ) -> ExportDifference:
     """Compare detections of the same images, each with the nearest free one of its label in a few pixels.
 
@@ -130,15 +130,17 @@ def difference(
     most `_FAINT`).
     """
     pairs, missing = [], 0
-    faintest = min([_FAINT, *(float(d.scores.min()) for d in (*found, *expected) if len(d))])
-    for a, b in zip(found, expected, strict=True):
+    faintest = min([_FAINT, *(float(d.scores.min()) for d in (*actual, *expected) if len(d))])
+    for a, b in zip(actual, expected, strict=True):
         matched = _matched(a, b)
-        pairs += [(_apart(a, i, b, j), float((a.scores[i] - b.scores[j]).abs())) for i, j in matched]
-        cut = max([faintest, *(float(d.scores.min()) for d in (a, b) if len(d) >= limit)]) + score_tolerance
-        for one, used in ((a, [i for i, _ in matched]), (b, [j for _, j in matched])):
-            alone = torch.ones(len(one), dtype=torch.bool)
-            alone[used] = False
-            missing += int((one.scores[alone] > cut).sum())
+        pairs += [(_distance_px(a, i, b, j), float((a.scores[i] - b.scores[j]).abs())) for i, j in matched]
+        threshold = (
+            max([faintest, *(float(d.scores.min()) for d in (a, b) if len(d) >= limit)]) + score_tolerance
+        )
+        for detected, used in ((a, [i for i, _ in matched]), (b, [j for _, j in matched])):
+            unmatched = torch.ones(len(detected), dtype=torch.bool)
+            unmatched[used] = False
+            missing += int((detected.scores[unmatched] > threshold).sum())
     return ExportDifference(
         count=sum(len(b) for b in expected),
         box_px=max((box for box, _ in pairs), default=0.0),
@@ -147,18 +149,18 @@ def difference(
     )
 
 
-def _apart(a: Detections, i: int, b: Detections, j: int) -> float:
+def _distance_px(a: Detections, i: int, b: Detections, j: int) -> float:
     return float((a.boxes[i] - b.boxes[j]).abs().max())
 
 
-def _matched(found: Detections, expected: Detections) -> list[tuple[int, int]]:
+def _matched(actual: Detections, expected: Detections) -> list[tuple[int, int]]:
     """Return the index pairs of matching detections, best first."""
-    distance = (found.boxes[:, None] - expected.boxes).abs().amax(-1)
-    distance = distance.masked_fill(found.labels[:, None] != expected.labels, torch.inf)
+    distance = (actual.boxes[:, None] - expected.boxes).abs().amax(-1)
+    distance = distance.masked_fill(actual.labels[:, None] != expected.labels, torch.inf)
     distance = distance.masked_fill(distance > _SAME_PX, torch.inf)
-    distance += (found.scores[:, None] - expected.scores).abs()  # at one place, the closest score wins
+    distance += (actual.scores[:, None] - expected.scores).abs()  # at one place, the closest score wins
     pairs = []
-    for j in range(len(expected) if len(found) else 0):
+    for j in range(len(expected) if len(actual) else 0):
         i = int(distance[:, j].argmin())
         if distance[i, j].isfinite():
             pairs.append((i, j))

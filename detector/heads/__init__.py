@@ -3,7 +3,7 @@
 from detector.lazy import lazy_getattr
 
 _MODULES = {
-    "Anchors": "detector.heads.anchors",
+    "AnchorGenerator": "detector.heads.anchors",
     "FCOSHead": "detector.heads.fcos",
     "FasterRCNNHead": "detector.heads.faster_rcnn",
     "Head": "detector.heads.head",

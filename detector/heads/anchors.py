@@ -16,9 +16,10 @@ from detector.option_types import PositiveFloat
 
 
 @dataclass(frozen=True, kw_only=True)
-class Anchors:
-    """Anchors of area (scale * stride)^2 and each height / width in `ratios`, around each cell's corner.
+class AnchorGenerator:
+    """A generator of anchors around the corner of each cell.
 
+    They have the areas (scale * stride)^2 for `scales`, and each height / width in `ratios`.
     `grid` sets the distance between cells, see `cell_steps`. With "torchvision" the corners of an anchor
     around the origin are also rounded to whole pixels.
     """
@@ -31,7 +32,7 @@ class Anchors:
     def per_cell(self) -> int:
         return len(self.scales) * len(self.ratios)
 
-    def make(
+    def __call__(
         self, shapes: Sequence[tuple[int, int]], strides_px: Sequence[int], *, device: torch.device
     ) -> list[Float[Tensor, "A 4"]]:
         """Return the xyxy anchors in pixels of levels with `shapes` (rows, columns), finest first.

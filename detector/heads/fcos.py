@@ -74,7 +74,7 @@ class FCOSHead(Head[FCOSOutputs]):
         box_loss: BoxLoss = GIoU(),  # noqa: B008 (frozen)
         centerness_weighted_boxes: bool = False,
         score_threshold: Fraction = 0.001,
-        candidates_per_level: PositiveInt = 1000,
+        topk_candidates: PositiveInt = 1000,
         nms_iou_threshold: Fraction = 0.6,
         detections_per_image: PositiveInt = 100,
         level_scales: bool = False,
@@ -93,7 +93,7 @@ class FCOSHead(Head[FCOSOutputs]):
         self.classification_loss, self.box_loss = classification_loss, box_loss
         self.centerness_weighted_boxes = centerness_weighted_boxes
         self.score_threshold = score_threshold
-        self.candidates_per_level = candidates_per_level
+        self.topk_candidates = topk_candidates
         self.nms_iou_threshold = nms_iou_threshold
         self.detections_per_image = detections_per_image
         deformable = deformable_count(deformable_convs, num_convs=num_convs)
@@ -138,15 +138,15 @@ class FCOSHead(Head[FCOSOutputs]):
         box_losses = box_losses.masked_fill(~foreground, 0)
         if self.centerness_weighted_boxes:
             weight = normalizer(centerness.sum(), at_least=1e-6, all_ranks=self.training)
-            loss_box = (box_losses * centerness).sum() / weight
+            loss_box_reg = (box_losses * centerness).sum() / weight
         else:
-            loss_box = box_losses.sum() / count
+            loss_box_reg = box_losses.sum() / count
         centerness_losses = F.binary_cross_entropy_with_logits(
             outputs.centerness, centerness, reduction="none"
         )
         return {
             "loss_cls": self.classification_loss(outputs.logits, labels) / count,
-            "loss_box": loss_box,
+            "loss_box_reg": loss_box_reg,
             "loss_centerness": centerness_losses.masked_fill(~foreground, 0).sum() / count,
         }
 
@@ -177,7 +177,7 @@ class FCOSHead(Head[FCOSOutputs]):
         """Return the scores, point indices and labels of the best candidates of each level."""
         parts, start = [], 0
         for level in scores.split(points_per_level, dim=1):
-            best, index, _ = top(level.flatten(1), self.candidates_per_level, are_logits=False)
+            best, index, _ = top(level.flatten(1), self.topk_candidates, are_logits=False)
             parts.append((best, index + start * self.num_classes))
             start += level.shape[1]
         index = torch.cat([i for _, i in parts], dim=1)
@@ -259,6 +259,6 @@ class _RegressionTower(nn.Module):
         outputs = [F.conv2d(x, weight, bias, padding=1) for x in apply_to_levels(self.conv, levels)]
         if not self.scales:
             return outputs
-        kept = torch.ones_like(outputs[0][:1, :1, :1, :1])  # for centerness, the fifth channel
-        factors = [torch.cat([scale.expand(1, 4, 1, 1), kept], dim=1) for scale in self.scales]
+        unscaled = torch.ones_like(outputs[0][:1, :1, :1, :1])  # for centerness, the fifth channel
+        factors = [torch.cat([scale.expand(1, 4, 1, 1), unscaled], dim=1) for scale in self.scales]
         return [x * factor for x, factor in zip(outputs, factors, strict=True)]

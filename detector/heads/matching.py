@@ -27,20 +27,20 @@ def match_boxes(
     *,
     background_iou: Fraction,
     foreground_iou: Fraction,
-    keep_best: bool,
+    allow_low_quality_matches: bool,
 ) -> Int64[Tensor, "B A"]:
     """Return for each anchor the index of its box: BACKGROUND below `background_iou`, IGNORED in between.
 
-    An anchor is matched with the box it overlaps most, from `foreground_iou` on. With `keep_best`, the
-    anchors with the highest IoU for some box are matched whatever their IoU (Ren et al. 2015, section 3.1.2),
-    so that small boxes are learned.
+    An anchor is matched with the box it overlaps most, from `foreground_iou` on. With
+    `allow_low_quality_matches`, the anchors with the highest IoU for some box are matched whatever their IoU
+    (Ren et al. 2015, section 3.1.2), so that small boxes are learned.
     """
     if targets.boxes.shape[1] == 0:
         return torch.full(anchors.shape[:2], BACKGROUND, device=anchors.device)
     best = [overlap.max(dim=2) for overlap in _overlaps(anchors, targets)]
     iou, matched = (torch.cat(parts, dim=1) for parts in zip(*best, strict=True))
     result = matched.masked_fill(iou < foreground_iou, IGNORED).masked_fill(iou < background_iou, BACKGROUND)
-    if not keep_best:
+    if not allow_low_quality_matches:
         return result
     best_of_box = torch.stack([overlap.amax(dim=1) for overlap in _overlaps(anchors, targets)]).amax(dim=0)
     best_of_box = best_of_box.masked_fill(best_of_box <= 0, torch.inf)[:, None]
@@ -66,20 +66,20 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class BalancedSampler:
-    """A sampler that draws `count` entries per image at random.
+    """A sampler that draws `batch_size_per_image` entries of each image at random.
 
     At most `positive_fraction` of them are positive, the rest negative.
     """
 
-    count: PositiveInt
+    batch_size_per_image: PositiveInt
     positive_fraction: Fraction
 
     def __call__(self, positive: Bool[Tensor, "B A"], negative: Bool[Tensor, "B A"]) -> Sample:
         order = self._priorities(positive)
-        most = int(self.count * self.positive_fraction)
-        drawn, positives = _highest(order.masked_fill(~positive, -1), most)
-        others, negatives = _highest(order.masked_fill(~negative, -1), self.count)
-        room = self.count - drawn.sum(dim=1, keepdim=True)
+        max_positives = int(self.batch_size_per_image * self.positive_fraction)
+        drawn, positives = _highest(order.masked_fill(~positive, -1), max_positives)
+        others, negatives = _highest(order.masked_fill(~negative, -1), self.batch_size_per_image)
+        room = self.batch_size_per_image - drawn.sum(dim=1, keepdim=True)
         others &= torch.arange(others.shape[1], device=others.device) < room
         return Sample(
             index=torch.cat([positives, negatives], dim=1),

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from detector.heads.matching import BACKGROUND, BalancedSampler, match_boxes
 from detector.heads.roi_branch import BranchFactory, Regions, RoIBranch
-from detector.heads.rpn import Proposals, taken
+from detector.heads.rpn import Proposals, gather_rows
 from detector.layers.deform import DeformConv2d
 from detector.layers.linear import Linear
-from detector.layers.norms import norm_layer
+from detector.layers.norms import NormKind, norm_layer
 from detector.layers.roi_pooling import RoIAlign
 from detector.layers.towers import DeformableConvs, deformable_count, require_deform_conv, require_unset
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes
@@ -43,12 +43,12 @@ _NO_BRANCHES: Mapping[str, BranchFactory] = MappingProxyType({})
 class RoIHead(nn.Module):
     """A head that pools each region from the pyramid level of its size, classifies it and refines its box.
 
-    A region is foreground if its IoU with some box is at least `foreground_iou`. Training uses `sampled`
-    regions per image, at most `positive_fraction` of them foreground. `deform`, called like `nn.Conv2d`,
-    builds the `deformable_convs`: the last, all, or this number of the last convolutions. `class_agnostic`
-    predicts one box for all classes. `pooling` builds the `RoIAlign` or `DeformRoIPool`, which samples
-    according to `aligned` and `sampling_ratio`. Each of `branches` builds a `RoIBranch`, which predicts more
-    of the objects.
+    A region is foreground if its IoU with some box is at least `foreground_iou`. Training uses
+    `batch_size_per_image` regions, at most `positive_fraction` of them foreground. `deform`, called like
+    `nn.Conv2d`, builds the `deformable_convs`: the last, all, or this number of the last convolutions.
+    `class_agnostic` predicts one box for all classes. `pooling` builds the `RoIAlign` or `DeformRoIPool`,
+    which samples according to `aligned` and `sampling_ratio`. Each of `branches` builds a `RoIBranch`, which
+    predicts more of the objects.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class RoIHead(nn.Module):
         deformable_convs: DeformableConvs = 0,
         deform: Callable[..., DeformConv2d] = DeformConv2d,
         foreground_iou: Fraction = 0.5,
-        sampled: PositiveInt = 512,
+        batch_size_per_image: PositiveInt = 512,
         positive_fraction: Fraction = 0.25,
         box_loss: BoxLoss = SmoothL1(),  # noqa: B008 (frozen)
         class_agnostic: bool = False,
@@ -78,7 +78,9 @@ class RoIHead(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.foreground_iou = foreground_iou
-        self.sampler = BalancedSampler(count=sampled, positive_fraction=positive_fraction)
+        self.sampler = BalancedSampler(
+            batch_size_per_image=batch_size_per_image, positive_fraction=positive_fraction
+        )
         self.box_loss = box_loss
         self.aligned, self.sampling_ratio = aligned, sampling_ratio
         self.score_threshold = score_threshold
@@ -86,10 +88,10 @@ class RoIHead(nn.Module):
         self.detections_per_image = detections_per_image
         channels = features[0].channels
         decided = ("features", "output_size", "sampling_ratio", "aligned")
-        own = (
+        why = (
             f"regions are {_POOLED} x {_POOLED} bins, and the other options of pooling are those of head.roi"
         )
-        require_unset(pooling, decided, option="head.roi.pooling", why=own)
+        require_unset(pooling, decided, option="head.roi.pooling", why=why)
         deformable = deformable_count(deformable_convs, num_convs=num_convs)
         require_deform_conv(deform, option="head.roi.deform", count=deformable)
         if num_convs:
@@ -100,8 +102,8 @@ class RoIHead(nn.Module):
         self.box_predictor = _Predictor(width, num_classes, 1 if class_agnostic else num_classes + 1)
         # Built last, so that the initial weights of all other layers depend on neither pooling nor branches.
         self.pooling = pooling(features, output_size=_POOLED, sampling_ratio=sampling_ratio, aligned=aligned)
-        made = nn.ModuleDict({name: make(features, num_classes) for name, make in branches.items()})
-        self.branches = cast("Mapping[str, RoIBranch]", made)
+        modules = nn.ModuleDict({name: make(features, num_classes) for name, make in branches.items()})
+        self.branches = cast("Mapping[str, RoIBranch]", modules)
 
     def forward(
         self, features: Sequence[Tensor], boxes: Float[Tensor, "R 4"], image: Int64[Tensor, "R"]
@@ -118,24 +120,26 @@ class RoIHead(nn.Module):
         count = normalizer(sampled, at_least=1.0, all_ranks=self.training)
         losses = {
             "loss_cls": F.cross_entropy(logits, regions.labels + 1, reduction="sum") / count,
-            "loss_box": self._box_losses(deltas, regions).sum() / count,
+            "loss_box_reg": self._box_losses(deltas, regions).sum() / count,
         }
         if not self.branches:
             return losses
         foreground = regions.select(regions.labels >= 0)
         for name, branch in self.branches.items():
-            more = branch.loss(features, foreground, targets)
-            assert not losses.keys() & more.keys(), f"branch {name} gives losses that another part has"
-            losses |= more
+            branch_losses = branch.loss(features, foreground, targets)
+            assert not losses.keys() & branch_losses.keys(), (
+                f"branch {name} gives losses that another part has"
+            )
+            losses |= branch_losses
         return losses
 
     def _box_losses(self, deltas: Float[Tensor, "R _D 4"], regions: Regions) -> Float[Tensor, "R"]:
         """Return the box loss of each region, zero for background."""
         channel = (regions.labels + 1).clamp(max=deltas.shape[1] - 1)
-        found = deltas[torch.arange(len(deltas), device=deltas.device), channel]
+        predicted = deltas[torch.arange(len(deltas), device=deltas.device), channel]
         foreground = regions.labels >= 0
-        wanted = torch.where(foreground[:, None], regions.targets, regions.boxes)
-        losses = self.box_loss.of_encoded(found, wanted, coder=DeltaCoder(regions.boxes, _WEIGHTS))
+        target = torch.where(foreground[:, None], regions.targets, regions.boxes)
+        losses = self.box_loss.of_encoded(predicted, target, coder=DeltaCoder(regions.boxes, _WEIGHTS))
         return losses.masked_fill(~foreground, 0)
 
     @torch.no_grad()
@@ -148,15 +152,15 @@ class RoIHead(nn.Module):
             targets,
             background_iou=self.foreground_iou,
             foreground_iou=self.foreground_iou,
-            keep_best=False,
+            allow_low_quality_matches=False,
         )
         sample = self.sampler((matched >= 0) & valid, (matched == BACKGROUND) & valid)
         image = torch.arange(len(boxes), device=boxes.device)[:, None].expand_as(sample.index)
         return Regions(
-            boxes=taken(boxes, sample.index)[sample.valid],
+            boxes=gather_rows(boxes, sample.index)[sample.valid],
             image=image[sample.valid],
             labels=_labels(targets, matched).gather(1, sample.index)[sample.valid],
-            targets=_boxes(targets, matched, like=boxes).gather(1, _four(sample.index))[sample.valid],
+            targets=gather_rows(_boxes(targets, matched, like=boxes), sample.index)[sample.valid],
             matched=matched.gather(1, sample.index)[sample.valid],
         )
 
@@ -194,12 +198,12 @@ class RoIHead(nn.Module):
         """Return the detections of each image with what the branches predict, computed for all at once."""
         if not self.branches:
             return detections
-        counts = torch.tensor([len(one) for one in detections])
+        counts = torch.tensor([len(image_detections) for image_detections in detections])
         image = torch.arange(len(counts)).repeat_interleave(counts).to(detections[0].boxes.device)
-        together = Detections.cat(detections)
+        combined = Detections.cat(detections)
         for branch in self.branches.values():
-            together = branch.add_to(features, together, image)
-        return [together.select(image == number) for number in range(len(detections))]
+            combined = branch.add_to(features, combined, image)
+        return [combined.select(image == number) for number in range(len(detections))]
 
 
 def _labels(targets: Targets, matched: Int64[Tensor, "B A"]) -> Int64[Tensor, "B A"]:
@@ -211,11 +215,7 @@ def _labels(targets: Targets, matched: Int64[Tensor, "B A"]) -> Int64[Tensor, "B
 def _boxes(
     targets: Targets, matched: Int64[Tensor, "B A"], *, like: Float[Tensor, "B A 4"]
 ) -> Float[Tensor, "B A 4"]:
-    return like if targets.boxes.shape[1] == 0 else taken(targets.boxes, matched.clamp(min=0))
-
-
-def _four(index: Int64[Tensor, "B K"]) -> Int64[Tensor, "B K 4"]:
-    return index[..., None].expand(-1, -1, 4)
+    return like if targets.boxes.shape[1] == 0 else gather_rows(targets.boxes, matched.clamp(min=0))
 
 
 def _rows(x: Shaped[Tensor, "B P ..."], valid: Bool[Tensor, "B P"]) -> Shaped[Tensor, "R ..."]:
@@ -252,7 +252,12 @@ class _ConvHead(nn.Sequential):
     """A box head with convolutions before the linear layers: torchvision's FastRCNNConvFCHead, "4conv1fc"."""
 
     def __init__(
-        self, channels: int, convs: Sequence[ConvFactory], num_linear: int, width: int, norm: str
+        self,
+        channels: int,
+        convs: Sequence[ConvFactory],
+        num_linear: int,
+        width: int,
+        norm: NormKind | Literal["none"],
     ) -> None:
         layers: list[nn.Module] = []
         for make_conv in convs:
@@ -260,16 +265,12 @@ class _ConvHead(nn.Sequential):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             if conv.bias is not None:
                 nn.init.zeros_(conv.bias)
-            norms = [] if norm == "none" else [_norm(norm)(channels)]
+            norms = [] if norm == "none" else [norm_layer(norm)(channels)]
             layers.append(nn.Sequential(conv, *norms, nn.ReLU(inplace=True)))
         layers.append(nn.Flatten())
         for number in range(num_linear):
             layers += [Linear(channels * _POOLED**2 if number == 0 else width, width), nn.ReLU()]
         super().__init__(*layers)
-
-
-def _norm(kind: str) -> Callable[[int], nn.Module]:
-    return norm_layer("group" if kind == "group" else "batch")
 
 
 class _Predictor(nn.Module):

@@ -132,8 +132,8 @@ class DeformConv2d(Deformable):
             nn.init.zeros_(parameter)
         if self.offset_init == "normal":
             with torch.no_grad():
-                of_offsets = self.offset.weight[: self.offset_channels]
-                of_offsets.copy_(0.01 * torch.randn(of_offsets.shape, generator=_branched_generator()))
+                offset_weight = self.offset.weight[: self.offset_channels]
+                offset_weight.copy_(0.01 * torch.randn(offset_weight.shape, generator=_branched_generator()))
 
     def forward(self, x: Tensor) -> Tensor:
         offset, mask = self.sampling(x)
@@ -291,10 +291,10 @@ class DeformableStages:
 
     def _check_alone(self, version: int) -> None:
         defaults = {"modulation": None, "offset_init": "zero", "max_offset_px": None, "backend": "auto"}
-        given = {k: getattr(self, k) for k, default in defaults.items() if getattr(self, k) != default}
-        if given:
+        changed = {k: getattr(self, k) for k, default in defaults.items() if getattr(self, k) != default}
+        if changed:
             raise ValueError(
-                f"deform.version={version} has ways of its own, got {given}. Leave them out, or choose "
+                f"deform.version={version} sets these itself, got {changed}. Leave them out, or choose "
                 "model/backbone/deform=v1 or v2, which have no version."
             )
 

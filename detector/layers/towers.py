@@ -36,22 +36,25 @@ def require_deform_conv(deform: Callable[..., nn.Module], *, option: str, count:
     Raises:
         ValueError: if it builds a layer other than `DeformConv2d`, or sets an argument that the part decides.
     """
-    made, given = target_and_arguments(deform)
-    if inspect.isclass(made) and not issubclass(made, DeformConv2d):
+    target, arguments = target_and_arguments(deform)
+    if inspect.isclass(target) and not issubclass(target, DeformConv2d):
         raise ValueError(
-            f"{option}: expected detector.layers.DeformConv2d, got {made.__name__}, which is not initialised "
-            "as these convolutions are. Depth-wise layers go into a backbone: model/backbone/deform=v3."
+            f"{option}: expected detector.layers.DeformConv2d, got {target.__name__}, which is not "
+            "initialized as these convolutions are. Depth-wise layers go into a backbone: "
+            "model/backbone/deform=v3."
         )
     decided = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "bias")
     require_unset(deform, decided, option=option, why="these convolutions keep the size of their maps")
     if count == 0:
         known = inspect.signature(DeformConv2d).parameters
-        chosen = {k: v for k, v in given.items() if k in known and v != known[k].default}
+        chosen = {k: v for k, v in arguments.items() if k in known and v != known[k].default}
         warn_of_unused(chosen, option=option, why="none of its convolutions is deformable")
 
 
 def require_unset(make: Callable[..., nn.Module], names: Sequence[str], *, option: str, why: str) -> None:
     """Raise ValueError if `option`, the constructor of a part, sets arguments that its caller sets."""
-    _, given = target_and_arguments(make)
-    if said := [name for name in names if name in given]:
-        raise ValueError(f"{option}: {why}, so that {', '.join(said)} cannot be chosen here. Leave it out.")
+    _, arguments = target_and_arguments(make)
+    if conflicts := [name for name in names if name in arguments]:
+        raise ValueError(
+            f"{option}: {why}, so that {', '.join(conflicts)} cannot be chosen here. Leave it out."
+        )

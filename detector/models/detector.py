@@ -51,10 +51,10 @@ class Detector(nn.Module):
 
     def forward(self, images: UInt8[Tensor, "B 3 H W"], image_sizes: Int64[Tensor, "B 2"]) -> object:
         """Return the head's raw outputs; `image_sizes` (height, width) separate the images from padding."""
-        features = self.neck(self.backbone(self.normalise(images, image_sizes)))
+        features = self.neck(self.backbone(self.normalize(images, image_sizes)))
         return self.head(features, image_sizes)
 
-    def normalise(
+    def normalize(
         self, images: UInt8[Tensor, "B 3 H W"], image_sizes: Int64[Tensor, "B 2"]
     ) -> Float[Tensor, "B 3 H W"]:
         rows = torch.arange(images.shape[2], device=images.device) < image_sizes[:, 0, None]
@@ -76,7 +76,7 @@ class Detector(nn.Module):
         return self.head.loss(outputs, batch.targets), self.head.predict(outputs)
 
 
-def assemble(
+def build_detector(
     *,
     backbone: nn.Module,
     neck: Callable[[Sequence[FeatureSpec]], nn.Module],
@@ -97,12 +97,12 @@ def assemble(
         >>> from detector.backbones import ResNet
         >>> from detector.heads import FCOSHead
         >>> from detector.necks import FPN
-        >>> model = assemble(backbone=ResNet(18), neck=FPN, head=FCOSHead, num_classes=3)
+        >>> model = build_detector(backbone=ResNet(18), neck=FPN, head=FCOSHead, num_classes=3)
         >>> model.num_classes
         3
     """
-    made_neck = neck(cast(FeatureModule, backbone).out_features)
-    model = Detector(backbone, made_neck, head(cast(FeatureModule, made_neck).out_features, num_classes))
+    neck_module = neck(cast(FeatureModule, backbone).out_features)
+    model = Detector(backbone, neck_module, head(cast(FeatureModule, neck_module).out_features, num_classes))
     if weights is not None:
         from detector.weights.detectors import load_detector_weights  # loads name maps
 

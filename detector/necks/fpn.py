@@ -58,7 +58,7 @@ class FPN(nn.Module):
             )
             for f in features
         )
-        _initialise(self)
+        _initialize(self)
         self.extra_blocks = _EXTRA[extra_levels](out_channels)
         strides = [f.stride_px for f in features]
         strides += [strides[-1] * 2 ** (i + 1) for i in range(self.extra_blocks.num_levels)]
@@ -91,7 +91,7 @@ def _norms(kind: NormKind | Literal["none"], channels: int) -> list[nn.Module]:
     return [] if kind == "none" else [norm_layer(kind)(channels)]
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     for name, conv in module.named_modules():
         if not isinstance(conv, nn.Conv2d | DeformConv2d) or name.endswith(".offset"):
             continue
@@ -127,7 +127,7 @@ class _P6P7(nn.Module):
         super().__init__()
         self.p6 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
         self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-        _initialise(self)
+        _initialize(self)
 
     def forward(self, coarsest: Tensor) -> list[Tensor]:
         p6 = _halved(self.p6, coarsest)

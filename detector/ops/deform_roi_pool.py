@@ -13,7 +13,7 @@ from torch import Tensor
 from detector.ops.cpu import embedding_bag
 from detector.ops.deform_conv.statistics import modulation_statistics
 from detector.ops.recording import is_recorded
-from detector.ops.roi_align import Placed, neighbours, place, pyramid_level, pyramid_rows
+from detector.ops.roi_align import Placed, neighbors, place, pyramid_level, pyramid_rows
 
 _SHIFT = 0.1  # of a region's side, for an offset of 1: Dai et al. 2017, section 2.2
 
@@ -82,13 +82,13 @@ def roi_sampling_statistics(
     half = placed.extent.repeat_interleave(offset.shape[-1] ** 2, dim=0) / (2 * offset.shape[-1])
     size = placed.map_size.repeat_interleave(offset.shape[-1] ** 2, dim=0)
     inside, stays = (((x + half > -1) & (x + half < size)).all(dim=1) for x in (still, moved))
-    found = {
+    statistics = {
         "mean_px": torch.linalg.vector_norm(moved - still, dim=1).mean(),
         "outside": (inside & ~stays).sum() / inside.sum().clamp(min=1),
     }
     if mask is not None:
-        found |= modulation_statistics(mask.flatten(1), dim=1)
-    return found
+        statistics |= modulation_statistics(mask.flatten(1), dim=1)
+    return statistics
 
 
 def _sample_counts(placed: Placed, size: int, sampling_ratio: int) -> Int64[Tensor, "R 2"]:
@@ -117,7 +117,7 @@ def _samples(
     steps = torch.stack([number % across, number // across], dim=1) + 0.5
     step = placed.extent / (size * counts)
     position = _bin_corners(placed, offset).index_select(0, bin_) + steps * step[region]
-    cells, weights = neighbours(position, placed.map_size[region])
+    cells, weights = neighbors(position, placed.map_size[region])
     rows = placed.first_row[region, None] + cells[:, 1] * placed.map_size[region, :1]
     index = rows[:, :, None] + cells[:, 0, None]
     share = 1 / samples.clamp(min=1).to(weights.dtype)

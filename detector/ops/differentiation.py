@@ -36,11 +36,11 @@ def once_differentiable(operator: str) -> Callable[[Callable[..., Gradients]], C
         @wraps(backward)
         def once(ctx: Any, *grads: Tensor) -> Gradients:
             with torch.no_grad():
-                found = backward(ctx, *grads)
+                gradients = backward(ctx, *grads)
             if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-                return found
+                return gradients
             return tuple(
-                None if g is None else _Last.apply(g.detach().requires_grad_(), operator) for g in found
+                None if g is None else _Last.apply(g.detach().requires_grad_(), operator) for g in gradients
             )
 
         return once
@@ -59,5 +59,5 @@ class _Last(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> NoReturn:
         raise RuntimeError(
-            f"{ctx.operator} can be differentiated once, but a second derivative was asked for."
+            f"{ctx.operator} can be differentiated once, but a second derivative was requested."
         )

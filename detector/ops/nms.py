@@ -30,17 +30,17 @@ def class_nms(
     return batched_nms(boxes, scores, labels, iou_threshold)[:limit]
 
 
-def batch_class_nms(found: Candidates) -> list[Int64[Tensor, "_K"]]:
+def batch_class_nms(candidates: Candidates) -> list[Int64[Tensor, "_K"]]:
     """Apply `class_nms` to the allowed boxes of each image, and return indices into all its boxes."""
     kept = []
-    for i, allowed in enumerate(found.allowed):
+    for i, allowed in enumerate(candidates.allowed):
         among = torch.where(allowed)[0]
         keep = class_nms(
-            found.boxes[i, among],
-            scores=found.scores[i, among],
-            labels=found.labels[i, among],
-            iou_threshold=found.iou_threshold,
-            limit=found.limit,
+            candidates.boxes[i, among],
+            scores=candidates.scores[i, among],
+            labels=candidates.labels[i, among],
+            iou_threshold=candidates.iou_threshold,
+            limit=candidates.limit,
         )
         kept.append(among[keep])
     return kept
@@ -67,20 +67,20 @@ def recording_torchvision_nms() -> Iterator[None]:
         _by_torchvision.reset(token)
 
 
-def padded_class_nms(found: Candidates) -> Int64[Tensor, "B limit"]:
+def padded_class_nms(candidates: Candidates) -> Int64[Tensor, "B limit"]:
     """Return `batch_class_nms` as one tensor padded with -1, a single node in a recorded graph."""
     if _by_torchvision.get():
-        return torchvision_class_nms(found)
+        return torchvision_class_nms(candidates)
     return torch.ops.detector.padded_class_nms(
-        found.boxes,
-        found.scores,
-        found.labels,
-        found.allowed,
-        found.num_labels,
-        found.iou_threshold,
-        found.limit,
-        found.labels_alternate,
-        found.are_logits,
+        candidates.boxes,
+        candidates.scores,
+        candidates.labels,
+        candidates.allowed,
+        candidates.num_labels,
+        candidates.iou_threshold,
+        candidates.limit,
+        candidates.labels_alternate,
+        candidates.are_logits,
     )
 
 
@@ -101,11 +101,11 @@ def _padded_class_nms(
     labels_alternate: bool,
     are_logits: bool,
 ) -> Tensor:
-    found = Candidates(
+    candidates = Candidates(
         boxes, scores, labels, allowed, num_labels, iou_threshold, limit, labels_alternate, are_logits
     )
     padded = labels.new_full((len(boxes), limit), -1)
-    for row, kept in zip(padded, batch_class_nms(found), strict=True):
+    for row, kept in zip(padded, batch_class_nms(candidates), strict=True):
         row[: len(kept)] = kept
     return padded
 
@@ -125,22 +125,24 @@ def _(
     return labels.new_empty((boxes.shape[0], limit))
 
 
-def torchvision_class_nms(found: Candidates) -> Int64[Tensor, "B limit"]:
+def torchvision_class_nms(candidates: Candidates) -> Int64[Tensor, "B limit"]:
     """Compute `padded_class_nms` with operators of torchvision and torch.
 
     All images share one suppression: boxes are shifted so that those of different images and labels do not
     overlap, in float64, which preserves their coordinates.
     """
-    batch, places = found.scores.shape
-    image = torch.arange(batch, device=found.boxes.device)[:, None]
-    boxes = found.boxes.double()
+    batch, places = candidates.scores.shape
+    image = torch.arange(batch, device=candidates.boxes.device)[:, None]
+    boxes = candidates.boxes.double()
     extent = boxes.amax() - boxes.amin() + 1
-    apart = boxes + ((image * found.num_labels + found.labels) * extent)[..., None]
-    among = found.allowed.flatten().nonzero().squeeze(1)
-    scores = found.scores.flatten()
-    kept = among[nms(apart.flatten(0, 1)[among], scores[among].double(), found.iou_threshold)]
+    separated = boxes + ((image * candidates.num_labels + candidates.labels) * extent)[..., None]
+    among = candidates.allowed.flatten().nonzero().squeeze(1)
+    scores = candidates.scores.flatten()
+    kept = among[nms(separated.flatten(0, 1)[among], scores[among].double(), candidates.iou_threshold)]
     chosen = torch.zeros_like(scores, dtype=torch.bool).index_fill(0, kept, True).view(batch, places)
-    lowest = found.scores.amin() - 1  # below all scores
-    ranked = torch.where(chosen, found.scores, lowest)
-    best, index = torch.cat([ranked, lowest.expand(batch, found.limit)], dim=1).topk(found.limit, dim=1)
+    lowest = candidates.scores.amin() - 1  # below all scores
+    ranked = torch.where(chosen, candidates.scores, lowest)
+    best, index = torch.cat([ranked, lowest.expand(batch, candidates.limit)], dim=1).topk(
+        candidates.limit, dim=1
+    )
     return torch.where(best > lowest, index, -1)

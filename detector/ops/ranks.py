@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 def num_ranks() -> int:
-    return torch.distributed.get_world_size() if _is_one_of_several() else 1
+    return torch.distributed.get_world_size() if _is_distributed() else 1
 
 
 def total_over_ranks(values: Shaped[Tensor, "*n"]) -> Shaped[Tensor, "*n"]:
     """Return the sum of `values` over all ranks. Each rank must call it, or the others wait."""
-    if not _is_one_of_several():
+    if not _is_distributed():
         return values
     total = values.detach().clone()
     torch.distributed.all_reduce(total)
@@ -29,7 +29,7 @@ def mean_over_ranks(values: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 def all_gathered(value: Any) -> list[Any]:
     """Return the `value` of each rank, in rank order; it must be picklable."""
-    if not _is_one_of_several():
+    if not _is_distributed():
         return [value]
     values = [None] * num_ranks()
     torch.distributed.all_gather_object(values, value)
@@ -48,5 +48,5 @@ def normalizer(count: Shaped[Tensor, ""], *, at_least: float, all_ranks: bool) -
     return total_over_ranks(count).clamp(min=at_least) / num_ranks()
 
 
-def _is_one_of_several() -> bool:
+def _is_distributed() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()

@@ -133,7 +133,7 @@ def place(
     return Placed(scaled[:, :2], extent, map_size, counts.cumsum(0)[level] + image * map_size.prod(1))
 
 
-def neighbours(
+def neighbors(
     position: Float[Tensor, "*P"], size: Int64[Tensor, "*P"]
 ) -> tuple[Int64[Tensor, "*P 2"], Float[Tensor, "*P 2"]]:
     """Return the two cells around a position on an axis of `size` cells, and their weights.
@@ -165,6 +165,6 @@ def _axis(placed: Placed, axis: int, grid: _Grid) -> tuple[Int64[Tensor, "R S _U
     start, length, size = (pair[:, axis, None] for pair in (placed.corner, placed.extent, placed.map_size))
     samples = torch.arange(grid.size * grid.sampling_ratio, dtype=start.dtype) + 0.5
     position = start + samples / (grid.size * grid.sampling_ratio) * length
-    cells, weights = neighbours(position, size.expand(position.shape))
+    cells, weights = neighbors(position, size.expand(position.shape))
     bins = (grid.size, grid.sampling_ratio)
     return cells.unflatten(1, bins).flatten(2), weights.unflatten(1, bins).flatten(2)

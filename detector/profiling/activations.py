@@ -29,7 +29,7 @@ def activation_bytes(model: Detector, *, image_size: tuple[int, int]) -> int:
     batch = replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # for the regions that Faster R-CNN samples
-        return saved_bytes(lambda: model.loss(batch), apart_from=model) // count
+        return saved_bytes(lambda: model.loss(batch), excluding=model) // count
 
 
 def _fewest_images(model: Detector, image_size: tuple[int, int]) -> int:
@@ -38,28 +38,28 @@ def _fewest_images(model: Detector, image_size: tuple[int, int]) -> int:
     return 2 if max(image_size) <= coarsest_px else 1
 
 
-def saved_bytes(compute: Callable[[], object], *, apart_from: nn.Module) -> int:
+def saved_bytes(compute: Callable[[], object], *, excluding: nn.Module) -> int:
     """Return the bytes that autograd would keep for `compute`, excluding the module's own tensors.
 
     Tensors saved twice count once, and views count as the storage that they keep alive. Nothing is actually
     kept: this needs no more memory than inference.
     """
-    own = {
-        StorageWeakRef(t.untyped_storage()).cdata for t in (*apart_from.parameters(), *apart_from.buffers())
+    excluded = {
+        StorageWeakRef(t.untyped_storage()).cdata for t in (*excluding.parameters(), *excluding.buffers())
     }
     # While a weak reference exists, no later storage gets the same address.
-    seen: dict[int, tuple[StorageWeakRef, int]] = {}
+    storages: dict[int, tuple[StorageWeakRef, int]] = {}
 
     def save(tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         reference = StorageWeakRef(storage)
-        if reference.cdata not in own:
-            seen.setdefault(reference.cdata, (reference, storage.nbytes()))
+        if reference.cdata not in excluded:
+            storages.setdefault(reference.cdata, (reference, storage.nbytes()))
 
-    with torch.autograd.graph.saved_tensors_hooks(save, _nothing_was_kept):
+    with torch.autograd.graph.saved_tensors_hooks(save, _forbid_backward):
         compute()
-    return sum(size for _, size in seen.values())
+    return sum(size for _, size in storages.values())
 
 
-def _nothing_was_kept(saved: None) -> NoReturn:
+def _forbid_backward(saved: None) -> NoReturn:
     raise AssertionError("there is no backward pass of what is only counted")

@@ -87,7 +87,7 @@ def count_flops(model: Detector, *, image_size: tuple[int, int]) -> Flops:
 
 
 def _second_stage(head: FasterRCNNHead, levels: Sequence[FeatureSpec]) -> None:
-    regions, roi = head.rpn.limits.after_nms, head.roi_heads
+    regions, roi = head.rpn.limits.post_nms_top_n_test, head.roi_heads
     pooled = torch.empty(regions, levels[-1].channels, _SIDE, _SIDE, device="meta")
     if isinstance(roi.pooling, DeformRoIPool):
         branch, *_ = roi.pooling.offset  # a region uses the branch of its level; all are alike

@@ -31,11 +31,11 @@ def measure_latencies(
     times = interleaved_times(
         candidates, rounds=FEWEST_ROUNDS, seconds=SECONDS * len(candidates), device=device
     )
-    found = {}
-    for name, of_one in times.items():
-        p50, p95 = np.percentile(of_one, [50, 95])
-        found[name] = Latency(str(device), batch_size, float(p50), float(p95), len(of_one))
-    return found
+    latencies = {}
+    for name, values in times.items():
+        p50, p95 = np.percentile(values, [50, 95])
+        latencies[name] = Latency(str(device), batch_size, float(p50), float(p95), len(values))
+    return latencies
 
 
 def interleaved_times(
@@ -51,7 +51,7 @@ def interleaved_times(
     warm-up of one round, or a tenth of the time, comes first.
     """
     wait = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(
-        torch.device(device).type, _nothing
+        torch.device(device).type, lambda: None
     )
     _rounds(candidates, wait, rounds=1, seconds=seconds / 10)
     return _rounds(candidates, wait, rounds=rounds, seconds=seconds)
@@ -78,7 +78,3 @@ def _rounds(
             times[name].append(1000 * (time.perf_counter() - start))
         number += 1
     return times
-
-
-def _nothing() -> None:
-    pass

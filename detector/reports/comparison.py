@@ -14,7 +14,7 @@ from detector.files import write_json, write_text_atomically
 from detector.reports.costs import ap_per_ms, cost_tables
 from detector.reports.errors import error_header, error_rows
 from detector.reports.gallery import Changes
-from detector.reports.study import Point, Study
+from detector.reports.study import Condition, Study
 from detector.reports.tables import print_table, signed
 from detector.run_folder import RunFolder
 
@@ -34,7 +34,7 @@ def verdict(found: Comparison, *, a: str, b: str, is_trained: bool = True) -> st
     seeds, images = found.num_seeds, found.num_images
     basis = f"{seeds} seed{'s' * (seeds > 1)} and {images} images"
     claim = f"{_direction(ap)} than" if found.is_real else "not distinguishable from"
-    p = f"; p {found.verdict_p:.3f} for {found.num_arms} arms" if found.num_arms > 1 else ""
+    p = f"; p {found.verdict_p:.3f} for {found.num_variants} variants" if found.num_variants > 1 else ""
     claim = (
         f"{b} is {claim} {a} with {basis}: AP {ap.b:.3f} against {ap.a:.3f}, {signed(ap.delta)} "
         f"(95 % interval {interval(ap)}{p})."
@@ -55,7 +55,8 @@ def _what_would_help(found: Comparison, ap: Difference, *, is_trained: bool) -> 
     if ap.detects_nothing:
         return "Neither model detects anything yet: train longer."
     if ap.leaves_out_zero and not found.is_real:
-        return f"Alone it would be {_direction(ap)}; of {found.num_arms} arms, one may seem so by chance."
+        others = f"of {found.num_variants} variants, one may seem so by chance"
+        return f"Alone it would be {_direction(ap)}; {others}."
     if found.num_seeds == 1 and not is_trained:
         return "One results file of each: the interval is of image noise alone."
     if found.num_seeds == 1:
@@ -90,34 +91,37 @@ def clearest_classes(classes: Mapping[str, Difference]) -> dict[str, Difference]
 def print_study(study: Study, *, console: Console | None = None) -> None:
     """Print the tables, then the verdicts that rest on them."""
     console = console or Console()
-    for point in study.points:
-        for arm, found in point.comparisons.items():
-            title = f"{point.name}: " * bool(point.name) + f"a = {point.baseline}, b = {arm}{means(found)}"
+    for condition in study.conditions:
+        for variant, found in condition.comparisons.items():
+            title = (
+                f"{condition.name}: " * bool(condition.name)
+                + f"a = {condition.baseline}, b = {variant}{means(found)}"
+            )
             print_table(title, METRIC_HEADER, difference_rows(found.metrics), console=console)
-        for table in cost_tables(point):
+        for table in cost_tables(condition):
             print_table(table.title, table.header, table.rows, console=console)
     for line in _lines(study):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def verdicts(study: Study) -> list[tuple[Literal["better", "worse", ""], str]]:
-    """Return the verdict on each arm at each point, with "better" or "worse" where it is clear."""
+    """Return the verdict on each variant under each condition, with "better" or "worse" where it is clear."""
     found: list[tuple[Literal["better", "worse", ""], str]] = []
-    for point in study.points:
-        where = f"{point.name}: " if point.name else ""
-        for arm, comparison in point.comparisons.items():
+    for condition in study.conditions:
+        where = f"{condition.name}: " if condition.name else ""
+        for variant, comparison in condition.comparisons.items():
             ap = comparison.metrics.get("AP")
             kind: Literal["better", "worse", ""] = ""
             if ap is not None and comparison.is_real:
                 kind = _direction(ap)
-            found.append((kind, where + point_verdict(point, arm)))
+            found.append((kind, where + condition_verdict(condition, variant)))
     return found
 
 
-def point_verdict(point: Point, arm: str) -> str:
-    """Return the verdict on an arm at a point."""
-    found = point.comparisons[arm]
-    return verdict(found, a=point.baseline, b=arm, is_trained=point.is_trained)
+def condition_verdict(condition: Condition, variant: str) -> str:
+    """Return the verdict on a variant under a condition."""
+    found = condition.comparisons[variant]
+    return verdict(found, a=condition.baseline, b=variant, is_trained=condition.is_trained)
 
 
 def means(found: Comparison) -> str:
@@ -126,7 +130,7 @@ def means(found: Comparison) -> str:
 
 
 def _lines(study: Study) -> list[str]:
-    notes = [f"note: {note}" for point in study.points for note in point.notes]
+    notes = [f"note: {note}" for condition in study.conditions for note in condition.notes]
     return [text for _, text in verdicts(study)] + notes
 
 
@@ -135,7 +139,7 @@ def write_study(study: Study, folder: Path, *, changes: Sequence[Changes] = ()) 
     content = asdict(study)
     content["changed_images"] = [
         {
-            "point": change.point,
+            "condition": change.condition,
             "a": change.a,
             "b": change.b,
             "runs": change.runs,
@@ -144,10 +148,10 @@ def write_study(study: Study, folder: Path, *, changes: Sequence[Changes] = ()) 
         }
         for change in changes
     ]
-    for point, written in zip(study.points, content["points"], strict=True):
-        for arm in point.comparisons:
-            written["comparisons"][arm]["verdict"] = point_verdict(point, arm)
-        written["ap_per_ms"] = ap_per_ms(point)
+    for condition, written in zip(study.conditions, content["conditions"], strict=True):
+        for variant in condition.comparisons:
+            written["comparisons"][variant]["verdict"] = condition_verdict(condition, variant)
+        written["ap_per_ms"] = ap_per_ms(condition)
     files = RunFolder(folder)
     write_json(files.comparison, content)
     write_text_atomically(files.summary, markdown(study))
@@ -155,18 +159,22 @@ def write_study(study: Study, folder: Path, *, changes: Sequence[Changes] = ()) 
 
 def markdown(study: Study) -> str:
     lines = [f"# Comparison: {study.name}", "", *(f"{line}\n" for line in _lines(study))]
-    for point in study.points:
-        for arm, found in point.comparisons.items():
-            where = f"{point.name}: " if point.name else ""
-            lines += [f"## {where}{arm} (b) against {point.baseline} (a){means(found)}", ""]
+    for condition in study.conditions:
+        for variant, found in condition.comparisons.items():
+            where = f"{condition.name}: " if condition.name else ""
+            lines += [f"## {where}{variant} (b) against {condition.baseline} (a){means(found)}", ""]
             lines += _table(METRIC_HEADER, difference_rows(found.metrics))
             lines += _table(CLASS_DIFFERENCE_HEADER, difference_rows(found.classes))
             lines += [method(found), ""]
-        for table in cost_tables(point):
+        for table in cost_tables(condition):
             lines += [f"### {table.title}", "", *_table(table.header, table.rows)]
-        if point.errors:
-            of = f" ({point.errors_of})" if point.errors_of else ""
-            lines += [f"### Errors{of}", "", *_table(error_header(point.errors), error_rows(point.errors))]
+        if condition.errors:
+            of = f" ({condition.errors_of})" if condition.errors_of else ""
+            lines += [
+                f"### Errors{of}",
+                "",
+                *_table(error_header(condition.errors), error_rows(condition.errors)),
+            ]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Tables of the costs of the arms of a comparison."""
+"""Tables of the costs of the variants of a comparison."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from detector.reports.study import Curve, ModelSize, Point
+from detector.reports.study import Condition, Curve, ModelSize
 
 
 @dataclass(frozen=True)
@@ -16,55 +16,58 @@ class CostTable:
     rows: Sequence[tuple[str, ...]]
 
 
-def cost_tables(point: Point) -> list[CostTable]:
-    """Return tables of size, and of time and memory, by arm, without what is known of no arm."""
-    arms = (point.baseline, *point.comparisons)
-    sizes, latencies, per_ms = point.sizes or {}, point.latencies or {}, ap_per_ms(point)
-    curves = {arm: [*of_arm.values()] for arm, of_arm in (point.curves or {}).items()}
+def cost_tables(condition: Condition) -> list[CostTable]:
+    """Return tables of size, and of time and memory, by variant, without what is known of no variant."""
+    variants = (condition.baseline, *condition.comparisons)
+    sizes, latencies, per_ms = condition.sizes or {}, condition.latencies or {}, ap_per_ms(condition)
+    curves = {variant: [*of_variant.values()] for variant, of_variant in (condition.curves or {}).items()}
     size: dict[str, Mapping[str, str]] = {
-        name: {arm: show(of_arm) for arm, of_arm in sizes.items()} for name, show in _SIZE.items()
+        name: {variant: show(of_variant) for variant, of_variant in sizes.items()}
+        for name, show in _SIZE.items()
     }
     time: dict[str, Mapping[str, str]] = {
-        name: {arm: cell for arm, of_arm in curves.items() if (cell := show(of_arm))}
+        name: {variant: cell for variant, of_variant in curves.items() if (cell := show(of_variant))}
         for name, show in _TRAINING.items()
     }
-    devices = {one.device for of_arm in latencies.values() for one in of_arm}
-    for batch_size in dict.fromkeys(one.batch_size for of_arm in latencies.values() for one in of_arm):
+    devices = {one.device for of_variant in latencies.values() for one in of_variant}
+    for batch_size in dict.fromkeys(
+        one.batch_size for of_variant in latencies.values() for one in of_variant
+    ):
         images = f"{batch_size} image{'s' * (batch_size > 1)} ({', '.join(sorted(devices))})"
         time[f"ms for {images}: p50 / p95"] = {
-            arm: f"{one.p50_ms:.1f} / {one.p95_ms:.1f}"
-            for arm, of_arm in latencies.items()
-            for one in of_arm
+            variant: f"{one.p50_ms:.1f} / {one.p95_ms:.1f}"
+            for variant, of_variant in latencies.items()
+            for one in of_variant
             if one.batch_size == batch_size
         }
-    time["AP per ms"] = {arm: f"{value:.3g}" for arm, value in per_ms.items()}
-    several = any(len(of_arm) > 1 for of_arm in curves.values())
+    time["AP per ms"] = {variant: f"{value:.3g}" for variant, value in per_ms.items()}
+    several = any(len(of_variant) > 1 for of_variant in curves.values())
     of = ": means of all seeds, peak of all, latency of the first" if several else ""
-    tables = [_table("Size", arms, size), _table(f"Time and memory{of}", arms, time)]
+    tables = [_table("Size", variants, size), _table(f"Time and memory{of}", variants, time)]
     return [table for table in tables if len(table.header) > 1]
 
 
-def ap_per_ms(point: Point) -> dict[str, float]:
-    """Return AP divided by the median time to detect in one image, for the arms that have both."""
+def ap_per_ms(condition: Condition) -> dict[str, float]:
+    """Return AP divided by the median time to detect in one image, for the variants that have both."""
     aps: dict[str, float] = {}
-    for arm, found in point.comparisons.items():
+    for variant, found in condition.comparisons.items():
         if "AP" in found.metrics:
-            aps.setdefault(point.baseline, found.metrics["AP"].a)
-            aps[arm] = found.metrics["AP"].b
+            aps.setdefault(condition.baseline, found.metrics["AP"].a)
+            aps[variant] = found.metrics["AP"].b
     alone = {
-        arm: one.p50_ms
-        for arm, of_arm in (point.latencies or {}).items()
-        for one in of_arm
+        variant: one.p50_ms
+        for variant, of_variant in (condition.latencies or {}).items()
+        for one in of_variant
         if one.batch_size == 1
     }
-    return {arm: ap / alone[arm] for arm, ap in aps.items() if arm in alone}
+    return {variant: ap / alone[variant] for variant, ap in aps.items() if variant in alone}
 
 
-def _table(title: str, arms: Sequence[str], columns: Mapping[str, Mapping[str, str]]) -> CostTable:
-    """Build a table without the columns that no arm has."""
+def _table(title: str, variants: Sequence[str], columns: Mapping[str, Mapping[str, str]]) -> CostTable:
+    """Build a table without the columns that no variant has."""
     known = {name: cells for name, cells in columns.items() if cells}
-    rows = [(arm, *(cells.get(arm, "-") for cells in known.values())) for arm in arms]
-    return CostTable(title, ("arm", *known), rows)
+    rows = [(variant, *(cells.get(variant, "-") for cells in known.values())) for variant in variants]
+    return CostTable(title, ("variant", *known), rows)
 
 
 def _peak(curves: Sequence[Curve]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from detector.evaluation.errors import RECALLS, ErrorAnalysis
-from detector.reports.figures import arm_colour, as_svg, in_style, new_figure, short
+from detector.reports.figures import as_svg, in_style, new_figure, short, variant_colour
 
 _MANY_CLASSES = 25  # a larger matrix is unreadable
 _MOST_CONFUSED = 20
@@ -37,7 +37,7 @@ def error_curves_figure(errors: Mapping[str, ErrorAnalysis], *, of: str = "") ->
     figure = new_figure(height_in=3.2)
     left, right = figure.subplots(1, 2)
     for number, (name, found) in enumerate(errors.items()):
-        colour = arm_colour(number)
+        colour = variant_colour(number)
         for iou, line in (("0.50", "-"), ("0.75", "--")):
             label = f"{short(name)} at IoU {iou}" if len(errors) > 1 else f"at IoU {iou}"
             left.plot(RECALLS, found.precision[iou], color=colour, linestyle=line, label=label)

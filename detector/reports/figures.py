@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from detector.evaluation.statistics import Difference
 from detector.reports.drawings import class_colour
-from detector.reports.study import Curve, Losses, Point, Study
+from detector.reports.study import Condition, Curve, Losses, Study
 from detector.reports.tables import signed
 
 _WIDTH_IN = 6.0  # a phone shows it at 0.6 of this size
@@ -48,12 +48,12 @@ def short(name: str) -> str:
 
 
 @in_style
-def differences_figure(points: Sequence[Point]) -> str:
-    """Plot the AP difference of each arm with its interval, and zero."""
+def differences_figure(conditions: Sequence[Condition]) -> str:
+    """Plot the AP difference of each variant with its interval, and zero."""
     rows = [
-        (f"{point.name}: {arm}" if point.name else arm, found.metrics["AP"], found.is_real)
-        for point in points
-        for arm, found in point.comparisons.items()
+        (f"{condition.name}: {variant}" if condition.name else variant, found.metrics["AP"], found.is_real)
+        for condition in conditions
+        for variant, found in condition.comparisons.items()
         if "AP" in found.metrics
     ]
     figure = new_figure(height_in=0.7 + 0.42 * max(1, len(rows)))
@@ -68,21 +68,21 @@ def differences_figure(points: Sequence[Point]) -> str:
     axes.axvline(0, color="black", linewidth=1)
     axes.set_yticks(range(len(rows)), [short(name) for name, *_ in rows])
     axes.set_ylim(len(rows) - 0.4, -0.75)
-    seeds = {found.num_seeds for point in points for found in point.comparisons.values()}
+    seeds = {found.num_seeds for condition in conditions for found in condition.comparisons.values()}
     of = f", mean of {' or '.join(map(str, sorted(seeds)))} seeds" if max(seeds, default=1) > 1 else ""
     axes.set_xlabel(f"difference in AP{of}, 95 % interval")
     return as_svg(figure)
 
 
 @in_style
-def curves_figure(point: Point) -> str | None:
-    """Plot validation AP against images seen, each run thin, the mean of an arm thick; None without runs."""
-    if not point.curves:
+def curves_figure(condition: Condition) -> str | None:
+    """Plot validation AP against images seen, runs thin, the mean of a variant thick; None without runs."""
+    if not condition.curves:
         return None
     figure = new_figure(height_in=3.2)
     axes = figure.subplots()
-    for number, (arm, by_seed) in enumerate(point.curves.items()):
-        colour = arm_colour(number)
+    for number, (variant, by_seed) in enumerate(condition.curves.items()):
+        colour = variant_colour(number)
         by_images: dict[int, list[float]] = {}
         for curve in by_seed.values():
             known = [(n, ap) for n, ap in zip(curve.images_seen, curve.ap, strict=True) if ap is not None]
@@ -91,11 +91,16 @@ def curves_figure(point: Point) -> str | None:
                 by_images.setdefault(images, []).append(ap)
         means = sorted((images, sum(aps) / len(aps)) for images, aps in by_images.items())
         axes.plot(
-            *zip(*means, strict=True), color=colour, linewidth=2.2, marker="o", markersize=3, label=short(arm)
+            *zip(*means, strict=True),
+            color=colour,
+            linewidth=2.2,
+            marker="o",
+            markersize=3,
+            label=short(variant),
         )
     axes.set_xlabel("images seen")
-    if any(len(by_seed) > 1 for by_seed in point.curves.values()):
-        axes.set_title("each seed thin, the mean of an arm thick", fontsize="small")
+    if any(len(by_seed) > 1 for by_seed in condition.curves.values()):
+        axes.set_title("each seed thin, the mean of a variant thick", fontsize="small")
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_ylabel("AP on the validation images")
     axes.legend(frameon=False)
@@ -108,7 +113,7 @@ def run_figure(curve: Curve) -> str:
     figure = new_figure(height_in=2.8)
     axes = figure.subplots()
     known = [(e, ap) for e, ap in zip(curve.epochs, curve.ap, strict=True) if ap is not None]
-    axes.plot(*zip(*known, strict=True), color=arm_colour(0), marker="o", markersize=3)
+    axes.plot(*zip(*known, strict=True), color=variant_colour(0), marker="o", markersize=3)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel="AP on the validation images")
     return as_svg(figure)
@@ -124,7 +129,7 @@ def losses_figure(losses: Losses) -> str:
         for name, values in of_stage.items():
             known = [(e, v) for e, v in zip(losses.epochs, values, strict=True) if v is not None]
             is_total = name == "loss"
-            colour = "black" if is_total else arm_colour(terms.index(name)) if name in terms else "gray"
+            colour = "black" if is_total else variant_colour(terms.index(name)) if name in terms else "gray"
             label = stage if is_total else name if stage == "training" else None
             marker = "o" if len(known) == 1 else None
             width = 2.0 if is_total else 0.8
@@ -140,7 +145,7 @@ def losses_figure(losses: Losses) -> str:
     left.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
     handles = left.get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper left", ncols=3, frameon=False, fontsize="small")
-    right.plot(losses.epochs, losses.lr, color=arm_colour(0), marker="o", markersize=3)
+    right.plot(losses.epochs, losses.lr, color=variant_colour(0), marker="o", markersize=3)
     right.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -148,23 +153,30 @@ def losses_figure(losses: Losses) -> str:
 
 
 @in_style
-def points_figure(study: Study) -> str | None:
-    """Plot AP of each arm by point, with the interval of its difference; None with fewer than two points."""
-    if len(study.points) < 2:
+def conditions_figure(study: Study) -> str | None:
+    """Plot AP of each variant by condition, with intervals of differences; None for a single condition."""
+    if len(study.conditions) < 2:
         return None
     figure = new_figure(height_in=3.6)
     axes = figure.subplots()
-    place = {point.name: number for number, point in enumerate(study.points)}
-    first = [(place[p.name], ap.a) for p in study.points for ap in _ap(p, next(iter(p.comparisons)))]
+    place = {condition.name: number for number, condition in enumerate(study.conditions)}
+    first = [(place[p.name], ap.a) for p in study.conditions for ap in _ap(p, next(iter(p.comparisons)))]
     axes.plot(
-        *zip(*first, strict=True), marker="o", color=arm_colour(0), label=short(study.points[0].baseline)
+        *zip(*first, strict=True),
+        marker="o",
+        color=variant_colour(0),
+        label=short(study.conditions[0].baseline),
     )
-    arms = dict.fromkeys(arm for point in study.points for arm in point.comparisons)
-    for number, arm in enumerate(arms, start=1):
-        found = [(place[p.name], ap.b, (ap.high - ap.low) / 2) for p in study.points for ap in _ap(p, arm)]
+    variants = dict.fromkeys(variant for condition in study.conditions for variant in condition.comparisons)
+    for number, variant in enumerate(variants, start=1):
+        found = [
+            (place[p.name], ap.b, (ap.high - ap.low) / 2) for p in study.conditions for ap in _ap(p, variant)
+        ]
         if found:
             x, y, half = zip(*found, strict=True)
-            axes.errorbar(x, y, half, marker="o", capsize=3, color=arm_colour(number), label=short(arm))
+            axes.errorbar(
+                x, y, half, marker="o", capsize=3, color=variant_colour(number), label=short(variant)
+            )
     axes.set_xticks(range(len(place)), [short(name) for name in place])
     axes.set_xlabel(short(study.name))
     axes.set_ylabel("AP")
@@ -172,13 +184,13 @@ def points_figure(study: Study) -> str | None:
     return as_svg(figure)
 
 
-def _ap(point: Point, arm: str) -> list[Difference]:
-    """Return the difference of AP, if any: an arm may have failed, a point may have no object."""
-    found = point.comparisons.get(arm)
+def _ap(condition: Condition, variant: str) -> list[Difference]:
+    """Return the difference of AP, if any: a variant may have failed, a condition may have no object."""
+    found = condition.comparisons.get(variant)
     return [found.metrics["AP"]] if found and "AP" in found.metrics else []
 
 
-def arm_colour(number: int) -> tuple[float, float, float]:
+def variant_colour(number: int) -> tuple[float, float, float]:
     red, green, blue = class_colour(number)
     return 0.8 * red / 255, 0.8 * green / 255, 0.8 * blue / 255
 

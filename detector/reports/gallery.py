@@ -54,7 +54,7 @@ class Changes:
     `runs` says which run of each is shown, where there are several.
     """
 
-    point: str
+    condition: str
     a: str
     b: str
     gained: Sequence[Example]
@@ -97,8 +97,10 @@ def examples(chosen: Sequence[int], models: Mapping[str, Found], *, read: ReadPi
 
 def _objects(truth: GroundTruth, number: int) -> Detections:
     """Return the objects to find in an image, without crowds."""
-    rows = [a for a in truth.annotations if a["image_id"] == number + 1 and not a["iscrowd"]]
-    return _as_detections([a["bbox"] for a in rows], [1.0] * len(rows), [a["category_id"] for a in rows])
+    annotations = truth.annotations
+    rows = np.arange(len(annotations.crowd))[annotations.rows(number)]
+    rows = rows[~annotations.crowd[rows]]
+    return _as_detections(annotations.boxes_xywh[rows], np.ones(len(rows)), truth.categories[rows])
 
 
 def _detections(found: Found, number: int) -> Detections:

@@ -29,10 +29,10 @@ from detector.reports.errors import (
     error_rows,
 )
 from detector.reports.figures import (
+    conditions_figure,
     curves_figure,
     differences_figure,
     losses_figure,
-    points_figure,
     run_figure,
 )
 from detector.reports.gallery import Changes
@@ -48,18 +48,21 @@ def comparison_html(study: Study, changes: Sequence[Changes] = ()) -> str:
         "comparison.html.j2",
         study=study,
         verdicts=verdicts(study),
-        notes=[note for point in study.points for note in point.notes],
-        differences=_embedded(differences_figure(study.points)),
-        points=_embedded(points_figure(study)),
-        curves=[_embedded(curves_figure(point)) for point in study.points],
-        costs=[cost_tables(point) for point in study.points],
+        notes=[note for condition in study.conditions for note in condition.notes],
+        differences=_embedded(differences_figure(study.conditions)),
+        conditions=_embedded(conditions_figure(study)),
+        curves=[_embedded(curves_figure(condition)) for condition in study.conditions],
+        costs=[cost_tables(condition) for condition in study.conditions],
         metric_header=METRIC_HEADER,
         class_header=CLASS_DIFFERENCE_HEADER,
         rows=difference_rows,
         clearest_classes=clearest_classes,
         method=method,
         means=means,
-        errors=[_errors(point.errors, point.class_names, of=point.errors_of) for point in study.points],
+        errors=[
+            _errors(condition.errors, condition.class_names, of=condition.errors_of)
+            for condition in study.conditions
+        ],
         changes=changes,
     )
 

@@ -65,12 +65,12 @@ class ModelSize:
 
 
 @dataclass(frozen=True)
-class Point:
-    """The comparisons of arms with the first, `baseline`, on the same images.
+class Condition:
+    """The comparisons of variants with the first, `baseline`, on the same images.
 
-    All mappings are by arm, `metrics` and `curves` also by seed. `shown_runs` says which run of each arm
-    `errors` describe, where there are several; `is_trained` says that the runs were trained by this project
-    and are not results files.
+    All mappings are by variant, `metrics` and `curves` also by seed. `shown_runs` says which run of each
+    variant `errors` describe, where there are several; `is_trained` says that the runs were trained by this
+    project and are not results files.
     """
 
     name: str
@@ -88,10 +88,10 @@ class Point:
 
     @property
     def errors_of(self) -> str:
-        """The runs that the errors and images are from; empty if each arm has only one run."""
+        """The runs that the errors and images are from; empty if each variant has only one run."""
         if len(set(self.shown_runs.values())) == 1:
             return next(iter(self.shown_runs.values()))
-        return "; ".join(f"{arm}: {run}" for arm, run in self.shown_runs.items())
+        return "; ".join(f"{variant}: {run}" for variant, run in self.shown_runs.items())
 
 
 @dataclass(frozen=True)
@@ -99,4 +99,4 @@ class Study:
     """The result of one `detector compare`, which is written to comparison.json."""
 
     name: str
-    points: Sequence[Point]
+    conditions: Sequence[Condition]

@@ -5,6 +5,6 @@ from __future__ import annotations
 import sys
 
 
-def say(text: str = "", *, error: bool = False) -> None:
+def echo(text: str = "", *, error: bool = False) -> None:
     """Print a line without buffering, to stderr if it is an `error`."""
     print(text, file=sys.stderr if error else sys.stdout, flush=True)

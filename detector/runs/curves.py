@@ -61,7 +61,7 @@ def _images_seen(files: RunFolder, row: Row) -> int:
     if "images_seen" in row:
         return int(row["images_seen"])
     config = files.read_config()
-    batches = int(row["step"]) * config["training"]["accumulate_batches"]
+    batches = int(row["step"]) * config["training"]["accumulate_grad_batches"]
     return batches * int(config["data"]["batch_size"]) * _devices(files, config["training"])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from detector.data.datamodule import DetectionDataModule
-from detector.exceptions import RunError, asked_for_memory
+from detector.exceptions import RunError, out_of_memory_message
 
 _SHOWN_IMAGES = 8
 
@@ -22,28 +22,28 @@ def explained(data: DetectionDataModule, *, batch_option: str, lower: Sequence[s
     try:
         yield
     except (RuntimeError, MemoryError, OSError) as error:
-        text = _of_memory(error, data, batch_option, lower) or _of_workers(str(error), data)
+        text = _memory_message(error, data, batch_option, lower) or _worker_message(str(error), data)
         if text is None or isinstance(error, RunError):
             raise
         raise RunError(text) from error
 
 
-def _of_memory(
+def _memory_message(
     error: Exception, data: DetectionDataModule, batch_option: str, lower: Sequence[str]
 ) -> str | None:
-    asked = asked_for_memory(error)
-    if asked is None:
+    reason = out_of_memory_message(error)
+    if reason is None:
         return None
     size = data.image_size
-    options = [f"data.{batch_option}", "data.image_size.shorter and .longer", *lower]
+    options = [f"data.{batch_option}", "data.image_size.min_size and .max_size", *lower]
     return (
-        f"{asked}, for a batch of data.{batch_option}={getattr(data, batch_option)} images whose sides are "
-        f"resized to data.image_size.shorter={size.shorter} and at most longer={size.longer}. "
+        f"{reason}, for a batch of data.{batch_option}={getattr(data, batch_option)} images whose sides are "
+        f"resized to data.image_size.min_size={size.min_size} and at most max_size={size.max_size}. "
         f"Lower {', or '.join(options)}."
     )
 
 
-def _of_workers(text: str, data: DetectionDataModule) -> str | None:
+def _worker_message(text: str, data: DetectionDataModule) -> str | None:
     if "DataLoader timed out" in text:
         return (
             f"The loader's {data.num_workers} processes gave no batch for data.worker_timeout_s="
@@ -51,7 +51,7 @@ def _of_workers(text: str, data: DetectionDataModule) -> str | None:
             "loads in the main process and shows what hangs."
         )
     if "DataLoader worker" in text and ("killed by signal" in text or "exited unexpectedly" in text):
-        return _of_dead_worker(text, data)
+        return _dead_worker_message(text, data)
     if any(words in text for words in ("Too many open files", "received 0 items of ancdata")):
         return (
             f"Too many files are open ({text.splitlines()[-1]}). Raise the limit (ulimit -n 4096), or load "
@@ -60,7 +60,7 @@ def _of_workers(text: str, data: DetectionDataModule) -> str | None:
     return None
 
 
-def _of_dead_worker(text: str, data: DetectionDataModule) -> str:
+def _dead_worker_message(text: str, data: DetectionDataModule) -> str:
     named = re.search(r"pid(?:\(s\))? ([\d, ]+)", text)
     process_ids = re.findall(r"\d+", named[1]) if named else []
     images = [image for number in process_ids for image in data.images_of_worker(int(number))]

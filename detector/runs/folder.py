@@ -25,14 +25,14 @@ except ImportError:  # Windows has no such locks
 
 _TAKEN = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
 
-_held: set[int] = set()  # file descriptors of the locks of this process
+_lock_descriptors: set[int] = set()  # file descriptors of the locks of this process
 
 
 def _close_in_child() -> None:
     """Close the locks, so that a worker that outlives its killed parent does not keep the folder locked."""
-    for descriptor in _held:
+    for descriptor in _lock_descriptors:
         os.close(descriptor)
-    _held.clear()
+    _lock_descriptors.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -55,7 +55,7 @@ def sole_use(output_dir: Path, *, command: str) -> Iterator[None]:
         return
     require_writable(output_dir)
     files = RunFolder(output_dir)
-    made = [folder for folder in (output_dir, *output_dir.parents) if not folder.exists()]
+    new_folders = [folder for folder in (output_dir, *output_dir.parents) if not folder.exists()]
     lock = _take(files, command)
     try:
         for folder in (output_dir, files.checkpoints):
@@ -64,10 +64,10 @@ def sole_use(output_dir: Path, *, command: str) -> Iterator[None]:
     finally:
         with suppress(OSError):
             files.lock.unlink(missing_ok=True)  # while we hold the lock
-        _held.discard(lock.fileno())
+        _lock_descriptors.discard(lock.fileno())
         with suppress(OSError):  # on a full disk; the file held only our name
             lock.close()
-        for folder in made:
+        for folder in new_folders:
             with suppress(OSError):  # it has files, as expected
                 folder.rmdir()
 
@@ -89,7 +89,7 @@ def _take(files: RunFolder, command: str) -> TextIOWrapper:
         if path.exists() and os.path.samestat(path.stat(), os.fstat(lock.fileno())):
             break
         lock.close()
-    _held.add(lock.fileno())
+    _lock_descriptors.add(lock.fileno())
     lock.truncate(0)
     with suppress(OSError):  # on a full disk, writing the important files will fail
         lock.write(

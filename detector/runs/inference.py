@@ -61,7 +61,7 @@ def evaluate_checkpoint(
     results, metrics = validation.score()
     title = f"{path} (epoch {checkpoint.epoch}) on {source}"
     scorer = validation.evaluator
-    return Evaluated(scorer.rows(results), metrics, title, scorer, data.val_set.picture, results)
+    return Evaluated(scorer.rows(results), metrics, title, scorer, data.val_set.read_image, results)
 
 
 def predict(
@@ -71,10 +71,12 @@ def predict(
     detector = Predictor(checkpoint, device=accelerator)
     batches = data.val_dataloader()
     console = Console(stderr=True)
-    say = f"Predicting {len(data.val_set)} images on {detector.device}"
+    description = f"Predicting {len(data.val_set)} images on {detector.device}"
     if not console.is_terminal:
-        print(say, flush=True)
+        print(description, flush=True)
     with explained(data, batch_option="val_batch_size", lower=("data.num_workers",)):
-        for batch in track(batches, description=say, console=console, disable=not console.is_terminal):
+        for batch in track(
+            batches, description=description, console=console, disable=not console.is_terminal
+        ):
             batch = detector.prepared(batch)
             collector.add(batch, detector.detect(batch))

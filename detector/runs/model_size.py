@@ -19,9 +19,9 @@ from detector.runs.parts import build_model
 
 def model_size(config: Mapping[str, Any], num_classes: int) -> ModelSize:
     """Measure the model of a training configuration at its image size. Equal models are built once."""
-    shorter, longer = (config["data"]["image_size"][side] for side in ("shorter", "longer"))
-    shorter = shorter if isinstance(shorter, int) else max(shorter)  # training samples from several sizes
-    return _model_size(yaml.safe_dump(config["model"]), num_classes, (shorter, longer))
+    min_size, max_size = (config["data"]["image_size"][side] for side in ("min_size", "max_size"))
+    min_size = min_size if isinstance(min_size, int) else max(min_size)  # training draws one of several
+    return _model_size(yaml.safe_dump(config["model"]), num_classes, (min_size, max_size))
 
 
 @cache

@@ -21,7 +21,7 @@ class TrainOptions:
     data: DetectionDataModule
     model: Callable[..., Detector]
     optimizer: SGD | AdamW
-    schedule: Cosine | MultiStep
+    lr_scheduler: Cosine | MultiStep
     training: TrainingOptions
     evaluation: Callable[..., CocoEvaluator]
     seed: NonNegativeInt

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from detector.checkpoint import Checkpoint
-from detector.coco.ground_truth import of_images
+from detector.coco.ground_truth import GroundTruth
 from detector.data.dataset import CocoDataset
 from detector.factory import without_weights
 from detector.models.detector import Detector
@@ -44,17 +44,16 @@ def require_buildable(make: Callable[..., Detector]) -> None:
             build_model(make, 1)
 
 
-def validated_truth(val_set: CocoDataset, config: Mapping[str, Any]) -> dict[str, Any]:
+def validated_truth(val_set: CocoDataset, config: Mapping[str, Any]) -> GroundTruth:
     """Return the ground truth of the images that a run of this configuration validates.
 
     With `training.limit_val_batches` these are only the first images.
     """
-    truth, limit = val_set.ground_truth(), config["training"]["limit_val_batches"]
+    limit, devices = config["training"]["limit_val_batches"], config["training"]["devices"]
     if limit is None:
-        return truth
-    devices = config["training"]["devices"]
-    count = limit * config["data"]["val_batch_size"] * (1 if devices == "auto" else devices)
-    return of_images(truth, {val_set.image_id(index) for index in range(min(count, len(val_set)))})
+        return val_set.ground_truth()
+    batch_size = config["data"]["val_batch_size"]
+    return val_set.ground_truth(limit * batch_size * (1 if devices == "auto" else devices))
 
 
 def find_accelerator(name: str) -> Literal["cuda", "mps", "cpu"]:
@@ -63,14 +62,14 @@ def find_accelerator(name: str) -> Literal["cuda", "mps", "cpu"]:
     Raises:
         ValueError: this machine has none.
     """
-    wanted: dict[str, tuple[Literal["cuda", "mps", "cpu"], ...]] = {
+    candidates: dict[str, tuple[Literal["cuda", "mps", "cpu"], ...]] = {
         "auto": ("cuda", "mps", "cpu"),
         "gpu": ("cuda", "mps"),
         "mps": ("mps",),
         "cpu": ("cpu",),
     }
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    for kind in wanted[name]:
+    for kind in candidates[name]:
         if present[kind]:
             return kind
     raise ValueError(f"accelerator={name}: this machine has none that torch can use. Choose auto or cpu.")
@@ -96,8 +95,8 @@ def require_same_classes(checkpoint: Checkpoint, class_names: tuple[str, ...], *
     missing = [name for name in checkpoint.class_names if name not in class_names]
     unknown = [name for name in class_names if name not in checkpoint.class_names]
     differences = [
-        f"{what}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}."
-        for what, names in (("Only the checkpoint has", missing), ("Only the data has", unknown))
+        f"{heading}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}."
+        for heading, names in (("Only the checkpoint has", missing), ("Only the data has", unknown))
         if names
     ] or [f"The order by category id differs: {', '.join(checkpoint.class_names)} in the checkpoint."]
     raise ValueError(

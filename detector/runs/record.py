@@ -15,8 +15,8 @@ def require_writable(output_dir: Path) -> None:
     """Raise ValueError if no file can be written into `output_dir`, which need not exist yet."""
     folder = next(p for p in (output_dir.absolute(), *output_dir.absolute().parents) if p.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        what = "cannot be written to" if folder.is_dir() else "is no folder"
-        raise ValueError(f"output_dir={output_dir}: {folder} {what}. Choose another output_dir.")
+        reason = "cannot be written to" if folder.is_dir() else "is no folder"
+        raise ValueError(f"output_dir={output_dir}: {folder} {reason}. Choose another output_dir.")
 
 
 def require_no_training_run(output_dir: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -20,23 +19,24 @@ from detector.reports.html import run_html
 from detector.reports.run import RunReport
 from detector.reports.study import Curve, Losses, OffsetCurve
 from detector.run_folder import RunFolder
+from detector.runs.console import echo
 
-_PICTURED = 6
+_NUM_EXAMPLES = 6
 
 
 @dataclass(frozen=True)
 class Evaluated:
     """The detections of a model and their metrics.
 
-    `title` names the model and its data, `picture` reads an image by its id, `results` are the detections of
-    a checkpoint in COCO format, to be written.
+    `title` names the model and its data, `read_image` reads an image by its id, `results` are the detections
+    of a checkpoint in COCO format, to be written.
     """
 
     rows: Rows
     metrics: Metrics
     title: str
     evaluator: CocoEvaluator
-    picture: ReadPicture | None = None
+    read_image: ReadPicture | None = None
     results: Sequence[dict[str, Any]] = ()
 
     @cached_property
@@ -45,20 +45,15 @@ class Evaluated:
         return match(self.rows, self.evaluator.truth)
 
 
-def analysed(matched: Matched) -> tuple[ErrorAnalysis, Found]:
+def analyzed(matched: Matched) -> tuple[ErrorAnalysis, Found]:
     """Return the error analysis of detections, and the detections for the galleries of the report."""
     errors = analyse_errors(matched)
     return errors, Found.of(matched, score=errors.best_score)
 
 
-def announce(text: str) -> None:
-    """Print to stderr which possibly long step begins now."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def write_run_report(
     output_dir: Path,
-    found: Evaluated,
+    evaluated: Evaluated,
     *,
     notes: Sequence[str] = (),
     curve: Curve | None = None,
@@ -71,23 +66,26 @@ def write_run_report(
     `errors.json`, the interval to `interval.json`. `curve`, `losses` and `offsets` (by layer) come from the
     model's training.
     """
-    evaluator, files = found.evaluator, RunFolder(output_dir)
-    announce(f"Analyzing {len(found.rows.scores):,} detections of {len(evaluator.class_names):,} classes ...")
-    errors, model = analysed(found.matched)
+    evaluator, files = evaluated.evaluator, RunFolder(output_dir)
+    echo(
+        f"Analyzing {len(evaluated.rows.scores):,} detections of {len(evaluator.class_names):,} classes ...",
+        error=True,
+    )
+    errors, model = analyzed(evaluated.matched)
     write_json(files.errors, asdict(errors))
-    announce("Drawing the images again and again for the interval of AP ...")
-    interval = ap_interval(found.matched)
+    echo("Resampling the images for the confidence interval of AP ...", error=True)
+    interval = ap_interval(evaluated.matched)
     write_json(files.interval, {"AP": None if interval is None else asdict(interval)})
     shown: Sequence[Example] = ()
-    if found.picture is not None:
-        chosen = worst(model.image_f1, count=_PICTURED)
-        shown = examples(chosen, {"found": model}, read=found.picture)
+    if evaluated.read_image is not None:
+        chosen = worst(model.image_f1, count=_NUM_EXAMPLES)
+        shown = examples(chosen, {"found": model}, read=evaluated.read_image)
     report = RunReport(
-        title=found.title,
-        metrics=found.metrics,
+        title=evaluated.title,
+        metrics=evaluated.metrics,
         errors=errors,
         class_names=evaluator.class_names,
-        num_images=len(evaluator.truth.image_numbers),
+        num_images=evaluator.truth.num_images,
         interval=interval,
         notes=notes,
         curve=curve,

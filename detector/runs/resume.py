@@ -23,17 +23,17 @@ def require_free(output_dir: Path, *, resume: str | None) -> str:
     if resume is not None and output_dir.resolve() in Path(resume).resolve().parents:
         return ""
     files = RunFolder(output_dir)
-    present = _kept_files(files)
+    present = _existing_files(files)
     if not present:
         begun = files.overrides.is_file()
         return (
             f"{output_dir} holds a run that ended before its first checkpoint: started anew" if begun else ""
         )
-    kept = files.kept_checkpoints()
-    go_on = f" To go on with it: {advised('training.resume', kept[0])}" if kept else ""
+    checkpoints = files.kept_checkpoints()
+    hint = f" To go on with it: {advised('training.resume', checkpoints[0])}" if checkpoints else ""
     raise ValueError(
         f"output_dir={output_dir} already holds a run ({', '.join(present)}). Choose another output_dir "
-        f"or remove it.{go_on}"
+        f"or remove it.{hint}"
     )
 
 
@@ -43,7 +43,7 @@ def remove_curves(output_dir: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _kept_files(files: RunFolder) -> list[str]:
+def _existing_files(files: RunFolder) -> list[str]:
     """Return the names of the files that a run or an evaluation left in the folder.
 
     The metrics of a first epoch whose checkpoint was never written do not count.
@@ -93,7 +93,7 @@ def require_same_model(checkpoint: Checkpoint, config: dict[str, Any], *, max_ep
     misfits = [texts[key] for key in changed if _state_depends_on(key, {before.get(key), now.get(key)})]
     if misfits:
         raise ValueError(
-            f"training.resume={checkpoint.path} was trained otherwise: {'; '.join(misfits)}. "
+            f"training.resume={checkpoint.path} was trained with other options: {'; '.join(misfits)}. "
             "Repeat its overrides (overrides.txt beside its checkpoints), or start a new run."
         )
     return list(texts.values())
@@ -108,20 +108,20 @@ def keep_image_range(checkpoint: Checkpoint, data: DetectionDataModule, context:
             config["data"]["image_range"] = trained
 
 
-def what_is_kept(checkpoints: Checkpoints, context: Context) -> str:
+def resume_hint(checkpoints: Checkpoints, context: Context) -> str:
     """Return a text on what an interrupted run leaves behind and how to resume it."""
     if not (present := checkpoints.files.kept_checkpoints()):
         return "No epoch was finished, no checkpoint is kept."
-    kept = present[0]
+    checkpoint = present[0]
     try:
-        after = f", after epoch {load_checkpoint(kept).epoch}"
+        after = f", after epoch {load_checkpoint(checkpoint).epoch}"
     except (ValueError, OSError) as error:
-        return f"Left: {kept}, which cannot be read: {error}"
+        return f"Kept: {checkpoint}, which cannot be read: {error}"
     replaced = ("training.resume", "output_dir")
     overrides = [o for o in context.overrides if overridden_key(o) not in replaced]
-    here = [override("output_dir", checkpoints.output_dir), override("training.resume", kept)]
+    here = [override("output_dir", checkpoints.output_dir), override("training.resume", checkpoint)]
     command = shell_command("train", [*context.config_dir_flags, *overrides, *here])
-    return f"Kept: {kept}{after}. To go on from it: {command}"
+    return f"Kept: {checkpoint}{after}. To go on from it: {command}"
 
 
 def flattened(config: Any, path: str = "") -> dict[str, Any]:
@@ -142,7 +142,7 @@ def _state_depends_on(key: str, values: set[Any]) -> bool:
     if key == "training.ema_decay":
         return None in values
     # The optimizer state restores its rates and step count: other values here would have no effect.
-    steps = ("data.batch_size", "training.devices", "training.accumulate_batches")
+    steps = ("data.batch_size", "training.devices", "training.accumulate_grad_batches")
     return (
         key.startswith("optimizer.")
         or key in steps

@@ -11,12 +11,12 @@ from detector.evaluation.result_files import read_results
 from detector.evaluation.statistics import Interval
 from detector.exceptions import exit_code, interrupted
 from detector.reports.tables import print_coco_metrics
-from detector.runs.console import say
+from detector.runs.console import echo
 from detector.runs.context import Context
 from detector.runs.curves import read_curve, read_losses, read_offsets
 from detector.runs.options import TrainOptions
-from detector.runs.report import Evaluated, announce, write_run_report
-from detector.runs.resume import what_is_kept
+from detector.runs.report import Evaluated, write_run_report
+from detector.runs.resume import resume_hint
 from detector.training.callbacks import Checkpoints
 from detector.training.trainer import TrainingOptions
 
@@ -30,24 +30,24 @@ def report_training(
     """
     files, val_set = checkpoints.files, options.data.val_set
     try:
-        announce(f"Reading {files.predictions} ...")
+        echo(f"Reading {files.predictions} ...", error=True)
         metrics = Metrics(**files.read_metrics())
         subject = _validated_images(options.training, of=len(val_set), evaluator=evaluator)
         title = f"{checkpoints.best} (epoch {checkpoints.best_epoch}) on {subject}"
         rows = evaluator.rows(read_results(files.predictions))
-        found = Evaluated(rows, metrics, title, evaluator, val_set.picture)
-        interval = _write_report(checkpoints, found, context, notes=[note] if note else [])
+        evaluated = Evaluated(rows, metrics, title, evaluator, val_set.read_image)
+        interval = _write_report(checkpoints, evaluated, context, notes=[note] if note else [])
         if note:
-            say(f"note: {note}")
-        say()
+            echo(f"note: {note}")
+        echo()
         print_coco_metrics(
             metrics, title=title, interval=interval, trained=True, complete_in=str(files.metrics)
         )
     except KeyboardInterrupt as interrupt:
         when = f"{interrupted(interrupt)} while the report was written"
-        say(f"{when}. {what_is_kept(checkpoints, context)}", error=True)
+        echo(f"{when}. {resume_hint(checkpoints, context)}", error=True)
         sys.exit(exit_code(interrupt))
-    for what, path in (
+    for label, path in (
         ("report", files.report),
         ("best checkpoint", files.best),
         ("last checkpoint", files.last),
@@ -57,32 +57,32 @@ def report_training(
         ("curves (tensorboard --logdir)", files.tensorboard),
     ):
         if path.exists():
-            say(f"{what}: {path}")
+            echo(f"{label}: {path}")
 
 
 def _write_report(
-    checkpoints: Checkpoints, found: Evaluated, context: Context, *, notes: Sequence[str]
+    checkpoints: Checkpoints, evaluated: Evaluated, context: Context, *, notes: Sequence[str]
 ) -> Interval | None:
     """Write the report and return the interval of AP; only warn, and return None, if writing fails."""
     folder = checkpoints.output_dir
     try:
         return write_run_report(
             folder,
-            found,
+            evaluated,
             notes=notes,
             curve=read_curve(folder),
             losses=read_losses(folder),
             offsets=read_offsets(folder),
         )
     except OSError as error:
-        kept = what_is_kept(checkpoints, context)
-        say(f"warning: the report is not complete. {error} {kept}", error=True)
+        hint = resume_hint(checkpoints, context)
+        echo(f"warning: the report is not complete. {error} {hint}", error=True)
         return None
 
 
 def _validated_images(options: TrainingOptions, *, of: int, evaluator: CocoEvaluator) -> str:
     """Return in words which validation images were used: all, or the first ones."""
-    count = len(evaluator.truth.image_numbers)
+    count = evaluator.truth.num_images
     if count == of:
         return "the validation images"
     limit = f"training.limit_val_batches={options.limit_val_batches}"

@@ -25,20 +25,20 @@ def batch_norms_explained(model: nn.Module, batch: Batch) -> Iterator[None]:
         yield
     except ValueError as error:
         if "more than 1 value per channel" in str(error):
-            raise ValueError(_of_one_value(model, batch)) from error
+            raise ValueError(_one_value_message(model, batch)) from error
         if "SyncBatchNorm expected input tensor to be on" in str(error):
             norms = " ".join(f"{option}=group" for option in _used(model))
             raise ValueError(f"norm=sync_batch works on GPUs only. On other devices set {norms}.") from error
         raise
 
 
-def _of_one_value(model: nn.Module, batch: Batch) -> str:
+def _one_value_message(model: nn.Module, batch: Batch) -> str:
     count, _, height, width = batch.images.shape
     norms = " ".join(f"{option}=group" for option in _used(model))
     return (
         f"batch norm trains on at least two values a channel, and data.batch_size={count} with images of "
         f"{width} x {height} pixels (width x height, padded) leaves it one. Set {norms}, or raise "
-        "data.batch_size or data.image_size.shorter and .longer."
+        "data.batch_size or data.image_size.min_size and .max_size."
     )
 
 

@@ -25,13 +25,13 @@ from detector.training.displays import Display, EpochReport, StepReport
 from detector.training.module import DetectionModule
 from detector.training.offsets import OffsetLog
 from detector.training.steady import Steady
-from detector.weights.fit import told, unusable
+from detector.weights.fit import describe_unusable, unusable
 
 _log = logging.getLogger(__name__)
 
 _LOWER_RATE = (
-    "Most often the learning rate is too high: lower optimizer.lr, lengthen schedule.warmup_steps or set "
-    "training.gradient_clip_norm=10."
+    "Most often the learning rate is too high: lower optimizer.lr, lengthen lr_scheduler.warmup_steps or set "
+    "training.gradient_clip_val=10."
 )
 
 
@@ -71,10 +71,10 @@ class Checkpoints(Callback):
         problems = not_finite(trainer, module)
         if trainer.strategy.reduce_boolean_decision(not problems):
             return
-        where = f": {told(problems)}" if problems else " on another device"
+        where = f": {describe_unusable(problems)}" if problems else " on another device"
         raise SharedError(
             f"Training stopped after epoch {module.current_epoch + 1}: its last steps broke the model{where}."
-            f" {self._what_is_left()} {_LOWER_RATE}"
+            f" {self._checkpoint_note()} {_LOWER_RATE}"
         )
 
     def _is_worth_keeping(self, trainer: Trainer, module: DetectionModule) -> bool:
@@ -84,20 +84,20 @@ class Checkpoints(Callback):
             return True
         if trainer.is_global_zero:
             _log.warning(
-                "Nothing of epoch %d is kept, as a loss of its validation is not finite. %s",
+                "Epoch %d is not saved, as a loss of its validation is not finite. %s",
                 module.current_epoch + 1,
-                self._what_is_left(),
+                self._checkpoint_note(),
             )
         return False
 
-    def _what_is_left(self) -> str:
-        return f"Kept as it was: {self.last}." if self.last.is_file() else "No checkpoint is there yet."
+    def _checkpoint_note(self) -> str:
+        return f"{self.last} is unchanged." if self.last.is_file() else "There is no checkpoint yet."
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.best.is_file():
             raise SharedError(
                 "There is no best checkpoint: in every validation a loss was not finite. "
-                f"{self._what_is_left()} {_LOWER_RATE}"
+                f"{self._checkpoint_note()} {_LOWER_RATE}"
             )
 
     def _take_best(self, module: DetectionModule) -> bool:
@@ -169,7 +169,9 @@ class RunLog(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         if self.files.kept_checkpoints():  # otherwise the run was resumed into another folder
-            self.rows = [dict(row) for row in checkpoint.get(EPOCH_ROWS, [])]
+            from detector.earlier import present_row  # needed only to resume
+
+            self.rows = [present_row(row) for row in checkpoint.get(EPOCH_ROWS, [])]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         self._sums, self._batches, self._images = {}, 0, 0

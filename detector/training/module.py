@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from detector.checkpoint import ModelRecord, describe_checkpoint
-from detector.coco.ground_truth import of_images
+from detector.coco.ground_truth import GroundTruth
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.metrics import Metrics
 from detector.evaluation.results import ResultCollector
@@ -29,7 +29,7 @@ from detector.training.batch_norms import batch_norms_explained
 from detector.training.loss_sums import LossSums
 from detector.training.optimization import Optimization
 from detector.training.resumable import require_fitting
-from detector.training.schedules import Schedule
+from detector.training.schedules import LRScheduler
 
 _log = logging.getLogger(__name__)
 
@@ -54,15 +54,15 @@ class RunLength:
 class Validation:
     """The parts of a validation besides the model: original ids, result collector and evaluator.
 
-    `evaluator` builds an evaluator from a COCO ground truth (a dictionary with original ids). A validation
-    over part of the images is scored against those images only.
+    `evaluator` builds an evaluator from a ground truth. A validation over part of the images is scored
+    against those images only.
     """
 
     def __init__(
         self,
         *,
-        ground_truth: dict[str, Any],
-        evaluator: Callable[[dict[str, Any]], CocoEvaluator],
+        ground_truth: GroundTruth,
+        evaluator: Callable[[GroundTruth], CocoEvaluator],
         image_id: Callable[[int], Any],
         category_ids: Iterable[Any],
     ) -> None:
@@ -76,7 +76,7 @@ class Validation:
         """Return the collected results and their metrics."""
         indices = self.collector.state()
         if self._evaluator is None or self._evaluator[0] != len(indices):
-            self._evaluator = len(indices), self._make_evaluator(self._only([*indices]))
+            self._evaluator = len(indices), self._make_evaluator(self._ground_truth_of([*indices]))
         results = self.collector.results()
         return results, self.evaluator.evaluate(results)
 
@@ -85,10 +85,10 @@ class Validation:
         """The evaluator of the last validation, or of all images if there was none."""
         return self._make_evaluator(self._ground_truth) if self._evaluator is None else self._evaluator[1]
 
-    def _only(self, indices: list[int]) -> dict[str, Any]:
-        if len(indices) == len(self._ground_truth["images"]):
+    def _ground_truth_of(self, indices: list[int]) -> GroundTruth:
+        if len(indices) == self._ground_truth.num_images:
             return self._ground_truth
-        return of_images(self._ground_truth, {self.image_id(index) for index in indices})
+        return self._ground_truth.of_images([self.image_id(index) for index in indices])
 
 
 class DetectionModule(LightningModule):
@@ -110,7 +110,7 @@ class DetectionModule(LightningModule):
         model: Detector,
         *,
         optimization: Optimization,
-        schedule: Schedule,
+        lr_scheduler: LRScheduler,
         validation: Validation,
         train_image_id: Callable[[int], Any],
         length: RunLength,
@@ -127,7 +127,7 @@ class DetectionModule(LightningModule):
         if compile:
             self.model.compile()  # one graph; runs eagerly after more shapes than the compiler allows
         self.optimization = optimization
-        self.schedule = schedule
+        self.lr_scheduler = lr_scheduler
         self.validation = validation
         self.train_image_id = train_image_id
         self.length = length
@@ -164,7 +164,7 @@ class DetectionModule(LightningModule):
         named = {"loss": total, **losses}  # Lightning divides its "loss" by the number of accumulated batches
         means = mean_over_ranks(torch.stack([*named.values()]).detach())  # `normalizer`: over all images
         if not math.isfinite(means[0].item()):
-            raise self._non_finite_somewhere(losses, batch, is_own=not math.isfinite(total.item()))
+            raise self._non_finite_on_any_rank(losses, batch, is_own=not math.isfinite(total.item()))
         logged = dict(zip(named, means.unbind(), strict=True))
         self.log_dict({f"train/{name}": v for name, v in logged.items()}, batch_size=len(batch.indices))
         lr = float(self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -176,7 +176,7 @@ class DetectionModule(LightningModule):
             self.averaged.update(self.model)
             self._averaged_step = self.global_step
 
-    def _non_finite_somewhere(
+    def _non_finite_on_any_rank(
         self, losses: dict[str, Tensor], batch: Batch, *, is_own: bool
     ) -> NonFiniteLossError:
         """Return the error of the first rank with non-finite losses, which every rank then raises."""
@@ -185,17 +185,17 @@ class DetectionModule(LightningModule):
         texts = all_gathered(str(error) if is_own else None)
         return NonFiniteLossError(next((text for text in texts if text is not None), str(error)))
 
-    def _non_finite(self, where: str, losses: dict[str, Tensor], ids: list[Any]) -> NonFiniteLossError:
+    def _non_finite(self, event: str, losses: dict[str, Tensor], ids: list[Any]) -> NonFiniteLossError:
         clip = self.trainer.gradient_clip_val
-        bound = "set training.gradient_clip_norm=10"
+        bound = "set training.gradient_clip_val=10"
         if clip is not None and clip <= 10:  # advise a bound only if it changes something
-            bound = f"lower training.gradient_clip_norm (it is {clip:g})"
+            bound = f"lower training.gradient_clip_val (it is {clip:g})"
         terms = [f"{name} is {value.item()}" for name, value in losses.items() if not value.isfinite()]
         return NonFiniteLossError(
-            f"{where} at epoch {self.current_epoch + 1}, step {self.global_step + 1}: "
+            f"{event} at epoch {self.current_epoch + 1}, step {self.global_step + 1}: "
             f"{', '.join(terms) or 'the sum of the losses is not finite'}, for the images with the ids {ids}."
             " Most often the learning rate is too high: lower optimizer.lr, lengthen "
-            f"schedule.warmup_steps or {bound}. If the same images come up again, look at them and their "
+            f"lr_scheduler.warmup_steps or {bound}. If the same images come up again, look at them and their "
             "boxes."
         )
 
@@ -243,7 +243,7 @@ class DetectionModule(LightningModule):
         optimizer = self.optimization.build(self.model, global_batch_size=self.length.images_per_step)
 
         def factor(step: int) -> float:
-            return self.schedule.factor(
+            return self.lr_scheduler.factor(
                 step, total_steps=self.length.total_steps, steps_per_epoch=self.length.steps_per_epoch
             )
 

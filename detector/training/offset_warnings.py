@@ -23,7 +23,7 @@ _MOST_OUTSIDE = 0.5
 
 
 class _Cause(NamedTuple):
-    what: str
+    problem: str
     advice: str
 
 
@@ -39,7 +39,7 @@ class OffsetWatch:
         self._start = {name: [p.detach().clone() for p in _branch(layer)] for name, layer in layers.items()}
         self._still_after = max(_STILL_AFTER_STEPS, _STILL_AFTER_SHARE * total_steps)
         self._lr_multiplier = lr_multiplier
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
 
     def check(self, statistics: Mapping[str, Mapping[str, float]], *, step: int) -> None:
         """Log a warning for each cause with new layers: their names, their values, and the remedy.
@@ -49,11 +49,13 @@ class OffsetWatch:
         new: dict[_Cause, list[str]] = {}
         for name, values in statistics.items():
             cause, value = self._blown_up(name, values) or self._still(name, values, step) or (None, "")
-            if cause is not None and (name, cause.what) not in self._told:
-                self._told.add((name, cause.what))
+            if cause is not None and (name, cause.problem) not in self._reported:
+                self._reported.add((name, cause.problem))
                 new.setdefault(cause, []).append(f"{name} ({value})")
         for cause, layers in new.items():
-            _log.warning("Offsets %s at step %d: %s. %s", cause.what, step, ", ".join(layers), cause.advice)
+            _log.warning(
+                "Offsets %s at step %d: %s. %s", cause.problem, step, ", ".join(layers), cause.advice
+            )
 
     def _blown_up(self, name: str, values: Mapping[str, float]) -> tuple[_Cause, str] | None:
         advice = self._slower_or_bounded(self._layers[name])
@@ -63,7 +65,7 @@ class OffsetWatch:
         if values["outside"] > _MOST_OUTSIDE:
             return _Cause("leave the feature map", advice), f"{values['outside']:.0%} of its samples"
         if mean_px > _MOST_REACHES * reach_px:
-            value = f"{mean_px:.1f} px on average, and plain it reaches {reach_px:g}"
+            value = f"{mean_px:.1f} px on average, and without offsets it reaches {reach_px:g}"
             return _Cause("blow up", advice), value
         return None
 

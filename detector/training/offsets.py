@@ -43,15 +43,15 @@ class OffsetMeter:
         self._passes, self._gradients = {name: [] for name in self.layers}, {}
         for name, layer in self.layers.items():
             predicted: list[Tensor] = []
-            take_pass = partial(_take_pass, self._passes[name], predicted)
+            record_pass = partial(_record_pass, self._passes[name], predicted)
             for handle in (
                 layer.offset.register_forward_hook(partial(_keep, predicted)),
-                layer.register_forward_hook(take_pass, with_kwargs=True),
+                layer.register_forward_hook(record_pass, with_kwargs=True),
             ):
                 self._active.enter_context(handle)
         self._active.enter_context(torch.compiler.set_stance("force_eager"))
 
-    def take_gradients(self) -> None:
+    def record_gradients(self) -> None:
         """Record the current gradient norms of the offset branches. A frozen branch has none."""
         for name, layer in self.layers.items():
             gradients = [p.grad for p in layer.offset.parameters() if p.grad is not None]
@@ -65,10 +65,10 @@ class OffsetMeter:
         """
         passes, gradients = self._passes or {}, self._gradients
         self.cancel()
-        found = {name: _mean(taken) for name, taken in passes.items() if taken}
-        for name in found.keys() & gradients.keys():
-            found[name]["gradient_norm"] = gradients[name]
-        return _to_floats(found)
+        statistics = {name: _mean(recorded) for name, recorded in passes.items() if recorded}
+        for name in statistics.keys() & gradients.keys():
+            statistics[name]["gradient_norm"] = gradients[name]
+        return _to_floats(statistics)
 
     def cancel(self) -> None:
         """Discard the measurements. May be called again."""
@@ -116,7 +116,7 @@ class OffsetLog(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Optimizer) -> None:
         if self._meter is not None and self._meter.is_active:
-            self._meter.take_gradients()
+            self._meter.record_gradients()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
@@ -124,15 +124,15 @@ class OffsetLog(Callback):
         if self._meter is None or not self._meter.is_active or trainer.global_step < self._step:
             return
         assert self._watch is not None
-        found = self._meter.stop()
+        statistics = self._meter.stop()
         self.latest = {
             f"offsets/{layer}/{name}": value
-            for layer, values in found.items()
+            for layer, values in statistics.items()
             for name, value in values.items()
         }
         for logger in trainer.loggers:
             logger.log_metrics(self.latest, step=self._step)
-        self._watch.check(found, step=self._step)
+        self._watch.check(statistics, step=self._step)
 
     def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         self._cancel()
@@ -158,37 +158,37 @@ class OffsetLog(Callback):
             self._meter.cancel()
 
 
-def _keep(kept: list[Tensor], branch: nn.Module, inputs: tuple[Any, ...], predicted: Tensor) -> None:
-    kept.append(predicted.detach())
+def _keep(outputs: list[Tensor], branch: nn.Module, inputs: tuple[Any, ...], predicted: Tensor) -> None:
+    outputs.append(predicted.detach())
 
 
-def _take_pass(
-    taken: list[tuple[int, dict[str, Tensor]]],
-    kept: list[Tensor],
+def _record_pass(
+    passes: list[tuple[int, dict[str, Tensor]]],
+    outputs: list[Tensor],
     layer: Deformable,
-    given: tuple[Any, ...],
+    args: tuple[Any, ...],
     named: dict[str, Any],
     output: Tensor,
 ) -> None:
-    predicted = kept.pop()
-    inputs = inspect.signature(layer.forward).bind(*given, **named).args
+    predicted = outputs.pop()
+    inputs = inspect.signature(layer.forward).bind(*args, **named).args
     positions = predicted[:, 0].numel()
     if positions > 0:  # e.g. zero if there were no proposals
         with torch.no_grad():
-            taken.append((positions, layer.statistics(inputs, predicted)))
+            passes.append((positions, layer.statistics(inputs, predicted)))
 
 
 def _mean(passes: list[tuple[int, dict[str, Tensor]]]) -> dict[str, Tensor]:
     """Average over passes, weighted by output positions: a head runs on maps of many sizes."""
     total = sum(positions for positions, _ in passes)
     return {
-        name: torch.stack([found[name] * (positions / total) for positions, found in passes]).sum()
+        name: torch.stack([statistics[name] * (positions / total) for positions, statistics in passes]).sum()
         for name in passes[0][1]
     }
 
 
-def _to_floats(found: dict[str, dict[str, Tensor]]) -> Statistics:
+def _to_floats(statistics: dict[str, dict[str, Tensor]]) -> Statistics:
     """Convert all tensors with one wait for the device, not one per number."""
-    values = [value.float() for layer in found.values() for value in layer.values()]
+    values = [value.float() for layer in statistics.values() for value in layer.values()]
     numbers = iter(torch.stack(values).tolist() if values else [])
-    return {layer: {name: next(numbers) for name in names} for layer, names in found.items()}
+    return {layer: {name: next(numbers) for name in names} for layer, names in statistics.items()}

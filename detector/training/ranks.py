@@ -38,12 +38,12 @@ class RankEndedError(RunError):
 
 
 @contextmanager
-def ending_together(trainer: Trainer, *, kept: Callable[[], str]) -> Iterator[None]:
+def ending_together(trainer: Trainer, *, hint: Callable[[], str]) -> Iterator[None]:
     """Watch the processes of a training that runs inside, so that they end together.
 
     A process that ends by an error, a signal or a kill ends the others within a minute. The first error is
     the one that is shown. Signals to any process are passed to rank 0, which ends the others.
-    `kept` returns a text on what the run leaves behind.
+    `hint` returns a text on what the run leaves behind.
 
     Raises:
         RankEndedError: in rank 0, if another process ended first.
@@ -53,7 +53,7 @@ def ending_together(trainer: Trainer, *, kept: Callable[[], str]) -> Iterator[No
     if trainer.world_size == 1 or (is_main and not started_here):  # torchrun, srun watch their own
         yield
     elif is_main:
-        with _main_rank(trainer, kept):
+        with _main_rank(trainer, hint):
             yield
     else:
         with _other_rank(trainer, main=int(os.environ[_MAIN_PROCESS])):
@@ -64,10 +64,10 @@ def ending_together(trainer: Trainer, *, kept: Callable[[], str]) -> Iterator[No
 
 
 @contextmanager
-def _main_rank(trainer: Trainer, kept: Callable[[], str]) -> Iterator[None]:
+def _main_rank(trainer: Trainer, hint: Callable[[], str]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in (*_LAUNCHED_WITH, _MAIN_PROCESS)}
     os.environ[_MAIN_PROCESS] = str(os.getpid())
-    others = _OtherRanks(trainer, kept)
+    others = _OtherRanks(trainer, hint)
     _answer_signals(trainer, others.interrupt)
     threading.Thread(target=others.watch, daemon=True).start()
     try:
@@ -91,20 +91,20 @@ def _main_rank(trainer: Trainer, kept: Callable[[], str]) -> Iterator[None]:
 class _OtherRanks:
     """The other processes of the run, which rank 0 started."""
 
-    def __init__(self, trainer: Trainer, kept: Callable[[], str]) -> None:
+    def __init__(self, trainer: Trainer, hint: Callable[[], str]) -> None:
         self._trainer = trainer
-        self._kept = kept
+        self._hint = hint
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._left = threading.Event()
+        self._ended = threading.Event()
         self._interrupted = False
         self._first: str | None = None
 
     def watch(self) -> None:
         """End this process some time after another one ended, unless it ends by itself."""
-        while not self._left.wait(_POLL_S):
+        while not self._ended.wait(_POLL_S):
             if self._look() is None:
                 continue
-            if not self._left.wait(_GRACE_S):
+            if not self._ended.wait(_GRACE_S):
                 print(f"detector failed: {self._first}", file=sys.stderr, flush=True)
                 self.kill()
                 os._exit(1)
@@ -121,38 +121,38 @@ class _OtherRanks:
         """Handle the first signal: kill the others at once, as they have nothing to save."""
         if not self._interrupted:
             self._interrupted = True
-            self._left.set()
+            self._ended.set()
             self.kill()
             raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
     def join(self) -> None:
         """Wait for the others, which have finished their training too."""
-        self._left.set()
-        for process in self._taken_over():
+        self._ended.set()
+        for process in self._all_processes():
             try:
                 process.wait(timeout=_GRACE_S)
             except subprocess.TimeoutExpired:
                 process.kill()
 
     def kill(self) -> None:
-        self._left.set()
-        for process in self._taken_over():
+        self._ended.set()
+        for process in self._all_processes():
             process.kill()
 
     def _look(self) -> str | None:
-        for number, process in enumerate(self._taken_over(), start=1):
+        for number, process in enumerate(self._all_processes(), start=1):
             if self._first is None and process.poll():
-                how = _how(process.returncode)
-                self._first = f"the process of device {number} ended first, {how}. {self._what_is_kept()}"
+                reason = _exit_reason(process.returncode)
+                self._first = f"the process of device {number} ended first, {reason}. {self._resume_hint()}"
         return self._first
 
-    def _what_is_kept(self) -> str:
+    def _resume_hint(self) -> str:
         try:
-            return self._kept()
+            return self._hint()
         except (ValueError, OSError) as error:  # an unreadable checkpoint must not end the watch
             return str(error)
 
-    def _taken_over(self) -> list[subprocess.Popen[bytes]]:
+    def _all_processes(self) -> list[subprocess.Popen[bytes]]:
         """Return the processes, taken from Lightning's own watch, which would kill this process too."""
         launcher = self._trainer.strategy.launcher
         assert isinstance(launcher, _SubprocessScriptLauncher)
@@ -161,7 +161,7 @@ class _OtherRanks:
         return self._processes
 
 
-def _how(code: int) -> str:
+def _exit_reason(code: int) -> str:
     """Describe how a process ended by its exit code, which is negative for a signal."""
     if code == -signal.SIGKILL:
         return "killed (SIGKILL), most often because memory ran out: lower data.batch_size"
@@ -183,8 +183,8 @@ def _other_rank(trainer: Trainer, *, main: int) -> Iterator[None]:
         yield
     except RuntimeError as error:
         # Another rank ended and says why, or all have this error: then rank 0 ends, and this process with it.
-        is_of_others = isinstance(error, torch.distributed.DistError | SharedError)
-        if is_of_others or "gloo" in str(error):
+        is_from_others = isinstance(error, torch.distributed.DistError | SharedError)
+        if is_from_others or "gloo" in str(error):
             time.sleep(_GRACE_S)
             os._exit(1)
         _end_within(_GRACE_S, code=1)

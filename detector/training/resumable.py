@@ -28,10 +28,12 @@ def require_entries(content: Mapping[str, Any], *, source: str) -> None:
     for name, (kind, kind_of_items, expected) in _ENTRIES.items():
         value = content.get(name)
         items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-        if not _is(value, kind) or (kind_of_items and not all(_is(i, kind_of_items) for i in items)):
-            came = shown(value) if name in content else "missing"
-            problems.append(f"{name} is {came}, expected {expected}")
-    _require_none(problems, source=source)
+        if not _is_kind(value, kind) or (
+            kind_of_items and not all(_is_kind(i, kind_of_items) for i in items)
+        ):
+            actual = shown(value) if name in content else "missing"
+            problems.append(f"{name} is {actual}, expected {expected}")
+    _require_no_problems(problems, source=source)
 
 
 def require_fitting(
@@ -52,18 +54,18 @@ def require_fitting(
     problems += _other_kinds(content["loops"], loops, "loops")
     if "fit_loop" not in content["loops"]:
         problems.append("loops.fit_loop is missing")
-    _require_none(problems, source="training.resume")
+    _require_no_problems(problems, source="training.resume")
 
 
-def _require_none(problems: list[str], *, source: str) -> None:
+def _require_no_problems(problems: list[str], *, source: str) -> None:
     if problems:
         raise ValueError(
-            f"{source}: a training cannot go on from it: {listed(problems)}. Use another checkpoint, or take "
+            f"{source}: training cannot resume from it: {listed(problems)}. Use another checkpoint, or take "
             "its weights alone: model.weights=<file>."
         )
 
 
-def _is(value: object, kind: type) -> bool:
+def _is_kind(value: object, kind: type) -> bool:
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
 
 
@@ -73,8 +75,8 @@ def _weight_problems(state: Mapping[str, Any], own: Mapping[str, Any]) -> list[s
     for name in own.keys() & state.keys():
         value, mine = state[name], own[name]
         if isinstance(mine, Tensor) and not (isinstance(value, Tensor) and value.shape == mine.shape):
-            came = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else shown(value)
-            problems.append(f"state_dict: {name} is {came}, expected a tensor of shape {tuple(mine.shape)}")
+            actual = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else shown(value)
+            problems.append(f"state_dict: {name} is {actual}, expected a tensor of shape {tuple(mine.shape)}")
         elif not isinstance(mine, Tensor):
             problems += _other_kinds(value, mine, f"state_dict: {name}")
     return problems
@@ -85,12 +87,12 @@ def _optimizer_problems(states: list[dict[str, Any]], optimizer: Optimizer) -> l
         return [f"optimizer_states has {len(states)} entries, expected 1 with param_groups and state"]
     groups, state = states[0]["param_groups"], states[0].get("state")
     sizes = [len(group["params"]) for group in optimizer.param_groups]
-    found = [
+    counts = [
         len(group["params"]) if isinstance(group, dict) and isinstance(group.get("params"), list) else None
         for group in groups
     ]
-    if found != sizes or not isinstance(state, dict):
-        return [f"optimizer_states[0].param_groups are of {found} parameters, expected {sizes}"]
+    if counts != sizes or not isinstance(state, dict):
+        return [f"optimizer_states[0].param_groups are of {counts} parameters, expected {sizes}"]
     problems = []
     for number, (group, own) in enumerate(zip(groups, optimizer.param_groups, strict=True)):
         options = {name: value for name, value in own.items() if name != "params"}

@@ -52,7 +52,7 @@ class MultiStep:
         if any(a >= b for a, b in pairwise(self.milestones)):
             raise ValueError(
                 f"milestones must be epochs in increasing order such as [8, 11], got {list(self.milestones)}."
-                " Fix schedule.milestones."
+                " Fix lr_scheduler.milestones."
             )
 
     def factor(
@@ -68,28 +68,28 @@ class MultiStep:
         late = [milestone for milestone in self.milestones if milestone >= epochs]
         unreached = [
             f"the learning rate is not lowered after epoch {', '.join(map(str, late))}, the run has {epochs}:"
-            " change schedule.milestones or training.max_epochs"
+            " change lr_scheduler.milestones or training.max_epochs"
         ]
         return _warmup_notes(self, total_steps) + (unreached if late else [])
 
 
-Schedule = Cosine | MultiStep
+LRScheduler = Cosine | MultiStep
 
 
-def warmup_length(schedule: Schedule, total_steps: int) -> int:
+def warmup_length(lr_scheduler: LRScheduler, total_steps: int) -> int:
     """Return the number of warm-up steps: `warmup_steps`, but at most a third of the run."""
-    return min(schedule.warmup_steps, int(total_steps * _LONGEST_WARMUP))
+    return min(lr_scheduler.warmup_steps, int(total_steps * _LONGEST_WARMUP))
 
 
 def _warmup(step: int, *, steps: int, start: float) -> float:
     return start + (1 - start) * step / steps if step < steps else 1.0
 
 
-def _warmup_notes(schedule: Schedule, total_steps: int) -> list[str]:
-    length = warmup_length(schedule, total_steps)
-    if length == schedule.warmup_steps:
+def _warmup_notes(lr_scheduler: LRScheduler, total_steps: int) -> list[str]:
+    length = warmup_length(lr_scheduler, total_steps)
+    if length == lr_scheduler.warmup_steps:
         return []
     return [
-        f"the warm-up takes {length} steps instead of schedule.warmup_steps={schedule.warmup_steps}: "
-        f"a third of the run's {total_steps}"
+        f"the warm-up takes {length} steps instead of "
+        f"lr_scheduler.warmup_steps={lr_scheduler.warmup_steps}: a third of the run's {total_steps}"
     ]

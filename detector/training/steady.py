@@ -15,8 +15,8 @@ class Steady:
     succeed. `then` is the last sentence of the warning.
     """
 
-    def __init__(self, what: str, *, then: str = "Training goes on.") -> None:
-        self._what, self._then = what, then
+    def __init__(self, name: str, *, then: str = "Training goes on.") -> None:
+        self._name, self._then = name, then
         self._has_warned = False
 
     def __call__(self, write: Callable[[], object]) -> None:
@@ -25,4 +25,4 @@ class Steady:
         except OSError as error:
             if not self._has_warned:
                 self._has_warned = True
-                _log.warning("%s is not complete: %s. %s", self._what, error, self._then)
+                _log.warning("%s is not complete: %s. %s", self._name, error, self._then)

@@ -24,9 +24,9 @@ class TrainingOptions:
     """The options of a training: its length, hardware, precision, validation and logging.
 
     `devices` are those of this machine: losses and gradients equal those of one device with all their images
-    (except for batch norms, which see their own images; `sync_batch` sees all). `accumulate_batches` batches
-    make one optimizer step with the mean of their gradients; each batch is normalized by its own boxes, so
-    the step is close but not equal to one large batch. `gradient_clip_norm` bounds the 2-norm of all
+    (except for batch norms, which see their own images; `sync_batch` sees all). `accumulate_grad_batches`
+    batches make one optimizer step with the mean of their gradients; each batch is normalized by its own
+    boxes, so the step is close but not equal to one large batch. `gradient_clip_val` bounds the 2-norm of all
     gradients. `compile` compiles backbone, neck and dense head (torch.compile). With `ema_decay` the moving
     average of the weights is validated and kept. The last epoch is always validated.
     `early_stopping_patience` counts validations without a better AP. `log_offsets_every_n_steps` is for
@@ -38,12 +38,12 @@ class TrainingOptions:
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     devices: PositiveInt | Literal["auto"] = "auto"
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    accumulate_batches: PositiveInt = 1
-    gradient_clip_norm: PositiveFloat | None = None
+    accumulate_grad_batches: PositiveInt = 1
+    gradient_clip_val: PositiveFloat | None = None
     ema_decay: Fraction | None = None
     channels_last: bool = True
     compile: bool = False
-    validate_every_n_epochs: PositiveInt = 1
+    check_val_every_n_epoch: PositiveInt = 1
     early_stopping_patience: PositiveInt | None = None
     log_every_n_steps: PositiveInt = 10
     log_offsets_every_n_steps: PositiveInt = 50
@@ -61,13 +61,13 @@ def build_trainer(options: TrainingOptions, *, output_dir: Path, callbacks: Sequ
         accelerator=options.accelerator,
         devices=options.devices,
         precision=options.precision,
-        accumulate_grad_batches=options.accumulate_batches,
-        gradient_clip_val=options.gradient_clip_norm,
+        accumulate_grad_batches=options.accumulate_grad_batches,
+        gradient_clip_val=options.gradient_clip_val,
         log_every_n_steps=options.log_every_n_steps,
         limit_train_batches=options.limit_train_batches,
         limit_val_batches=options.limit_val_batches,
         deterministic=options.deterministic,
-        callbacks=[ValidateLastEpoch(options.validate_every_n_epochs), *callbacks, *_early_stopping(options)],
+        callbacks=[ValidateLastEpoch(options.check_val_every_n_epoch), *callbacks, *_early_stopping(options)],
         plugins=[AtomicCheckpointIO()],
         logger=TensorBoard(RunFolder(output_dir).tensorboard),
         default_root_dir=output_dir,

@@ -30,19 +30,19 @@ def load_backbone_weights(backbone: nn.Module, weights: str, *, architecture: st
     Raises:
         ValueError: the file cannot be read, is of another architecture, or has masks of another function.
     """
-    listed = architecture in torchvision.models.list_models()  # not every ResNeXt is
-    known = torchvision.models.get_model_weights(architecture) if listed else ()
+    is_listed = architecture in torchvision.models.list_models()  # not every ResNeXt is
+    known = torchvision.models.get_model_weights(architecture) if is_listed else ()
     published = {name: entry.url for entry in known for name in (entry.name, str(entry))}
     stored = read_weights(weights, option="model.backbone.weights", published=published)
     own = backbone.state_dict()
     state, prefix = without_prefix(to_torchvision(stored.state), own.__contains__)
     if prefix:
         log.info("%s: the %d entries that begin with %s are taken", weights, len(state), prefix)
-    _require_its_modulation(backbone, stored, state, source=weights)
+    _require_same_modulation(backbone, stored, state, source=weights)
     _load(backbone, state, source=weights, architecture=architecture)
 
 
-def _require_its_modulation(
+def _require_same_modulation(
     backbone: nn.Module, stored: StoredWeights, state: dict[str, Tensor], *, source: str
 ) -> None:
     """Raise ValueError if masks were trained with another function, which would otherwise go unnoticed."""
@@ -69,29 +69,31 @@ def _load(backbone: nn.Module, state: dict[str, Tensor], *, source: str, archite
     own = backbone.state_dict()
     wrong_shape = [k for k, v in state.items() if k in own and own[k].shape != v.shape]
     replaced = replaced_convolutions(backbone, state)
-    anew = tuple(f"{name}." for name in replaced)
+    new_prefixes = tuple(f"{name}." for name in replaced)
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
-    lacking = [k for k in missing if ".offset." not in k and not k.startswith(anew)]
+    lacking = [k for k in missing if ".offset." not in k and not k.startswith(new_prefixes)]
     if wrong_shape or any(k.endswith("conv1.weight") or k.endswith("conv2.weight") for k in lacking):
         first = wrong_shape[0] if wrong_shape else lacking[0]
-        came = tuple(state[first].shape) if first in state else "nothing"
+        actual = tuple(state[first].shape) if first in state else "nothing"
         raise ValueError(
             f"model.backbone.weights={source}: not the weights of a {architecture}: {len(lacking)} of "
             f"{len(own)} entries are missing and {len(wrong_shape)} have another shape; {first}: expected "
-            f"{tuple(own[first].shape)}, got {came}. Choose the model/backbone that the file was made for."
+            f"{tuple(own[first].shape)}, got {actual}. Choose the model/backbone that the file was made for."
         )
     require_usable(state, own, source=f"model.backbone.weights={source}")
-    not_ours = ("fc.weight", "fc.bias")  # the ImageNet classifier
+    classifier = ("fc.weight", "fc.bias")  # the ImageNet classifier
     unused = [
         k
         for k in state
-        if k not in own and not k.startswith((*not_ours, *anew)) and not k.endswith("num_batches_tracked")
+        if k not in own
+        and not k.startswith((*classifier, *new_prefixes))
+        and not k.endswith("num_batches_tracked")
     ]
     backbone.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
-    offsets = sum(not k.startswith(anew) for k in missing) - len(lacking)
+    offsets = sum(not k.startswith(new_prefixes) for k in missing) - len(lacking)
     log.info("loaded %s into %s: %d of %d entries", source, architecture, len(own) - len(missing), len(own))
     if offsets:
-        log.info("%d offset-branch entries are new and keep their initialisation", offsets)
+        log.info("%d offset-branch entries are new and keep their initialization", offsets)
     if replaced:
         log.warning(
             "%d convolutions of %s are deformable and depth-wise here, which cannot take their weights, and "
@@ -102,7 +104,7 @@ def _load(backbone: nn.Module, state: dict[str, Tensor], *, source: str, archite
         )
     if lacking:
         log.warning(
-            "%d entries are not in %s and keep their initialisation: %s", len(lacking), source, _some(lacking)
+            "%d entries are not in %s and keep their initialization: %s", len(lacking), source, _some(lacking)
         )
     if unused:
         log.warning("%d entries of %s are not used: %s", len(unused), source, _some(unused))

@@ -28,7 +28,7 @@ class Matched:
     """Class layers for a model, and the names of its classes with and without rows in the file."""
 
     state: dict[str, Tensor]
-    taken: tuple[str, ...]
+    reused: tuple[str, ...]
     new: tuple[str, ...]
 
 
@@ -68,8 +68,8 @@ def matched_rows(
         for name, value in state.items()
         if name in own and name.startswith(CLASS_LAYERS) and pairs
     }
-    taken = tuple(name for name, source in zip(ours, sources, strict=True) if source is not None)
-    return Matched(layers, taken, tuple(name for name in ours if name not in taken))
+    reused = tuple(name for name, source in zip(ours, sources, strict=True) if source is not None)
+    return Matched(layers, reused, tuple(name for name in ours if name not in reused))
 
 
 def match_names(theirs: Sequence[str], ours: Sequence[str]) -> list[int | None]:
@@ -85,10 +85,10 @@ def match_names(theirs: Sequence[str], ours: Sequence[str]) -> list[int | None]:
     exact = [places.get(name) for name in ours]
     free = {place for place in places.values() if place not in exact}
     keys = Counter(_key(theirs[place]) for place in free)
-    wanted = Counter(_key(name) for name, place in zip(ours, exact, strict=True) if place is None)
+    missing = Counter(_key(name) for name, place in zip(ours, exact, strict=True) if place is None)
     by_key = {_key(theirs[place]): place for place in free}
     return [
-        by_key.get(_key(name)) if place is None and keys[_key(name)] == wanted[_key(name)] == 1 else place
+        by_key.get(_key(name)) if place is None and keys[_key(name)] == missing[_key(name)] == 1 else place
         for name, place in zip(ours, exact, strict=True)
     ]
 

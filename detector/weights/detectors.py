@@ -69,11 +69,11 @@ def load_detector_weights(
     other_classes = [name for name in misfits if name.startswith(CLASS_LAYERS)]
     lacking = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
     replaced = tuple(f"{name}." for name in replaced_convolutions(model, state))
-    anew = [name for name in lacking if name.startswith(replaced)]
+    new_entries = [name for name in lacking if name.startswith(replaced)]
     branches = {_branch(name) for name in state}
     offsets = [name for name in lacking if ".offset." in name and _branch(name) not in branches]
-    if wrong := sorted({*misfits, *lacking} - {*other_classes, *offsets, *anew}):
-        raise _of_another_model(weights, own, state, wrong)
+    if wrong := sorted({*misfits, *lacking} - {*other_classes, *offsets, *new_entries}):
+        raise _other_model_error(weights, own, state, wrong)
     require_usable(state, own, source=f"model.weights={weights}")
     _check_modulation(model, weights, converted)
     _report_other_options(model, weights, converted)
@@ -84,7 +84,7 @@ def load_detector_weights(
         weights,
         loaded=len(own) - len(lacking) - len(other_classes),
         other_classes=other_classes,
-        offsets=[name for name in offsets if name not in anew],
+        offsets=[name for name in offsets if name not in new_entries],
         replaced=[k for k in state if k.startswith(replaced)],
         unused=[
             k
@@ -99,24 +99,24 @@ def _branch(name: str) -> str:
     return name.partition(".offset.")[0] + ".offset"
 
 
-def _of_another_model(weights: str, own: State, state: State, wrong: list[str]) -> ValueError:
+def _other_model_error(weights: str, own: State, state: State, wrong: list[str]) -> ValueError:
     first = wrong[0]
-    came = tuple(state[first].shape) if first in state else "nothing"
+    actual = tuple(state[first].shape) if first in state else "nothing"
     return ValueError(
         f"model.weights={weights}: not the weights of this model: {len(wrong)} of {len(own)} entries are "
         f"missing or have another shape, such as {first}: expected {tuple(own[first].shape)}, got "
-        f"{came}. Choose the model, backbone, norms and head that the file was made for."
+        f"{actual}. Choose the model, backbone, norms and head that the file was made for."
     )
 
 
 def _trained_layers(model: nn.Module, converted: Converted) -> dict[str, tuple[Deformable, str]]:
     """Return the deformable layers whose branch is in the file, with the path of their options."""
-    anew = replaced_convolutions(model, converted.state)
+    replaced = replaced_convolutions(model, converted.state)
     branches = {_branch(name) for name in converted.state if ".offset." in name}
     return {
         name: (layer, next(part for start, part in DEFORMABLE_PARTS if name.startswith(start)))
         for name, layer in model.named_modules()
-        if isinstance(layer, Deformable) and name not in anew and f"{name}.offset" in branches
+        if isinstance(layer, Deformable) and name not in replaced and f"{name}.offset" in branches
     }
 
 
@@ -158,7 +158,7 @@ def _report_other_options(model: nn.Module, weights: str, converted: Converted) 
                 others[f"model.{part}.max_offset_px"] = bound_px
     if others:
         _log.warning(
-            "%s was trained with other options than this model's. To find what its authors found: %s",
+            "%s was trained with other options than this model's. To reproduce its published results: %s",
             weights,
             _as_overrides(others),
         )
@@ -171,10 +171,10 @@ def _as_overrides(options: Mapping[str, object]) -> str:
 
 def _option(model: nn.Module, path: str) -> object:
     """Return the model's value of an option of its configuration; None if it has no such option."""
-    found: object = model
+    value: object = model
     for name in path.replace("head.roi.", "head.roi_heads.").split("."):
-        found = getattr(found, name, None)
-    return found
+        value = getattr(value, name, None)
+    return value
 
 
 def _with_rows_by_class(
@@ -189,7 +189,7 @@ def _with_rows_by_class(
     if theirs == ours:
         return state
     matched = matched_rows(state, own, theirs=theirs, ours=ours)
-    if not matched.taken:
+    if not matched.reused:
         _log.warning(
             "%s: of its %d classes (%s) none is among the %d here (%s): the rows of all of them start anew",
             weights, len(theirs), _some(theirs), len(ours), _some(ours),
@@ -199,7 +199,7 @@ def _with_rows_by_class(
     _log.log(
         logging.WARNING if matched.new else logging.INFO,
         "%s: its rows of classes are taken by name: for %d of %d classes (%s)%s",
-        weights, len(matched.taken), len(ours), _some(matched.taken),
+        weights, len(matched.reused), len(ours), _some(matched.reused),
         f"; {len(matched.new)} start anew ({_some(matched.new)})" if matched.new else "",
     )  # fmt: skip
     return {**state, **matched.state}
@@ -220,14 +220,14 @@ def _report_unnamed_rows(state: State, own: State, weights: str, ours: tuple[str
 
 
 def _with_rows_of_coco(state: State, own: State, weights: str) -> State:
-    found = {name: _of_80_coco_classes(name, value, own.get(name)) for name, value in state.items()}
-    if any(found[name] is not state[name] for name in state):
+    converted = {name: _of_80_coco_classes(name, value, own.get(name)) for name, value in state.items()}
+    if any(converted[name] is not state[name] for name in state):
         _log.warning(
             "%s: the 80 classes of this model start as COCO's 80, in COCO's order. If yours are others, they "
             "start as those all the same.",
             weights,
         )
-    return found
+    return converted
 
 
 def _of_80_coco_classes(name: str, value: Tensor, own: Tensor | None) -> Tensor:
@@ -250,14 +250,14 @@ def _report(
     unused: list[str],
 ) -> None:
     _log.info("loaded %d entries of %s", loaded, weights)
-    for names, what in (
-        (other_classes, "of the class layers are for other classes and keep their initialisation"),
-        (offsets, "of offset branches are new and keep their initialisation"),
+    for names, fate in (
+        (other_classes, "of the class layers are for other classes and keep their initialization"),
+        (offsets, "of offset branches are new and keep their initialization"),
         (replaced, "of the file are of convolutions that are deformable and depth-wise here and start anew"),
         (unused, "of the file are not used"),
     ):
         if names:
-            _log.warning("%d entries %s: %s", len(names), what, _some(names))
+            _log.warning("%d entries %s: %s", len(names), fate, _some(names))
 
 
 def _some(names: Sequence[str]) -> str:

@@ -79,22 +79,22 @@ def read_file(path: Path, option: str) -> StoredWeights:
 
 
 def _stored(content: object, path: Path, option: str) -> StoredWeights:
-    found = find_state(content)
-    if found is None:
+    stored = find_state(content)
+    if stored is None:
         holds = f"no tensors but {_described(content)}"
         raise ValueError(
             f"{option}: {path} holds {holds}, expected a dict of parameter names and tensors. Save it with "
             "torch.save(model.state_dict(), path)."
         )
-    if found.others:
+    if stored.others:
         _log.warning(
             "%s: %s of %s is taken. It also holds %s.",
             option,
-            ".".join(found.keys),
+            ".".join(stored.keys),
             path,
-            ", ".join(found.others),
+            ", ".join(stored.others),
         )
-    state = found.state
+    state = stored.state
     ours = content.get("detector") if isinstance(content, dict) else None
     if not isinstance(ours, dict):
         return StoredWeights(state, class_names=_names(_mmdetection_names(content)))
@@ -141,9 +141,9 @@ def _content(path: Path) -> object:
         return _of_torch(path)
     if start[:1] == b"\x80":
         return _of_pickle(path)
-    for beginning, what in _OTHER_FORMATS:
+    for beginning, description in _OTHER_FORMATS:
         if start.startswith(beginning):
-            raise ValueError(f"it is {what}.")
+            raise ValueError(f"it is {description}.")
     if tarfile.is_tarfile(path):
         raise ValueError(
             "it is of torch's old tar format, which cannot be loaded safely. Load it once with the torch "
@@ -174,8 +174,8 @@ def _require_whole_archive(path: Path) -> None:
 def _way_on(path: Path) -> str:
     """Name the other checkpoint of a run where that is whole."""
     others = [path.with_name(name) for name in ("best.ckpt", "last.ckpt") if path.name != name]
-    whole = [other for other in others if path.suffix == ".ckpt" and is_whole_archive(other)]
-    return f"Use {whole[0]}, which is whole." if whole else "Copy or download it again."
+    intact = [other for other in others if path.suffix == ".ckpt" and is_whole_archive(other)]
+    return f"Use {intact[0]}, which is whole." if intact else "Copy or download it again."
 
 
 def _of_torch(path: Path) -> object:
@@ -193,7 +193,7 @@ def _of_torch(path: Path) -> object:
         raise ValueError(_refused(error)) from error
     except Exception as error:  # RuntimeError from torch if only tensors are allowed, anything from pickles
         raise ValueError(_unreadable("its pickle cannot be read", error, restricted)) from error
-    _tell_left_out(path, restricted)
+    _warn_of_placeholders(path, restricted)
     return content
 
 
@@ -207,20 +207,20 @@ def _of_pickle(path: Path) -> object:
         raise ValueError(_refused(error)) from error
     except Exception as error:  # a damaged pickle raises anything
         raise ValueError(_unreadable("its pickle cannot be read", error, restricted)) from error
-    _tell_left_out(path, restricted)
+    _warn_of_placeholders(path, restricted)
     return content
 
 
-def _silently(load: Any, *given: Any, **options: Any) -> object:
+def _silently(load: Any, *args: Any, **options: Any) -> object:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the pickle's protocol, and types that torch deprecates
-        return load(*given, **options)
+        return load(*args, **options)
 
 
-def _tell_left_out(path: Path, restricted: RestrictedPickle) -> None:
-    if restricted.left_out:
+def _warn_of_placeholders(path: Path, restricted: RestrictedPickle) -> None:
+    if restricted.placeholders:
         _log.warning(
-            "%s holds more than tensors, of which nothing is used: %s", path, _listed(restricted.left_out)
+            "%s holds more than tensors, of which nothing is used: %s", path, _listed(restricted.placeholders)
         )
 
 
@@ -236,13 +236,15 @@ def _refused(error: RefusedError) -> str:
 
 
 def _unreadable(problem: str, error: Exception, restricted: RestrictedPickle | None = None) -> str:
-    inside = f" It holds {_listed(restricted.left_out)}." if restricted and restricted.left_out else ""
-    reason = _own_words(error)
+    inside = (
+        f" It holds {_listed(restricted.placeholders)}." if restricted and restricted.placeholders else ""
+    )
+    reason = _first_line(error)
     again = _SAVE_ALONE if inside else "Copy or download it again."
     return f"{problem}{f' ({reason})' if reason else ''}.{inside} {again}"
 
 
-def _own_words(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     """Return the first line of an error, or its type if that has torch's advice to load unsafely."""
     first = (str(error).strip().splitlines() or [""])[0].rstrip(". ")
     return type(error).__name__ if "weights_only" in first or not first else first[:200]

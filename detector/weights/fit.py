@@ -20,10 +20,10 @@ def unusable(state: Mapping[str, Tensor], own: Mapping[str, Tensor] | None = Non
 def require_usable(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, source: str) -> None:
     """Raise ValueError, beginning with `source`, if an entry of `own` would get values it cannot hold."""
     if problems := unusable(state, own):
-        raise ValueError(f"{source}: {told(problems)}. Use other weights: these are of no use.")
+        raise ValueError(f"{source}: {describe_unusable(problems)}. Use other weights.")
 
 
-def told(problems: Mapping[str, str]) -> str:
+def describe_unusable(problems: Mapping[str, str]) -> str:
     """Describe the problems: their number, and the first ones."""
     first = "; ".join(f"{name} {problem}" for name, problem in list(problems.items())[:3])
     entries = "1 entry cannot be used" if len(problems) == 1 else f"{len(problems)} entries cannot be used"
@@ -41,9 +41,9 @@ def _problem(value: Tensor, own: Tensor | None) -> str | None:
         return f"holds {_name(value.dtype)}, expected {_name(own.dtype)}"
     if not value.is_floating_point() and not value.is_complex():
         return None
-    kept = value if own is None else value.to(own.dtype)
-    broken = int((~kept.isfinite()).sum()) if kept.itemsize > 1 else 0
-    return f"has {broken} of {kept.numel()} values that are not finite" if broken else None
+    cast = value if own is None else value.to(own.dtype)
+    broken = int((~cast.isfinite()).sum()) if cast.itemsize > 1 else 0
+    return f"has {broken} of {cast.numel()} values that are not finite" if broken else None
 
 
 def _name(dtype: torch.dtype) -> str:

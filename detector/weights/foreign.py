@@ -106,14 +106,14 @@ DEFORMABLE_PARTS = (  # path of deformable layers' options, by prefix of the lay
 _TORCHVISION_OPTIONS = {
     "head.grid": "torchvision",
     "head.point_offset": 0.0,
-    "head.rpn.anchors.grid": "torchvision",
+    "head.rpn.anchor_generator.grid": "torchvision",
     "head.roi.aligned": False,
     "head.roi.sampling_ratio": 2,
 }
 _THEIR_OPTIONS = {
     "head.grid": "stride",
     "head.point_offset": 0.5,
-    "head.rpn.anchors.grid": "stride",
+    "head.rpn.anchor_generator.grid": "stride",
     "head.roi.aligned": True,
     "head.roi.sampling_ratio": 0,
 }
@@ -131,20 +131,20 @@ def convert(
     file, or "caffe" if it records none, and "imagenet" for all other files.
     """
     if any(name.startswith("backbone.body.") for name in state):
-        found = Converted(from_torchvision(state), _TORCHVISION_OPTIONS, project="torchvision")
+        converted = Converted(from_torchvision(state), _TORCHVISION_OPTIONS, project="torchvision")
     elif any(name.startswith("backbone.bottom_up.") for name in state):
-        found = Converted(from_detectron2(state), _THEIR_OPTIONS, _THEIR_SAMPLING, "detectron2")
+        converted = Converted(from_detectron2(state), _THEIR_OPTIONS, _THEIR_SAMPLING, "detectron2")
         if images == "auto":
-            _use_our_images(found.state, *_detectron2_images(state))
+            _use_our_images(converted.state, *_detectron2_images(state))
     elif any(name.startswith(("neck.lateral_convs.", "bbox_head.", "rpn_head.")) for name in state):
-        found = Converted(from_mmdetection(state), _THEIR_OPTIONS, _THEIR_SAMPLING, "mmdetection")
+        converted = Converted(from_mmdetection(state), _THEIR_OPTIONS, _THEIR_SAMPLING, "mmdetection")
     elif config:
-        found = _configured(state, config)
+        converted = _configured(state, config)
     else:
-        found = Converted(dict(state))
+        converted = Converted(dict(state))
     if images == "caffe":
-        _use_our_images(found.state, *_CAFFE_IMAGES)
-    return found
+        _use_our_images(converted.state, *_CAFFE_IMAGES)
+    return converted
 
 
 def _configured(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> Converted:
@@ -160,10 +160,10 @@ def _configured(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> Conve
 
 def _at(config: Mapping[str, Any], path: str) -> Any:
     """Return the option at a dotted path; None if the configuration has no such option."""
-    found: Any = config
+    value: Any = config
     for name in path.split("."):
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 def from_torchvision(state: Mapping[str, Tensor]) -> State:
@@ -188,10 +188,10 @@ def from_mmdetection(state: Mapping[str, Tensor]) -> State:
     is_fcos = any(name.startswith("bbox_head.") for name in state)
     for name, value in state.items():
         new = _renamed(name, _MMDETECTION)
-        if found := re.match(r"^neck\.fpn_convs\.(\d+)\.conv\.(.*)", new):
-            new = f"neck.layer_blocks.{found[1]}.0.{found[2]}"
-            if is_fcos and int(found[1]) > 2:
-                new = f"neck.extra_blocks.p{int(found[1]) + 3}.{found[2]}"
+        if match := re.match(r"^neck\.fpn_convs\.(\d+)\.conv\.(.*)", new):
+            new = f"neck.layer_blocks.{match[1]}.0.{match[2]}"
+            if is_fcos and int(match[1]) > 2:
+                new = f"neck.extra_blocks.p{int(match[1]) + 3}.{match[2]}"
         if is_fcos:
             new = _fcos_tower(new)
         ours[new] = value
@@ -207,11 +207,11 @@ def from_detectron2(state: Mapping[str, Tensor]) -> State:
     ours = {}
     for name, value in state.items():
         new = _renamed(name, _DETECTRON2)
-        if found := re.match(r"^backbone\.res(\d)\.(.*)", new):
-            new = f"backbone.layer{int(found[1]) - 1}.{found[2]}"
-        if found := re.match(r"^backbone\.fpn_(lateral|output)(\d)\.(.*)", name):
-            blocks = "inner_blocks" if found[1] == "lateral" else "layer_blocks"
-            new = f"neck.{blocks}.{int(found[2]) - 2}.0.{found[3]}"
+        if match := re.match(r"^backbone\.res(\d)\.(.*)", new):
+            new = f"backbone.layer{int(match[1]) - 1}.{match[2]}"
+        if match := re.match(r"^backbone\.fpn_(lateral|output)(\d)\.(.*)", name):
+            blocks = "inner_blocks" if match[1] == "lateral" else "layer_blocks"
+            new = f"neck.{blocks}.{int(match[2]) - 2}.0.{match[3]}"
         if name not in ("pixel_mean", "pixel_std") and ".anchor_generator." not in name:
             ours[new] = value
     return _background_first(ours)
@@ -252,11 +252,11 @@ def _fcos_tower(name: str) -> str:
 
     Each layer is a convolution, a norm and a ReLU.
     """
-    found = re.match(r"^bbox_head\.(cls|reg)_convs\.(\d+)\.(conv|gn)\.(.*)", name)
-    if not found:
+    match = re.match(r"^bbox_head\.(cls|reg)_convs\.(\d+)\.(conv|gn)\.(.*)", name)
+    if not match:
         return name
-    head = "classification_head" if found[1] == "cls" else "regression_head"
-    return f"head.{head}.conv.{3 * int(found[2]) + (found[3] == 'gn')}.{found[4]}"
+    head = "classification_head" if match[1] == "cls" else "regression_head"
+    return f"head.{head}.conv.{3 * int(match[2]) + (match[3] == 'gn')}.{match[4]}"
 
 
 def _background_first(state: State) -> State:

@@ -34,25 +34,25 @@ def read_weights(weights: str, *, option: str, published: Mapping[str, str]) -> 
     return read_file(_download(published[weights], f"{option}={weights}", option), option)
 
 
-def _download(url: str, given: str, option: str) -> Path:
+def _download(url: str, source: str, option: str) -> Path:
     """Return the file in torch's hub folder, downloaded if needed; its name ends with its hash's start."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
-    found = re.search(r"-([0-9a-f]{8,})\.", path.name)
-    digest = found[1] if found else ""
+    match = re.search(r"-([0-9a-f]{8,})\.", path.name)
+    digest = match[1] if match else ""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, str(path), hash_prefix=digest or None)
         except OSError as error:
             raise ValueError(
-                f"{given}: could not download {url} ({error}). Without a network, put that file into "
+                f"{source}: could not download {url} ({error}). Without a network, put that file into "
                 f"{path.parent}, or name a local file: {option}=/path/to/{path.name}"
             ) from error
         except RuntimeError as error:  # torch.hub's "invalid hash value"
-            raise ValueError(f"{given}: the download is damaged ({error}). Try again.") from error
+            raise ValueError(f"{source}: the download is damaged ({error}). Try again.") from error
     with path.open("rb") as file:
         if not hashlib.file_digest(file, "sha256").hexdigest().startswith(digest):
             raise ValueError(
-                f"{given}: {path} is damaged: its SHA-256 does not start with {digest}. Delete it."
+                f"{source}: {path} is damaged: its SHA-256 does not start with {digest}. Delete it."
             )
     return path

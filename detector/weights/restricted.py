@@ -120,10 +120,10 @@ class Placeholder(dict[Any, Any]):
     dump_patches = False  # torch reads it if its old format holds a whole model
     __hash__ = object.__hash__  # type: ignore[assignment]  # as a member of a set, or a key
 
-    def __new__(cls, *given: object, **named: object) -> Placeholder:
+    def __new__(cls, *args: object, **named: object) -> Placeholder:
         return super().__new__(cls)
 
-    def __init__(self, *given: object, **named: object) -> None:
+    def __init__(self, *args: object, **named: object) -> None:
         super().__init__()
 
     def __eq__(self, other: object) -> bool:
@@ -144,7 +144,7 @@ class Placeholder(dict[Any, Any]):
     def add(self, item: object) -> None:
         """Leave out an item of a set."""
 
-    def __call__(self, *given: object, **named: object) -> Placeholder:
+    def __call__(self, *args: object, **named: object) -> Placeholder:
         return Placeholder()
 
 
@@ -156,8 +156,8 @@ class _Rebuild:
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
 
-    def __call__(self, *given: Any) -> Any:
-        return self._function(*given)
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args)
 
     def __setstate__(self, state: object) -> None:
         raise RefusedError("the attributes of a function")
@@ -166,7 +166,7 @@ class _Rebuild:
 class RestrictedPickle:
     """A restricted version of the parts of the module `pickle` that `torch.load` needs.
 
-    `left_out` has the names that became placeholders.
+    `placeholders` has the names that became placeholders.
 
     >>> RestrictedPickle().load(io.BytesIO(pickle.dumps({"weight": np.zeros(3)})))
     {'weight': array([0., 0., 0.])}
@@ -175,13 +175,13 @@ class RestrictedPickle:
     __name__ = __name__
 
     def __init__(self) -> None:
-        self.left_out: dict[str, None] = {}
-        names = self.left_out
+        self.placeholders: dict[str, None] = {}
+        names = self.placeholders
 
         class Unpickler(pickle.Unpickler):
             def find_class(self, module: str, name: str) -> Any:
                 full_name = f"{_RENAMED.get(module, module)}.{name}"
-                return _found(full_name) or _placeholder(full_name, names)
+                return _allowed(full_name) or _placeholder(full_name, names)
 
         self.Unpickler = Unpickler
 
@@ -190,7 +190,7 @@ class RestrictedPickle:
         return self.Unpickler(file, **options).load()
 
 
-def _found(full_name: str) -> Any:
+def _allowed(full_name: str) -> Any:
     dtype = getattr(torch, full_name.removeprefix("torch."), None) if full_name.startswith("torch.") else None
     if isinstance(dtype, torch.dtype):
         return dtype
@@ -199,9 +199,9 @@ def _found(full_name: str) -> Any:
     return _TYPES.get(full_name)
 
 
-def _placeholder(full_name: str, left_out: dict[str, None]) -> type[Placeholder]:
+def _placeholder(full_name: str, placeholders: dict[str, None]) -> type[Placeholder]:
     is_data = full_name.startswith(_DATA) or full_name in _DATA_OF_BUILTINS
     if full_name.partition(".")[0] in sys.stdlib_module_names and not is_data:
         raise RefusedError(full_name)
-    left_out[full_name] = None
+    placeholders[full_name] = None
     return type("Placeholder", (Placeholder,), {})

@@ -37,7 +37,7 @@ _MAX_DEPTH = 4
 
 
 @dataclass(frozen=True)
-class Found:
+class StoredState:
     """A state dict, the keys that lead to it, and the keys of other state dicts beside it."""
 
     state: dict[str, Tensor]
@@ -45,37 +45,37 @@ class Found:
     others: tuple[str, ...] = ()
 
 
-def find_state(content: object, *, depth: int = 0) -> Found | None:
+def find_state(content: object, *, depth: int = 0) -> StoredState | None:
     """Return the first state dict that `content` is or holds, with arrays as tensors; None without one."""
     if isinstance(content, Placeholder) and "_modules" in content:
-        return _found(dict(_of_module(content)))
+        return _state_or_none(dict(_of_module(content)))
     if not isinstance(content, Mapping) or depth > _MAX_DEPTH:
         return None
     inside = {
-        key: found
+        key: nested
         for key in _WRAPPERS
-        if (found := find_state(content.get(key), depth=depth + 1)) is not None
+        if (nested := find_state(content.get(key), depth=depth + 1)) is not None
     }
     if inside:
         first, *others = inside
-        return Found(inside[first].state, (first, *inside[first].keys), tuple(others))
+        return StoredState(inside[first].state, (first, *inside[first].keys), tuple(others))
     own = {k: t for k, v in content.items() if isinstance(k, str) and (t := _tensor(v)) is not None}
-    return _found(own) or _largest(content, depth)
+    return _state_or_none(own) or _largest(content, depth)
 
 
-def _largest(content: Mapping[Any, Any], depth: int) -> Found | None:
+def _largest(content: Mapping[Any, Any], depth: int) -> StoredState | None:
     """Return the state dict with the most entries under any key except an optimizer's."""
     inside = {
-        key: found
+        key: nested
         for key, value in content.items()
         if isinstance(key, str)
         and not key.startswith(_OF_OPTIMIZERS)
-        and (found := find_state(value, depth=depth + 1)) is not None
+        and (nested := find_state(value, depth=depth + 1)) is not None
     }
     if not inside:
         return None
     key = max(inside, key=lambda k: len(inside[k].state))
-    return Found(inside[key].state, (key, *inside[key].keys), tuple(k for k in inside if k != key))
+    return StoredState(inside[key].state, (key, *inside[key].keys), tuple(k for k in inside if k != key))
 
 
 def without_prefix(
@@ -106,8 +106,8 @@ def _prefix(name: str, is_name: Callable[[str], bool]) -> str | None:
         start = dot + 1
 
 
-def _found(state: dict[str, Tensor]) -> Found | None:
-    return Found(state) if state else None
+def _state_or_none(state: dict[str, Tensor]) -> StoredState | None:
+    return StoredState(state) if state else None
 
 
 def _tensor(value: object) -> Tensor | None:
@@ -120,11 +120,11 @@ def _tensor(value: object) -> Tensor | None:
 
 def _of_module(module: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     """Yield the parameters and buffers of a saved torch.nn.Module, by their state dict names."""
-    left_out = module.get("_non_persistent_buffers_set")
+    non_persistent = module.get("_non_persistent_buffers_set")
     for group in ("_parameters", "_buffers"):
         for name, value in _items(module.get(group)):
             tensor = _tensor(value)
-            if tensor is not None and name not in (left_out if isinstance(left_out, set) else ()):
+            if tensor is not None and name not in (non_persistent if isinstance(non_persistent, set) else ()):
                 yield f"{prefix}{name}", tensor.detach()
     for name, child in _items(module.get("_modules")):
         if isinstance(child, Placeholder):

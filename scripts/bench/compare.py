@@ -19,26 +19,29 @@ _IMAGES, _CLASSES, _OBJECTS, _DETECTIONS = 5_000, 80, 36_000, 500_000
 _BACKENDS: tuple[BackendName, ...] = ("pycocotools", "hotcoco")
 
 
-def comparison_table(*, replicates: int = 1000) -> str:
-    """Times and memory of matching two arms, and of `replicates` draws of their images."""
+def comparison_table(*, num_resamples: int = 1000) -> str:
+    """Times and memory of matching two variants, and of `num_resamples` draws of their images."""
     random = np.random.default_rng(0)
     truth = _ground_truth(random)
     evaluator = CocoEvaluator(truth)
     results = [_results(truth, random) for _ in range(2)]
     start = time.perf_counter()
-    runs = [Replicates(evaluator.matched(of_arm).classes) for of_arm in results]
+    runs = [Replicates(evaluator.matched(detections).classes) for detections in results]
     matched = time.perf_counter()
     before = peak_memory_mb() or 0.0
-    draw(runs, replicates=replicates)
+    draw(runs, num_resamples=num_resamples)
     drawn, peak = time.perf_counter(), peak_memory_mb() or 0.0
     evaluations = [_seconds(CocoEvaluator(truth, backend=name), results[0]) for name in _BACKENDS]
     rows = (
         ("images, classes, objects", f"{_IMAGES:,}, {_CLASSES}, {_OBJECTS:,}"),
-        ("detections of each of 2 arms", f"{_DETECTIONS:,}"),
+        ("detections of each of 2 variants", f"{_DETECTIONS:,}"),
         ("matching both, s", f"{matched - start:.0f}"),
-        (f"{replicates:,} replicates of both, s", f"{drawn - matched:.1f}"),
+        (f"{num_resamples:,} replicates of both, s", f"{drawn - matched:.1f}"),
         ("memory at the peak, of it before the replicates, MB", f"{peak:.0f}, {before:.0f}"),
-        ("COCO metrics of one arm by pycocotools, by hotcoco, s", ", ".join(f"{s:.1f}" for s in evaluations)),
+        (
+            "COCO metrics of one variant by pycocotools, by hotcoco, s",
+            ", ".join(f"{s:.1f}" for s in evaluations),
+        ),
     )
     return "\n".join([markdown_row(["", ""]), markdown_row(["---", "---:"]), *map(markdown_row, rows)])
 

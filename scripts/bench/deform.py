@@ -70,40 +70,47 @@ class _Problem:
         )
 
 
-def _plain(given: _Problem) -> Tensor:
-    return F.conv2d(given.x, given.weight, stride=given.stride, padding=1)
+def _plain(problem: _Problem) -> Tensor:
+    return F.conv2d(problem.x, problem.weight, stride=problem.stride, padding=1)
 
 
-def _by(backend: Backend, given: _Problem) -> Tensor:
+def _by(backend: Backend, problem: _Problem) -> Tensor:
     return deform_conv2d(
-        given.x, given.offset, given.weight, None, given.mask, stride=given.stride, padding=1, backend=backend
+        problem.x,
+        problem.offset,
+        problem.weight,
+        None,
+        problem.mask,
+        stride=problem.stride,
+        padding=1,
+        backend=backend,
     )
 
 
-def _deformops(given: _Problem) -> Tensor:
+def _deformops(problem: _Problem) -> Tensor:
     """The package of that name; not a dependency, and it casts nothing."""
     operator = importlib.import_module("deformops.integrations.torchvision").deform_conv2d
     return operator(
-        given.x,
-        given.offset.float(),
-        given.weight.to(given.x.dtype),
-        stride=(given.stride, given.stride),
+        problem.x,
+        problem.offset.float(),
+        problem.weight.to(problem.x.dtype),
+        stride=(problem.stride, problem.stride),
         padding=(1, 1),
-        mask=given.mask.float(),
+        mask=problem.mask.float(),
     )
 
 
 def _implementations(device: str) -> dict[str, tuple[Callable[[_Problem], Tensor], torch.memory_format]]:
     """Each with the memory format that it works in."""
-    found: dict[str, tuple[Callable[[_Problem], Tensor], torch.memory_format]] = {
+    implementations: dict[str, tuple[Callable[[_Problem], Tensor], torch.memory_format]] = {
         "plain conv": (_plain, torch.channels_last),
         "torchvision": (partial(_by, "torchvision"), torch.contiguous_format),
     }
     if obstacle(torch.device(device)) is None:
-        found["triton"] = (partial(_by, "triton"), torch.channels_last)
+        implementations["triton"] = (partial(_by, "triton"), torch.channels_last)
     if find_spec("deformops") is not None:
-        found["deformops"] = (_deformops, torch.channels_last)
-    return found
+        implementations["deformops"] = (_deformops, torch.channels_last)
+    return implementations
 
 
 def candidates(
@@ -111,13 +118,13 @@ def candidates(
 ) -> dict[str, Callable[[], object]]:
     """All layers, one after the other, without waiting between them: forward, or forward and backward."""
     precision = partial(torch.autocast, device, torch.bfloat16)
-    made: dict[str, Callable[[], object]] = {}
+    runs: dict[str, Callable[[], object]] = {}
     for name, (function, memory_format) in _implementations(device).items():
         of_format = partial(_Problem.of, batch=batch, device=device, memory_format=memory_format)
         unique = {layer: of_format(layer) for layer in layers}
         problems = [unique[layer] for layer in layers]
-        made[name] = partial(_run, function, problems, precision, backward=backward)
-    return made
+        runs[name] = partial(_run, function, problems, precision, backward=backward)
+    return runs
 
 
 def _run(
@@ -127,12 +134,12 @@ def _run(
     *,
     backward: bool,
 ) -> None:
-    for given in problems:
+    for problem in problems:
         with torch.set_grad_enabled(backward), precision():
-            y = function(given)
+            y = function(problem)
         if backward:
-            inputs = (given.x, given.weight, given.offset, given.mask)
-            torch.autograd.grad(y, inputs, given.grad, allow_unused=True)  # a plain one uses no offset
+            inputs = (problem.x, problem.weight, problem.offset, problem.mask)
+            torch.autograd.grad(y, inputs, problem.grad, allow_unused=True)  # a plain one uses no offset
 
 
 def gpu_table(*, repeats: int, stages: Mapping[str, tuple[Layer, ...]] = RESNET50) -> str:
@@ -140,14 +147,14 @@ def gpu_table(*, repeats: int, stages: Mapping[str, tuple[Layer, ...]] = RESNET5
     if not torch.cuda.is_available():
         return "On a GPU: skipped, torch finds none."
     parts = []
-    for backward, what in ((False, "forward"), (True, "forward and backward")):
+    for backward, passes in ((False, "forward"), (True, "forward and backward")):
         rows = {
             stage: partial(candidates, layers, backward=backward, device="cuda")
             for stage, layers in stages.items()
         }
         table = times_table(rows, repeats, device="cuda", reference="torchvision", unit="us")
         parts.append(
-            f"The deformable layers of ResNet-50, 800x1344, batch {_BATCH}, bfloat16, {what}:\n\n{table}"
+            f"The deformable layers of ResNet-50, 800x1344, batch {_BATCH}, bfloat16, {passes}:\n\n{table}"
         )
     reason = obstacle(torch.device("cuda"))
     if reason is not None:

@@ -20,7 +20,7 @@ from detector.backbones.resnet import ResNet
 from detector.heads.faster_rcnn import FasterRCNNHead
 from detector.heads.fcos import FCOSHead
 from detector.layers.deform import DeformableStages
-from detector.models.detector import Detector, assemble
+from detector.models.detector import Detector, build_detector
 from detector.necks.fpn import FPN
 from detector.ops.boxes import pairwise_iou
 from detector.ops.deform_conv import triton
@@ -125,8 +125,8 @@ def _in_fixed_order() -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def _error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    pairs = [(a.detach().double().cpu(), b.detach().double()) for a, b in zip(found, expected, strict=True)]
+def _error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    pairs = [(a.detach().double().cpu(), b.detach().double()) for a, b in zip(actual, expected, strict=True)]
     return max(float((a - b).norm() / b.norm().clamp(min=1e-12)) for a, b in pairs)
 
 
@@ -206,11 +206,11 @@ def _tensors(outputs: object) -> list[Tensor]:
 def _fcos() -> Detector:
     torch.manual_seed(0)
     backbone = ResNet(18, deform=DeformableStages(stages=(4, 5)))
-    return assemble(backbone=backbone, neck=FPN, head=FCOSHead, num_classes=3).eval()
+    return build_detector(backbone=backbone, neck=FPN, head=FCOSHead, num_classes=3).eval()
 
 
 def _faster_rcnn() -> Detector:
     torch.manual_seed(0)
     backbone = ResNet(18, deform=DeformableStages(stages=(4, 5)), out_stages=(2, 3, 4, 5))
     neck = partial(FPN, extra_levels="maxpool")
-    return assemble(backbone=backbone, neck=neck, head=FasterRCNNHead, num_classes=3).eval()
+    return build_detector(backbone=backbone, neck=neck, head=FasterRCNNHead, num_classes=3).eval()

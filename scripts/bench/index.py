@@ -21,7 +21,7 @@ def index_table(root: Path, *, num_workers: int = 4) -> str:
     """
     data = DetectionDataModule(
         root=str(root),
-        image_size=ImageSize(shorter=96, longer=128),
+        image_size=ImageSize(min_size=96, max_size=128),
         batch_size=64,
         val_batch_size=64,
         num_workers=num_workers,

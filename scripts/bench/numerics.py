@@ -69,10 +69,10 @@ def _errors(operator: Operator, arguments: Sequence[Tensor], device: str) -> lis
     reference = partial(deform_conv2d, backend="torchvision", padding=1)
     exact = _results(reference, [tensor.double() for tensor in arguments])
     try:
-        found = _results(operator, [tensor.to(device) for tensor in arguments])
+        actual = _results(operator, [tensor.to(device) for tensor in arguments])
     except (RuntimeError, ValueError):
         return ["none"] * len(exact)
-    pairs = zip(found, exact, strict=True)
+    pairs = zip(actual, exact, strict=True)
     return [f"{float((a.double().cpu() - b).norm() / b.norm()):.1e}" for a, b in pairs]
 
 

@@ -1,4 +1,4 @@
-"""The picture that explains deformable convolution: where it samples, and how one sample is made."""
+"""The figure that explains deformable convolution: where it samples, and how one sample is made."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from matplotlib.patches import Rectangle, Wedge
 from detector.reports.figures import as_svg, in_style
 
 _CELLS = 11
-_CENTRE = 5.0
-_STEP = 2.0  # dilation: the taps keep apart in the picture
+_CENTER = 5.0
+_STEP = 2.0  # dilation: the taps keep apart in the figure
 _MIDDLE, _RADIUS = (5.0, 9.8), 5.0  # of the bent bar
 _OBJECT, _GRID, _BLUE, _RED = "#dddddd", "#cccccc", "#0072b2", "#d55e00"
 _SAMPLE = (0.35, 0.7)  # right and below the upper left pixel of the four
@@ -26,15 +26,15 @@ def operator_figure() -> str:
     """Three panels as SVG: the taps of a convolution, those of a deformable one, and a bilinear sample."""
     figure = Figure(figsize=(11, 4.2), layout=ConstrainedLayoutEngine(h_pad=0.15))
     regular, deformable, sample = figure.subplots(1, 3)
-    homes = [(_CENTRE + _STEP * x, _CENTRE + _STEP * y) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+    homes = [(_CENTER + _STEP * x, _CENTER + _STEP * y) for y in (-1, 0, 1) for x in (-1, 0, 1)]
     _feature_map(regular, "Convolution: 3 x 3 taps around\nthe output position, always the same")
-    _taps(regular, homes, colour=_BLUE)
+    _taps(regular, homes, color=_BLUE)
     _feature_map(deformable, "Deformable: each tap moves by an offset\npredicted from the features there")
     moved = [_onto_ring(*home) for home in homes]
     for home, tap in zip(homes, moved, strict=True):
         deformable.annotate("", tap, home, arrowprops={"arrowstyle": "->", "color": "#444444", "lw": 1.2})
-    _taps(deformable, homes, colour=_BLUE, faint=True)
-    _taps(deformable, moved, colour=_RED)
+    _taps(deformable, homes, color=_BLUE, faint=True)
+    _taps(deformable, moved, color=_RED)
     _draw_sample(sample)
     return as_svg(figure, grid=False)
 
@@ -61,16 +61,16 @@ def _finish(axes: Axes, title: str, *, low: float, high: float) -> None:
 
 def _onto_ring(x: float, y: float) -> tuple[float, float]:
     """A place on the bent bar near a tap's."""
-    angle = math.radians(36 * (x - _CENTRE) / _STEP)
-    radius = _RADIUS - 0.8 * (y - _CENTRE) / _STEP
+    angle = math.radians(36 * (x - _CENTER) / _STEP)
+    radius = _RADIUS - 0.8 * (y - _CENTER) / _STEP
     return _MIDDLE[0] + radius * math.sin(angle), _MIDDLE[1] - radius * math.cos(angle)
 
 
-def _taps(axes: Axes, places: Sequence[tuple[float, float]], *, colour: str, faint: bool = False) -> None:
+def _taps(axes: Axes, places: Sequence[tuple[float, float]], *, color: str, faint: bool = False) -> None:
     x, y = np.array(places).T
-    axes.scatter(x, y, s=30, color=colour, alpha=0.35 if faint else 1, zorder=3)
+    axes.scatter(x, y, s=30, color=color, alpha=0.35 if faint else 1, zorder=3)
     if not faint:
-        axes.scatter([_CENTRE], [_CENTRE], s=130, facecolors="none", edgecolors="black", zorder=4)
+        axes.scatter([_CENTER], [_CENTER], s=130, facecolors="none", edgecolors="black", zorder=4)
 
 
 def _draw_sample(axes: Axes) -> None:

@@ -49,7 +49,7 @@ def times_table(
             failures.append(f"{label}: FAILED: {first_line(problem)}")
             continue
         problems = {name: _problem(run, device) for name, run in candidates.items()}
-        failures += [f"{label}, {name}: FAILED: {said}" for name, said in problems.items() if said]
+        failures += [f"{label}, {name}: FAILED: {message}" for name, message in problems.items() if message]
         sound = {name: run for name, run in candidates.items() if not problems[name]}
         medians = interleaved_medians(sound, repeats, device=device) if sound else {}
         factor = {"ms": 1, "us": 1000}[unit]
@@ -71,8 +71,8 @@ def _problem(run: Callable[[], object], device: str) -> str | None:
 
 def first_line(problem: Exception) -> str:
     """Of what it says, fit for a table's cell."""
-    said = str(problem).strip().splitlines() or [""]
-    return f"{type(problem).__name__}: {said[0]}".replace("|", "\\|")
+    lines = str(problem).strip().splitlines() or [""]
+    return f"{type(problem).__name__}: {lines[0]}".replace("|", "\\|")
 
 
 def deform_conv_candidates(

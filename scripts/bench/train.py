@@ -18,13 +18,13 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from detector.backbones.resnet import ResNet
-from detector.heads.anchors import Anchors
+from detector.heads.anchors import AnchorGenerator
 from detector.heads.faster_rcnn import FasterRCNNHead
 from detector.heads.fcos import FCOSHead
 from detector.heads.roi import RoIHead
 from detector.heads.rpn import RPN
 from detector.layers.deform import DeformableStages
-from detector.models.detector import Detector, assemble
+from detector.models.detector import Detector, build_detector
 from detector.necks.fpn import FPN
 from detector.profiling.noise import random_batch
 from detector.run_folder import RunFolder
@@ -56,9 +56,9 @@ def train_step_candidates(
     batches = [batch.to(device) for batch in batches]
     theirs, ours = _same_models(model, depth, batches, num_classes, device)
     precision = partial(torch.autocast, torch.device(device).type, autocast, enabled=autocast is not None)
-    given = [_for_torchvision(batch) for batch in batches]
+    inputs = [_for_torchvision(batch) for batch in batches]
     return {
-        "torchvision": _step(theirs, theirs, given, precision),
+        "torchvision": _step(theirs, theirs, inputs, precision),
         **{name: _step(one, one.loss, [(b,) for b in batches], precision) for name, one in ours.items()},
     }
 
@@ -69,17 +69,17 @@ def inference_candidates(
     """Detections of the same batches with equal limits: torchvision, ours, ours deformable."""
     torch.manual_seed(0)
     theirs, ours = _same_models(model, depth, batches, num_classes, "cpu")
-    given = [_for_torchvision(batch)[0] for batch in batches]
-    candidates = {"torchvision": _prediction(theirs.eval(), given)}
+    inputs = [_for_torchvision(batch)[0] for batch in batches]
+    candidates = {"torchvision": _prediction(theirs.eval(), inputs)}
     candidates.update({name: _prediction(one.eval().predict, batches) for name, one in ours.items()})
     return candidates
 
 
 def candidates_of(
-    model: Model, depth: Depth, what: Literal["training step", "inference"]
+    model: Model, depth: Depth, mode: Literal["training step", "inference"]
 ) -> dict[str, Callable[[], object]]:
-    """Those of `what`, on a batch of noise with 80 classes."""
-    make = train_step_candidates if what == "training step" else inference_candidates
+    """Those of `mode`, on a batch of noise with 80 classes."""
+    make = train_step_candidates if mode == "training step" else inference_candidates
     return make(model, depth, [random_batch(num_classes=80)], num_classes=80)
 
 
@@ -116,7 +116,7 @@ def _same_models(
 def _ours(model: Model, depth: Depth, stages: tuple[Literal[3, 4, 5], ...], num_classes: int) -> Detector:
     is_fcos = model == "fcos"
     roi = partial(RoIHead, score_threshold=0.05)  # torchvision's
-    ours = assemble(
+    ours = build_detector(
         backbone=ResNet(
             depth,
             norm="batch",
@@ -126,7 +126,9 @@ def _ours(model: Model, depth: Depth, stages: tuple[Literal[3, 4, 5], ...], num_
         neck=FPN if is_fcos else partial(FPN, extra_levels="maxpool"),
         head=partial(FCOSHead, score_threshold=0.2)
         if is_fcos
-        else partial(FasterRCNNHead, rpn=partial(RPN, anchors=Anchors(grid="torchvision")), roi=roi),
+        else partial(
+            FasterRCNNHead, rpn=partial(RPN, anchor_generator=AnchorGenerator(grid="torchvision")), roi=roi
+        ),
         num_classes=num_classes,
     )
     return ours.to(memory_format=torch.channels_last)
@@ -152,9 +154,9 @@ def _for_torchvision(batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]
         image[:, :h, :w].float() / 255
         for image, (h, w) in zip(batch.images, batch.image_sizes.tolist(), strict=True)
     ]
-    given = zip(batch.targets.boxes, batch.targets.labels, batch.targets.valid, strict=True)
+    objects = zip(batch.targets.boxes, batch.targets.labels, batch.targets.valid, strict=True)
     # Label 0 is background to its Faster R-CNN and a class to its FCOS: 1 is a class to both.
-    return images, [{"boxes": b[valid], "labels": n[valid].clamp(min=1)} for b, n, valid in given]
+    return images, [{"boxes": b[valid], "labels": n[valid].clamp(min=1)} for b, n, valid in objects]
 
 
 def _prediction(predict: Callable[[Any], object], inputs: Sequence[Any]) -> Callable[[], object]:

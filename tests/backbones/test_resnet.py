@@ -53,7 +53,7 @@ def test_deformable_equals_regular_before_training(depth: Literal[18, 50], modul
 
 
 @pytest.mark.parametrize("version", [3, 4])
-def test_depthwise_layers_keep_their_initialisation(version: Literal[3, 4]) -> None:
+def test_depthwise_layers_keep_their_initialization(version: Literal[3, 4]) -> None:
     """In both kinds of blocks; projections of 512 channels drawn uniformly up to sqrt(6 / 1024)."""
     for depth in (18, 50):
         model = ResNet(depth, norm="batch", deform=DeformableStages(stages=(5,), version=version))
@@ -64,7 +64,7 @@ def test_depthwise_layers_keep_their_initialisation(version: Literal[3, 4]) -> N
         assert [x.shape[-1] for x in model(torch.randn(2, 3, 64, 64))] == [8, 4, 2]
 
 
-def test_offsets_stay_zero_after_initialisation() -> None:
+def test_offsets_stay_zero_after_initialization() -> None:
     model = ResNet(18, deform=DeformableStages(stages=(5,)))
     offsets = [p for name, p in model.named_parameters() if ".offset." in name]
     assert len(offsets) == 4

@@ -1,4 +1,4 @@
-"""The picture of docs/deformable.md, and its table of errors."""
+"""The figure of docs/deformable.md, and its table of errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.operator_figure import corner_weights, operator_figure
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-def test_the_picture_in_the_documentation_says_what_is_drawn() -> None:
+def test_the_figure_in_the_documentation_says_what_is_drawn() -> None:
     """Its lines differ by the version of matplotlib."""
     kept, drawn = (DOCS / "images" / "deformable.svg").read_text(encoding="utf-8"), operator_figure()
     assert labels(kept) == labels(drawn)

@@ -30,9 +30,9 @@ def test_jobs_are_told_apart_by_what_differs(tmp_path: Path, capsys: pytest.Capt
     assert "compare" not in "".join(said), "one run alone cannot be compared"
 
 
-def test_seeds_of_an_arm_are_compared_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arms = [(lr, seed) for lr in (1, 2) for seed in (0, 1)]
-    print_sweep([job(tmp_path / f"{lr}{seed}", f"lr={lr}", f"seed={seed}") for lr, seed in arms])
+def test_seeds_of_a_variant_are_compared_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    variants = [(lr, seed) for lr in (1, 2) for seed in (0, 1)]
+    print_sweep([job(tmp_path / f"{lr}{seed}", f"lr={lr}", f"seed={seed}") for lr, seed in variants])
     command = capsys.readouterr().out.splitlines()[-1].partition(": ")[2]
     folders = [f"'{tmp_path / name}'" for name in ("10", "11", "20", "21")]
     expected = f"runs=[[{folders[0]},{folders[1]}],[{folders[2]},{folders[3]}]]"
@@ -65,5 +65,5 @@ def test_a_sweep_of_training_ends_with_the_command_that_compares_it(
     assert [line.split()[:2] for line in said[-3:-1]] == [["1", "optimizer.lr=0.02"], []]
     command = shlex.split(said[-1].partition(": ")[2])
     assert command == ["detector", "compare", f"runs=['{tmp_path}/out/0','{tmp_path}/out/1']"]
-    monkeypatch.setattr("sys.argv", [*command, "latency=false", "replicates=5", "output_dir=compared"])
+    monkeypatch.setattr("sys.argv", [*command, "latency=false", "num_resamples=5", "output_dir=compared"])
     assert cli.main() == 0

@@ -10,6 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from detector.coco.annotations import CocoAnnotations
+
 VALID: dict[str, Any] = {
     "images": [
         {"id": 7, "file_name": "a.jpg", "width": 64, "height": 48},
@@ -29,6 +31,29 @@ VALID: dict[str, Any] = {
 def valid() -> dict[str, Any]:
     """Sparse, unordered, 0-based ids; a crowd; a box partly outside; an image without boxes."""
     return copy.deepcopy(VALID)
+
+
+def as_coco(annotations: CocoAnnotations) -> dict[str, list[dict[str, Any]]]:
+    """What was read, as a COCO dictionary with the ids of the file."""
+    image_of, ids = annotations.image_of, annotations.category_ids
+    return {
+        "images": [
+            {"id": annotations.image_id(i), "file_name": annotations.file_names[i], "height": h, "width": w}
+            for i, (h, w) in enumerate(annotations.sizes.tolist())
+        ],
+        "annotations": [
+            {
+                "id": int(annotations.annotation_ids[row]),
+                "image_id": annotations.image_id(int(image_of[row])),
+                "category_id": ids[annotations.labels[row]],
+                "bbox": annotations.boxes_xywh[row].tolist(),
+                "area": float(annotations.areas[row]),
+                "iscrowd": int(annotations.crowd[row]),
+            }
+            for row in range(len(annotations.labels))
+        ],
+        "categories": [{"id": c.id, "name": c.name} for c in annotations.categories],
+    }
 
 
 def write_image(path: Path, *, height: int, width: int, seed: int = 0) -> None:

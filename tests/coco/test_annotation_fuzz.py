@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from detector.coco.reader import read_coco
-from detector.coco.truth_file import read_ground_truth, require_objects
 from detector.data.datamodule import DetectionDataModule
 from detector.data.transforms import ImageSize
 from detector.evaluation.coco import CocoEvaluator
@@ -107,7 +106,8 @@ def _as_training(root: Path, drop: bool) -> None:
     )
     module.setup("fit")
     truth = module.val_set.ground_truth()
-    json.dumps(truth, ensure_ascii=False).encode("utf-8")  # what is written to files later
+    names = (*truth.class_names, *truth.file_names, *(value for _, value in truth.image_numbers))
+    json.dumps(names, ensure_ascii=False).encode("utf-8")  # what is written to files later
     CocoEvaluator(truth)
     for index in range(len(module.train_set)):
         boxes = module.train_set[0, index].boxes
@@ -115,10 +115,8 @@ def _as_training(root: Path, drop: bool) -> None:
 
 
 def _as_truth(root: Path, drop: bool) -> None:
-    path = root / "val.json"
-    dataset = read_ground_truth(path)
-    evaluator = CocoEvaluator(dataset, on_bad_box="drop" if drop else "error", source=str(path))
-    require_objects(evaluator.truth, dataset, source=str(path))
+    evaluator = CocoEvaluator(root / "val.json", on_bad_box="drop" if drop else "error")
+    evaluator.truth.require_objects()
     "".join(evaluator.class_names).encode("utf-8")
 
 

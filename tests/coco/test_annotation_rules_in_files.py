@@ -2,17 +2,17 @@
 
 import json
 import logging
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from detector.coco.annotations import CocoAnnotations
 from detector.coco.reader import read_coco
-from detector.coco.truth_file import read_ground_truth, require_objects
+from detector.coco.truth_reader import read_ground_truth
 from detector.evaluation.coco import CocoEvaluator
-from tests.coco.small_coco import valid, write_dataset
+from tests.coco.small_coco import as_coco, valid, write_dataset
 from tests.evaluation.problems import perfect_results
 
 
@@ -24,31 +24,34 @@ def root(tmp_path: Path) -> Path:
 def as_training(
     root: Path, content: dict[str, Any], caplog: pytest.LogCaptureFixture, **options: Any
 ) -> tuple[list[dict[str, Any]] | None, str]:
-    """What the reader of training and validation data makes of it: number of objects, words."""
-    (root / "train.json").write_text(json.dumps(content), "utf-8")
-    caplog.clear()
-    try:
-        with caplog.at_level(logging.WARNING):
-            read = read_coco(root / "train.json", images_dir=root / "images", **options)
-    except ValueError as error:
-        return None, str(error)
-    return read.ground_truth()["annotations"], caplog.text
+    """What the reader of training and validation data makes of it: its annotations, words."""
+    path = _write(root / "train.json", content)
+    return _outcome(lambda: read_coco(path, images_dir=root / "images", **options), caplog)
 
 
 def as_truth(
-    root: Path, content: dict[str, Any], caplog: pytest.LogCaptureFixture | None = None, **options: Any
+    root: Path, content: dict[str, Any], caplog: pytest.LogCaptureFixture, **options: Any
 ) -> tuple[list[dict[str, Any]] | None, str]:
     """What the reader of a ground truth makes of it."""
-    path = root / "val.json"
+    path = _write(root / "val.json", content)
+    return _outcome(lambda: read_ground_truth(path, **options).annotations, caplog)
+
+
+def _write(path: Path, content: dict[str, Any]) -> Path:
     path.write_text(json.dumps(content), "utf-8")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            dataset = read_ground_truth(path)
-            truth = CocoEvaluator(dataset, source=str(path), **options).truth
-        except ValueError as error:
-            return None, str(error)
-    return truth.annotations, "\n".join(str(w.message) for w in caught)
+    return path
+
+
+def _outcome(
+    read: Callable[[], CocoAnnotations], caplog: pytest.LogCaptureFixture
+) -> tuple[list[dict[str, Any]] | None, str]:
+    caplog.clear()
+    try:
+        with caplog.at_level(logging.WARNING):
+            annotations = read()
+    except ValueError as error:
+        return None, str(error)
+    return as_coco(annotations)["annotations"], caplog.text
 
 
 BOTH = pytest.mark.parametrize("read", [as_training, as_truth], ids=["train", "evaluate"])
@@ -290,8 +293,7 @@ def test_perfect_results_of_an_object_written_twice_are_perfect(root: Path) -> N
     content["annotations"].append({**content["annotations"][1], "id": 50})
     path = root / "val.json"
     path.write_text(json.dumps(content))
-    with pytest.warns(UserWarning, match="repeats an earlier one"):
-        evaluator = CocoEvaluator(read_ground_truth(path))
+    evaluator = CocoEvaluator(path)
     assert pytest.approx(1.0) == evaluator.evaluate(perfect_results(valid())).AP
 
 
@@ -331,12 +333,6 @@ def test_perfect_results_on_files_as_other_tools_write_them(
     assert ("repeats an earlier one" in words) == (write is as_pylabel_writes)
     assert ("numbered anew" in words) == (write is as_datumaro_writes)
     truth = {**content, "annotations": annotations}
-    if read is as_truth:
-        path = root / "val.json"
-        path.write_text(json.dumps(content))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            truth = read_ground_truth(path)
     assert pytest.approx(1.0) == CocoEvaluator(truth).evaluate(perfect_results(truth)).AP
 
 
@@ -359,22 +355,20 @@ def test_perfect_results_on_files_as_other_tools_write_them(
         ),
     ],
 )
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_ground_truth_without_objects_is_refused(
     root: Path, content: dict[str, Any], options: dict[str, Any], words: str
 ) -> None:
     path = root / "val.json"
     path.write_text(json.dumps(content))
-    dataset = read_ground_truth(path)
-    truth = CocoEvaluator(dataset, **options).truth
+    truth = read_ground_truth(path, **options)
     with pytest.raises(ValueError, match=words) as error:
-        require_objects(truth, dataset, source=str(path))
+        truth.require_objects()
     assert str(path) in str(error.value)
 
 
 def test_a_file_under_two_ids_is_told(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     content = valid()
     content["images"].append({**content["images"][0], "id": 99})
-    words = as_truth(root, content)[1]
+    words = as_truth(root, content, caplog)[1]
     assert "1 image file is listed more than once" in words
     assert '"a.jpg"' in words

@@ -178,7 +178,7 @@ def deep_dataset(root: Path, scale: float, dtype: type = np.uint16) -> Path:
 def data_of(root: Path, **options: Any) -> DetectionDataModule:
     return DetectionDataModule(
         root=str(root),
-        image_size=ImageSize(shorter=48, longer=64),
+        image_size=ImageSize(min_size=48, max_size=64),
         batch_size=1,
         val_batch_size=1,
         num_workers=0,
@@ -196,7 +196,7 @@ def test_a_dark_dataset_is_told_with_the_override_that_helps(
     assert "3 of 3 images of more than 8 bits" in caplog.text
     assert "data.image_range=[0,4095]" in caplog.text
     assert data.image_range == "full"
-    assert data.val_set.picture(7).max() < 16
+    assert data.val_set.read_image(7).max() < 16
 
 
 def test_auto_finds_the_range_and_says_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -206,7 +206,7 @@ def test_auto_finds_the_range_and_says_it(tmp_path: Path, caplog: pytest.LogCapt
     assert data.image_range == (0, 4095)
     assert "stands for 'data.image_range=[0,4095]'" in caplog.text
     assert caplog.text.count("stands for") == 1
-    assert data.val_set.picture(7).max() > 200
+    assert data.val_set.read_image(7).max() > 200
     assert data.train_set[0, 0].image.max() > 200
 
 
@@ -230,7 +230,7 @@ def test_floats_without_a_range_are_one_problem_with_a_remedy(tmp_path: Path) ->
     assert isinstance(data.image_range, tuple)
     low, high = data.image_range
     assert 0 <= float(low) < float(high) <= 2.55
-    assert data.val_set.picture(7).max() > 200
+    assert data.val_set.read_image(7).max() > 200
 
 
 @pytest.mark.parametrize("image_range", [(5.0, 5.0), (9.0, 1.0), (0.0, float("inf"))])

@@ -10,7 +10,7 @@ import pytest
 
 from detector.coco.annotations import CocoAnnotations
 from detector.coco.reader import read_coco
-from tests.coco.small_coco import valid, write_dataset, write_image
+from tests.coco.small_coco import as_coco, valid, write_dataset, write_image
 
 
 def read(root: Path, content: dict[str, Any] | str | None = None, **options: Any) -> CocoAnnotations:
@@ -52,7 +52,7 @@ def test_training_boxes_are_clipped_and_without_crowds(root: Path) -> None:
 
 
 def test_ground_truth_keeps_the_original_boxes_ids_and_crowds(root: Path) -> None:
-    truth = read(root).ground_truth()
+    truth = as_coco(read(root))
     expected = sorted(valid()["annotations"], key=lambda a: a["id"])
     assert sorted(truth["annotations"], key=lambda a: a["id"]) == expected
     assert truth["images"] == valid()["images"]
@@ -63,7 +63,7 @@ def test_missing_iscrowd_and_area_are_filled(root: Path) -> None:
     content = valid()
     for annotation in content["annotations"]:
         del annotation["iscrowd"], annotation["area"]
-    truth = read(root, content).ground_truth()["annotations"]
+    truth = as_coco(read(root, content))["annotations"]
     assert {a["iscrowd"] for a in truth} == {0}
     assert {a["id"]: a["area"] for a in truth} == {0: 120, 4: 200, 2: 900, 9: 1600}
 
@@ -72,26 +72,26 @@ def test_missing_iscrowd_and_area_are_filled(root: Path) -> None:
 def test_a_crowd_is_one_however_it_is_written(root: Path, value: object) -> None:
     content = valid()
     content["annotations"][0]["iscrowd"] = value
-    ids = {a["id"] for a in read(root, content).ground_truth()["annotations"] if a["iscrowd"]}
+    ids = {a["id"] for a in as_coco(read(root, content))["annotations"] if a["iscrowd"]}
     assert ids == {content["annotations"][0]["id"], 2}
 
 
 def test_polygons_change_nothing(root: Path) -> None:
-    plain = read(root).ground_truth()
+    plain = as_coco(read(root))
     content = valid()
     content["annotations"][0]["segmentation"] = [[1, 2, 3.5, -4e1, 5, 6], [1, 2, 3, 4, 5, 6]]
     content["annotations"][1] = {"segmentation": [], **content["annotations"][1]}
     content["annotations"][2]["segmentation"] = {"counts": [1, 2], "size": [48, 64]}
     content["info"] = {"description": 'a "segmentation": [1] in a text', "segmentation": [[1]]}
-    assert read(root, content).ground_truth() == plain
+    assert as_coco(read(root, content)) == plain
 
 
 def test_sections_may_come_in_any_order_and_layout(root: Path) -> None:
-    plain = read(root).ground_truth()
+    plain = as_coco(read(root))
     content = valid()
     turned = {k: content[k] for k in ("annotations", "categories", "images")}
-    assert read(root, json.dumps(turned, indent=3)).ground_truth() == plain
-    assert read(root, "\ufeff" + json.dumps(turned, separators=(",", ":"))).ground_truth() == plain
+    assert as_coco(read(root, json.dumps(turned, indent=3))) == plain
+    assert as_coco(read(root, "\ufeff" + json.dumps(turned, separators=(",", ":")))) == plain
 
 
 @pytest.mark.parametrize("name", ["фото 日本.jpg", "deep/er/a.jpg", "emoji 🦠.jpg"])
@@ -111,7 +111,7 @@ def test_text_image_ids_stay_text(root: Path) -> None:
         entry["image_id"] = f"im-{entry['image_id']}"
     annotations = read(root, content)
     assert annotations.image_id(0) == "im-7"
-    assert annotations.ground_truth()["annotations"][0]["image_id"] == "im-7"
+    assert as_coco(annotations)["annotations"][0]["image_id"] == "im-7"
 
 
 def test_a_missing_size_is_read_from_the_file(root: Path) -> None:
@@ -310,14 +310,14 @@ def test_a_long_list_is_cut_and_counted(root: Path) -> None:
     [
         ("[]", "holds a list"),
         ("", "empty"),
-        ('"coco"', "not valid JSON"),
+        ('"coco"', "expected a COCO object, got a str"),
         ('{"images": [], "categories": []}', "lacks annotations"),
         ('{"images": [{"id": 1}', "not valid JSON.*cut off"),
         ('{"images": [], "annotations": [], "categories": []', "not valid JSON"),
-        ('{"images": [], "annotations": [], "categories": []} x', "extra data"),
+        ('{"images": [], "annotations": [], "categories": []} x', "Extra data"),
         ('{"images": [1], "annotations": [], "categories": []}', "must be an object"),
         ('{"images": {}, "annotations": [], "categories": []}', '"images" must be a list'),
-        ("[" * 100_000, "list"),
+        ("[" * 100_000, "nested too deeply"),
         ('{"info": ' + "[" * 100_000, "nested too deeply"),
     ],
 )

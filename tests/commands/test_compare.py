@@ -1,4 +1,4 @@
-"""`detector compare`: files, finished runs, and arms that it trains."""
+"""`detector compare`: files, finished runs, and variants that it trains."""
 
 from __future__ import annotations
 
@@ -75,21 +75,21 @@ def compare_files(files: Path, *names: str, out: str = "out") -> int:
         f"predictions=[{paths}]",
         f"annotations={files / 'gt.json'}",
         f"output_dir={files / out}",
-        "replicates=200",
+        "num_resamples=200",
     )
 
 
 def test_two_results_files(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare_files(files, "a", "b") == 0
-    (point,) = comparison(files / "out")["points"]
-    found = point["comparisons"]["b.json"]
+    (condition,) = comparison(files / "out")["conditions"]
+    found = condition["comparisons"]["b.json"]
     truth = json.loads((files / "gt.json").read_text())
     scores = [CocoEvaluator(truth).evaluate(json.loads((files / f"{x}.json").read_text())).AP for x in "ab"]
     assert found["metrics"]["AP"]["delta"] == pytest.approx(scores[1] - scores[0])
     assert found["verdict"].startswith("b.json is better than a.json with 1 seed and 60 images: AP ")
     assert "interval is of image noise alone" in found["verdict"]
     assert "another seed" not in found["verdict"]  # whose training is not known
-    assert point["shown_runs"] == {}
+    assert condition["shown_runs"] == {}
     said = capsys.readouterr().out
     assert found["verdict"] in said
     report = (files / "out/report.md").read_text(encoding="utf-8")
@@ -102,12 +102,13 @@ def test_two_results_files(files: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_worse_and_not_distinguishable(files: Path) -> None:
     assert compare_files(files, "b", "a", "c") == 0
-    (point,) = comparison(files / "out")["points"]
-    assert point["comparisons"]["a.json"]["verdict"].startswith("a.json is worse than b.json")
+    (condition,) = comparison(files / "out")["conditions"]
+    assert condition["comparisons"]["a.json"]["verdict"].startswith("a.json is worse than b.json")
     assert compare_files(files, "a", "c", out="other") == 0
-    (point,) = comparison(files / "other")["points"]
+    (condition,) = comparison(files / "other")["conditions"]
     assert (
-        "c.json is not distinguishable from a.json with 1 seed" in point["comparisons"]["c.json"]["verdict"]
+        "c.json is not distinguishable from a.json with 1 seed"
+        in condition["comparisons"]["c.json"]["verdict"]
     )
 
 
@@ -116,18 +117,20 @@ def test_seeds_of_files_make_an_interval_with_both_noises(files: Path) -> None:
     random = np.random.default_rng(1)
     for name, skill in (("a1", 0.5), ("b1", 0.9)):
         (files / f"{name}.json").write_text(json.dumps(run_of(truth, random, skill=skill)))
-    a, b = ("[" + ",".join(str(files / f"{arm}{seed}.json") for seed in ("", "1")) + "]" for arm in "ab")
+    a, b = (
+        "[" + ",".join(str(files / f"{variant}{seed}.json") for seed in ("", "1")) + "]" for variant in "ab"
+    )
     words = (f"predictions=[{a},{b}]", f"annotations={files / 'gt.json'}", f"output_dir={files / 'out'}")
-    assert detector(*words, "replicates=100") == 0
-    (point,) = comparison(files / "out")["points"]
-    found = point["comparisons"]["b.json"]
+    assert detector(*words, "num_resamples=100") == 0
+    (condition,) = comparison(files / "out")["conditions"]
+    found = condition["comparisons"]["b.json"]
     assert len(found["seed_deltas"]) == 2
-    of_a, of_b = (point["metrics"][arm] for arm in point["metrics"])
+    of_a, of_b = (condition["metrics"][variant] for variant in condition["metrics"])
     deltas = [of_b[seed]["AP"] - of_a[seed]["AP"] for seed in of_a]
     assert deltas == pytest.approx(found["seed_deltas"])
     assert found["metrics"]["AP"]["seed_error"] > 0
     assert "2 seeds and 60 images" in found["verdict"]
-    assert point["shown_runs"] == {"a.json": "a.json, one of 2", "b.json": "b.json, one of 2"}
+    assert condition["shown_runs"] == {"a.json": "a.json, one of 2", "b.json": "b.json, one of 2"}
     runs = "a.json: a.json, one of 2; b.json: b.json, one of 2"
     report = (files / "out/report.md").read_text(encoding="utf-8")
     assert f"### Errors ({runs})" in report
@@ -140,8 +143,8 @@ def test_seeds_of_files_make_an_interval_with_both_noises(files: Path) -> None:
 def test_identical_predictions_are_named(files: Path) -> None:
     (files / "same.json").write_text((files / "a.json").read_text())
     assert compare_files(files, "a", "same") == 0
-    (point,) = comparison(files / "out")["points"]
-    assert "have identical predictions" in point["comparisons"]["same.json"]["verdict"]
+    (condition,) = comparison(files / "out")["conditions"]
+    assert "have identical predictions" in condition["comparisons"]["same.json"]["verdict"]
 
 
 def test_mistakes_in_what_to_compare(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,7 +152,7 @@ def test_mistakes_in_what_to_compare(files: Path, capsys: pytest.CaptureFixture[
     for words, expected in (
         ([f"predictions=[{a}]", truth], "expected at least 2 to compare, got 1"),
         ([f"predictions=[{a},{a}]", truth], "is given twice"),
-        ([f"predictions=[[{a}],[{a},{a}]]", truth], "expected as many seeds of each arm, got [1, 2]"),
+        ([f"predictions=[[{a}],[{a},{a}]]", truth], "expected as many seeds of each variant, got [1, 2]"),
         ([f"predictions=[{a},{files / 'b.json'}]"], "needs its ground truth: annotations="),
         ([f"predictions=[{a},{files / 'none.json'}]", truth], "no such file"),
         ([f"runs=[{files},{files / 'x'}]"], "is no finished run of detector train: it has no config.yaml"),
@@ -161,7 +164,7 @@ def test_mistakes_in_what_to_compare(files: Path, capsys: pytest.CaptureFixture[
         assert expected in capsys.readouterr().err
 
 
-def test_results_for_unknown_images_name_the_arm(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_for_unknown_images_name_the_variant(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads((files / "b.json").read_text())
     strange = [{**row, "image_id": row["image_id"] + 1000} for row in rows]
     (files / "b.json").write_text(json.dumps(strange))
@@ -178,8 +181,8 @@ def test_a_ground_truth_without_small_objects_leaves_them_out(tmp_path: Path) ->
     for name, kept in (("a", results), ("b", results[:1])):
         (tmp_path / f"{name}.json").write_text(json.dumps(kept))
     assert compare_files(tmp_path, "a", "b") == 0
-    (point,) = comparison(tmp_path / "out")["points"]
-    assert "APl" not in point["comparisons"]["b.json"]["metrics"]
+    (condition,) = comparison(tmp_path / "out")["conditions"]
+    assert "APl" not in condition["comparisons"]["b.json"]["metrics"]
 
 
 # --- runs
@@ -198,12 +201,16 @@ def train(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun
 def test_finished_runs(train: TrainedRuns, tmp_path: Path) -> None:
     for name, epochs in (("a", 1), ("b", 2)):
         train(tmp_path / name, f"training.max_epochs={epochs}")
-    words = (f"runs=[{tmp_path / 'a'},{tmp_path / 'b'}]", f"output_dir={tmp_path / 'out'}", "replicates=20")
+    words = (
+        f"runs=[{tmp_path / 'a'},{tmp_path / 'b'}]",
+        f"output_dir={tmp_path / 'out'}",
+        "num_resamples=20",
+    )
     assert detector(*words) == 0
-    (point,) = comparison(tmp_path / "out")["points"]
-    assert point["baseline"] == "a"
-    assert "The arms differ in training.max_epochs, too: 1, 2." in point["notes"]
-    curve = point["curves"]["b"]["0"]
+    (condition,) = comparison(tmp_path / "out")["conditions"]
+    assert condition["baseline"] == "a"
+    assert "The variants differ in training.max_epochs, too: 1, 2." in condition["notes"]
+    curve = condition["curves"]["b"]["0"]
     assert len(curve["ap"]) == 2
     assert curve["images_seen"] == [8, 16]
     assert all(peak > 100 for peak in curve["peak_memory_mb"])
@@ -218,19 +225,19 @@ def test_runs_are_timed_on_one_image_and_on_a_validation_batch(train: TrainedRun
 
     def compared(*words: str) -> dict[str, Any]:
         runs = ",".join(str(tmp_path / name) for name in "abc")
-        assert detector(f"runs=[{runs}]", f"output_dir={tmp_path / 'out'}", "replicates=10", *words) == 0
-        point = comparison(tmp_path / "out")["points"][0]
-        assert isinstance(point, dict)
-        return point
+        assert detector(f"runs=[{runs}]", f"output_dir={tmp_path / 'out'}", "num_resamples=10", *words) == 0
+        condition = comparison(tmp_path / "out")["conditions"][0]
+        assert isinstance(condition, dict)
+        return condition
 
-    point = compared()
-    for arm in "ac":
-        assert [one["batch_size"] for one in point["latencies"][arm]] == [1, 4]
-        assert all(0 < one["p50_ms"] <= one["p95_ms"] for one in point["latencies"][arm])
-        assert all(one["rounds"] == latency.FEWEST_ROUNDS for one in point["latencies"][arm])
-    assert point["ap_per_ms"].keys() == {"a", "c"}
-    assert "b" not in point["latencies"]
-    (note,) = point["notes"]
+    condition = compared()
+    for variant in "ac":
+        assert [one["batch_size"] for one in condition["latencies"][variant]] == [1, 4]
+        assert all(0 < one["p50_ms"] <= one["p95_ms"] for one in condition["latencies"][variant])
+        assert all(one["rounds"] == latency.FEWEST_ROUNDS for one in condition["latencies"][variant])
+    assert condition["ap_per_ms"].keys() == {"a", "c"}
+    assert "b" not in condition["latencies"]
+    (note,) = condition["notes"]
     assert note.startswith("The latency of b is not known:")
     assert "best.ckpt: no such file" in note
     without = compared("latency=false")
@@ -252,7 +259,7 @@ def test_latency_is_measured_once_for_the_same_models(
 
     def measure(calls: dict[str, Any], *, batch_size: int, device: str) -> dict[str, latency.Latency]:
         measured.append((*calls, str(batch_size)))
-        return {arm: latency.Latency("cpu", batch_size, 1.0, 2.0, 3) for arm in calls}
+        return {variant: latency.Latency("cpu", batch_size, 1.0, 2.0, 3) for variant in calls}
 
     monkeypatch.setattr(comparing_latency, "measure_latencies", measure)
     a, b = tmp_path / "a", tmp_path / "b"
@@ -276,7 +283,7 @@ def test_runs_that_validated_part_of_the_images_are_compared_on_these(
     words = (
         f"runs=[{runs[0]},{runs[1]}]",
         f"output_dir={tmp_path / 'out'}",
-        "replicates=10",
+        "num_resamples=10",
         "latency=false",
     )
     assert detector(*words) == 0
@@ -284,8 +291,8 @@ def test_runs_that_validated_part_of_the_images_are_compared_on_these(
     seen = {image["id"] for image in truth["images"][:4]}
     results = json.loads((runs[0] / "predictions.json").read_text())
     assert {result["image_id"] for result in results} <= seen
-    (point,) = comparison(tmp_path / "out")["points"]
-    assert point["comparisons"]["b"]["num_images"] == 4
+    (condition,) = comparison(tmp_path / "out")["conditions"]
+    assert condition["comparisons"]["b"]["num_images"] == 4
 
 
 def test_a_part_and_the_whole_of_the_images_are_not_compared(
@@ -301,7 +308,7 @@ def test_a_part_and_the_whole_of_the_images_are_not_compared(
 def test_runs_at_a_time_have_a_device_each(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert arms(dataset, tmp_path, "parallel=2", "training.devices=auto") == 2
+    assert variants(dataset, tmp_path, "parallel=2", "training.devices=auto") == 2
     assert "parallel=2 gives each run one device, and training.devices=auto" in capsys.readouterr().err
 
 
@@ -318,17 +325,17 @@ def test_images_seen_of_runs_that_did_not_count_them(train: TrainedRuns, tmp_pat
     for wanted, expected in (
         ({"devices": 2}, 16),
         ({"devices": "auto", "accelerator": "auto"}, 24),
-        ({"accumulate_batches": 2}, 16),
+        ({"accumulate_grad_batches": 2}, 16),
     ):
         config = yaml.safe_load((run / "config.yaml").read_text())
-        config["training"] = {**config["training"], "devices": 1, "accumulate_batches": 1, **wanted}
+        config["training"] = {**config["training"], "devices": 1, "accumulate_grad_batches": 1, **wanted}
         (run / "config.yaml").write_text(yaml.safe_dump(config))
         (run / "environment.json").write_text(json.dumps({"gpus": ["one"] * 3}))
         assert read_curve(run).images_seen[0] == expected
 
 
 def test_every_run_is_looked_at_for_differences(train: TrainedRuns, tmp_path: Path) -> None:
-    """Not the first of each arm alone: here, the second of b was trained otherwise."""
+    """Not the first of each variant alone: here, the second of b was trained otherwise."""
     trained = train(tmp_path / "a0", "training.limit_train_batches=1")
     for name in ("a1", "b0", "b1"):
         shutil.copytree(trained, tmp_path / name)
@@ -339,10 +346,12 @@ def test_every_run_is_looked_at_for_differences(train: TrainedRuns, tmp_path: Pa
             config["model"]["neck"]["out_channels"] = 16
         (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(config))
     a0, a1, b0, b1 = (tmp_path / name for name in ("a0", "a1", "b0", "b1"))
-    assert detector(f"runs=[[{a0},{a1}],[{b0},{b1}]]", f"output_dir={tmp_path / 'out'}", "replicates=10") == 0
-    assert comparison(tmp_path / "out")["points"][0]["notes"] == [
-        "The runs of an arm differ in model.neck.out_channels: 32, 32 and 16.",
-        "The runs of an arm differ in training.max_epochs: 2, 2 and 1.",
+    assert (
+        detector(f"runs=[[{a0},{a1}],[{b0},{b1}]]", f"output_dir={tmp_path / 'out'}", "num_resamples=10") == 0
+    )
+    assert comparison(tmp_path / "out")["conditions"][0]["notes"] == [
+        "The runs of a variant differ in model.neck.out_channels: 32, 32 and 16.",
+        "The runs of a variant differ in training.max_epochs: 2, 2 and 1.",
     ]
 
 
@@ -367,11 +376,13 @@ def test_runs_are_paired_by_their_seed(train: TrainedRuns, tmp_path: Path) -> No
         )
 
     def compared(first: str, second: str, out: str) -> dict[str, Any]:
-        arms = "],[".join(",".join(str(tmp_path / name) for name in arm.split()) for arm in (first, second))
-        assert detector(f"runs=[[{arms}]]", f"output_dir={tmp_path / out}", "replicates=10") == 0
-        point = comparison(tmp_path / out)["points"][0]
-        assert isinstance(point, dict)
-        return point
+        variants = "],[".join(
+            ",".join(str(tmp_path / name) for name in variant.split()) for variant in (first, second)
+        )
+        assert detector(f"runs=[[{variants}]]", f"output_dir={tmp_path / out}", "num_resamples=10") == 0
+        condition = comparison(tmp_path / out)["conditions"][0]
+        assert isinstance(condition, dict)
+        return condition
 
     as_given, shuffled = compared("a0 a1", "b0 b1", "x"), compared("a0 a1", "b1 b0", "y")
     assert [*as_given["curves"]["b0"]] == ["0", "1"]
@@ -396,7 +407,7 @@ def test_runs_on_other_images_are_refused(
     assert "validated on different images or boxes" in capsys.readouterr().err
 
 
-# --- arms
+# --- variants
 
 
 def command_words(dataset: Path, tmp_path: Path, *, out: str) -> list[str]:
@@ -406,7 +417,7 @@ def command_words(dataset: Path, tmp_path: Path, *, out: str) -> list[str]:
         *kept,
         "training.max_epochs=1",
         f"runs_dir={tmp_path / 'runs'}",
-        "replicates=20",
+        "num_resamples=20",
         "compare.stages=[5]",
     ]
 
@@ -423,66 +434,67 @@ def planned_alone(monkeypatch: pytest.MonkeyPatch) -> list[PlannedRun]:
     return planned
 
 
-def arms(dataset: Path, tmp_path: Path, *words: str, out: str = "out") -> int:
+def variants(dataset: Path, tmp_path: Path, *words: str, out: str = "out") -> int:
     return detector(*command_words(dataset, tmp_path, out=out), *words)
 
 
 @pytest.mark.slow
-def test_arms_are_trained_once(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert arms(dataset, tmp_path) == 0
+def test_variants_are_trained_once(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert variants(dataset, tmp_path) == 0
     said = capsys.readouterr().out
     assert "2 runs, 2 of them to train" in said
-    (point,) = comparison(tmp_path / "out")["points"]
-    assert len(point["comparisons"]["deformable"]["seed_deltas"]) == 1
-    regular, deformable = point["sizes"]["regular"], point["sizes"]["deformable"]
+    (condition,) = comparison(tmp_path / "out")["conditions"]
+    assert len(condition["comparisons"]["deformable"]["seed_deltas"]) == 1
+    regular, deformable = condition["sizes"]["regular"], condition["sizes"]["deformable"]
     assert all(deformable[key] > regular[key] for key in regular)
-    assert point["errors"].keys() == {"regular", "deformable"}
+    assert condition["errors"].keys() == {"regular", "deformable"}
     assert "Images that changed most, regular to deformable" in (tmp_path / "out/report.html").read_text()
     configs = [path.read_text() for path in (tmp_path / "runs").glob("*/config.yaml")]
     assert len(configs) == 2
     # The same command again trains nothing.
     before = {path: path.stat().st_mtime for path in (tmp_path / "runs").rglob("*.ckpt")}
-    assert arms(dataset, tmp_path, out="again") == 0
+    assert variants(dataset, tmp_path, out="again") == 0
     assert "2 runs, 0 of them to train" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime for path in (tmp_path / "runs").rglob("*.ckpt")}
-    assert comparison(tmp_path / "again")["points"][0]["comparisons"] == point["comparisons"]
+    assert comparison(tmp_path / "again")["conditions"][0]["comparisons"] == condition["comparisons"]
 
 
-def test_every_mistake_of_every_arm_is_told_before_anything_is_trained(
+def test_every_mistake_of_every_variant_is_told_before_anything_is_trained(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bad = "+compare.arms.bad=['model.backbone.deform.stagess=[5]']"
-    assert arms(dataset, tmp_path, bad, "+compare.arms.worse=['training.max_epochs=-1']") == 2
+    bad = "+compare.variants.bad=['model.backbone.deform.stagess=[5]']"
+    assert variants(dataset, tmp_path, bad, "+compare.variants.worse=['training.max_epochs=-1']") == 2
     said = capsys.readouterr().err
-    assert "arm bad: model.backbone.deform.stagess: there is no such option" in said
-    assert "arm worse: training.max_epochs = -1" in said
-    assert arms(dataset, tmp_path, "compare.stages=[7]") == 2
-    assert "arm deformable:" in capsys.readouterr().err
-    assert arms(dataset, tmp_path, "seed=3") == 2
+    assert "variant bad: model.backbone.deform.stagess: there is no such option" in said
+    assert "variant worse: training.max_epochs = -1" in said
+    assert variants(dataset, tmp_path, "compare.stages=[7]") == 2
+    assert "variant deformable:" in capsys.readouterr().err
+    assert variants(dataset, tmp_path, "seed=3") == 2
     assert "seed=3: a comparison has seeds=[3]" in capsys.readouterr().err
-    assert arms(dataset, tmp_path, "~compare.arms.deformable") == 2
+    assert variants(dataset, tmp_path, "~compare.variants.deformable") == 2
     assert "expected at least 2, got 1: regular" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 
 def test_nothing_is_without_effect(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert arms(dataset, tmp_path, "model.backbone.deform.stages=[4]") == 2
+    assert variants(dataset, tmp_path, "model.backbone.deform.stages=[4]") == 2
     said = capsys.readouterr().err
     assert (
-        "model.backbone.deform.stages=[4]: has no effect, every arm sets model.backbone.deform.stages" in said
+        "model.backbone.deform.stages=[4]: has no effect, every variant sets model.backbone.deform.stages"
+        in said
     )
     assert detector("runs=[a,b]", "seeds=[0,1]", "model=fcos", f"output_dir={tmp_path}/out") == 2
     assert (
-        "runs= compares what is there: seeds=[0,1], model=fcos would have no effect"
+        "runs= compares existing files: seeds=[0,1], model=fcos would have no effect"
         in capsys.readouterr().err
     )
 
 
-def test_weights_of_the_last_arm_are_tried_before_anything_is_trained(
+def test_weights_of_the_last_variant_are_tried_before_anything_is_trained(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert arms(dataset, tmp_path, "+compare.arms.tuned=['model.weights=/none/x.pth']") == 2
-    assert "arm tuned: model.weights: no such file: /none/x.pth" in capsys.readouterr().err
+    assert variants(dataset, tmp_path, "+compare.variants.tuned=['model.weights=/none/x.pth']") == 2
+    assert "variant tuned: model.weights: no such file: /none/x.pth" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 
@@ -494,7 +506,7 @@ def test_other_content_of_a_file_of_weights_is_another_run(
     for _ in range(2):
         state["conv1.weight"] += 1
         torch.save(state, tmp_path / "resnet.pth")
-        assert arms(dataset, tmp_path, f"model.backbone.weights={tmp_path / 'resnet.pth'}") == 1
+        assert variants(dataset, tmp_path, f"model.backbone.weights={tmp_path / 'resnet.pth'}") == 1
     assert len({run.folder for run in planned}) == 4
 
 
@@ -503,7 +515,7 @@ def test_what_is_logged_of_offsets_makes_no_other_run(
 ) -> None:
     planned = planned_alone(monkeypatch)
     for every in (50, 10):
-        assert arms(dataset, tmp_path, f"training.log_offsets_every_n_steps={every}") == 1
+        assert variants(dataset, tmp_path, f"training.log_offsets_every_n_steps={every}") == 1
     assert len({run.folder for run in planned}) == 2
 
 
@@ -519,41 +531,41 @@ def test_a_run_that_another_command_trains_is_left_alone(
             return training.train_all(runs, way=way)
 
     monkeypatch.setattr(compare, "train_all", train_all)
-    assert arms(dataset, tmp_path) == 1
+    assert variants(dataset, tmp_path) == 1
     assert "another command is training it" in capsys.readouterr().err
     assert len([path for path in (tmp_path / "runs").iterdir() if path.is_dir()]) == 2  # none set aside
 
 
-def test_arms_with_other_validation_images_are_refused(
+def test_variants_with_other_validation_images_are_refused(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = write_dataset(tmp_path / "data", seed=1)
-    assert arms(dataset, tmp_path, f"compare.arms={{deformable:['data.root={other}']}}") == 2
+    assert variants(dataset, tmp_path, f"compare.variants={{deformable:['data.root={other}']}}") == 2
     assert "have different validation images or boxes" in capsys.readouterr().err
 
 
-def test_the_arms_that_were_trained_are_compared_and_the_report_names_the_one_that_failed(
+def test_the_variants_that_were_trained_are_compared_and_the_report_names_the_one_that_failed(
     dataset: Path, train: TrainedRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = train(tmp_path / "trained", "training.max_epochs=1")
 
     def train_run(run: PlannedRun, **_: Any) -> str:
-        if run.arm == "broken":
+        if run.variant == "broken":
             return "exit code 1: the disk is full"
         shutil.copytree(trained, run.folder)
         (run.folder / "finished.txt").touch()
         return ""
 
     monkeypatch.setattr(training, "train_run", train_run)
-    assert arms(dataset, tmp_path, "+compare.arms.broken=['optimizer.lr=0.02']", "seeds=[0,1]") == 0
-    (point,) = comparison(tmp_path / "out")["points"]
-    assert list(point["comparisons"]) == ["deformable"]
-    assert len(point["comparisons"]["deformable"]["seed_deltas"]) == 2
+    assert variants(dataset, tmp_path, "+compare.variants.broken=['optimizer.lr=0.02']", "seeds=[0,1]") == 0
+    (condition,) = comparison(tmp_path / "out")["conditions"]
+    assert list(condition["comparisons"]) == ["deformable"]
+    assert len(condition["comparisons"]["deformable"]["seed_deltas"]) == 2
     told = [
         *(f"broken, seed {seed} failed: exit code 1: the disk is full" for seed in (0, 1)),
         "broken is left out: no seed of it and of regular was trained.",
     ]
-    assert point["notes"] == told
+    assert condition["notes"] == told
     for name in ("report.md", "report.html"):
         report = (tmp_path / "out" / name).read_text(encoding="utf-8")
         assert all(note in report for note in told)
@@ -564,11 +576,11 @@ def test_a_run_that_fails_ends_only_itself(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its loss is not finite: the report has the other seed, and says so."""
-    bad = "compare.arms={deformable:['optimizer.lr=1e30','training.gradient_clip_norm=null']}"
-    assert arms(dataset, tmp_path, bad) == 1
+    bad = "compare.variants={deformable:['optimizer.lr=1e30','training.gradient_clip_val=null']}"
+    assert variants(dataset, tmp_path, bad) == 1
     said = capsys.readouterr()
     assert "deformable, seed 0: failed: exit code 1" in said.out
-    assert "no seed with which regular and another arm were trained" in said.err
+    assert "no seed with which regular and another variant were trained" in said.err
     assert "lower optimizer.lr" in said.err
 
 
@@ -589,18 +601,18 @@ def test_the_same_command_goes_on_after_an_interrupt(dataset: Path, tmp_path: Pa
     assert process.wait(timeout=60) == 130
     assert not list((tmp_path / "runs").glob("*/finished.txt"))
     (log,) = (tmp_path / "runs").glob("*.log")
-    assert arms(dataset, tmp_path, epochs, out="on") == 0
+    assert variants(dataset, tmp_path, epochs, out="on") == 0
     assert "training.resume=" in log.read_text()
     assert [
-        len(curve["0"]["ap"]) for curve in comparison(tmp_path / "on")["points"][0]["curves"].values()
+        len(curve["0"]["ap"]) for curve in comparison(tmp_path / "on")["conditions"][0]["curves"].values()
     ] == [6, 6]
 
 
-def test_own_arms_and_what_they_name_reach_the_runs(
+def test_own_variants_and_what_they_name_reach_the_runs(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, text in (
-        ("compare/heads", "arms: {regular: [], thin: [experiment=thin]}"),
+        ("compare/heads", "variants: {regular: [], thin: [experiment=thin]}"),
         ("experiment/thin", "# @package _global_\nmodel: {neck: {out_channels: 16}}"),
     ):
         (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -623,17 +635,17 @@ def test_own_arms_and_what_they_name_reach_the_runs(
     assert flags == ["--config-dir", str(tmp_path / "mine")]
 
 
-def test_points_are_planned_each_with_all_arms(
+def test_conditions_are_planned_each_with_all_variants(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned = planned_alone(monkeypatch)
-    points = "compare.points={one:['optimizer.lr=0.01'],two:['optimizer.lr=0.02']}"
-    assert arms(dataset, tmp_path, points, "seeds=[3,4]") == 1
-    found = [(run.point, run.arm, run.seed, run.config["optimizer"]["lr"]) for run in planned]
+    conditions = "compare.conditions={one:['optimizer.lr=0.01'],two:['optimizer.lr=0.02']}"
+    assert variants(dataset, tmp_path, conditions, "seeds=[3,4]") == 1
+    found = [(run.condition, run.variant, run.seed, run.config["optimizer"]["lr"]) for run in planned]
     assert found == [
-        (point, arm, seed, lr)
-        for point, lr in (("one", 0.01), ("two", 0.02))
-        for arm in ("regular", "deformable")
+        (condition, variant, seed, lr)
+        for condition, lr in (("one", 0.01), ("two", 0.02))
+        for variant in ("regular", "deformable")
         for seed in (3, 4)
     ]
     assert len({run.folder for run in planned}) == 8

@@ -11,7 +11,7 @@ import torch
 
 from detector.cli.main import main
 from detector.evaluation.results import detections_to_results
-from detector.predictor import Predictor, load_picture
+from detector.predictor import Predictor, load_image
 from detector.runs.validation import data_config
 
 TRAINING = (  # averaged weights, bf16 and channels-last: each changes the numbers where it is forgotten
@@ -26,8 +26,8 @@ TRAINING = (  # averaged weights, bf16 and channels-last: each changes the numbe
     "data=coco",
     "data/augmentation=none",
     "data.num_workers=0",
-    "data.image_size.shorter=64",
-    "data.image_size.longer=64",
+    "data.image_size.min_size=64",
+    "data.image_size.max_size=64",
     "data.val_batch_size=2",
 )
 
@@ -48,9 +48,9 @@ def write_dataset(root: Path, *, names: tuple[str, str] = ("green", "blue"), ima
         table, annotations = [], []
         for i in range(images):
             pixels = rng.integers(0, 80, (60, 80, 3), dtype=np.uint8)
-            for category, colour in ((4, (0, 255, 0)), (9, (255, 0, 0))):
+            for category, color in ((4, (0, 255, 0)), (9, (255, 0, 0))):
                 x, y, w, h = (int(v) for v in (*rng.integers(0, 35, 2), *rng.integers(12, 24, 2)))
-                pixels[y : y + h, x : x + w] = colour
+                pixels[y : y + h, x : x + w] = color
                 annotations.append(
                     {
                         "id": len(annotations),
@@ -94,9 +94,9 @@ def test_python_predicts_what_evaluation_scores(trained: Path) -> None:
     """In bfloat16, as it was trained: in float32 scores differ in the third digit."""
     results = json.loads((trained / "run/predictions.json").read_text())
     scored = sorted((one for one in results if one["image_id"] in (100, 101)), key=json.dumps)
-    pictures = [load_picture(trained / f"data/images/val{number}.png") for number in range(2)]
+    images = [load_image(trained / f"data/images/val{number}.png") for number in range(2)]
     model = Predictor.from_checkpoint(trained / "run/checkpoints/best.ckpt")
-    found = model.predict_batch(pictures, score_threshold=0.0)
+    found = model.predict_batch(images, score_threshold=0.0)
     again = [
         one
         for image_id, detections in zip((100, 101), found, strict=True)

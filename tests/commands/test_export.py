@@ -176,7 +176,7 @@ def test_a_file_that_takes_one_size_only_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Although all pictures of the data have it."""
+    """Although all images of the data have it."""
 
     def rigid(format: str, model: Predictor, file: Path) -> export.Run:
         file.write_bytes(b"graph")
@@ -223,7 +223,7 @@ def test_a_file_that_could_not_be_checked_is_refused(
 
     monkeypatch.setattr(export, "_write", silent)
     assert detector(f"checkpoint={checkpoint}", f"output_dir={tmp_path}") == 1
-    assert "nothing is detected in the 4 pictures" in capsys.readouterr().err
+    assert "nothing is detected in the 4 images" in capsys.readouterr().err
     assert {p.name for p in tmp_path.glob("*.onnx")} == {"detector.refused.onnx"}
 
 
@@ -255,8 +255,8 @@ def test_wrong_use_is_told(
 
 def test_the_size_in_the_metadata_is_the_one_of_evaluation(checkpoint: Path) -> None:
     model = Predictor.from_checkpoint(checkpoint)
-    model.image_size = ImageSize(shorter=(32, 48), longer=64)
-    assert json.loads(export._metadata(model)["image_size"]) == {"shorter": 48, "longer": 64}
+    model.image_size = ImageSize(min_size=(32, 48), max_size=64)
+    assert json.loads(export._metadata(model)["image_size"]) == {"min_size": 48, "max_size": 64}
 
 
 def test_the_range_of_values_is_in_the_metadata(checkpoint: Path) -> None:

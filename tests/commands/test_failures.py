@@ -12,7 +12,7 @@ import torch
 from detector.cli.jobs import FAILED, report
 from detector.data.datamodule import DetectionDataModule
 from detector.data.transforms import ImageSize
-from detector.exceptions import RunError, asked_for_memory
+from detector.exceptions import RunError, out_of_memory_message
 from detector.runs.failures import explained
 
 
@@ -57,8 +57,8 @@ def test_out_of_memory_says_what_was_asked_for_and_what_to_lower(
     assert "The memory of the machine is not enough" in text
     for words in (
         "data.batch_size=16",
-        "shorter=800",
-        "longer=1333",
+        "min_size=800",
+        "max_size=1333",
         "Lower data.batch_size",
         "data.num_workers",
     ):
@@ -79,11 +79,11 @@ def test_out_of_memory_says_what_was_asked_for_and_what_to_lower(
     ],
 )
 def test_the_amount_that_was_asked_for_is_told(error: Exception, amount: str) -> None:
-    assert f"{amount} more were asked for" in (asked_for_memory(error) or "")
+    assert f"{amount} more were requested" in (out_of_memory_message(error) or "")
 
 
 def test_other_errors_are_no_lack_of_memory(data: DetectionDataModule) -> None:
-    assert asked_for_memory(RuntimeError("shapes do not fit")) is None
+    assert out_of_memory_message(RuntimeError("shapes do not fit")) is None
     with pytest.raises(RuntimeError, match="shapes"), explained(data, batch_option="batch_size", lower=()):
         raise RuntimeError("shapes do not fit")
 

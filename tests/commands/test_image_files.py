@@ -41,7 +41,7 @@ def test_the_rest_is_counted_and_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     found = find_images(str(tmp_path))
     assert [p.name for p in found.files] == ["a.jpg"]
-    assert found.left_out == 8
+    assert found.num_skipped == 8
     for words in (
         "2 .json (x.json, y.JSON)",
         "1 .eps (z.eps)",

@@ -17,7 +17,7 @@ def _few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _info(capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
     words = ["image_size=[64,64]", *overrides]
-    assert run_verb("info", "detector.commands.info", words) == 0
+    assert run_verb("info", "detector.commands.info", "", words) == 0
     return capsys.readouterr().out
 
 

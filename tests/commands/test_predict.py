@@ -1,4 +1,4 @@
-"""`detector predict`: pictures in, drawings and results out."""
+"""`detector predict`: images in, drawings and results out."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Three pictures of different sizes in folders, a cut-off one, and a file that is none."""
+def images(tmp_path: Path) -> Path:
+    """Three images of different sizes in folders, a cut-off one, and a file that is none."""
     rng = np.random.default_rng(0)
     for name, size in (("a.png", (64, 48)), ("sub/b.jpg", (30, 200)), ("sub/ü c.jpg", (90, 90))):
         file = tmp_path / "pictures" / name
@@ -48,20 +48,20 @@ def pictures(tmp_path: Path) -> Path:
         )
     whole = (tmp_path / "pictures/sub/b.jpg").read_bytes()
     (tmp_path / "pictures/cut.jpg").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "pictures/notes.md").write_text("no picture")
+    (tmp_path / "pictures/notes.md").write_text("no image")
     return tmp_path / "pictures"
 
 
-def test_folder_of_pictures(
-    checkpoint: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_folder_of_images(
+    checkpoint: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    words = (f"checkpoint={checkpoint}", f"source={pictures}", f"output_dir={out}", "score_threshold=0.001")
+    words = (f"checkpoint={checkpoint}", f"source={images}", f"output_dir={out}", "score_threshold=0.001")
     assert detector(*words, "batch_size=2", "accelerator=cpu") == 0
     said = capsys.readouterr()
     assert "cut.jpg" in said.err
     assert "annotations" not in said.err  # there are none to correct
-    assert "in 3 pictures, 2 files left out" in said.out
+    assert "in 3 images, 2 files skipped" in said.out
     assert "1 .md (notes.md)" in said.err
     drawn = {str(p.relative_to(out / "pictures")) for p in (out / "pictures").rglob("*.jpg")}
     assert drawn == {"a.png.jpg", "sub/b.jpg", "sub/ü c.jpg"}
@@ -76,7 +76,7 @@ def test_folder_of_pictures(
     assert len(rows) == len(results)
     assert {row["class"] for row in rows} <= {"disc", "square"}
     assert [float(row["score"]) for row in rows] == [r["score"] for r in results]
-    # In pixels of each picture, and readable as COCO results.
+    # In pixels of each image, and readable as COCO results.
     wide = [r["bbox"] for r in results if r["image_id"] == 3]
     assert max(x + w for x, _, w, _ in wide) > 100
     assert max(y + h for _, y, _, h in wide) <= 30
@@ -89,9 +89,9 @@ def test_folder_of_pictures(
 
 
 def test_results_with_the_ids_of_annotations_evaluate(
-    checkpoint: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (pictures / "=sum.png").write_bytes((pictures / "a.png").read_bytes())
+    (images / "=sum.png").write_bytes((images / "a.png").read_bytes())
     names = ("sub/ü c.jpg", "a.png", "=sum.png")
     truth = {
         "images": [{"id": i, "file_name": name} for i, name in enumerate(names, start=2)],
@@ -112,8 +112,8 @@ def test_results_with_the_ids_of_annotations_evaluate(
     assert CocoEvaluator(truth).evaluate(results).notes == ()
     with (out / "predictions.csv").open(newline="", encoding="utf-8") as file:
         assert {(int(row["image_id"]), row["file"][:1]) for row in csv.DictReader(file)} >= {(4, "/")}
-    assert detector(*words, f"source={pictures}", "accelerator=cpu") == 2
-    assert "2 of 5 files are none of its 3 images" in capsys.readouterr().err
+    assert detector(*words, f"source={images}", "accelerator=cpu") == 2
+    assert "2 of 5 files are not among its 3 images" in capsys.readouterr().err
 
 
 def test_no_cell_runs_in_a_spreadsheet(tmp_path: Path) -> None:
@@ -130,15 +130,15 @@ def test_no_cell_runs_in_a_spreadsheet(tmp_path: Path) -> None:
     assert (result["file_name"], result["category_id"]) == (str(file), "+1")
 
 
-def test_python_gives_the_same_whatever_the_batch(checkpoint: Path, pictures: Path) -> None:
+def test_python_gives_the_same_whatever_the_batch(checkpoint: Path, images: Path) -> None:
     model = Predictor.from_checkpoint(checkpoint)
     assert model.class_names == ("disc", "square")
-    file = pictures / "sub/b.jpg"
-    picture = cv2.imread(str(file))
-    assert picture is not None
-    picture = picture[..., ::-1].copy()
-    # Of equal sizes: pictures of other sizes would be padded.
-    together = model.predict_batch([picture[::-1].copy(), picture], score_threshold=0.001)
+    file = images / "sub/b.jpg"
+    image = cv2.imread(str(file))
+    assert image is not None
+    image = image[..., ::-1].copy()
+    # Of equal sizes: images of other sizes would be padded.
+    together = model.predict_batch([image[::-1].copy(), image], score_threshold=0.001)
     alone = model.predict(file, score_threshold=0.001)
     torch.testing.assert_close(alone.boxes, together[1].boxes, rtol=1e-3, atol=1e-2)
     torch.testing.assert_close(alone.scores, together[1].scores, rtol=1e-3, atol=1e-4)
@@ -158,7 +158,7 @@ def test_what_is_read_in_part_is_said(
     words = (f"checkpoint={checkpoint}", f"source={folder}", "draw=false", "accelerator=cpu")
     assert detector(*words, "max_image_pixels=1600", f"output_dir={tmp_path}/out") == 0
     said = capsys.readouterr()
-    assert "in 2 pictures, 1 files left out" in said.out
+    assert "in 2 images, 1 files skipped" in said.out
     assert "max_image_pixels=1600" in said.err
     assert "1 files have several frames or pages" in said.err
     assert "1 of 1 images of more than 8 bits use less than a quarter" in said.err
@@ -178,26 +178,26 @@ def test_files_are_read_as_in_training(checkpoint: Path, tmp_path: Path) -> None
     model.predict(file)
 
 
-def test_no_picture_gives_nothing(checkpoint: Path) -> None:
+def test_no_image_gives_nothing(checkpoint: Path) -> None:
     assert Predictor.from_checkpoint(checkpoint).predict_batch([]) == []
 
 
 @pytest.mark.parametrize("threshold", [7.0, -0.1, float("nan")])
-def test_threshold_that_is_no_score(checkpoint: Path, pictures: Path, threshold: float) -> None:
+def test_threshold_that_is_no_score(checkpoint: Path, images: Path, threshold: float) -> None:
     model = Predictor.from_checkpoint(checkpoint)
     with pytest.raises(ValueError, match=f"score_threshold = {threshold}: expected a number >= 0 and <= 1"):
-        model.predict(pictures / "a.png", score_threshold=threshold)
+        model.predict(images / "a.png", score_threshold=threshold)
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (0, 4, 3)])
-def test_array_that_is_no_picture(checkpoint: Path, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"expected a picture as uint8 RGB of shape \(height, width, 3\)"):
+def test_array_that_is_no_image(checkpoint: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"expected an image as uint8 RGB of shape \(height, width, 3\)"):
         Predictor.from_checkpoint(checkpoint).predict(np.zeros(shape, np.uint8))
 
 
-def test_sources(pictures: Path, tmp_path: Path) -> None:
-    assert find_images(str(pictures / "a.png")).files == [pictures / "a.png"]
-    assert [p.name for p in find_images(f"{pictures}/**/*.jpg").files] == ["cut.jpg", "b.jpg", "ü c.jpg"]
+def test_sources(images: Path, tmp_path: Path) -> None:
+    assert find_images(str(images / "a.png")).files == [images / "a.png"]
+    assert [p.name for p in find_images(f"{images}/**/*.jpg").files] == ["cut.jpg", "b.jpg", "ü c.jpg"]
     (tmp_path / "list.txt").write_text("pictures/a.png\n\npictures/sub/b.jpg\n")
     assert [p.name for p in find_images(str(tmp_path / "list.txt")).files] == ["a.png", "b.jpg"]
     with pytest.raises(ValueError, match=r"source=.*nowhere.* found no file"):
@@ -210,26 +210,26 @@ def test_drawings_of_equal_names_do_not_collide(tmp_path: Path) -> None:
 
 
 def test_no_file_of_the_user_is_lost(
-    checkpoint: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = (pictures / "sub/b.jpg").read_bytes()
-    words = (f"checkpoint={checkpoint}", f"source={pictures}", f"output_dir={pictures.parent}")
+    before = (images / "sub/b.jpg").read_bytes()
+    words = (f"checkpoint={checkpoint}", f"source={images}", f"output_dir={images.parent}")
     assert detector(*words) == 2
     assert "would replace it" in capsys.readouterr().err
-    assert (pictures / "sub/b.jpg").read_bytes() == before
+    assert (images / "sub/b.jpg").read_bytes() == before
     assert detector(*words[:2], f"output_dir={checkpoint.parents[1]}") == 2
     assert "is a training run" in capsys.readouterr().err
 
 
 def test_nothing_but_bad_files_is_an_error(
-    checkpoint: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = (f"checkpoint={checkpoint}", f"source={pictures}/cut.jpg", f"output_dir={tmp_path}/out")
+    words = (f"checkpoint={checkpoint}", f"source={images}/cut.jpg", f"output_dir={tmp_path}/out")
     assert detector(*words) == 2
-    assert "none of 1 files is a picture" in capsys.readouterr().err
+    assert "none of 1 files is an image" in capsys.readouterr().err
     assert json.loads((tmp_path / "out/predictions.json").read_text()) == []
 
 
 def test_what_is_missing_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert detector("checkpoint=a.ckpt") == 2
-    assert "source=<picture, folder or glob>" in capsys.readouterr().err
+    assert "source=<image, folder or glob>" in capsys.readouterr().err

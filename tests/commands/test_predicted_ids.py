@@ -38,7 +38,7 @@ def test_without_annotations_files_are_counted() -> None:
 @pytest.mark.parametrize(
     ("files", "changes", "message"),
     [
-        (["a.jpg", "c.jpg"], {}, "1 of 2 files are none of its 2 images: c.jpg"),
+        (["a.jpg", "c.jpg"], {}, "1 of 2 files are not among its 2 images: c.jpg"),
         (["x/a.jpg", "y/a.jpg"], {}, "1 of its images may be two files: x/a.jpg and y/a.jpg"),
         (
             ["1.jpg"],
@@ -48,9 +48,9 @@ def test_without_annotations_files_are_counted() -> None:
         (
             ["a.jpg"],
             {"classes": ("cat", "bird")},
-            "1 classes of the checkpoint are none of its categories: bird",
+            "1 classes of the checkpoint are not among its categories: bird",
         ),
-        (["a.jpg"], {"images": [{"id": 10}, {"id": 20}]}, "1 of 1 files are none of its 2 images"),
+        (["a.jpg"], {"images": [{"id": 10}, {"id": 20}]}, "1 of 1 files are not among its 2 images"),
     ],
 )
 def test_what_has_no_id_is_an_error(

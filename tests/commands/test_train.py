@@ -191,7 +191,7 @@ def test_resuming_a_finished_run_says_that_nothing_is_left(
 
 def test_last_epoch_is_validated_whatever_the_interval(dataset: Path, tmp_path: Path) -> None:
     run = run_training(
-        dataset, tmp_path / "run", "training.validate_every_n_epochs=2", "training.max_epochs=3"
+        dataset, tmp_path / "run", "training.check_val_every_n_epoch=2", "training.max_epochs=3"
     )
     assert [bool(row["val/AP"]) for row in rows(run)] == [False, True, True]
 
@@ -222,7 +222,7 @@ def test_accumulated_batches_scale_the_rate_and_the_steps(
     run = run_training(
         dataset,
         tmp_path / "run",
-        "training.accumulate_batches=2",
+        "training.accumulate_grad_batches=2",
         "data.batch_size=2",
         "optimizer.lr=0.01",
         "optimizer.reference_batch_size=2",
@@ -259,10 +259,10 @@ def test_gradients_are_clipped(dataset: Path, tmp_path: Path) -> None:
         run = run_training(
             dataset,
             tmp_path / f"run{norm}",
-            f"training.gradient_clip_norm={norm}",
+            f"training.gradient_clip_val={norm}",
             "training.max_epochs=1",
             "optimizer.weight_decay=0",
-            "schedule.warmup_steps=0",
+            "lr_scheduler.warmup_steps=0",
         )
         start = build_model_of_seed(run)
         end = load_checkpoint(run / "checkpoints" / "last.ckpt").state_dict
@@ -325,7 +325,7 @@ def test_non_finite_loss_of_the_validation_is_told_with_its_images(
     assert not (tmp_path / "run" / "checkpoints").exists()
     assert "loss of the validation is not finite" in caplog.text
     assert "loss_cls is inf, for the images with the ids [200, 201" in caplog.text
-    assert "loss_box" not in caplog.text
+    assert "loss_box_reg" not in caplog.text
 
 
 def test_non_finite_loss_names_term_step_and_images(
@@ -334,15 +334,15 @@ def test_non_finite_loss_names_term_step_and_images(
     loss = Detector.loss
 
     def broken(model: Detector, batch: Any) -> dict[str, torch.Tensor]:
-        return {**loss(model, batch), "loss_box": torch.tensor(float("nan"))}
+        return {**loss(model, batch), "loss_box_reg": torch.tensor(float("nan"))}
 
     monkeypatch.setattr(Detector, "loss", broken)
     with pytest.raises(NonFiniteLossError) as caught:
         run_training(dataset, tmp_path / "run", "data.batch_size=8")
     text = str(caught.value)
-    assert "epoch 1, step 1: loss_box is nan" in text
+    assert "epoch 1, step 1: loss_box_reg is nan" in text
     assert "loss_cls" not in text
-    assert "training.gradient_clip_norm=10" not in text, "it is set"
+    assert "training.gradient_clip_val=10" not in text, "it is set"
     assert all(str(image_id) in text for image_id in range(100, 108))
 
 

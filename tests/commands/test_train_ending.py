@@ -13,7 +13,7 @@ from detector.commands import train
 from detector.exceptions import RunError, Terminated
 from detector.run_folder import RunFolder
 from detector.runs.context import Context
-from detector.runs.resume import lacks_report, remove_curves, require_free, what_is_kept
+from detector.runs.resume import lacks_report, remove_curves, require_free, resume_hint
 from detector.training.callbacks import Checkpoints
 from detector.training.module import DetectionModule
 from tests.training.tiny import run_training, write_dataset
@@ -110,7 +110,7 @@ def test_a_checkpoint_that_cannot_be_read_is_named_too(
     last.parent.mkdir()
     last.touch()
     monkeypatch.setattr("detector.runs.resume.load_checkpoint", fail)
-    said = what_is_kept(Checkpoints(tmp_path), Context({}))
+    said = resume_hint(Checkpoints(tmp_path), Context({}))
     assert str(last) in said
     assert str(error) in said
     assert "after epoch" not in said

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from detector.coco.ground_truth import GroundTruth
+from detector.coco.truth_reader import read_ground_truth
 from detector.comparing.plan import DataFacts, PlannedRun
 from detector.reports.study import ModelSize
 
 
 def planned_runs(folder: Path, count: int) -> list[PlannedRun]:
-    """One arm with `count` seeds."""
+    """One variant with `count` seeds."""
     return [
         PlannedRun(
-            point="",
-            arm="regular",
+            condition="",
+            variant="regular",
             seed=seed,
             overrides=(),
             config={"training": {"max_epochs": 1, "devices": 1}},
-            data=DataFacts("", 1, {"annotations": [{"id": 0}] * 1000}, picture=None),
+            data=DataFacts("", 1, _many_annotations(), picture=None),
             size=ModelSize(1, 1, 1, 1),
             folder=folder / str(seed),
         )
         for seed in range(count)
     ]
+
+
+def _many_annotations() -> GroundTruth:
+    boxes = [{"id": n, "image_id": 1, "category_id": 1, "bbox": [n, n, 9, 9]} for n in range(1000)]
+    return read_ground_truth(
+        {"images": [{"id": 1}], "categories": [{"id": 1, "name": "a"}], "annotations": boxes}
+    )

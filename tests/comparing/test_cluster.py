@@ -21,7 +21,7 @@ from detector.comparing import cluster, training
 from detector.comparing.plan import PlannedRun
 from detector.comparing.training import Way
 from detector.exceptions import RunError
-from tests.commands.test_compare import arms, command_words, comparison
+from tests.commands.test_compare import command_words, comparison, variants
 from tests.comparing.planned import planned_runs
 from tests.training.tiny import write_dataset
 
@@ -70,7 +70,7 @@ def test_slurm_gets_an_array_with_the_options_of_the_launcher_and_an_interrupt_c
         "hydra.launcher.timeout_min=600",
     ]
     more = ["hydra.launcher.array_parallelism=1", "hydra.launcher.gpus_per_node=1"]
-    assert arms(dataset, tmp_path, *words, *more) == 130
+    assert variants(dataset, tmp_path, *words, *more) == 130
     submitted = (slurm / "sbatch.txt").read_text()
     for option in ("partition=gpu", "time=600", "array=0-1%1", "gpus-per-node=1", "nodes=1"):
         assert f"#SBATCH --{option}\n" in submitted
@@ -93,7 +93,7 @@ def test_what_slurm_refuses_is_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (slurm / "sbatch").write_text("#!/bin/sh\necho 'invalid partition specified: gpu' >&2\nexit 1\n")
-    assert arms(dataset, tmp_path, "hydra/launcher=submitit_slurm") == 1
+    assert variants(dataset, tmp_path, "hydra/launcher=submitit_slurm") == 1
     said = capsys.readouterr().err
     assert (
         "hydra/launcher=submitit_slurm: no job could be submitted: invalid partition specified: gpu" in said
@@ -116,7 +116,7 @@ def test_what_a_cluster_leaves_no_room_for_is_refused(
             "hydra.launcher._target_ = hydra_plugins.other.Launcher: not allowed",
         ),
     ):
-        assert arms(dataset, tmp_path, *words) == 2
+        assert variants(dataset, tmp_path, *words) == 2
         assert expected in capsys.readouterr().err
 
 
@@ -125,7 +125,7 @@ def test_the_missing_extra_is_named(
 ) -> None:
     launchers = ConfigStore.instance().repo["hydra"]["launcher"]
     monkeypatch.delitem(launchers, "submitit_slurm.yaml")
-    assert arms(dataset, tmp_path, "hydra/launcher=submitit_slurm") == 2
+    assert variants(dataset, tmp_path, "hydra/launcher=submitit_slurm") == 2
     assert "It comes with an extra: pip install 'detector[slurm]'" in capsys.readouterr().err
 
 
@@ -141,7 +141,7 @@ def test_hydra_launcher_basic_trains_here(
 
     monkeypatch.setattr(compare, "train_all", train_all)
     for words in (["parallel=2"], ["hydra/launcher=basic"], ["hydra/launcher=submitit_local"]):
-        assert arms(dataset, tmp_path, *words) == 1
+        assert variants(dataset, tmp_path, *words) == 1
     assert [way.func for way in ways] == [training.train_here, training.train_here, cluster.train_on_cluster]
 
 
@@ -196,19 +196,19 @@ def test_a_run_is_taken_over_from_a_process_that_ends(tmp_path: Path) -> None:
 def test_jobs_train_as_processes_here_do(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bad = "+compare.arms.broken=['optimizer.lr=1e30','training.gradient_clip_norm=null']"
-    assert arms(dataset, tmp_path, bad, "hydra/launcher=submitit_local") == 0
+    bad = "+compare.variants.broken=['optimizer.lr=1e30','training.gradient_clip_val=null']"
+    assert variants(dataset, tmp_path, bad, "hydra/launcher=submitit_local") == 0
     said = capsys.readouterr().out
     assert "3 jobs submitted by hydra/launcher=submitit_local" in said
     assert "broken, seed 0: failed: exit code 1: detector failed: Training stopped at epoch 1" in said
-    (point,) = comparison(tmp_path / "out")["points"]
-    assert list(point["comparisons"]) == ["deformable"]
-    assert "broken, seed 0 failed: exit code 1" in point["notes"][0]
+    (condition,) = comparison(tmp_path / "out")["conditions"]
+    assert list(condition["comparisons"]) == ["deformable"]
+    assert "broken, seed 0 failed: exit code 1" in condition["notes"][0]
     assert len(list((tmp_path / "runs").glob("*/finished.txt"))) == 2
     # Here, they are found again.
-    assert arms(dataset, tmp_path, out="here") == 0
+    assert variants(dataset, tmp_path, out="here") == 0
     assert "2 runs, 0 of them to train" in capsys.readouterr().out
-    assert comparison(tmp_path / "here")["points"][0]["comparisons"] == point["comparisons"]
+    assert comparison(tmp_path / "here")["conditions"][0]["comparisons"] == condition["comparisons"]
 
 
 @pytest.mark.nightly
@@ -228,7 +228,7 @@ def test_an_interrupt_ends_the_jobs_and_the_same_command_goes_on(dataset: Path, 
         with path.open("w") as lock:
             assert training._taken(lock, 60.0), "its training goes on"
     assert not list((tmp_path / "runs").glob("*/finished.txt"))
-    assert arms(dataset, tmp_path, *more, out="on") == 0
+    assert variants(dataset, tmp_path, *more, out="on") == 0
     assert any("training.resume=" in log.read_text() for log in (tmp_path / "runs").glob("*.log"))
-    curves = comparison(tmp_path / "on")["points"][0]["curves"]
+    curves = comparison(tmp_path / "on")["conditions"][0]["curves"]
     assert [len(curve["0"]["ap"]) for curve in curves.values()] == [4, 4]

@@ -15,10 +15,10 @@ from tests.evaluation.test_statistics import run_of, world
 
 
 def test_each_run_is_matched_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two arms with two seeds: metrics, errors and galleries share the matches of a run."""
+    """Two variants with two seeds: metrics, errors and galleries share the matches of a run."""
     random = np.random.default_rng(0)
     truth = world(10, random)
-    results = {arm: {seed: run_of(truth, random, skill=0.7) for seed in (0, 1)} for arm in ("a", "b")}
+    results = {variant: {seed: run_of(truth, random, skill=0.7) for seed in (0, 1)} for variant in ("a", "b")}
     calls: list[Any] = []
     match = coco.match
     monkeypatch.setattr(
@@ -33,8 +33,8 @@ def test_each_run_is_matched_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def picture(image_id: Any) -> np.ndarray:
         return np.zeros((8, 8, 3), dtype=np.uint8)
 
-    point, models = compared(Subject("", CocoEvaluator(truth), results, picture=picture), replicates=5)
+    condition, models = compared(Subject("", CocoEvaluator(truth), results, picture=picture), num_resamples=5)
     (changes,) = changed_images(models, pairs=1)
     assert len(calls) == 4
-    assert point.errors.keys() == {"a", "b"}
-    assert len(changes.gained[0].pictures) == 3  # the ground truth and both arms
+    assert condition.errors.keys() == {"a", "b"}
+    assert len(changes.gained[0].pictures) == 3  # the ground truth and both variants

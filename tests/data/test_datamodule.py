@@ -18,7 +18,7 @@ from detector.data.collate import Batch, collate
 from detector.data.datamodule import DetectionDataModule
 from detector.data.samplers import TrainBatchSampler
 from detector.data.transforms import ImageSize
-from tests.coco.small_coco import valid, write_dataset, write_image
+from tests.coco.small_coco import as_coco, valid, write_dataset, write_image
 from tests.shared import shared_path
 
 
@@ -106,7 +106,7 @@ def _epoch(root: Path, *, epoch: int, num_workers: int, seed: int = 0) -> str:
 
 
 @pytest.mark.parametrize("epoch", range(5))
-def test_strongly_augmented_boxes_stay_inside_their_picture(tmp_path: Path, epoch: int) -> None:
+def test_strongly_augmented_boxes_stay_inside_their_image(tmp_path: Path, epoch: int) -> None:
     transforms = {"crop": A.RandomCrop(30, 30), "affine": A.Affine(scale=(0.5, 2), rotate=(-45, 45), p=1)}
     module = fit(many_images(tmp_path), augmentation=transforms)
     for index in range(12):
@@ -361,7 +361,7 @@ def test_coco_ground_truth_is_the_file_itself() -> None:
     module = make(shared_path("data/coco_cc"))
     module.setup("validate")
     original = json.loads((shared_path("data/coco_cc") / "val.json").read_text())
-    truth = module.val_set.ground_truth()
+    truth = as_coco(module.val_set.annotations)
     keys = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
     assert {a["id"]: a for a in truth["annotations"]} == {
         a["id"]: {k: a[k] for k in keys} for a in original["annotations"]

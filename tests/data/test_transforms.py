@@ -1,4 +1,4 @@
-"""Resizing and augmentation of pictures and their boxes."""
+"""Resizing and augmentation of images and their boxes."""
 
 import albumentations as A
 import numpy as np
@@ -8,7 +8,7 @@ from detector.data.transforms import Augmentation, ImageSize, drop_thin_boxes, r
 
 
 @pytest.mark.parametrize(
-    ("size", "shorter", "longer", "expected"),
+    ("size", "min_size", "max_size", "expected"),
     [
         ((480, 640), 800, 1333, (800, 1067)),
         ((640, 480), 800, 1333, (1067, 800)),
@@ -19,13 +19,13 @@ from detector.data.transforms import Augmentation, ImageSize, drop_thin_boxes, r
     ],
 )
 def test_shorter_and_longer_side(
-    size: tuple[int, int], shorter: int, longer: int, expected: tuple[int, int]
+    size: tuple[int, int], min_size: int, max_size: int, expected: tuple[int, int]
 ) -> None:
-    assert ImageSize(shorter, longer).fit(size) == expected
+    assert ImageSize(min_size, max_size).fit(size) == expected
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_resized_picture_never_exceeds_its_limits(seed: int) -> None:
+def test_a_resized_image_never_exceeds_its_limits(seed: int) -> None:
     height, width = (int(v) for v in np.random.default_rng(seed).integers(1, 3000, 2))
     fitted = ImageSize(240, 320).fit((height, width))
     assert min(fitted) <= 240
@@ -33,7 +33,7 @@ def test_a_resized_picture_never_exceeds_its_limits(seed: int) -> None:
 
 
 def test_shorter_above_longer_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"shorter=\(600, 900\) exceeds image_size.longer=800"):
+    with pytest.raises(ValueError, match=r"min_size=\(600, 900\) exceeds image_size.max_size=800"):
         ImageSize((600, 900), 800)
 
 
@@ -86,7 +86,7 @@ def test_a_box_cut_in_part_is_clipped() -> None:
     np.testing.assert_allclose(boxes[1], [50, 40, 60, 58], atol=1e-4)
 
 
-def test_pictures_without_boxes_are_augmented() -> None:
+def test_images_without_boxes_are_augmented() -> None:
     image = _blocks()[0]
     flip = Augmentation({"flip": A.HorizontalFlip(p=1)})
     flipped, boxes, labels = flip(image, np.zeros((0, 4)), np.zeros(0, np.int64), seed=0)

@@ -46,26 +46,26 @@ def test_equal_parameters_give_equal_files(tiny: Path, tmp_path: Path) -> None:
     assert files(TINY.generate(tmp_path / "again")) == files(tiny)
 
 
-def test_another_seed_gives_other_pictures(tiny: Path, tmp_path: Path) -> None:
+def test_another_seed_gives_other_images(tiny: Path, tmp_path: Path) -> None:
     other = files(replace(TINY, seed=1).generate(tmp_path / "other"))
     assert other["images/train/000000.jpg"] != files(tiny)["images/train/000000.jpg"]
 
 
-def test_more_pictures_leave_the_first_ones_as_they_are(tiny: Path, tmp_path: Path) -> None:
+def test_more_images_leave_the_first_ones_as_they_are(tiny: Path, tmp_path: Path) -> None:
     longer = replace(TINY, num_train=8, num_val=4).generate(tmp_path / "longer")
     few, more = files(tiny), files(longer)
-    pictures = [name for name in few if name.startswith("images/")]
-    assert len(pictures) == 9
-    assert all(more[name] == few[name] for name in pictures)
+    images = [name for name in few if name.startswith("images/")]
+    assert len(images) == 9
+    assert all(more[name] == few[name] for name in images)
 
 
-def test_no_two_pictures_are_alike(tiny: Path) -> None:
-    pictures = [content for name, content in files(tiny).items() if name.endswith(".jpg")]
-    assert len(set(pictures)) == len(pictures)
+def test_no_two_images_are_alike(tiny: Path) -> None:
+    images = [content for name, content in files(tiny).items() if name.endswith(".jpg")]
+    assert len(set(images)) == len(images)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_boxes_and_areas_are_those_of_the_polygons_inside_the_picture(tiny: Path, split: str) -> None:
+def test_boxes_and_areas_are_those_of_the_polygons_inside_the_image(tiny: Path, split: str) -> None:
     annotations = read(tiny, split)["annotations"]
     assert annotations
     for annotation in annotations:
@@ -81,9 +81,9 @@ def test_boxes_and_areas_are_those_of_the_polygons_inside_the_picture(tiny: Path
 def test_a_lone_object_is_found_by_its_box() -> None:
     options = replace(TINY, objects=(1, 1), clutter=0, colour_distance=200.0)
     for index in range(10):
-        picture, (thing,) = draw_scene(options, key=(0, 0, index))
+        image, (thing,) = draw_scene(options, key=(0, 0, index))
         empty, _ = draw_scene(replace(options, scale=(0.02, 0.02)), key=(0, 0, index))
-        changed = np.abs(picture.astype(int) - empty).max(axis=2) > 40
+        changed = np.abs(image.astype(int) - empty).max(axis=2) > 40
         rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
         points = np.concatenate(thing.polygons())
         extents = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
@@ -133,13 +133,13 @@ def test_every_class_is_drawn_and_named(tmp_path: Path) -> None:
     assert {a["category_id"] for a in content["annotations"]} == {c["id"] for c in content["categories"]}
 
 
-def test_pictures_are_where_and_as_large_as_the_annotations_say(tiny: Path) -> None:
+def test_images_are_where_and_as_large_as_the_annotations_say(tiny: Path) -> None:
     for image in read(tiny)["images"]:
         height, width, _ = cast(np.ndarray, cv2.imread(str(tiny / "images" / image["file_name"]))).shape
         assert (height, width) == (image["height"], image["width"]) == (64, 64)
 
 
-def test_ids_are_unique_and_refer_to_pictures(tiny: Path) -> None:
+def test_ids_are_unique_and_refer_to_images(tiny: Path) -> None:
     content = read(tiny)
     image_ids = [image["id"] for image in content["images"]]
     ids = [annotation["id"] for annotation in content["annotations"]]
@@ -285,7 +285,7 @@ def test_says_what_it_does_once_off_a_terminal(tmp_path: Path, capsys: pytest.Ca
     TINY.generate(tmp_path / "s")
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == f"Drawing 9 pictures into {tmp_path / 's'}\n"
+    assert err == f"Drawing 9 images into {tmp_path / 's'}\n"
 
 
 # Options

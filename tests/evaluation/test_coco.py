@@ -10,7 +10,6 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detector.coco.truth_file import read_ground_truth
 from detector.evaluation.coco import CocoEvaluator, CocoMetrics
 from detector.evaluation.metrics import METRIC_NAMES
 from detector.evaluation.result_files import read_results
@@ -58,7 +57,7 @@ def twelve(metrics: CocoMetrics) -> list[float]:
 def test_published_numbers(name: str, truth_file: str, results_file: str, backend: Any) -> None:
     folder = shared_path("fixtures/eval")
     published = json.loads((folder / "pycocotools_values.json").read_text())[f"{name}/bbox"]
-    evaluator = CocoEvaluator(read_ground_truth(folder / truth_file), backend=backend)
+    evaluator = CocoEvaluator(folder / truth_file, backend=backend)
     metrics = evaluator.evaluate(read_results(folder / results_file))
     assert dict(zip(METRIC_NAMES, twelve(metrics), strict=True)) == pytest.approx(published, abs=1e-9, rel=0)
 
@@ -154,8 +153,8 @@ def test_detections_in_a_crowd_do_not_count() -> None:
     )
 
 
-@pytest.mark.parametrize("image_ids", [("a", "b"), (3, "3"), (0, -4), (1.5, True), (1, True), (None, "")])
-def test_image_ids_may_be_any_scalar(image_ids: tuple[Any, Any]) -> None:
+@pytest.mark.parametrize("image_ids", [("a", "b"), (0, -4), (2**62, 7)])
+def test_image_ids_may_be_texts_and_any_integers(image_ids: tuple[Any, Any]) -> None:
     text = json.dumps(ground_truth())
     truth = json.loads(
         text, parse_int=lambda s: dict(zip(("10", "20"), image_ids, strict=True)).get(s, int(s))

@@ -106,7 +106,7 @@ def test_an_id_is_not_taken_for_a_class_that_another_name_of_the_object_means(tm
         ('{"results": [], "predictions": []}', "with the lists predictions, results"),
         ('{"boxes": []}', "got an object"),
         ("3", "got a int"),
-        ("[1,", "not JSON"),
+        ("[1,", "not valid JSON"),
     ],
 )
 def test_a_file_that_is_no_results_file(tmp_path: Path, text: str, message: str) -> None:

@@ -18,7 +18,7 @@ from detector.evaluation.statistics import (
     Draws,
     ap_interval,
     compare,
-    corrected_for_arms,
+    corrected_for_variants,
     draw,
     sign_flip_p,
 )
@@ -57,12 +57,12 @@ def run_of(truth: dict[str, Any], random: np.random.Generator, *, skill: float =
 
 
 def compared(
-    truth: dict[str, Any], a: list[Any], b: list[Any], *, replicates: int = 100, seed: int = 0
+    truth: dict[str, Any], a: list[Any], b: list[Any], *, num_resamples: int = 100, seed: int = 0
 ) -> Comparison:
     evaluator = CocoEvaluator(truth)
     runs = [Replicates(evaluator.matched(results).classes) for results in (*a, *b)]
     seeds = range(len(a))
-    draws = draw(runs, replicates=replicates, seed=seed)
+    draws = draw(runs, num_resamples=num_resamples, seed=seed)
     b_runs = [len(a) + s for s in seeds]
     return compare(draws, seeds, b_runs, class_names=evaluator.class_names, identical=a == b)
 
@@ -73,11 +73,11 @@ def test_differences_are_those_of_the_metrics() -> None:
     a, b = ([run_of(truth, random, skill=skill) for _ in range(2)] for skill in (0.5, 0.9))
     found = compared(truth, a, b)
     evaluator = CocoEvaluator(truth)
-    scores = [[evaluator.evaluate(results) for results in arm] for arm in (a, b)]
+    scores = [[evaluator.evaluate(results) for results in variant] for variant in (a, b)]
     for name in (spec.name for spec in BY_CLASS):
         if name not in found.metrics:
             continue
-        means = [np.mean([getattr(metrics, name) for metrics in arm]) for arm in scores]
+        means = [np.mean([getattr(metrics, name) for metrics in variant]) for variant in scores]
         assert found.metrics[name].delta == pytest.approx(means[1] - means[0], abs=1e-12)
         assert (found.metrics[name].a, found.metrics[name].b) == pytest.approx(tuple(means))
     assert found.seed_deltas == pytest.approx([y.AP - x.AP for x, y in zip(*scores, strict=True)])
@@ -148,10 +148,10 @@ def test_the_interval_of_one_model_is_that_of_its_draws() -> None:
     truth = world(60, random)
     evaluator, results = CocoEvaluator(truth), run_of(truth, random)
     matched = evaluator.matched(results)
-    found = ap_interval(matched, replicates=200)
+    found = ap_interval(matched, num_resamples=200)
     assert found is not None
     assert found.value == pytest.approx(evaluator.evaluate(results).AP)
-    draws = draw([Replicates(matched.classes)], replicates=200).replicated["AP"].mean(axis=-1)
+    draws = draw([Replicates(matched.classes)], num_resamples=200).replicated["AP"].mean(axis=-1)
     assert 0.9 < np.mean((found.low < draws) & (draws < found.high)) < 0.99
     truth["annotations"] = [row for row in truth["annotations"] if row["image_id"] < 4]
     assert ap_interval(CocoEvaluator(truth).matched(results)) is None
@@ -197,7 +197,7 @@ def test_p_values_of_classes_are_corrected_for_their_number() -> None:
     found = compared(truth, a, b)
     both = sorted(found.classes.values(), key=lambda one: one.p_value)
     evaluator = CocoEvaluator(truth)
-    draws = draw([Replicates(evaluator.matched(r).classes) for r in (*a, *b)], replicates=100)
+    draws = draw([Replicates(evaluator.matched(r).classes) for r in (*a, *b)], num_resamples=100)
     alone = {
         name: compare(_only(draws, k), [0], [1], class_names=[name]).classes[name].p_value
         for k, name in enumerate(CLASSES)
@@ -256,26 +256,28 @@ def test_under_the_null_the_interval_covers_zero_95_times_of_100(seeds: int) -> 
         random = np.random.default_rng(number)
         objects = random.integers(1, 4, size=150)
         runs = [matched_run(objects, random, luck=luck) for _ in range(2 * seeds)]
-        draws = draw(runs, replicates=60, seed=number)
+        draws = draw(runs, num_resamples=60, seed=number)
         found = compare(draws, range(seeds), range(seeds, 2 * seeds), class_names=["thing"])
         covered += not found.metrics["AP"].leaves_out_zero
     assert 0.93 <= covered / worlds <= 0.97
 
 
-def arm_with(p_value: float) -> Comparison:
+def variant_with(p_value: float) -> Comparison:
     ap = Difference(0.5, 0.52, 0.02, 0.001, 0.039, p_value, 0.01, 0.0)
     return Comparison({"AP": ap}, {}, 1, (0.02,), 1.0, None, 50, identical=False, verdict_p=p_value)
 
 
-def test_a_verdict_on_one_of_many_arms_takes_more() -> None:
-    assert arm_with(0.04).is_real
-    found = corrected_for_arms({"x": arm_with(0.04), "y": arm_with(0.004), "z": arm_with(0.5)})
-    assert [found[arm].verdict_p for arm in "xyz"] == pytest.approx([0.08, 0.012, 0.5])
-    assert [found[arm].is_real for arm in "xyz"] == [False, True, False]
+def test_a_verdict_on_one_of_many_variants_takes_more() -> None:
+    assert variant_with(0.04).is_real
+    found = corrected_for_variants(
+        {"x": variant_with(0.04), "y": variant_with(0.004), "z": variant_with(0.5)}
+    )
+    assert [found[variant].verdict_p for variant in "xyz"] == pytest.approx([0.08, 0.012, 0.5])
+    assert [found[variant].is_real for variant in "xyz"] == [False, True, False]
 
 
-def test_an_arm_without_ap_does_not_count() -> None:
-    bare = replace(arm_with(0.5), metrics={}, verdict_p=1.0)
-    found = corrected_for_arms({"x": arm_with(0.04), "y": bare})
+def test_a_variant_without_ap_does_not_count() -> None:
+    bare = replace(variant_with(0.5), metrics={}, verdict_p=1.0)
+    found = corrected_for_variants({"x": variant_with(0.04), "y": bare})
     assert found["x"].is_real
     assert not found["y"].is_real

@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection import anchor_utils
 from torchvision.models.detection.image_list import ImageList
 
-from detector.heads.anchors import Anchors
+from detector.heads.anchors import AnchorGenerator
 
 CPU = torch.device("cpu")
 
@@ -18,9 +18,9 @@ CPU = torch.device("cpu")
 def test_anchors_lie_around_a_stride_grid_with_their_areas_and_ratios(
     rows: int, columns: int, stride: int
 ) -> None:
-    anchors = Anchors(scales=(4.0, 8.0), ratios=(0.5, 2.0))
-    (boxes,) = anchors.make([(rows, columns)], [stride], device=CPU)
-    boxes = boxes.view(rows, columns, anchors.per_cell, 4)
+    generator = AnchorGenerator(scales=(4.0, 8.0), ratios=(0.5, 2.0))
+    (boxes,) = generator([(rows, columns)], [stride], device=CPU)
+    boxes = boxes.view(rows, columns, generator.per_cell, 4)
     centers, sizes = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
     assert torch.allclose(centers[..., 0], stride * torch.arange(columns)[:, None].float(), atol=1e-3)
     assert torch.allclose(centers[..., 1], stride * torch.arange(rows)[:, None, None].float(), atol=1e-3)
@@ -33,8 +33,8 @@ def test_anchors_lie_around_a_stride_grid_with_their_areas_and_ratios(
 def test_torchvisions_grid(size: tuple[int, int]) -> None:
     strides = [4, 8, 16, 32, 64]
     shapes = [(-(-size[0] // s), -(-size[1] // s)) for s in strides]
-    theirs = AnchorGenerator(tuple((8 * s,) for s in strides), ((0.5, 1.0, 2.0),) * 5)
+    theirs = anchor_utils.AnchorGenerator(tuple((8 * s,) for s in strides), ((0.5, 1.0, 2.0),) * 5)
     images = ImageList(torch.zeros(1, 3, *size), [size])
     (expected,) = theirs(images, [torch.zeros(1, 1, *shape) for shape in shapes])
-    found = Anchors(grid="torchvision").make(shapes, strides, device=CPU)
+    found = AnchorGenerator(grid="torchvision")(shapes, strides, device=CPU)
     assert torch.equal(torch.cat(found), expected)

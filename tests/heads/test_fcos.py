@@ -20,7 +20,7 @@ SIZES = [(64, 64), (64, 50)]
 def test_a_batch_without_any_box_trains_on_background() -> None:
     model = small_fcos().train()
     losses = model.loss(make_batch([[], []], [[], []], sizes=SIZES))
-    assert losses["loss_box"].item() == 0
+    assert losses["loss_box_reg"].item() == 0
     assert losses["loss_centerness"].item() == 0
     assert losses["loss_cls"].item() > 0
     total(losses).backward()

@@ -23,17 +23,21 @@ def random_boxes(count: int, seed: int) -> torch.Tensor:
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10_000), count=st.integers(1, 5), keep_best=st.booleans())
+@given(seed=st.integers(0, 10_000), count=st.integers(1, 5), allow_low_quality_matches=st.booleans())
 def test_each_image_of_a_batch_is_matched_as_torchvision_matches_it(
-    seed: int, count: int, keep_best: bool
+    seed: int, count: int, allow_low_quality_matches: bool
 ) -> None:
     anchors, boxes = random_boxes(60, seed), random_boxes(count + 2, seed + 1)
     images = [boxes[:count], boxes[count:], boxes[:0]]
     targets = pad_targets([image.tolist() for image in images], [[0] * len(image) for image in images])
     found = match_boxes(
-        anchors.expand(3, -1, -1), targets, background_iou=0.3, foreground_iou=0.6, keep_best=keep_best
+        anchors.expand(3, -1, -1),
+        targets,
+        background_iou=0.3,
+        foreground_iou=0.6,
+        allow_low_quality_matches=allow_low_quality_matches,
     )
-    matcher = Matcher(0.6, 0.3, allow_low_quality_matches=keep_best)
+    matcher = Matcher(0.6, 0.3, allow_low_quality_matches=allow_low_quality_matches)
     for image, matched in zip(images[:2], found, strict=False):
         assert torch.equal(matched, matcher(box_iou(image, anchors)))
     assert (found[2] == BACKGROUND).all()
@@ -42,7 +46,11 @@ def test_each_image_of_a_batch_is_matched_as_torchvision_matches_it(
 def test_pieces_give_the_same_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     anchors = random_boxes(100, 0).expand(2, -1, -1)
     targets = pad_targets([random_boxes(3, s).tolist() for s in (1, 2)], [[0] * 3] * 2)
-    options: dict[str, Any] = {"background_iou": 0.3, "foreground_iou": 0.6, "keep_best": True}
+    options: dict[str, Any] = {
+        "background_iou": 0.3,
+        "foreground_iou": 0.6,
+        "allow_low_quality_matches": True,
+    }
     whole = match_boxes(anchors, targets, **options)
     monkeypatch.setattr(matching, "_MOST_PAIRS", 7 * 6)
     assert torch.equal(match_boxes(anchors, targets, **options), whole)
@@ -51,16 +59,22 @@ def test_pieces_give_the_same_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> N
 def test_every_box_is_learned_by_the_anchors_nearest_to_it() -> None:
     anchors = torch.tensor([[[0.0, 0, 10, 10], [20, 20, 30, 30], [20, 20, 30, 30], [50, 50, 60, 60]]])
     targets = pad_targets([[[18.0, 18, 24, 24]]], [[0]])
-    found = match_boxes(anchors, targets, background_iou=0.05, foreground_iou=0.9, keep_best=True)
+    found = match_boxes(
+        anchors, targets, background_iou=0.05, foreground_iou=0.9, allow_low_quality_matches=True
+    )
     assert found.tolist() == [[BACKGROUND, 0, 0, BACKGROUND]]
-    found = match_boxes(anchors, targets, background_iou=0.05, foreground_iou=0.9, keep_best=False)
+    found = match_boxes(
+        anchors, targets, background_iou=0.05, foreground_iou=0.9, allow_low_quality_matches=False
+    )
     assert found.tolist() == [[BACKGROUND, IGNORED, IGNORED, BACKGROUND]]
 
 
 def test_a_box_that_no_anchor_touches_makes_none_foreground() -> None:
     anchors = torch.tensor([[[0.0, 0, 10, 10]]])
     targets = pad_targets([[[50.0, 50, 60, 60]]], [[0]])
-    found = match_boxes(anchors, targets, background_iou=0.3, foreground_iou=0.7, keep_best=True)
+    found = match_boxes(
+        anchors, targets, background_iou=0.3, foreground_iou=0.7, allow_low_quality_matches=True
+    )
     assert found.tolist() == [[BACKGROUND]]
 
 
@@ -73,7 +87,7 @@ def test_a_box_that_no_anchor_touches_makes_none_foreground() -> None:
 def test_sampler_draws_its_share_of_each_kind_once(positives: list[int], negatives: int, count: int) -> None:
     kinds = [torch.tensor([1] * n + [-1] * negatives + [0] * (25 - n - negatives)) for n in positives]
     kind = torch.stack(kinds)[:, torch.randperm(25)]
-    sample = BalancedSampler(count=count, positive_fraction=0.5)(kind == 1, kind == -1)
+    sample = BalancedSampler(batch_size_per_image=count, positive_fraction=0.5)(kind == 1, kind == -1)
     for i, n in enumerate(positives):
         drawn = sample.index[i][sample.valid[i]]
         expected = min(n, count // 2)
@@ -86,7 +100,8 @@ def test_sampler_draws_its_share_of_each_kind_once(positives: list[int], negativ
 
 
 def test_sampler_draws_at_random_and_by_the_seed() -> None:
-    positive, sampler = torch.ones(1, 100, dtype=torch.bool), BalancedSampler(count=10, positive_fraction=1.0)
+    positive = torch.ones(1, 100, dtype=torch.bool)
+    sampler = BalancedSampler(batch_size_per_image=10, positive_fraction=1.0)
     drawn = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)

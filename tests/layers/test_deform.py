@@ -216,7 +216,7 @@ def test_a_version_is_depth_wise(version: Literal[3, 4]) -> None:
     "options", [{"modulation": "doubled_sigmoid"}, {"backend": "torchvision"}, {"max_offset_px": 4.0}]
 )
 def test_a_version_has_no_other_options(options: dict) -> None:
-    with pytest.raises(ValueError, match=r"deform\.version=4 has ways of its own"):
+    with pytest.raises(ValueError, match=r"deform\.version=4 sets these itself"):
         DeformableStages(stages=(5,), version=4, **options)
 
 

@@ -10,7 +10,7 @@ import torch
 from detector.backbones.resnet import ResNet
 from detector.heads.fcos import FCOSHead
 from detector.layers.deform import DeformableStages, Modulation
-from detector.models.detector import Detector, assemble
+from detector.models.detector import Detector, build_detector
 from detector.necks.fpn import FPN
 from tests.samples import make_batch
 
@@ -19,7 +19,7 @@ BATCH = make_batch([[[10.0, 12, 50, 60], [0, 0, 127, 95]], []], [[0, 4], []], si
 
 def build(deform: DeformableStages) -> Detector:
     torch.manual_seed(0)
-    return assemble(
+    return build_detector(
         backbone=ResNet(18, deform=deform),
         neck=partial(FPN, out_channels=32),
         head=partial(FCOSHead, num_convs=1),

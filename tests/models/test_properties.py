@@ -48,7 +48,7 @@ def test_frozen_parameters_get_none(make: Make) -> None:
 
 def test_a_batch_without_any_box_trains(make: Make) -> None:
     losses = make().train().loss(make_batch([[], []], [[], []], sizes=SIZES))
-    assert losses["loss_box"].item() == 0
+    assert losses["loss_box_reg"].item() == 0
     assert losses["loss_cls"].item() > 0
     total(losses).backward()
 

@@ -18,13 +18,13 @@ from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from detector.backbones.resnet import ResNet
-from detector.heads.anchors import Anchors
+from detector.heads.anchors import AnchorGenerator
 from detector.heads.faster_rcnn import FasterRCNNHead
 from detector.heads.fcos import FCOSHead
 from detector.heads.matching import BalancedSampler
 from detector.heads.roi import RoIHead
 from detector.heads.rpn import RPN, ProposalLimits
-from detector.models.detector import Detector, assemble
+from detector.models.detector import Detector, build_detector
 from detector.necks.fpn import FPN
 from detector.ops.cpu import winograd
 from detector.structures import Batch, Detections
@@ -68,13 +68,17 @@ class Pair:
 
 def fcos(make: Callable[[], nn.Module], depth: Literal[18, 50]) -> Pair:
     theirs = make()
-    ours = assemble(
+    ours = build_detector(
         backbone=ResNet(depth, norm="batch"),
         neck=FPN,
         head=partial(FCOSHead, grid="torchvision", score_threshold=SCORE),
         num_classes=CLASSES,
     )
-    names = {"classification": "loss_cls", "bbox_regression": "loss_box", "bbox_ctrness": "loss_centerness"}
+    names = {
+        "classification": "loss_cls",
+        "bbox_regression": "loss_box_reg",
+        "bbox_ctrness": "loss_centerness",
+    }
     return _same(Pair(ours, theirs, names, first_label=0))
 
 
@@ -86,26 +90,26 @@ def faster_rcnn(make: Callable[[], nn.Module], depth: Literal[18, 50], *, versio
     }
     neck, rpn, roi = of_version[version]
     limits = ProposalLimits(
-        train_before_nms=2 * PROPOSALS,
-        train_after_nms=PROPOSALS,
-        before_nms=2 * PROPOSALS,
-        after_nms=PROPOSALS,
+        pre_nms_top_n_train=2 * PROPOSALS,
+        post_nms_top_n_train=PROPOSALS,
+        pre_nms_top_n_test=2 * PROPOSALS,
+        post_nms_top_n_test=PROPOSALS,
     )
-    ours = assemble(
+    ours = build_detector(
         backbone=ResNet(depth, norm="batch", out_stages=(2, 3, 4, 5)),
         neck=partial(FPN, extra_levels="maxpool", **neck),
         head=partial(
             FasterRCNNHead,
-            rpn=partial(RPN, anchors=Anchors(grid="torchvision"), limits=limits, **rpn),
+            rpn=partial(RPN, anchor_generator=AnchorGenerator(grid="torchvision"), limits=limits, **rpn),
             roi=partial(RoIHead, score_threshold=SCORE, **roi),
         ),
         num_classes=CLASSES,
     )
     names = {
         "loss_objectness": "loss_objectness",
-        "loss_rpn_box_reg": "loss_rpn_box",
+        "loss_rpn_box_reg": "loss_rpn_box_reg",
         "loss_classifier": "loss_cls",
-        "loss_box_reg": "loss_box",
+        "loss_box_reg": "loss_box_reg",
     }
     return _same(Pair(ours, theirs, names, first_label=1))
 

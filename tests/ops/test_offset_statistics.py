@@ -40,9 +40,9 @@ def by_hand(
                 y, x = places[a, b]
                 carried_out.append(y <= -1 or y >= input_size[0] or x <= -1 or x >= input_size[1])
         for (a, b), place in places.items():
-            for neighbour in ((a + 1, b), (a, b + 1)):
-                if neighbour in places:
-                    distances.append(math.dist(place, places[neighbour]))
+            for neighbor in ((a + 1, b), (a, b + 1)):
+                if neighbor in places:
+                    distances.append(math.dist(place, places[neighbor]))
         weights = [mask[n, g * taps + k, i, j].item() for k in range(taps)]
         shares = [weight / sum(weights) for weight in weights]
         entropies.append(-sum(p * math.log(p) for p in shares) / math.log(taps))

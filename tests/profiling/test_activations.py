@@ -17,7 +17,7 @@ from detector.heads.roi import RoIHead
 from detector.heads.rpn import RPN, ProposalLimits
 from detector.layers.deform import DeformableStages
 from detector.layers.norms import NormKind
-from detector.models.detector import Detector, assemble
+from detector.models.detector import Detector, build_detector
 from detector.necks.fpn import FPN
 from detector.profiling.activations import activation_bytes, saved_bytes
 
@@ -25,18 +25,18 @@ from detector.profiling.activations import activation_bytes, saved_bytes
 def fcos(norm: NormKind = "frozen_batch", **deform: Any) -> Detector:
     torch.manual_seed(0)
     backbone = ResNet(18, norm=norm, deform=DeformableStages(**deform))
-    return assemble(backbone=backbone, neck=partial(FPN, out_channels=32), head=FCOSHead, num_classes=3)
+    return build_detector(backbone=backbone, neck=partial(FPN, out_channels=32), head=FCOSHead, num_classes=3)
 
 
 def faster_rcnn(**deform: Any) -> Detector:
     torch.manual_seed(0)
-    return assemble(
+    return build_detector(
         backbone=ResNet(18, deform=DeformableStages(**deform), out_stages=(2, 3, 4, 5)),
         neck=partial(FPN, extra_levels="maxpool", out_channels=32),
         head=partial(
             FasterRCNNHead,
-            rpn=partial(RPN, limits=ProposalLimits(train_after_nms=20)),
-            roi=partial(RoIHead, width=32, sampled=16),
+            rpn=partial(RPN, limits=ProposalLimits(post_nms_top_n_train=20)),
+            roi=partial(RoIHead, width=32, batch_size_per_image=16),
         ),
         num_classes=3,
     )
@@ -46,13 +46,13 @@ def test_each_tensor_counts_once_and_weights_do_not() -> None:
     """The linear layers keep what they get; sigmoid keeps its output, which the second layer keeps anyway."""
     module = nn.Sequential(nn.Linear(3, 5), nn.Sigmoid(), nn.Linear(5, 7))
     x = torch.randn(4, 3)
-    assert saved_bytes(lambda: module(x), apart_from=module) == 4 * (4 * 3 + 4 * 5)
+    assert saved_bytes(lambda: module(x), excluding=module) == 4 * (4 * 3 + 4 * 5)
 
 
 def test_a_part_counts_as_the_whole_that_it_keeps_alive() -> None:
     weight = nn.Linear(3, 1, bias=False)
     whole = torch.randn(10, 3)
-    assert saved_bytes(lambda: weight(whole[2:4]), apart_from=weight) == 4 * 10 * 3
+    assert saved_bytes(lambda: weight(whole[2:4]), excluding=weight) == 4 * 10 * 3
 
 
 def test_what_comes_after_what_was_freed_is_not_taken_for_it() -> None:
@@ -63,7 +63,7 @@ def test_what_comes_after_what_was_freed_is_not_taken_for_it() -> None:
         for _ in range(5):
             scale(torch.ones(64, 64))
 
-    assert saved_bytes(step, apart_from=scale) == 5 * 4 * 64 * 64
+    assert saved_bytes(step, excluding=scale) == 5 * 4 * 64 * 64
 
 
 def test_nothing_is_kept_without_gradients() -> None:
@@ -73,7 +73,7 @@ def test_nothing_is_kept_without_gradients() -> None:
     def infer() -> Tensor:
         return module(torch.randn(4, 3))
 
-    assert saved_bytes(infer, apart_from=module) == 0
+    assert saved_bytes(infer, excluding=module) == 0
 
 
 def test_frozen_stages_keep_nothing() -> None:

@@ -16,7 +16,7 @@ from detector.heads.roi import RoIHead
 from detector.heads.rpn import RPN, ProposalLimits
 from detector.layers.deform import DeformableStages
 from detector.layers.roi_pooling import DeformRoIPool, RoIAlign
-from detector.models.detector import Detector, assemble
+from detector.models.detector import Detector, build_detector
 from detector.necks.fpn import FPN
 from detector.profiling.flops import count_flops
 
@@ -24,7 +24,7 @@ from detector.profiling.flops import count_flops
 def fcos(*, depth: Literal[18, 34, 50, 101] = 18, **deform: Any) -> Detector:
     stages = DeformableStages(**deform)
     with torch.device("meta"):
-        return assemble(backbone=ResNet(depth, deform=stages), neck=FPN, head=FCOSHead, num_classes=80)
+        return build_detector(backbone=ResNet(depth, deform=stages), neck=FPN, head=FCOSHead, num_classes=80)
 
 
 def test_a_resnet_costs_what_is_published() -> None:
@@ -99,12 +99,12 @@ def test_a_depthwise_layer_costs_its_projections_its_branch_and_its_samples(vers
 def test_the_second_stage_counts_its_regions(pooling: Any, of_branch: int) -> None:
     def flops(regions: int) -> int:
         with torch.device("meta"):
-            model = assemble(
+            model = build_detector(
                 backbone=ResNet(18, out_stages=(2, 3, 4, 5)),
                 neck=partial(FPN, extra_levels="maxpool"),
                 head=partial(
                     FasterRCNNHead,
-                    rpn=partial(RPN, limits=ProposalLimits(after_nms=regions)),
+                    rpn=partial(RPN, limits=ProposalLimits(post_nms_top_n_test=regions)),
                     roi=partial(RoIHead, width=128, pooling=pooling),
                 ),
                 num_classes=9,
@@ -117,7 +117,7 @@ def test_the_second_stage_counts_its_regions(pooling: Any, of_branch: int) -> No
 
 def test_the_model_is_left_as_it_is() -> None:
     deform = DeformableStages(stages=(5,), backend="gather")
-    model = assemble(backbone=ResNet(18, deform=deform), neck=FPN, head=FCOSHead, num_classes=3).train()
+    model = build_detector(backbone=ResNet(18, deform=deform), neck=FPN, head=FCOSHead, num_classes=3).train()
     count_flops(model, image_size=(64, 64))
     assert model.training
     assert cast(Any, model.backbone).layer4[0].conv2.backend == "gather"

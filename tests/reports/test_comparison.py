@@ -8,7 +8,7 @@ import pytest
 
 from detector.evaluation.statistics import Comparison, Difference
 from detector.reports.comparison import difference_rows, method, verdict
-from detector.reports.study import Point
+from detector.reports.study import Condition
 
 
 def found(
@@ -42,11 +42,11 @@ def test_another_seed_is_told_of_trainings_alone() -> None:
 
 
 def test_the_run_that_is_shown_is_named() -> None:
-    point = Point("", "a", {}, shown_runs={"a": "seed 0, one of 2", "b": "seed 0, one of 2"})
-    assert point.errors_of == "seed 0, one of 2"
-    other = replace(point, shown_runs={"a": "seed 0, one of 2", "b": "seed 1, one of 2"})
+    condition = Condition("", "a", {}, shown_runs={"a": "seed 0, one of 2", "b": "seed 0, one of 2"})
+    assert condition.errors_of == "seed 0, one of 2"
+    other = replace(condition, shown_runs={"a": "seed 0, one of 2", "b": "seed 1, one of 2"})
     assert other.errors_of == "a: seed 0, one of 2; b: seed 1, one of 2"
-    assert replace(point, shown_runs={}).errors_of == ""
+    assert replace(condition, shown_runs={}).errors_of == ""
 
 
 def test_no_seeds_are_advised_for_no_difference() -> None:

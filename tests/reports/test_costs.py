@@ -1,4 +1,4 @@
-"""Tables of what arms cost, and AP by time, against values computed by hand."""
+"""Tables of what variants cost, and AP by time, against values computed by hand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from detector.evaluation.statistics import Comparison, Difference
 from detector.profiling.latency import Latency
 from detector.reports.costs import ap_per_ms, cost_tables
 from detector.reports.figures import curves_figure
-from detector.reports.study import Curve, ModelSize, Point
+from detector.reports.study import Condition, Curve, ModelSize
 
 
 def comparison(a: float, b: float) -> Comparison:
@@ -22,7 +22,7 @@ def curve(seconds: float, *, peak_mb: float | None) -> Curve:
     return Curve((1, 2), (0.1, 0.2), (seconds, seconds), (20.0, 20.0), (4000, 8000), (None, peak_mb))
 
 
-POINT = Point(
+CONDITION = Condition(
     name="",
     baseline="plain",
     comparisons={"bent": comparison(0.4, 0.5), "other": comparison(0.4, 0.3)},
@@ -39,18 +39,18 @@ POINT = Point(
 
 
 def test_every_cost_has_its_column_and_what_is_not_known_a_dash() -> None:
-    size, time = cost_tables(POINT)
+    size, time = cost_tables(CONDITION)
     assert size.title == "Size"
     assert time.title == "Time and memory: means of all seeds, peak of all, latency of the first"
     assert dict(zip(size.header, zip(*size.rows, strict=True), strict=True)) == {
-        "arm": ("plain", "bent", "other"),
+        "variant": ("plain", "bent", "other"),
         "parameters": ("2.00 M", "-", "-"),
         "GFLOP an image": ("3.00", "-", "-"),
         "of it sampling": ("0.00", "-", "-"),
         "MB of activations": ("7.0", "-", "-"),
     }
     assert dict(zip(time.header, zip(*time.rows, strict=True), strict=True)) == {
-        "arm": ("plain", "bent", "other"),
+        "variant": ("plain", "bent", "other"),
         "seconds an epoch": ("4.0", "6.0", "-"),
         "images a second": ("20.0", "20.0", "-"),
         "peak MB": ("900", "-", "-"),
@@ -61,19 +61,19 @@ def test_every_cost_has_its_column_and_what_is_not_known_a_dash() -> None:
 
 
 def test_columns_and_tables_of_which_nothing_is_known_are_left_out() -> None:
-    (time,) = cost_tables(replace(POINT, sizes=None, latencies=None))
-    assert time.header == ("arm", "seconds an epoch", "images a second", "peak MB")
-    assert cost_tables(replace(POINT, sizes=None, latencies=None, curves=None)) == []
+    (time,) = cost_tables(replace(CONDITION, sizes=None, latencies=None))
+    assert time.header == ("variant", "seconds an epoch", "images a second", "peak MB")
+    assert cost_tables(replace(CONDITION, sizes=None, latencies=None, curves=None)) == []
 
 
 def test_ap_is_by_the_median_time_of_one_image() -> None:
-    assert ap_per_ms(POINT) == pytest.approx({"plain": 0.4 / 8, "bent": 0.5 / 20})
-    without_ap = {"bent": replace(POINT.comparisons["bent"], metrics={})}
-    assert ap_per_ms(replace(POINT, comparisons=without_ap)) == {}
+    assert ap_per_ms(CONDITION) == pytest.approx({"plain": 0.4 / 8, "bent": 0.5 / 20})
+    without_ap = {"bent": replace(CONDITION.comparisons["bent"], metrics={})}
+    assert ap_per_ms(replace(CONDITION, comparisons=without_ap)) == {}
 
 
 def test_curves_are_drawn_against_images_seen() -> None:
-    svg = curves_figure(POINT)
+    svg = curves_figure(CONDITION)
     assert svg is not None
     assert "images seen" in svg
     assert "8,000" in svg

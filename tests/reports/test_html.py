@@ -26,7 +26,7 @@ from detector.reports.comparison import clearest_classes
 from detector.reports.gallery import Changes, Example
 from detector.reports.html import comparison_html, run_html
 from detector.reports.run import RunReport
-from detector.reports.study import Curve, Losses, Point, Study
+from detector.reports.study import Condition, Curve, Losses, Study
 from tests.evaluation.test_statistics import run_of, world
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -34,26 +34,30 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 @pytest.fixture(scope="module")
 def study() -> Study:
-    """Two arms and a baseline at two points; names that HTML could take for its own."""
+    """Two variants and a baseline at two conditions; names that HTML could take for its own."""
     random = np.random.default_rng(0)
-    points = []
+    conditions = []
     for name in ("0.5 <b>", "1"):
         truth = world(30, random)
         evaluator = CocoEvaluator(truth)
         results = [run_of(truth, random, skill=skill) for skill in (0.5, 0.9, 0.5)]
-        draws = draw([Replicates(evaluator.matched(r).classes) for r in results], replicates=30)
-        arms = {
-            arm: compare(draws, [0], [number], class_names=evaluator.class_names)
-            for number, arm in enumerate(("good & new", "other"), start=1)
+        draws = draw([Replicates(evaluator.matched(r).classes) for r in results], num_resamples=30)
+        variants = {
+            variant: compare(draws, [0], [number], class_names=evaluator.class_names)
+            for number, variant in enumerate(("good & new", "other"), start=1)
         }
         curve = Curve((1, 2), (0.1, None), (3.0, 3.0), (5.0, 5.0), (40, 80), (99.0, None))
-        curves = {arm: {0: curve} for arm in ("regular", *arms)}
-        latencies = {arm: [Latency("cpu", size, 123.4, 234.5, 9) for size in (1, 32)] for arm in curves}
-        errors = {arm: analysed(evaluator, r) for arm, r in zip(curves, results, strict=True)}
+        curves = {variant: {0: curve} for variant in ("regular", *variants)}
+        latencies = {
+            variant: [Latency("cpu", size, 123.4, 234.5, 9) for size in (1, 32)] for variant in curves
+        }
+        errors = {variant: analysed(evaluator, r) for variant, r in zip(curves, results, strict=True)}
         names = evaluator.class_names
-        point = Point(name, "regular", arms, ("a note",), curves, latencies=latencies, errors=errors)
-        points.append(replace(point, class_names=names))
-    return Study("warp <script>", tuple(points))
+        condition = Condition(
+            name, "regular", variants, ("a note",), curves, latencies=latencies, errors=errors
+        )
+        conditions.append(replace(condition, class_names=names))
+    return Study("warp <script>", tuple(conditions))
 
 
 def analysed(evaluator: CocoEvaluator, results: list[dict[str, Any]]) -> ErrorAnalysis:
@@ -120,7 +124,7 @@ def test_the_table_of_many_classes_is_folded_below_the_best_and_the_worst(count:
 
 
 def test_the_classes_that_differ_most_surely_come_first_in_a_comparison(study: Study) -> None:
-    one = next(iter(study.points[0].comparisons["other"].metrics.values()))
+    one = next(iter(study.conditions[0].comparisons["other"].metrics.values()))
     classes = {f"class_{number}": replace(one, p_value=(number % 30) / 30) for number in range(60)}
     shown = clearest_classes(classes)
     assert [*shown] == [f"class_{number}" for number in range(60) if number % 30 < 10]
@@ -141,15 +145,17 @@ def test_the_report_of_a_run_shows_losses_and_learning_rate(run_page: Path) -> N
 
 
 def test_figures_and_galleries_say_of_which_run_they_are(study: Study, changes: list[Changes]) -> None:
-    point = replace(study.points[0], shown_runs=dict.fromkeys(("regular", "good & new"), "seed 7, one of 2"))
-    change = replace(changes[0], runs=point.errors_of)
-    text = comparison_html(replace(study, points=(point,)), [change])
+    condition = replace(
+        study.conditions[0], shown_runs=dict.fromkeys(("regular", "good & new"), "seed 7, one of 2")
+    )
+    change = replace(changes[0], runs=condition.errors_of)
+    text = comparison_html(replace(study, conditions=(condition,)), [change])
     assert len(re.findall(r"<h2>.*\(seed 7, one of 2\)</h2>", text)) == 2  # errors and images
     pictures = [base64.b64decode(data).decode() for data in re.findall('svg.xml;base64,([^"]*)', text)]
     of_errors = [p for p in pictures if "score threshold" in p or "found as" in p]
     assert len(of_errors) == 2
     assert all("seed 7, one of 2" in p for p in of_errors)
-    score = f"from score {point.errors['regular'].best_score:.2f}"
+    score = f"from score {condition.errors['regular'].best_score:.2f}"
     assert score in next(p for p in of_errors if "found as" in p)
 
 
@@ -175,18 +181,18 @@ def browser() -> Iterator[Any]:
 
 def test_names_may_be_anything(study: Study) -> None:
     names = ("$_$", r"US$ 5 \x $", "猫", "n" * 200)
-    point = study.points[0]
-    comparison, errors = point.comparisons["good & new"], point.errors["regular"]
-    curve = next(iter(point.curves["regular"].values())) if point.curves else None
+    condition = study.conditions[0]
+    comparison, errors = condition.comparisons["good & new"], condition.errors["regular"]
+    curve = next(iter(condition.curves["regular"].values())) if condition.curves else None
     odd = replace(
-        point,
+        condition,
         name=names[0],
         baseline=names[1],
         comparisons={names[2]: comparison, names[3]: comparison},
         curves={name: {0: curve} for name in names if curve},
         latencies=None,
         errors=dict.fromkeys(names, errors),
-        class_names=names[: len(point.class_names)],
+        class_names=names[: len(condition.class_names)],
     )
     html = comparison_html(Study(names[0], (odd, replace(odd, name=names[3]))))
     figures = [base64.b64decode(data).decode() for data in re.findall('svg.xml;base64,([^"]*)', html)]

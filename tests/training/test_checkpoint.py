@@ -107,7 +107,7 @@ def test_checkpoint_of_another_format_names_both(tmp_path: Path) -> None:
     other = content()
     other["detector"]["format"] = 99
     save_atomically(other, tmp_path / "a.ckpt")
-    with pytest.raises(ValueError, match="format 99, this version reads 1 to 3"):
+    with pytest.raises(ValueError, match="format 99, this version reads 1 to 4"):
         load_checkpoint(tmp_path / "a.ckpt")
 
 

@@ -96,9 +96,9 @@ FORMS: dict[str, tuple[Change, str]] = {
         f"no {name}": (removing(f"detector/{name}"), rf"detector\.{name} is missing, expected")
         for name in ("class_names", "category_ids", "config", "weights", "metrics", "epoch", "step")
     },
-    "no format": (removing("detector/format"), r"detector\.format is None, expected 1 to 3"),
-    "a later format": (setting("detector/format", 99), "format 99, this version reads 1 to 3"),
-    "a huge format": (setting("detector/format", 10**30), "this version reads 1 to 3"),
+    "no format": (removing("detector/format"), r"detector\.format is None, expected 1 to 4"),
+    "a later format": (setting("detector/format", 99), "format 99, this version reads 1 to 4"),
+    "a huge format": (setting("detector/format", 10**30), "this version reads 1 to 4"),
     "text as format": (setting("detector/format", "2"), r"detector\.format is '2'"),
     "true as format": (setting("detector/format", True), r"detector\.format is True"),
     "a number as names": (setting("detector/class_names", 5), r"class_names is 5, expected a list of"),
@@ -332,7 +332,7 @@ def test_what_does_not_fit_the_training_is_told(form: str) -> None:
     if not message:
         check()
         return
-    with pytest.raises(ValueError, match="a training cannot go on from it") as caught:
+    with pytest.raises(ValueError, match="training cannot resume from it") as caught:
         check()
     assert message in str(caught.value)
 

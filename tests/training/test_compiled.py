@@ -15,7 +15,7 @@ import pytest
 
 from tests.training.tiny import run_training, write_dataset
 
-SETTINGS = ("data.batch_size=1", "data.image_size.longer=256", "training.max_epochs=1")
+SETTINGS = ("data.batch_size=1", "data.image_size.max_size=256", "training.max_epochs=1")
 # Without generating code, which needs a compiler and minutes; with less patience than there are shapes.
 SCRIPT = """
 import sys
@@ -32,12 +32,12 @@ assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 2
 
 
 def widen(root: Path) -> None:
-    """Every picture of the training split gets another width."""
+    """Every image of the training split gets another width."""
     content = json.loads((root / "train.json").read_text())
     for number, image in enumerate(content["images"]):
         path, right = root / "images" / image["file_name"], 32 * (number % 4)
-        picture = np.pad(cast(np.ndarray, cv2.imread(str(path))), ((0, 0), (0, right), (0, 0)))
-        cv2.imwrite(str(path), picture)
+        image = np.pad(cast(np.ndarray, cv2.imread(str(path))), ((0, 0), (0, right), (0, 0)))
+        cv2.imwrite(str(path), image)
         image["width"] += right
     (root / "train.json").write_text(json.dumps(content))
 

@@ -58,7 +58,7 @@ def test_an_epoch_that_breaks_the_model_ends_the_run_and_is_not_kept(
         run_training(dataset, tmp_path / "run")
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     assert where in str(caught.value)
-    assert f"Kept as it was: {last}" in str(caught.value)
+    assert f"{last} is unchanged." in str(caught.value)
     assert "lower optimizer.lr" in str(caught.value)
     assert [load_checkpoint(last.with_name(f"{name}.ckpt")).epoch for name in ("last", "best")] == [1, 1]
 
@@ -77,7 +77,7 @@ def test_an_epoch_whose_validation_is_not_finite_is_not_kept(
 
     monkeypatch.setattr(Detector, "loss_and_predict", broken_from_epoch_2_on)
     run = run_training(dataset, tmp_path / "run")
-    assert "Nothing of epoch 2 is kept" in caplog.text
+    assert "Epoch 2 is not saved" in caplog.text
     for name in ("last", "best"):
         assert load_checkpoint(run / "checkpoints" / f"{name}.ckpt").epoch == 1
     assert (run / "report.html").is_file()

@@ -69,7 +69,7 @@ def test_meter_finds_layers_of_every_kind() -> None:
     meter = OffsetMeter(model)
     meter.start()
     total(model.train().loss(make_batch([[[8.0, 8, 40, 40]]], [[0]], sizes=[(64, 64)]))).backward()
-    meter.take_gradients()
+    meter.record_gradients()
     found = meter.stop()
     expected = {"mean_px": 0, "outside": 0, "modulation_mean": 1, "modulation_entropy": 1}
     pooled = found["head.roi_heads.pooling"]
@@ -106,7 +106,7 @@ def test_meter_takes_the_norm_of_the_gradients_of_the_branch() -> None:
     meter = OffsetMeter(model)
     meter.start()
     model(torch.randn(1, 3, 8, 8)).square().sum().backward()
-    meter.take_gradients()
+    meter.record_gradients()
     found = meter.stop()
     gradients = [p.grad.flatten() for p in cast(Any, model[0]).offset.parameters()]
     assert found["0"]["gradient_norm"] == pytest.approx(torch.cat(gradients).norm().item())
@@ -179,7 +179,7 @@ def move(layer: DeformConv2d) -> None:
         ({"outside": 0.6}, r"leave the feature map at step 50: a \(60% of its samples\)"),
         (
             {"mean_px": 20.0},
-            r"blow up at step 50: a \(20\.0 px on average, and plain it reaches 1\.5\)",
+            r"blow up at step 50: a \(20\.0 px on average, and without offsets it reaches 1\.5\)",
         ),
         ({"mean_px": float("inf")}, "are not finite at step 50"),
         ({"mean_px": float("nan")}, "are not finite at step 50"),
@@ -276,7 +276,7 @@ def test_a_warning_comes_once_for_each_layer_and_cause(caplog: pytest.LogCapture
     told = [record.getMessage() for record in caplog.records]
     assert [text.partition(". ")[0] for text in told] == [
         "Offsets leave the feature map at step 50: a (60% of its samples), b (60% of its samples)",
-        "Offsets blow up at step 100: b (20.0 px on average, and plain it reaches 1.5)",
+        "Offsets blow up at step 100: b (20.0 px on average, and without offsets it reaches 1.5)",
         "Offsets leave the feature map at step 100: c (60% of its samples)",
     ]
 
@@ -299,7 +299,7 @@ def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "model.backbone.deform.blocks=last",
         "model.backbone.frozen_stages=3",
         "data.batch_size=2",
-        "training.accumulate_batches=2",
+        "training.accumulate_grad_batches=2",
         "training.precision=bf16-mixed",
         "training.ema_decay=0.9",
         "training.log_offsets_every_n_steps=3",
@@ -397,7 +397,7 @@ def test_nothing_stays_active_after_a_run_that_failed(
         raise RuntimeError("stop here")
 
     monkeypatch.setattr(OffsetMeter, "start", spied)
-    monkeypatch.setattr(OffsetMeter, "take_gradients", fail)
+    monkeypatch.setattr(OffsetMeter, "record_gradients", fail)
     with pytest.raises(RuntimeError, match="stop here"):
         run_training(
             dataset,

@@ -50,8 +50,8 @@ def test_eight_images_are_learned(eight_images: Path, tmp_path: Path, stages: st
         "optimizer=adamw",
         "optimizer.lr=0.001",
         "optimizer.reference_batch_size=8",
-        "schedule.warmup_steps=5",
+        "lr_scheduler.warmup_steps=5",
         "training.max_epochs=5",
-        "training.validate_every_n_epochs=5",
+        "training.check_val_every_n_epoch=5",
     )
     assert json.loads((run / "metrics.json").read_text())["AP50"] >= 0.95

@@ -17,7 +17,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from detector.exceptions import RunError, SharedError, Terminated
-from detector.training.ranks import _SIGNALS, RankEndedError, _how, ending_together
+from detector.training.ranks import _SIGNALS, RankEndedError, _exit_reason, ending_together
 
 SLEEP = "import time; time.sleep(60)"
 
@@ -54,7 +54,7 @@ def test_a_broken_connection_is_told_by_who_ended_first(program: str, how: str) 
     sleeping = cast(_SubprocessScriptLauncher, run.strategy.launcher).procs[0]
     with (
         pytest.raises(RankEndedError, match=f"the process of device 2 ended first, {how}"),
-        ending_together(run, kept=lambda: "Kept: it."),
+        ending_together(run, hint=lambda: "Kept: it."),
     ):
         raise RuntimeError("Connection closed by peer")
     assert not is_there(sleeping)
@@ -63,7 +63,7 @@ def test_a_broken_connection_is_told_by_who_ended_first(program: str, how: str) 
 def test_an_error_of_rank_0_stays_and_ends_the_others() -> None:
     run = trainer(SLEEP)
     (sleeping,) = cast(_SubprocessScriptLauncher, run.strategy.launcher).procs
-    with pytest.raises(RunError, match="disk"), ending_together(run, kept=str):
+    with pytest.raises(RunError, match="disk"), ending_together(run, hint=str):
         raise RunError("disk is full")
     assert not is_there(sleeping)
 
@@ -72,7 +72,7 @@ def test_after_a_run_the_next_job_of_a_sweep_starts_ranks_of_its_own(monkeypatch
     """Lightning takes a process that has LOCAL_RANK for one that was started for it."""
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     run = trainer("")
-    with ending_together(run, kept=str):
+    with ending_together(run, hint=str):
         os.environ["LOCAL_RANK"] = "0"  # as Lightning does
     assert "LOCAL_RANK" not in os.environ
     assert not cast(_SubprocessScriptLauncher, run.strategy.launcher).procs, (
@@ -95,7 +95,7 @@ def test_signals_are_answered_from_when_lightning_would_answer_them(name: str) -
         time.sleep(10)
 
     try:
-        with pytest.raises(Terminated) as ended, ending_together(run, kept=str):
+        with pytest.raises(Terminated) as ended, ending_together(run, hint=str):
             begin()
     finally:
         for one, handler in before.items():
@@ -110,7 +110,7 @@ def test_signals_are_answered_from_when_lightning_would_answer_them(name: str) -
     [(-9, "killed (SIGKILL)"), (-15, "killed by SIGTERM"), (138, "ended by SIGUSR1"), (1, "exit code 1")],
 )
 def test_the_end_of_a_process_is_told_by_its_code(code: int, words: str) -> None:
-    assert words in _how(code)
+    assert words in _exit_reason(code)
 
 
 def _launcher(run: Trainer) -> _SubprocessScriptLauncher:
@@ -118,7 +118,7 @@ def _launcher(run: Trainer) -> _SubprocessScriptLauncher:
 
 
 def test_a_single_process_is_left_alone() -> None:
-    with pytest.raises(KeyError), ending_together(trainer(), kept=str):
+    with pytest.raises(KeyError), ending_together(trainer(), hint=str):
         raise KeyError
 
 
@@ -134,6 +134,6 @@ def test_what_the_first_process_says_is_said_by_no_other(
     monkeypatch.setattr("detector.training.ranks._end_with", lambda main: None)
     monkeypatch.setattr("detector.training.ranks._GRACE_S", 0)
     monkeypatch.setattr(os, "_exit", Mock(side_effect=Exited))
-    with pytest.raises(Exited), ending_together(trainer(""), kept=str):
+    with pytest.raises(Exited), ending_together(trainer(""), hint=str):
         raise error
     assert capsys.readouterr().err == ""

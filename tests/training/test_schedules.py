@@ -45,7 +45,7 @@ def test_long_warmup_is_shortened_to_a_third_of_the_run() -> None:
 def test_shortened_warmup_is_said() -> None:
     (note,) = Cosine(warmup_steps=500).notes(total_steps=30, steps_per_epoch=10)
     assert "10 steps" in note
-    assert "schedule.warmup_steps=500" in note
+    assert "lr_scheduler.warmup_steps=500" in note
 
 
 def test_warmup_that_fits_is_not_mentioned() -> None:

@@ -23,7 +23,7 @@ CLASSES = {7: "square", 3: "disc"}  # ids sparse and unordered, as real files ha
 
 
 def write_dataset(root: Path, *, train_images: int = 8, val_images: int = 6, seed: int = 0) -> Path:
-    """Grey noise with one or two bright squares and discs; image ids start at 100 (train) and 200 (val)."""
+    """Gray noise with one or two bright squares and discs; image ids start at 100 (train) and 200 (val)."""
     rng = np.random.default_rng(seed)
     (root / "images").mkdir(parents=True)
     for split, count, first_id in (("train", train_images, 100), ("val", val_images, 200)):
@@ -32,14 +32,14 @@ def write_dataset(root: Path, *, train_images: int = 8, val_images: int = 6, see
         images, annotations = [], []
         for image_id in range(first_id, first_id + count):
             name = f"{split}{image_id}.png"
-            picture = rng.integers(0, 90, (SIZE, SIZE, 3), dtype=np.uint8)
+            image = rng.integers(0, 90, (SIZE, SIZE, 3), dtype=np.uint8)
             for corner in ((2, 2), (34, 34))[: rng.integers(1, 3)]:
                 category = int(rng.choice([*CLASSES]))
-                box = _draw(picture, corner, int(rng.integers(16, 26)), category)
+                box = _draw(image, corner, int(rng.integers(16, 26)), category)
                 annotations.append(
                     {"id": len(annotations), "image_id": image_id, "category_id": category, "bbox": box}
                 )
-            cv2.imwrite(str(root / "images" / name), picture)
+            cv2.imwrite(str(root / "images" / name), image)
             images.append({"id": image_id, "file_name": name, "width": SIZE, "height": SIZE})
         categories = [{"id": number, "name": name} for number, name in CLASSES.items()]
         content = {"images": images, "annotations": annotations, "categories": categories}
@@ -47,12 +47,12 @@ def write_dataset(root: Path, *, train_images: int = 8, val_images: int = 6, see
     return root
 
 
-def _draw(picture: np.ndarray, corner: tuple[int, int], side: int, category: int) -> list[int]:
+def _draw(image: np.ndarray, corner: tuple[int, int], side: int, category: int) -> list[int]:
     x, y = corner
     if CLASSES[category] == "square":
-        cv2.rectangle(picture, (x, y), (x + side - 1, y + side - 1), (230, 230, 230), -1)
+        cv2.rectangle(image, (x, y), (x + side - 1, y + side - 1), (230, 230, 230), -1)
     else:
-        cv2.circle(picture, (x + side // 2, y + side // 2), side // 2, (230, 230, 230), -1)
+        cv2.circle(image, (x + side // 2, y + side // 2), side // 2, (230, 230, 230), -1)
     return [x, y, side, side]
 
 
@@ -61,15 +61,15 @@ def tiny_overrides(root: Path, output_dir: Path) -> list[str]:
     return [
         "data=coco",
         f"data.root={root}",
-        f"data.image_size.shorter={SIZE}",
-        f"data.image_size.longer={SIZE}",
+        f"data.image_size.min_size={SIZE}",
+        f"data.image_size.max_size={SIZE}",
         "data.batch_size=4",
         "data.num_workers=0",
         "model.neck.out_channels=32",
         "optimizer=sgd",
         "optimizer.lr=0.01",
         "optimizer.reference_batch_size=4",
-        "schedule=cosine",
+        "lr_scheduler=cosine",
         "training.ema_decay=null",
         "training.max_epochs=2",
         "training.accelerator=cpu",

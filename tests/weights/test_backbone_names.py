@@ -121,7 +121,7 @@ def test_files_of_other_projects_load(project: str, tmp_path: Path, caplog: pyte
         path.write_bytes(pickle.dumps({**theirs, "StructuredToParameterName@@": {"a": "b"}}, protocol=4))
     assert_same_weights(ResNet(18, norm="batch", weights=str(path)), model)
     assert "not used" not in caplog.text
-    assert "keep their initialisation" not in caplog.text
+    assert "keep their initialization" not in caplog.text
 
 
 def test_offsets_beside_the_convolution_as_in_backbones_of_paddle_detection() -> None:

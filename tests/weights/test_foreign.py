@@ -13,14 +13,14 @@ from torch import Tensor
 from torchvision.models import detection
 
 from detector.backbones.resnet import ResNet, Stage
-from detector.heads.anchors import Anchors
+from detector.heads.anchors import AnchorGenerator
 from detector.heads.faster_rcnn import FasterRCNNHead
 from detector.heads.fcos import FCOSHead
 from detector.heads.roi import RoIHead
 from detector.heads.rpn import RPN
 from detector.layers.deform import DeformableStages, DeformConv2d, Modulation
 from detector.layers.roi_pooling import DeformRoIPool
-from detector.models.detector import Detector, assemble
+from detector.models.detector import Detector, build_detector
 from detector.necks.fpn import FPN
 from detector.structures import FeatureSpec
 from detector.weights import detectors as pretrained
@@ -44,10 +44,10 @@ CLASSES = 7
 
 def faster_rcnn(num_classes: int = CLASSES, **options: Any) -> Detector:
     torch.manual_seed(0)
-    return assemble(
+    return build_detector(
         backbone=ResNet(50, out_stages=(2, 3, 4, 5), **options.pop("backbone", {})),
         neck=partial(FPN, extra_levels="maxpool"),
-        head=partial(FasterRCNNHead, rpn=partial(RPN, anchors=Anchors())),
+        head=partial(FasterRCNNHead, rpn=partial(RPN, anchor_generator=AnchorGenerator())),
         num_classes=num_classes,
         **options,
     )
@@ -55,7 +55,7 @@ def faster_rcnn(num_classes: int = CLASSES, **options: Any) -> Detector:
 
 def fcos(num_classes: int = CLASSES, *, level_scales: bool = False, **options: Any) -> Detector:
     torch.manual_seed(0)
-    return assemble(
+    return build_detector(
         backbone=ResNet(50, **options.pop("backbone", {})),
         neck=FPN,
         head=partial(FCOSHead, level_scales=level_scales),
@@ -86,7 +86,7 @@ def test_names_map_to_torchvision_and_back() -> None:
 def test_version_2_is_a_choice_of_options() -> None:
     theirs = detection.fasterrcnn_resnet50_fpn_v2(weights_backbone=None, num_classes=CLASSES + 1)
     roi = partial(RoIHead, num_convs=4, num_linear=1, norm="batch")
-    ours = assemble(
+    ours = build_detector(
         backbone=ResNet(50, out_stages=(2, 3, 4, 5), norm="batch"),
         neck=partial(FPN, extra_levels="maxpool", norm="batch"),
         head=partial(FasterRCNNHead, rpn=partial(RPN, num_convs=2), roi=roi),
@@ -389,7 +389,7 @@ CAFFE = (MEAN_RGB[::-1], (1.0, 1.0, 1.0))
     ("mean", "std"), [(None, None), CAFFE, (MEAN_RGB[::-1], STD_RGB[::-1]), (MEAN_RGB, STD_RGB)]
 )
 def test_detectron2_images(mean: Any, std: Any) -> None:
-    """The same picture, as Detectron2 sees it and as we do, gives the same first response."""
+    """The same image, as Detectron2 sees it and as we do, gives the same first response."""
     theirs = filled(detectron2_faster_rcnn())
     for name, value in (("pixel_mean", mean), ("pixel_std", std)):
         del theirs[name]
@@ -410,7 +410,7 @@ def _assert_same_response(ours: dict[str, Tensor], weight: Tensor, mean: Tensor,
     image = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
     theirs_sees = image.flip(1) if mean[0, 0] < mean[0, 2] else image
     expected = torch.conv2d((theirs_sees - mean) / std, weight)
-    seen = faster_rcnn().normalise(image, torch.tensor([[32, 32]]))
+    seen = faster_rcnn().normalize(image, torch.tensor([[32, 32]]))
     torch.testing.assert_close(
         torch.conv2d(seen, ours["backbone.conv1.weight"]), expected, rtol=1e-4, atol=1e-2
     )
@@ -447,7 +447,7 @@ def test_another_modulation_of_other_parts_names_their_option(layer: str, option
 
 
 def small(**options: Any) -> Detector:
-    return assemble(
+    return build_detector(
         backbone=ResNet(18, out_stages=(2, 3, 4, 5), deform=options.pop("deform", None)),
         neck=partial(FPN, extra_levels="maxpool", out_channels=8, **options.pop("neck", {})),
         head=partial(FasterRCNNHead, roi=partial(RoIHead, width=8, **options.pop("roi", {}))),
@@ -565,8 +565,8 @@ def test_other_options_of_our_own_checkpoint_are_reported(
     bounded = {"deformable_levels": (3,), "deform": partial(DeformConv2d, max_offset_px=2.0)}
     small(weights=file, deform=DeformableStages(**LAST_STAGE), neck=bounded)
     assert caplog.text.strip().endswith(
-        "To find what its authors found: model.head.roi.aligned=true model.backbone.deform.max_offset_px=4.0 "
-        "model.neck.deform.max_offset_px=null"
+        "To reproduce its published results: model.head.roi.aligned=true "
+        "model.backbone.deform.max_offset_px=4.0 model.neck.deform.max_offset_px=null"
     )
     caplog.clear()
     small(
@@ -601,7 +601,7 @@ def test_options_that_the_weights_were_not_trained_with_are_reported(
 ) -> None:
     faster_rcnn(weights=str(mmdetection_file), backbone={"deform": MODULATED})
     assert "model.head.roi.aligned=true model.head.roi.sampling_ratio=0" in caplog.text
-    assert "model.head.rpn.anchors.grid" not in caplog.text  # fits
+    assert "model.head.rpn.anchor_generator.grid" not in caplog.text  # fits
 
 
 def test_options_of_torchvisions_fcos_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -618,7 +618,7 @@ def test_mmdetection_towers_may_be_deformable() -> None:
     for tower in ("cls", "reg"):
         theirs |= layer(f"bbox_head.{tower}_convs.3.conv.conv_offset", 27, 256, 3, 3)
     theirs = filled(theirs)
-    model = assemble(
+    model = build_detector(
         backbone=ResNet(50, deform=MODULATED),
         neck=FPN,
         head=partial(

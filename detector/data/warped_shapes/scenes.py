@@ -20,7 +20,7 @@ Mask = NDArray[np.uint8]
 
 _SAMPLES = 4  # per pixel and axis: gives anti-aliased edges, and polygons exact to a quarter pixel
 _PLACEMENT_TRIES = 12
-_CENTRE_MARGIN = 0.35  # least, in object sizes from the border: at most 15 % of width and height is cut off
+_CENTER_MARGIN = 0.35  # least, in object sizes from the border: at most 15 % of width and height is cut off
 _SLIVER_PX = 3.0  # visible parts smaller than this many square pixels do not stretch a box
 
 
@@ -119,7 +119,7 @@ def draw_scene(options: SceneOptions, *, key: tuple[int, ...]) -> tuple[NDArray[
     """
     rng = np.random.default_rng(key)
     size = options.image_size
-    canvas = textures.random_texture(size, size, colour=textures.random_colour(rng), contrast=90.0, rng=rng)
+    canvas = textures.random_texture(size, size, color=textures.random_color(rng), contrast=90.0, rng=rng)
     textures.add_soft_blobs(canvas, count=int(rng.integers(0, options.clutter + 1)), rng=rng)
     num_objects = rng.integers(options.objects[0], options.objects[1] + 1)
     num_strokes = rng.integers(0, options.clutter + 1)
@@ -136,15 +136,15 @@ def _add_object(canvas: Pixels, placed: list[SceneObject], options: SceneOptions
     label = int(rng.integers(len(CLASS_NAMES)))
     points = shapes.outline(CLASS_NAMES[label])
     points = shapes.random_warp(points, strength=options.strength, rng=rng)
-    points = shapes.normalised(_random_affine(points, options, rng))
+    points = shapes.normalized(_random_affine(points, options, rng))
     points *= options.image_size * np.exp(rng.uniform(*np.log(options.scale)))
     full_area = shapes.area(points) * _SAMPLES**2
-    margin = np.minimum(_CENTRE_MARGIN * np.ptp(points, axis=0), options.image_size / 2)
+    margin = np.minimum(_CENTER_MARGIN * np.ptp(points, axis=0), options.image_size / 2)
     paint_rng = rng.spawn(1)[0]  # so that the colors do not depend on the number of tries
     for _ in range(_PLACEMENT_TRIES):
         mask = _filled(points + rng.uniform(margin, options.image_size - margin), options.image_size)
         thing = SceneObject(label, full_area, mask)
-        if thing.fraction_left() >= options.min_visible and _put(canvas, placed, mask, options, paint_rng):
+        if thing.fraction_left() >= options.min_visible and _place(canvas, placed, mask, options, paint_rng):
             placed.append(thing)
             return
 
@@ -161,7 +161,7 @@ def _add_stroke(canvas: Pixels, placed: list[SceneObject], options: SceneOptions
     width = size * rng.uniform(0.008, 0.025) * _SAMPLES
     cv2.polylines(mask, [line], isClosed=False, color=1, thickness=max(1, round(width)))
     if mask.any():
-        _put(canvas, placed, mask, options, rng)
+        _place(canvas, placed, mask, options, rng)
 
 
 def _filled(points: Points, size: int) -> Mask:
@@ -172,7 +172,7 @@ def _filled(points: Points, size: int) -> Mask:
     return mask
 
 
-def _put(
+def _place(
     canvas: Pixels, placed: list[SceneObject], mask: Mask, options: SceneOptions, rng: Generator
 ) -> bool:
     """Paint a layer over the placed objects if all stay visible enough; return whether it was painted."""
@@ -192,6 +192,6 @@ def _paint(canvas: Pixels, layer: Layer, options: SceneOptions, rng: Generator) 
     height, width = patch.shape[:2]
     weight = cv2.resize(layer.mask * np.uint8(255), (width, height), interpolation=cv2.INTER_AREA)
     behind = np.array(cv2.mean(patch, mask=weight)[:3], np.float32)
-    colour = textures.colour_unlike(behind, distance=options.colour_distance, rng=rng)
-    texture = textures.random_texture(height, width, colour=colour, contrast=60.0, rng=rng)
+    color = textures.color_unlike(behind, distance=options.colour_distance, rng=rng)
+    texture = textures.random_texture(height, width, color=color, contrast=60.0, rng=rng)
     patch += (weight / np.float32(255))[..., None] * (texture - patch)

@@ -109,8 +109,8 @@ def _heart() -> Points:
 
 
 def _cross() -> Points:
-    arm = 0.3
-    quarter = np.array([[1, -arm], [1, arm], [arm, arm]])
+    half_width = 0.3
+    quarter = np.array([[1, -half_width], [1, half_width], [half_width, half_width]])
     rotate = np.array([[0.0, -1.0], [1.0, 0.0]])
     return np.concatenate([quarter @ np.linalg.matrix_power(rotate, k).T for k in range(4)])
 
@@ -141,11 +141,11 @@ def _resampled(corners: Points) -> Points:
     return np.concatenate(parts)
 
 
-def normalised(points: Points) -> Points:
+def normalized(points: Points) -> Points:
     """Move the middle of the extents to the origin and scale to area 1."""
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     return (points - middle) / np.sqrt(area(points))
 
 
-_OUTLINES = {name: normalised(_resampled(make())) for name, make in _RAW.items()}
+_OUTLINES = {name: normalized(_resampled(make())) for name, make in _RAW.items()}
 CLASS_NAMES = tuple(_OUTLINES)

@@ -102,8 +102,8 @@ class WarpedShapes:
     def existing(self, root: str | Path) -> Path | None:
         """Return the folder of these images if it exists already, otherwise None. Nothing is written."""
         folders = (Path(root), self._folder_beside(Path(root)))
-        made = (folder for folder in folders if (folder / _RECORD).is_file())
-        return next((folder for folder in made if _recorded(folder) == self._record()), None)
+        generated = (folder for folder in folders if (folder / _RECORD).is_file())
+        return next((folder for folder in generated if _recorded(folder) == self._record()), None)
 
     def _folder_beside(self, root: Path) -> Path:
         digest = hashlib.sha256(json.dumps(self._record(), sort_keys=True).encode()).hexdigest()[:8]
@@ -127,9 +127,9 @@ class WarpedShapes:
         _write_json(staged / _RECORD, self._record())
 
     def _write_image(self, staged: Path, *, split: str, index: int) -> tuple[dict, list[dict]]:
-        picture, objects = draw_scene(self, key=(self.seed, _SPLITS.index(split), index))
+        pixels, objects = draw_scene(self, key=(self.seed, _SPLITS.index(split), index))
         name = f"{split}/{index:06d}.jpg"
-        ok, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
+        ok, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 92])
         assert ok
         (staged / "images" / name).write_bytes(encoded.tobytes())
         image = {"id": index + 1, "file_name": name, "width": self.image_size, "height": self.image_size}
@@ -230,7 +230,7 @@ def _one_opencv_thread() -> Iterator[None]:
 def _with_progress(jobs: list[tuple[str, int]], *, folder: Path) -> Iterator[tuple[str, int]]:
     """Show a bar on a terminal, a line elsewhere; on standard error, as standard output is for results."""
     console = Console(stderr=True)
-    text = f"Drawing {len(jobs)} pictures into {folder}"
+    text = f"Drawing {len(jobs)} images into {folder}"
     if console.is_terminal:
         yield from track(jobs, description=text, console=console, transient=True)
     else:

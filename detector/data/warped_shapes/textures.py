@@ -14,27 +14,27 @@ from detector.data.warped_shapes.shapes import CLASS_NAMES, Points, outline
 Pixels = NDArray[np.float32]  # (H, W, 3) or a single color (3,)
 
 
-def random_texture(height: int, width: int, *, colour: Pixels, contrast: float, rng: Generator) -> Pixels:
-    """Draw a (height, width, 3) texture around `colour`: gradient, stripes, blotches or plain, with grain.
+def random_texture(height: int, width: int, *, color: Pixels, contrast: float, rng: Generator) -> Pixels:
+    """Draw a (height, width, 3) texture around `color`: gradient, stripes, blotches or plain, with grain.
 
     Its second color lies `contrast` away on average, so neither hue nor pattern tells what is textured.
     """
-    other = colour + rng.normal(0, contrast / np.sqrt(3), 3).astype(np.float32)
+    other = color + rng.normal(0, contrast / np.sqrt(3), 3).astype(np.float32)
     mix = _PATTERNS[rng.integers(len(_PATTERNS))](height, width, rng)
     grain = np.float32(rng.uniform(0, 6)) * rng.standard_normal((height, width, 1), dtype=np.float32)
-    return mix[..., None] * (other - colour) + (colour + grain)
+    return mix[..., None] * (other - color) + (color + grain)
 
 
-def random_colour(rng: Generator) -> Pixels:
+def random_color(rng: Generator) -> Pixels:
     return rng.uniform(0, 255, 3).astype(np.float32)
 
 
-def colour_unlike(other: Pixels, *, distance: float, rng: Generator) -> Pixels:
+def color_unlike(other: Pixels, *, distance: float, rng: Generator) -> Pixels:
     """Draw a random color at least `distance` from another, or the farthest of 16 tries if none is."""
-    tried = rng.uniform(0, 255, (16, 3)).astype(np.float32)
-    distances = np.linalg.norm(tried - other, axis=1)
+    candidates = rng.uniform(0, 255, (16, 3)).astype(np.float32)
+    distances = np.linalg.norm(candidates - other, axis=1)
     far = np.flatnonzero(distances >= distance)
-    return tried[far[0] if len(far) else distances.argmax()]
+    return candidates[far[0] if len(far) else distances.argmax()]
 
 
 def random_stroke(size: int, *, rng: Generator) -> Points:
@@ -60,7 +60,7 @@ def add_soft_blobs(image: Pixels, *, count: int, rng: Generator) -> None:
         cx, cy, sx, sy = (rng.uniform([0, 0, 0.04, 0.04], [1, 1, 0.2, 0.2]) * size).astype(np.float32)
         peak = np.float32(rng.uniform(0.3, 0.7))
         weight = peak * np.exp(-(((y - cy) / sy) ** 2)) * np.exp(-(((x - cx) / sx) ** 2))
-        image += weight[..., None] * (random_colour(rng) - image)
+        image += weight[..., None] * (random_color(rng) - image)
 
 
 def _unit(angle: float) -> NDArray[np.float64]:

@@ -59,17 +59,17 @@ class _EmbeddingBag(torch.autograd.Function):
         needs_rows, _, _, needs_weights = ctx.needs_input_grad
         grad, uses = grad.contiguous(), torch.arange(len(index), dtype=index.dtype, device=index.device)
         bag = torch.searchsorted(starts, uses, right=True).to(index.dtype) - 1
-        of_rows = of_weights = None
+        grad_rows = grad_weights = None
         if needs_rows:
             used, order = index.sort(stable=True)
             row = torch.arange(len(rows), dtype=index.dtype, device=index.device)
             first_use = torch.searchsorted(used, row).to(index.dtype)
-            of_rows = weighted_bags(grad, bag[order], first_use, weights[order])
+            grad_rows = weighted_bags(grad, bag[order], first_use, weights[order])
         if needs_weights:
-            of_weights = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+            grad_weights = torch.ops.aten._embedding_bag_per_sample_weights_backward(
                 grad, rows, index, starts, bag, _SUM
             )
-        return of_rows, None, None, of_weights
+        return grad_rows, None, None, grad_weights
 
 
 @dataclass(frozen=True)

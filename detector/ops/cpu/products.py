@@ -64,14 +64,14 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight = ctx.saved_tensors
         need_rows, need_weight, need_bias = ctx.needs_input_grad
-        of_bias = grad.sum(0) if need_bias else None
+        grad_bias = grad.sum(0) if need_bias else None
         if torch.is_grad_enabled():  # a second derivative needs torch's operators
-            return grad @ weight, grad.mT @ rows, of_bias
+            return grad @ weight, grad.mT @ rows, grad_bias
         grad = grad.contiguous()
         return (
             _convolution_gradients(grad, rows, weight, of_kernel=False) if need_rows else None,
             _kernel_gradient(grad, rows) if need_weight else None,
-            of_bias,
+            grad_bias,
         )
 
 
@@ -135,22 +135,22 @@ def _many_pay(rows: Float[Tensor, "*P m f"], kernels: Float[Tensor, "*P o f"]) -
 
 
 def _kernel_gradient(grad: Float[Tensor, "m o"], rows: Float[Tensor, "m f"]) -> Float[Tensor, "o f"]:
-    found = grad.new_empty(grad.shape[1], rows.shape[1])
-    for part, of_rows in zip(found.split(_MOST_FEATURES, 1), rows.split(_MOST_FEATURES, 1), strict=True):
+    gradient = grad.new_empty(grad.shape[1], rows.shape[1])
+    for part, part_rows in zip(gradient.split(_MOST_FEATURES, 1), rows.split(_MOST_FEATURES, 1), strict=True):
         # The gradient stands in for the kernel, of which only the shape matters
-        part.copy_(_convolution_gradients(grad, of_rows.contiguous(), part, of_kernel=True))
-    return found
+        part.copy_(_convolution_gradients(grad, part_rows.contiguous(), part, of_kernel=True))
+    return gradient
 
 
 def _convolution_gradients(
     grad: Float[Tensor, "m o"], rows: Float[Tensor, "m f"], kernel: Float[Tensor, "o f"], *, of_kernel: bool
 ) -> Float[Tensor, "_m f"]:
     """Return the gradient of `grouped_linear` in the kernel or in the rows."""
-    pixels, wanted = (_to_pixels(grad), _to_pixels(rows)), (not of_kernel, of_kernel, False)
-    found = torch.ops.aten.convolution_backward(
-        *pixels, kernel[..., None, None], None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1, wanted
+    pixels, output_mask = (_to_pixels(grad), _to_pixels(rows)), (not of_kernel, of_kernel, False)
+    gradients = torch.ops.aten.convolution_backward(
+        *pixels, kernel[..., None, None], None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1, output_mask
     )
-    return found[1].flatten(1) if of_kernel else _to_rows(found[0])
+    return gradients[1].flatten(1) if of_kernel else _to_rows(gradients[0])
 
 
 def _by_group(rows: Float[Tensor, "m features"], groups: int) -> Float[Tensor, "D m _f"]:

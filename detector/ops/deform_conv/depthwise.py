@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from detector.ops.cpu import embedding_bag
-from detector.ops.deform_conv.geometry import Geometry, IntOrPair, finite_shifts, homes, neighbours, pair
+from detector.ops.deform_conv.geometry import Geometry, IntOrPair, finite_shifts, homes, neighbors, pair
 from detector.ops.recording import integers, is_recorded
 
 _GATHER_FROM = 32  # channels per group; with fewer, sorting the uses of rows costs more than reading the rows
@@ -95,8 +95,8 @@ def _gathered(
     """Compute each output pixel of a group as a bag, the four corners of all its taps. For CPU."""
     (n, channels, height, width), groups = x.shape, shifts.shape[3]
     rows = x.permute(0, 2, 3, 1).reshape(-1, channels // groups)
-    columns, across = (torch.stack(ends, -1) for ends in neighbours(shifts[..., 0], places[..., 0], width))
-    lines, down = (torch.stack(ends, -1) for ends in neighbours(shifts[..., 1], places[..., 1], height))
+    columns, across = (torch.stack(ends, -1) for ends in neighbors(shifts[..., 0], places[..., 0], width))
+    lines, down = (torch.stack(ends, -1) for ends in neighbors(shifts[..., 1], places[..., 1], height))
     blend = (down * weight[..., None])[..., :, None] * across[..., None, :]
     image = torch.arange(n, dtype=torch.int32, device=x.device).view(n, 1, 1, 1, 1, 1) * height
     group = torch.arange(groups, dtype=torch.int32, device=x.device).view(groups, 1, 1)

@@ -26,7 +26,7 @@ from detector.ops.cpu import (
     grouped_linear,
     grouped_linear_input_grad,
 )
-from detector.ops.deform_conv.geometry import Geometry, homes, neighbours
+from detector.ops.deform_conv.geometry import Geometry, homes, neighbors
 from detector.ops.differentiation import once_differentiable
 
 DTYPES = (torch.float32, torch.float64)
@@ -53,8 +53,8 @@ def _corners(
     groups = geometry.offset_groups
     shifts = offset.view(n, groups, geometry.taps, 2, out_h, out_w).permute(3, 0, 4, 5, 2, 1)
     homes_y, homes_x = homes(geometry, out_h, out_w, device=offset.device)
-    (above, below), (weight_above, weight_below) = neighbours(shifts[0], homes_y, height)
-    (left, right), (weight_left, weight_right) = neighbours(shifts[1], homes_x, width)
+    (above, below), (weight_above, weight_below) = neighbors(shifts[0], homes_y, height)
+    (left, right), (weight_left, weight_right) = neighbors(shifts[1], homes_x, width)
     if mask is not None:
         modulation = mask.view(n, groups, geometry.taps, out_h, out_w).permute(0, 3, 4, 2, 1)
         weight_above, weight_below = weight_above * modulation, weight_below * modulation

@@ -70,7 +70,7 @@ def homes(
     return y[:, None, :, None], x[..., None]
 
 
-def neighbours(shift: Tensor, home: Tensor, size: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def neighbors(shift: Tensor, home: Tensor, size: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Return the two pixels around home + shift and their weights.
 
     Pixels outside [0, size) have weight 0 and are replaced by pixels inside. The fraction is computed from
@@ -110,8 +110,8 @@ def check_tensors(
 ) -> None:
     """Raise ValueError if a number of dimensions, a device or a dtype does not fit."""
     named = {"x": x, "offset": offset, "weight": weight, "bias": bias, "mask": mask}
-    given = {name: tensor for name, tensor in named.items() if tensor is not None}
-    for name, tensor in given.items():
+    tensors = {name: tensor for name, tensor in named.items() if tensor is not None}
+    for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise ValueError(f"deform_conv2d: {name} must be floating point, got {tensor.dtype}.")
         dims = 1 if name == "bias" else 4
@@ -125,7 +125,7 @@ def check_tensors(
             )
     if autocasts(x):
         return  # the backends cast
-    for name, tensor in given.items():
+    for name, tensor in tensors.items():
         # float32 coordinates may go with half-precision features: they are computed in float32 anyway
         precise = name in ("offset", "mask") and tensor.dtype == torch.float32 and x.dtype.itemsize == 2
         if tensor.dtype != x.dtype and not precise:

@@ -37,14 +37,14 @@ def sampling_statistics(
       or no tap has any. NaN for one tap.
     """
     shift = offset.float().unflatten(1, (-1, *geometry.kernel, 2))
-    found = {
+    statistics = {
         "mean_px": _length(shift).mean(),
         "effective_dilation": _effective_dilation(shift, geometry.dilation),
         "outside": _outside(shift, geometry, input_size),
     }
     if mask is not None:
-        found |= modulation_statistics(mask.unflatten(1, (-1, geometry.taps)), dim=2)
-    return found
+        statistics |= modulation_statistics(mask.unflatten(1, (-1, geometry.taps)), dim=2)
+    return statistics
 
 
 @torch.no_grad()
@@ -83,5 +83,5 @@ def _outside(shift: Shift, geometry: Geometry, input_size: tuple[int, int]) -> F
     x = home(1, shift.shape[-1])[:, None, :]
     dy, dx = shift.unbind(4)
     at_home = inside(y, x)
-    left = at_home & ~inside(y + dy, x + dx)
-    return left.sum() / (at_home.sum() * len(shift) * shift.shape[1]).clamp(min=1)
+    leaving = at_home & ~inside(y + dy, x + dx)
+    return leaving.sum() / (at_home.sum() * len(shift) * shift.shape[1]).clamp(min=1)

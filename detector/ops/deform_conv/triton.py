@@ -68,14 +68,14 @@ def _(x: Tensor, offset: Tensor, weight: Tensor, *others: Any) -> Tensor:
     "detector::deform_conv2d_backward",
     mutates_args=(),
     schema=f"(Tensor grad, Tensor x, Tensor offset, Tensor weight, Tensor? mask, {_GEOMETRY}, "
-    "bool[] wanted) -> Tensor[]",
+    "bool[] output_mask) -> Tensor[]",
 )
 def _backward(
     grad: Tensor, x: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, *others: Any
 ) -> list[Tensor]:
     """Return the gradients of those of x, offset, weight, bias and mask that are wanted."""
-    *integers, wanted = others
-    need_x, need_offset, need_weight, need_bias, need_mask = wanted
+    *integers, output_mask = others
+    need_x, need_offset, need_weight, need_bias, need_mask = output_mask
     launch, geometry = _launchers(x), _geometry(offset, weight, *integers)
     pixels, kernel = x.permute(0, 2, 3, 1).contiguous(), _to_kernel(weight, geometry)
     grad = grad.permute(0, 2, 3, 1).contiguous()
@@ -95,14 +95,18 @@ def _backward(
             launch.differentiate(pixels[part], grad_columns, sampling, into=into)
         if need_x:
             grad_pixels[part] = launch.pixel_gradient(pixels[part], grad_columns, sampling)
-    found = (
+    gradients = (
         _to_image(grad_pixels, like=x),
         grad_offset,
         _to_weight(grad_kernel, like=weight),
         grad.sum(dim=(0, 1, 2)) if need_bias else None,
         grad_mask,
     )
-    return [one for one, is_wanted in zip(found, wanted, strict=True) if is_wanted and one is not None]
+    return [
+        gradient
+        for gradient, is_needed in zip(gradients, output_mask, strict=True)
+        if is_needed and gradient is not None
+    ]
 
 
 @_backward.register_fake
@@ -110,14 +114,18 @@ def _(
     grad: Tensor, x: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, *others: Any
 ) -> list[Tensor]:
     n, c, h, w = x.shape
-    found = (
+    gradients = (
         _to_image(x.new_empty(n, h, w, c), like=x),
         torch.empty_like(offset),
         torch.empty_like(weight),
         weight.new_empty(weight.shape[0]),
         None if mask is None else torch.empty_like(mask),
     )
-    return [one for one, is_wanted in zip(found, others[-1], strict=True) if is_wanted and one is not None]
+    return [
+        gradient
+        for gradient, is_needed in zip(gradients, others[-1], strict=True)
+        if is_needed and gradient is not None
+    ]
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -126,14 +134,16 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    wanted = list(ctx.needs_input_grad[:5])
-    found = iter(_backward(grad, *ctx.saved_tensors, *ctx.integers, wanted))
-    return *(next(found) if is_wanted else None for is_wanted in wanted), *(None for _ in ctx.integers)
+    output_mask = list(ctx.needs_input_grad[:5])
+    gradients = iter(_backward(grad, *ctx.saved_tensors, *ctx.integers, output_mask))
+    return *(next(gradients) if is_needed else None for is_needed in output_mask), *(
+        None for _ in ctx.integers
+    )
 
 
 def _refuse(ctx: Any, *grads: Any) -> NoReturn:
     raise RuntimeError(
-        "deform_conv2d: backend triton can be differentiated once, but a second derivative was asked for. "
+        "deform_conv2d: backend triton can be differentiated once, but a second derivative was requested. "
         "No backend has it."
     )
 

@@ -75,7 +75,7 @@ def _element(strides, image, channel, row, column):
 @triton.jit
 @no_type_check
 def _pixel_and_fraction(home, shift, size):
-    """Return the last pixel at or before home + shift, and the distance to it: see `geometry.neighbours`.
+    """Return the last pixel at or before home + shift, and the distance to it: see `geometry.neighbors`.
 
     A position far outside the image moves near it, where its weights are zero as well. NaN stays NaN in the
     fraction.
