@@ -70,12 +70,9 @@ def table(options: Iterable[OptionInfo]) -> str:
 
 
 def description(option: OptionInfo) -> str:
-    """Return the description with the values that the option may have, as one cell of a table."""
-    named = [f"`{choice}`" for choice in option.choices]
-    kinds = [kind for kind in option.type.split(" or ") if not (named and kind == "a string")]
-    values = " or ".join([*named, *kinds]) + (f", {option.range}" if option.range else "")
+    """Return the description and what the option takes, as one cell of a table."""
     text = option.description[:1].upper() + option.description[1:]
-    return f"{text}<br>*{values}*".replace("|", "\\|")
+    return f"{text}<br>*{option.takes}*".replace("|", "\\|")
 
 
 def add_reports(reports: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from detector.cli import main as cli
 from detector.commands import compare
@@ -130,6 +131,12 @@ def test_commands_are_in_blocks_of_bash(page: Path) -> None:
     assert not [t for t in others if re.search(r"^(detector [a-z]+ |python |pip )", t, flags=re.MULTILINE)]
 
 
+def test_commands_are_quoted_for_every_shell() -> None:
+    """In zsh, an unquoted pattern that matches no file is an error."""
+    bare = {c.line: re.sub(r"'[^']*'|\"[^\"]*\"", "", c.line) for c in COMMANDS}
+    assert [line for line, rest in bare.items() if re.search(r"[][*?{}()<>~!]", rest)] == []
+
+
 @pytest.mark.parametrize("command", shown("pip install"))
 def test_installed_extra_is_there(command: Command) -> None:
     """CI installs what the README says for development."""
@@ -232,16 +239,22 @@ def test_predict_command_runs(command: Command, trained: Path, monkeypatch: pyte
     assert Path("predicted/pictures/0.png.jpg").exists()
 
 
+@pytest.fixture(scope="module")
+def exported(trained: Path) -> Path:
+    """The folder `trained` with the files that the shown commands export."""
+    for command in (c for c in COMMANDS if c.line.startswith("detector export")):
+        # In a process of its own: the tests' checks of shapes are no part of what is recorded.
+        again = [sys.executable, "-m", "detector", *command.words[1:], "output_dir=exported"]
+        done = subprocess.run(again, cwd=trained, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, (command.line, done.stderr)
+    for file in ("detector.onnx", "detector.pt2"):
+        shutil.copy(trained / "exported" / file, trained / file)
+    return trained
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("command", shown("detector export"))
-def test_export_command_runs(command: Command, trained: Path) -> None:
-    """In a process of its own: the tests' checks of shapes are no part of what is recorded."""
-    again = [sys.executable, "-m", "detector", *command.words[1:], "output_dir=exported"]
-    done = subprocess.run(again, cwd=trained, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    file = "detector.pt2" if "format=torch_export" in command.words else "detector.onnx"
-    assert (trained / "exported" / file).exists()
-    shutil.copy(trained / "exported" / file, trained / file)  # for the Python of the page
+def test_export_commands_run(exported: Path) -> None:
+    assert (exported / "detector.onnx").exists()
 
 
 @pytest.mark.parametrize("command", shown("detector compare"))
@@ -288,29 +301,50 @@ def test_listed_files_of_a_run_are_there(trained: Path) -> None:
     assert [name for name in names if not (trained / "path/to" / name).exists()] == []
 
 
-def python_examples() -> list[object]:
-    examples = []
-    for page in pages():
-        for number, block in enumerate(blocks(page)):
-            if block.language == "python" and not block.title:
-                marks = pytest.mark.slow if page.name == "deploy.md" else ()
-                examples.append(pytest.param(page, block.text, marks=marks, id=f"{page.name}-{number}"))
-    return examples
+EXAMPLES = [
+    (page, block.text)
+    for page in pages()
+    for block in blocks(page)
+    if block.language == "python" and not block.title
+]
 
 
-@pytest.mark.parametrize(("page", "code"), python_examples())
-def test_python_example_gives_what_it_says(
-    page: Path, code: str, trained: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(trained)
-    namespace: dict[str, object] = {}
-    *statements, last = code.strip().splitlines()
+def execute(code: str, namespace: dict[str, object]) -> None:
+    """Execute an example; if it ends with an expression and a comment, that is the value's repr."""
+    last = code.strip().splitlines()[-1]
     expression, _, said = last.partition("  # ")
-    exec("\n".join(statements), namespace)
-    if said:
+    ends = ast.parse(code).body[-1]
+    if said and isinstance(ends, ast.Expr) and ends.lineno == ends.end_lineno:
+        exec(code.strip().removesuffix(last), namespace)
         assert repr(eval(expression, namespace)) == said
     else:
-        exec(last, namespace)
+        exec(code, namespace)
+
+
+@pytest.mark.parametrize("code", [code for page, code in EXAMPLES if page.name != "deploy.md"])
+def test_python_example_gives_what_it_says(code: str, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    execute(code, {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", [code for page, code in EXAMPLES if page.name == "deploy.md"])
+def test_python_example_runs_an_exported_file(
+    code: str, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(exported)
+    inputs = {"images": torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "image_sizes": torch.tensor([[48, 64]])}
+    batches = [{name: value.numpy() for name, value in inputs.items()}]
+    namespace: dict[str, object] = {**inputs}
+    if "calibration" in code:
+        from onnxruntime.quantization import CalibrationDataReader
+
+        class Reader(CalibrationDataReader):  # type: ignore[misc]
+            def get_next(self) -> dict[str, np.ndarray] | None:
+                return batches.pop() if batches else None
+
+        namespace["calibration"] = Reader()
+    execute(code, namespace)
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "data" / "README.md"])

@@ -64,7 +64,7 @@ def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
 
 def test_every_option_has_a_row(site: Path) -> None:
     text = (site / "reference" / "options.html").read_text(encoding="utf-8")
-    for option in ("optimizer.lr", "model.head.rpn.nms_iou_threshold", "data.source.strength", "num_resamples"):
+    for option in ("optimizer.lr", "model.head.rpn.nms_iou_threshold", "data.source.strength", "seeds"):
         assert f"<td><code>{option}</code></td>" in text
 
 
