@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
+from hydra import initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import OmegaConf
 
 from detector.cli.main import VERBS
 from detector.config.build import build
@@ -20,41 +19,16 @@ from detector.config.check import SPECIAL_KEYS, check, nodes
 from detector.config.errors import ConfigError
 from detector.config.overrides import composed as compose_words
 from detector.config.paths import config_dir
-from detector.config.plain import leniently_resolved
 from detector.config.signatures import schema_of
 from detector.config.targets import allowing, locate
+from tests.configurations import composed, leaves, misspelt, plain
 
 FILES = sorted(config_dir().rglob("*.yaml"))
 GROUP_FILES = [f for f in FILES if f.parent != config_dir() and f.parent.name != "hydra"]
 
 
-def composed(verb: str, *overrides: str) -> DictConfig:
-    """The configuration of a verb as its command gets it."""
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        cfg = compose(verb, overrides=list(overrides), return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)
-    cfg = copy.deepcopy(cfg)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    return cfg
-
-
 def options(verb: str) -> Any:
     return getattr(importlib.import_module(VERBS[verb].module), "Options", None)
-
-
-def plain(verb: str, *overrides: str) -> dict[str, Any]:
-    values, problems = leniently_resolved(composed(verb, *overrides))
-    assert not problems
-    return values
-
-
-def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from leaves(item, (*path, key))
-    elif path[-1] not in SPECIAL_KEYS:
-        yield path
 
 
 def parent(values: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
@@ -65,10 +39,6 @@ def parent(values: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
 
 # The options of compare are those of train and a few more.
 MANY = [pytest.param(verb, marks=pytest.mark.slow) if verb == "compare" else verb for verb in VERBS]
-
-
-def misspelt(key: str) -> str:
-    return key[:-1] + key[-1] * 2
 
 
 # What a choice needs beside it: a value that only the user has, the model that a part belongs to.

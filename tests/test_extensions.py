@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from rich.console import Console
 
 from detector.config.build import build_options
 from detector.config.paths import config_dir
 from detector.config.targets import allowing
+from detector.evaluation.errors import analyse_errors
+from detector.evaluation.metrics import Metrics
+from detector.evaluation.replicates import replicates_of
+from detector.evaluation.statistics import compare, draw
 from detector.heads import FasterRCNNHead
 from detector.models import Detector
 from detector.profiling.noise import random_batch
+from detector.reports.html import run_html
+from detector.reports.run import RunReport
+from detector.reports.tables import print_coco_metrics
 from detector.runs.options import TrainOptions
+from tests.evaluation.problems import random_problem
 from tests.extensions.loss import Cubic
 from tests.extensions.neck import Projections
 
@@ -64,3 +75,25 @@ def test_a_format_of_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     data.prepare_data()
     data.setup("fit")
     assert (len(data.train_set), data.class_names) == (3, ("square",))
+
+
+def test_a_metric() -> None:
+    truth, results = random_problem(0)
+    options = options_of("data=coco", "+evaluation/metrics=missed", "training.monitor=Missed50")
+    with allowing(["tests.extensions."]):
+        evaluator = options.evaluation(truth)
+    metrics = evaluator.evaluate(results)
+    assert 0 < metrics.Missed50 < metrics.Missed75 < 1
+    assert metrics.per_class["class 7"]["Missed50"] == pytest.approx(5 / 11)
+    assert metrics.per_class["class 5"]["Missed50"] == -1
+    assert Metrics.from_dict(json.loads(json.dumps(metrics.to_dict())), evaluator.specs) == metrics
+    assert options.training.monitored(evaluator.specs).rank(0.1) < 0.2
+    matched = evaluator.matched(results)
+    report = RunReport("a run", metrics, analyse_errors(matched), evaluator.class_names, num_images=6)
+    assert f"missed at 0.50 {metrics.Missed50:.4f}" in run_html(report)
+    printed = io.StringIO()
+    print_coco_metrics(metrics, title="a run", console=Console(file=printed))
+    assert f"missed at 0.50  {metrics.Missed50:.4f}" in printed.getvalue()
+    draws = draw([replicates_of(matched, evaluator)] * 2, num_resamples=20)
+    found = compare(draws, [0], [1], class_names=evaluator.class_names, specs=evaluator.specs)
+    assert found.metrics["Missed50"].a == metrics.Missed50

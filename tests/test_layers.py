@@ -190,6 +190,13 @@ def test_predictor_loads_no_framework_of_training() -> None:
     }
 
 
+def test_what_tests_share_lies_in_no_test_module() -> None:
+    """A test module can then be split, moved and deleted alone."""
+    imports = re.compile(r"^\s*from tests(\.\w+)*\.test_\w+ import", re.MULTILINE)
+    files = sorted((ROOT / "tests").rglob("*.py"))
+    assert not [str(f.relative_to(ROOT)) for f in files if imports.search(f.read_text(encoding="utf-8"))]
+
+
 def test_no_files_import_each_other_in_a_circle() -> None:
     names = {
         ".".join(m.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): m for m in MODULES

@@ -23,7 +23,7 @@ import torch
 from detector.cli import main as cli
 from detector.commands import compare
 from detector.comparing.plan import PlannedRun
-from detector.comparing.training import Way
+from detector.comparing.training import TrainRuns
 from detector.profiling import latency
 from tests import echo_command
 from tests.shown import ROOT, Command, all_commands, blocks, commands, pages, write_files
@@ -265,7 +265,7 @@ def test_compare_command_plans_and_compares(
     monkeypatch.chdir(trained)
     write_files(command.page, trained)
 
-    def train_all(runs: list[PlannedRun], *, way: Way) -> dict[Path, str]:
+    def train_all(runs: list[PlannedRun], *, train: TrainRuns) -> dict[Path, str]:
         for planned in runs:
             shutil.copytree("path/to", planned.folder, dirs_exist_ok=True)
             (planned.folder / "finished.txt").touch()

@@ -91,6 +91,6 @@ def test_recipe_composes_and_builds_with_its_schedule(name: str) -> None:
     [([8, 11], 8 * 7330 - 1, 1.0), ([8, 11], 8 * 7330, 0.1), ([8, 11], 11 * 7330, 0.01)],
 )
 def test_rate_drops_after_epochs_8_and_11(milestones: list[int], step: int, factor: float) -> None:
-    schedule = build(composed("faster_rcnn_r50_1x").lr_scheduler)
-    assert list(schedule.milestones) == milestones
-    assert schedule.factor(step, total_steps=12 * 7330, steps_per_epoch=7330) == pytest.approx(factor)
+    lr_scheduler = build(composed("faster_rcnn_r50_1x").lr_scheduler)
+    assert list(lr_scheduler.milestones) == milestones
+    assert lr_scheduler.factor(step, total_steps=12 * 7330, steps_per_epoch=7330) == pytest.approx(factor)

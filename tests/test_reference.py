@@ -47,7 +47,7 @@ def targets(values: Any) -> set[str]:
 
 
 def all_targets() -> set[str]:
-    choices = ([], ["model=faster_rcnn", "optimizer=sgd", "schedule=multistep"])
+    choices: tuple[list[str], ...] = ([], ["model=faster_rcnn", "optimizer=sgd", "lr_scheduler=multistep"])
     files = [ConfigFiles([config_dir()], "train", words).options for words in choices]
     ours = {name for options in files for name in targets(options) if name.startswith("detector.")}
     return ours | {f"{module}.Options" for module in MODULES.values()}

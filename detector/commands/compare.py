@@ -11,8 +11,8 @@ from detector.comparing.cluster import Cluster, chosen_cluster, train_on_cluster
 from detector.comparing.compared import changed_images, compared
 from detector.comparing.latency import with_latencies
 from detector.comparing.plan import PlannedRun, plan_runs
-from detector.comparing.subjects import Subject, of_files, of_folders, of_planned
-from detector.comparing.training import Way, train_all, train_here
+from detector.comparing.subjects import Subject, subject_of_files, subject_of_folders, subject_of_plan
+from detector.comparing.training import TrainRuns, train_all, train_here
 from detector.exceptions import RunError
 from detector.files import write_text_atomically
 from detector.option_types import NonNegativeInt, PositiveInt
@@ -123,20 +123,24 @@ def _subjects(options: Options, context: Context) -> list[Subject]:
     if sources:
         _require_effect(sources[0], context, also=("latency",) if sources == ["runs"] else ())
     if options.predictions is not None:
-        return [of_files(options.predictions, options.annotations, options.evaluation)]
+        return [subject_of_files(options.predictions, options.annotations, options.evaluation)]
     if options.runs is not None:
-        return [of_folders(options.runs, options.evaluation, generate_into=Path(options.output_dir) / "data")]
+        return [
+            subject_of_folders(
+                options.runs, options.evaluation, generate_into=Path(options.output_dir) / "data"
+            )
+        ]
     cluster = chosen_cluster(context.launcher)
-    way = _way(cluster, parallel=options.parallel, flags=context.config_dir_flags)
+    train = _train_runs(cluster, parallel=options.parallel, flags=context.config_dir_flags)
     runs = plan_runs(context, own_keys=OWN_KEYS, here=cluster is None)
     _require_a_device_each(runs, parallel=options.parallel)
-    failed = train_all(runs, way=way)
+    failed = train_all(runs, train=train)
     conditions = dict.fromkeys(run.condition for run in runs)
     subjects, lost = [], []
     for condition in conditions:
         try:
             subjects.append(
-                of_planned([r for r in runs if r.condition == condition], failed, options.evaluation)
+                subject_of_plan([r for r in runs if r.condition == condition], failed, options.evaluation)
             )
         except RunError as error:
             lost.append(f"{condition}: {error}" if condition else str(error))
@@ -157,7 +161,7 @@ def _require_a_device_each(runs: Sequence[PlannedRun], *, parallel: int) -> None
             )
 
 
-def _way(cluster: Cluster | None, *, parallel: int, flags: Sequence[str]) -> Way:
+def _train_runs(cluster: Cluster | None, *, parallel: int, flags: Sequence[str]) -> TrainRuns:
     """Return how the runs are trained; raise ValueError for `parallel` on a cluster, which has its own."""
     if cluster is None:
         return partial(train_here, parallel=parallel, flags=flags)

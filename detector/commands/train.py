@@ -86,14 +86,17 @@ def run(options: Options, context: Context) -> None:
     record = ModelRecord(
         class_names=data.class_names, category_ids=data.category_ids, config=context.recorded
     )
-    checkpoints = Checkpoints(output_dir)
+    validation = build_validation(options)
+    monitored = training.monitored(validation.evaluator.specs)
+    checkpoints = Checkpoints(output_dir, monitored)
     offsets = OffsetLog(every_n_steps=training.log_offsets_every_n_steps)
     display = choose_display(training)
     log = RunLog(display=display, checkpoints=checkpoints, offsets=offsets)
     epoch_log = EpochLog(log, display=display, checkpoints=checkpoints)
-    trainer = build_trainer(training, output_dir=output_dir, callbacks=[offsets, log, checkpoints, epoch_log])
+    callbacks = [offsets, log, checkpoints, epoch_log]
+    trainer = build_trainer(training, monitored=monitored, output_dir=output_dir, callbacks=callbacks)
     seed_everything(options.seed, workers=True, verbose=False)  # generating data must not change the model
-    module = build_module(options, trainer=trainer, record=record)
+    module = build_module(options, trainer=trainer, record=record, validation=validation)
 
     if trainer.is_global_zero:
         write_record(output_dir, context, data_fingerprint=data.fingerprint)
@@ -134,18 +137,25 @@ def plain_range(image_range: ImageRange) -> str | list[float]:
     return image_range if isinstance(image_range, str) else [*image_range]
 
 
-def build_module(options: Options, *, trainer: Trainer, record: ModelRecord) -> DetectionModule:
+def build_validation(options: Options) -> Validation:
+    val_set = options.data.val_set
+    return Validation(
+        ground_truth=val_set.ground_truth(),
+        evaluator=options.evaluation,
+        image_id=val_set.image_id,
+        category_ids=options.data.category_ids,
+    )
+
+
+def build_module(
+    options: Options, *, trainer: Trainer, record: ModelRecord, validation: Validation
+) -> DetectionModule:
     data, training = options.data, options.training
     return DetectionModule(
         build_model(options.model, data.num_classes, class_names=data.class_names),
         optimization=options.optimizer,
         lr_scheduler=options.lr_scheduler,
-        validation=Validation(
-            ground_truth=data.val_set.ground_truth(),
-            evaluator=options.evaluation,
-            image_id=data.val_set.image_id,
-            category_ids=data.category_ids,
-        ),
+        validation=validation,
         train_image_id=data.train_set.image_id,
         length=run_length(training, data=data, trainer=trainer),
         record=record,
@@ -228,7 +238,7 @@ def early_stop_note(options: TrainingOptions, *, epochs: int) -> str:
     patience, planned = options.early_stopping_patience, options.max_epochs
     validations = "1 validation" if patience == 1 else f"{patience} validations"
     return (
-        f"stopped after epoch {epochs} of {planned}: no better val/AP in {validations} "
+        f"stopped after epoch {epochs} of {planned}: no better val/{options.monitor} in {validations} "
         f"(training.early_stopping_patience={patience}); the schedule was planned for {planned} epochs"
     )
 

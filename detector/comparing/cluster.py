@@ -69,29 +69,29 @@ def train_on_cluster(
     The text is empty for a run that succeeded. An interrupt cancels the jobs.
     """
     jobs = _submit(runs, cluster, flags)
-    board.say(
+    board.print(
         f"{len(jobs)} jobs submitted by hydra/launcher={cluster.choice}: "
         f"{', '.join(job.job_id for job in jobs)}. Their own output: {cluster.parameters['submitit_folder']}"
     )
-    done: dict[Path, str] = {}
-    begun: set[Path] = set()
+    failures: dict[Path, str] = {}
+    started: set[Path] = set()
     try:
-        while len(done) < len(jobs):
+        while len(failures) < len(jobs):
             for run, job in zip(runs, jobs, strict=True):
-                if run.folder not in begun and job.paths.stdout.exists():
-                    begun.add(run.folder)
+                if run.folder not in started and job.paths.stdout.exists():
+                    started.add(run.folder)
                     board.started(run)
-                if run.folder not in done and job.done():
-                    done[run.folder] = _why(job)
-                    board.ended(run, done[run.folder])
+                if run.folder not in failures and job.done():
+                    failures[run.folder] = _failure(job)
+                    board.ended(run, failures[run.folder])
             board.refresh()
             time.sleep(POLL_S)
     except KeyboardInterrupt:
         for run, job in zip(runs, jobs, strict=True):
-            if run.folder not in done:
+            if run.folder not in failures:
                 job.cancel(check=False)
         raise
-    return done
+    return failures
 
 
 def _submit(runs: Sequence[PlannedRun], cluster: Cluster, flags: Sequence[str]) -> list[Job[str]]:
@@ -99,21 +99,25 @@ def _submit(runs: Sequence[PlannedRun], cluster: Cluster, flags: Sequence[str]) 
     from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
     from submitit import AutoExecutor
 
-    of_all = {field.name for field in fields(BaseQueueConf)}
-    parameters = {k if k in of_all else f"{cluster.executor}_{k}": v for k, v in cluster.parameters.items()}
+    shared_options = {field.name for field in fields(BaseQueueConf)}
+    parameters = {
+        k if k in shared_options else f"{cluster.executor}_{k}": v for k, v in cluster.parameters.items()
+    }
     folder = parameters.pop("submitit_folder")
     at_start = {k: parameters.pop(k) for k in ("slurm_max_num_timeout",) if k in parameters}
     # Jobs do not need the annotations, which would be pickled into the file of each job.
-    lean = [replace(run, data=replace(run.data, ground_truth=None, picture=None)) for run in runs]
+    without_annotations = [
+        replace(run, data=replace(run.data, ground_truth=None, read_image=None)) for run in runs
+    ]
     try:
         executor = AutoExecutor(folder, cluster=cluster.executor, **at_start)
         executor.update_parameters(**parameters)
-        return executor.map_array(_Training(tuple(flags)), lean)
+        return executor.map_array(_Training(tuple(flags)), without_annotations)
     except RuntimeError as error:
         raise RunError(f"hydra/launcher={cluster.choice}: no job could be submitted: {error}") from error
 
 
-def _why(job: Job[str]) -> str:
+def _failure(job: Job[str]) -> str:
     try:
         return job.result()
     except RuntimeError:  # submitit's error, with all that the job printed

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from detector.comparing.subjects import Subject
-from detector.evaluation.replicates import Replicates
+from detector.evaluation.replicates import replicates_of
 from detector.evaluation.statistics import compare, corrected_for_variants, draw, run_metrics
 from detector.reports.gallery import Changes, Found, examples, most_changed
 from detector.reports.study import Condition
 from detector.runs.report import analyzed
 
-_PICTURED = 12  # gained images in a report, and as many lost ones
-_PICTURED_OF_A_PAIR = 3
+_MAX_IMAGES = 12  # gained images in a report, and as many lost ones
+_MAX_IMAGES_OF_A_PAIR = 3
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Models:
     """The detections of one run of each variant; `runs` says which. The first variant is the baseline."""
 
     subject: Subject
-    found: Mapping[str, Found]
+    detections: Mapping[str, Found]
     runs: str
 
 
@@ -32,24 +32,26 @@ def compared(subject: Subject, *, num_resamples: int) -> tuple[Condition, Models
     """
     evaluator = subject.evaluator
     first, *others = subject.results
-    keys, runs, errors, found, names = [], [], {}, {}, {}
+    keys, runs, errors, detections, names = [], [], {}, {}, {}
     for variant, by_seed in subject.results.items():
-        of_all = [seed for seed in by_seed if all(seed in r for r in subject.results.values())]
-        shown = [*of_all, *by_seed][0]
+        shared_seeds = [seed for seed in by_seed if all(seed in r for r in subject.results.values())]
+        shown = [*shared_seeds, *by_seed][0]
         names[variant] = subject.run_name(variant, shown)
         for seed, results in by_seed.items():
             matched = evaluator.matched(results, source=f"{variant}, seed {seed}")
             keys.append((variant, seed))
-            runs.append(Replicates(matched.classes))
+            runs.append(replicates_of(matched, evaluator))
             if seed == shown:
-                errors[variant], found[variant] = analyzed(matched)
+                errors[variant], detections[variant] = analyzed(matched)
     draws = draw(runs, num_resamples=num_resamples)
     comparisons = {}
     for variant in others:
         seeds = [seed for seed in subject.results[first] if seed in subject.results[variant]]
         a, b = ([keys.index((name, seed)) for seed in seeds] for name in (first, variant))
         identical = all(subject.results[variant][seed] == subject.results[first][seed] for seed in seeds)
-        comparisons[variant] = compare(draws, a, b, class_names=evaluator.class_names, identical=identical)
+        comparisons[variant] = compare(
+            draws, a, b, class_names=evaluator.class_names, specs=evaluator.specs, identical=identical
+        )
     metrics: dict[str, dict[int, Mapping[str, float | None]]] = {variant: {} for variant in subject.results}
     for number, (variant, seed) in enumerate(keys):
         metrics[variant][seed] = run_metrics(draws, number)
@@ -67,7 +69,7 @@ def compared(subject: Subject, *, num_resamples: int) -> tuple[Condition, Models
         shown_runs={variant: name for variant, name in names.items() if name},
         is_trained=subject.is_trained,
     )
-    return condition, Models(subject, found, condition.errors_of)
+    return condition, Models(subject, detections, condition.errors_of)
 
 
 def changed_images(models: Models, *, pairs: int) -> list[Changes]:
@@ -76,14 +78,14 @@ def changed_images(models: Models, *, pairs: int) -> list[Changes]:
     The list is empty if images cannot be read.
     """
     subject = models.subject
-    if subject.picture is None:
+    if subject.read_image is None:
         return []
-    (first, before), *others = models.found.items()
+    (first, before), *others = models.detections.items()
     changes = []
     for variant, after in others:
-        count = max(1, min(_PICTURED_OF_A_PAIR, _PICTURED // pairs))
+        count = max(1, min(_MAX_IMAGES_OF_A_PAIR, _MAX_IMAGES // pairs))
         gained, lost = (
-            examples(chosen, {first: before, variant: after}, read=subject.picture)
+            examples(chosen, {first: before, variant: after}, read=subject.read_image)
             for chosen in most_changed(before.image_f1, after.image_f1, count=count)
         )
         changes.append(Changes(subject.name, first, variant, gained, lost, models.runs))

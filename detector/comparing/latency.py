@@ -31,21 +31,21 @@ def with_latencies(subjects: Sequence[Subject], *, accelerator: str, generate_in
     whose variants have the same models are measured once. Generated data that is gone is generated anew in
     `generate_into`. A note explains a variant whose best checkpoint is unreadable.
     """
-    known: dict[str, Measured] = {}
-    timed = []
+    measured: dict[str, Measured] = {}
+    with_latency = []
     for subject in subjects:
         if not subject.folders:
-            timed.append(subject)
+            with_latency.append(subject)
             continue
-        models = json.dumps({variant: _what_decides(folder) for variant, folder in subject.folders.items()})
-        if models not in known:
-            known[models] = _measure(subject.folders, accelerator, generate_into)
-            subject = replace(subject, notes=(*subject.notes, *known[models][1]))
-        timed.append(replace(subject, latencies=known[models][0]))
-    return timed
+        models = json.dumps({variant: _speed_options(folder) for variant, folder in subject.folders.items()})
+        if models not in measured:
+            measured[models] = _measure(subject.folders, accelerator, generate_into)
+            subject = replace(subject, notes=(*subject.notes, *measured[models][1]))
+        with_latency.append(replace(subject, latencies=measured[models][0]))
+    return with_latency
 
 
-def _what_decides(folder: Path) -> list[Any]:
+def _speed_options(folder: Path) -> list[Any]:
     """Return the options that decide the speed of a model. Weights matter too, through their detections."""
     config = RunFolder(folder).read_config()
     data, training = config["data"], config["training"]
@@ -58,12 +58,12 @@ def _what_decides(folder: Path) -> list[Any]:
 
 def _measure(folders: Mapping[str, Path], accelerator: str, generate_into: Path) -> Measured:
     try:
-        return _measured(folders, find_accelerator(accelerator), generate_into)
+        return _measure_checkpoints(folders, find_accelerator(accelerator), generate_into)
     except (OSError, RuntimeError, ValueError) as error:  # no memory for a large batch, an unreadable image
         return {}, [f"Latency could not be measured: {error}"]
 
 
-def _measured(folders: Mapping[str, Path], kind: str, generate_into: Path) -> Measured:
+def _measure_checkpoints(folders: Mapping[str, Path], kind: str, generate_into: Path) -> Measured:
     checkpoints: dict[str, Checkpoint] = {}
     notes = []
     for variant, folder in folders.items():
@@ -77,7 +77,7 @@ def _measured(folders: Mapping[str, Path], kind: str, generate_into: Path) -> Me
     read = _SampleReader(first.config["data"]["val_batch_size"], generate_into)
     samples = {variant: read(checkpoint) for variant, checkpoint in checkpoints.items()}
     detectors = {variant: Predictor(checkpoint, device=kind) for variant, checkpoint in checkpoints.items()}
-    found: dict[str, list[Latency]] = {variant: [] for variant in checkpoints}
+    latencies: dict[str, list[Latency]] = {variant: [] for variant in checkpoints}
     for size in sorted({1, min(map(len, samples.values()))}):
         print(f"Measuring how long {', '.join(checkpoints)} take to detect in batches of {size}", flush=True)
         calls = {
@@ -85,8 +85,8 @@ def _measured(folders: Mapping[str, Path], kind: str, generate_into: Path) -> Me
             for variant, detector in detectors.items()
         }
         for variant, latency in measure_latencies(calls, batch_size=size, device=kind).items():
-            found[variant].append(latency)
-    return found, notes
+            latencies[variant].append(latency)
+    return latencies, notes
 
 
 class _SampleReader:
@@ -94,18 +94,18 @@ class _SampleReader:
 
     def __init__(self, count: int, generate_into: Path) -> None:
         self._count, self._generate_into = count, generate_into
-        self._known: dict[str, list[Sample]] = {}
+        self._samples: dict[str, list[Sample]] = {}
 
     def __call__(self, checkpoint: Checkpoint) -> list[Sample]:
         """Return the images, resized for this checkpoint."""
         config = checkpoint.config["data"]
         key = yaml.safe_dump([config, list(checkpoint.class_names)])
-        if key not in self._known:
+        if key not in self._samples:
             val_set = open_validation(
                 config,
                 class_names=checkpoint.class_names,
                 source=checkpoint.path,
                 generate_into=self._generate_into,
             ).val_set
-            self._known[key] = [val_set[0, index] for index in range(min(self._count, len(val_set)))]
-        return self._known[key]
+            self._samples[key] = [val_set[0, index] for index in range(min(self._count, len(val_set)))]
+        return self._samples[key]

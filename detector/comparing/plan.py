@@ -19,6 +19,7 @@ from detector.config.overrides import composed
 from detector.config.plain import resolved
 from detector.data.datamodule import DetectionDataModule
 from detector.earlier import with_earlier_names
+from detector.evaluation.metrics import METRIC_NAMES, MONITORED
 from detector.reports.gallery import ReadPicture
 from detector.reports.study import ModelSize
 from detector.runs.context import Context, overridden_key
@@ -27,8 +28,8 @@ from detector.runs.options import TrainOptions
 from detector.runs.parts import build_model, require_buildable, require_hardware, validated_truth
 from detector.version import __version__
 
-_OF_VALIDATION = ("limit_val_batches", "devices")  # training options that decide which images are validated
-_NOT_OF_ITS_RESULT = ("output_dir", "name", "seed")  # the seed is part of the digest by itself
+_VALIDATION_OPTIONS = ("limit_val_batches", "devices")  # of training: they decide which images are validated
+_WITHOUT_EFFECT = ("output_dir", "name", "seed")  # the seed is part of the digest by itself
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class DataFacts:
     fingerprint: str
     num_classes: int
     ground_truth: GroundTruth | None  # None in a job on a cluster, which does not need it
-    picture: ReadPicture | None
+    read_image: ReadPicture | None
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,12 @@ def plan_runs(context: Context, *, own_keys: Sequence[str], here: bool = True) -
     config = context.config
     plan, seeds = config["compare"], config["seeds"]
     _require_variants(plan["variants"], seeds)
-    given = _of_runs(context.overrides, own_keys)
-    _require_effect(given, plan["variants"])
+    shared = _of_runs(context.overrides, own_keys)
+    _require_effect(shared, plan["variants"])
     _require_own_options(plan)
     configs = _checked(
         {
-            (condition, variant): (*plan.get("base", ()), *given, *changes, *overrides)
+            (condition, variant): (*plan.get("base", ()), *shared, *changes, *overrides)
             for condition, changes in (plan.get("conditions") or {"": []}).items()
             for variant, overrides in plan["variants"].items()
         }
@@ -97,19 +98,24 @@ def plan_runs(context: Context, *, own_keys: Sequence[str], here: bool = True) -
                 require_hardware(options.training)
             require_buildable(options.model)
             facts = read(options.data, plain)
+            options.training.monitored(options.evaluation(facts.ground_truth).specs)
             weights = _weights(plain["model"])
             if weights:  # check that they fit
                 build_model(options.model, facts.num_classes)
             size = model_size(plain, facts.num_classes)
         except ValueError as error:
             raise ValueError(f"variant {variant}: {error}") from error
-        decides = {k: v for k, v in plain.items() if k not in _NOT_OF_ITS_RESULT}
-        decides["evaluation"].pop("backend", None)  # all backends give the same numbers
-        decides["training"].pop("log_offsets_every_n_steps", None)  # it only logs
+        identity = {k: v for k, v in plain.items() if k not in _WITHOUT_EFFECT}
+        identity["evaluation"].pop("backend", None)  # all backends give the same numbers
+        if identity["training"]["monitor"] in METRIC_NAMES:  # others are computed from the predictions
+            identity["evaluation"].pop("metrics", None)
+        if identity["training"]["monitor"] == MONITORED.name:  # as before there was the option
+            del identity["training"]["monitor"]
+        identity["training"].pop("log_offsets_every_n_steps", None)  # it only logs
         for seed in seeds:
-            digest = _digest(facts.fingerprint, _file_hashes(weights), seed, decides)
+            digest = _digest(facts.fingerprint, _file_hashes(weights), seed, identity)
             folder = Path(config["runs_dir"]) / digest
-            runs.append(PlannedRun(condition, variant, seed, words, decides, facts, size, folder))
+            runs.append(PlannedRun(condition, variant, seed, words, identity, facts, size, folder))
     _require_same_truth(runs)
     return runs
 
@@ -123,11 +129,11 @@ def _require_variants(variants: Mapping[str, Sequence[str]], seeds: Sequence[int
         raise ValueError(f"seeds={list(seeds)}: expected at least one, each once.")
 
 
-def _require_effect(given: Sequence[str], variants: Mapping[str, Sequence[str]]) -> None:
+def _require_effect(shared: Sequence[str], variants: Mapping[str, Sequence[str]]) -> None:
     """Raise ValueError for an override that every variant replaces with its own."""
-    of_all = set.intersection(*({overridden_key(word) for word in words} for words in variants.values()))
-    for override in given:
-        if overridden_key(override) in of_all:
+    set_by_all = set.intersection(*({overridden_key(word) for word in words} for words in variants.values()))
+    for override in shared:
+        if overridden_key(override) in set_by_all:
             raise ValueError(
                 f"{override}: has no effect, every variant sets {overridden_key(override)} itself. Change "
                 f"the variants: compare.variants.{list(variants)[-1]}=[...], compare.stages=[...] or a file "
@@ -137,8 +143,8 @@ def _require_effect(given: Sequence[str], variants: Mapping[str, Sequence[str]])
 
 def _require_own_options(plan: Mapping[str, Any]) -> None:
     """Raise ValueError for overrides in a file that would be trusted as if given on the command line."""
-    named = {"base": plan.get("base", ()), **(plan.get("conditions") or {}), **plan["variants"]}
-    for name, words in named.items():
+    by_name = {"base": plan.get("base", ()), **(plan.get("conditions") or {}), **plan["variants"]}
+    for name, words in by_name.items():
         for word in words:
             if overridden_key(word.strip()).partition(".")[0] in ("allow_targets", "hydra"):
                 raise ValueError(
@@ -149,32 +155,32 @@ def _require_own_options(plan: Mapping[str, Any]) -> None:
 
 def _of_runs(overrides: Sequence[str], own_keys: Sequence[str]) -> list[str]:
     """Return the overrides of the command line that apply to every run."""
-    kept = []
+    shared = []
     for override in overrides:
         key = overridden_key(override).partition(".")[0]
         if key == "seed":
             raise ValueError(f"{override}: a comparison has seeds=[{override.partition('=')[2]}].")
         if key not in (*own_keys, "name", "output_dir", "hydra"):
-            kept.append(override)
-    return kept
+            shared.append(override)
+    return shared
 
 
 def _checked(
     overrides: Mapping[tuple[str, str], tuple[str, ...]],
 ) -> dict[tuple[str, str], tuple[tuple[str, ...], DictConfig]]:
     """Return each list of overrides with the configuration of detector train that it composes."""
-    found, problems = {}, []
+    configs, problems = {}, []
     for (condition, variant), words in overrides.items():
         try:
             cfg = composed("train", [*words, "name=compared", "output_dir=compared"])
             check(cfg, TrainOptions)
-            found[condition, variant] = words, cfg
+            configs[condition, variant] = words, cfg
         except ConfigError as error:
             where = f"variant {variant}" + (f" under {condition}" if condition else "")
             problems += [f"{where}: {problem}" for problem in error.problems]
     if problems:
         raise ConfigError(problems)
-    return found
+    return configs
 
 
 class _DataReader:
@@ -184,7 +190,7 @@ class _DataReader:
         self._facts: dict[str, DataFacts] = {}
 
     def __call__(self, data: DetectionDataModule, config: Mapping[str, Any]) -> DataFacts:
-        validated = {key: config["training"][key] for key in _OF_VALIDATION}
+        validated = {key: config["training"][key] for key in _VALIDATION_OPTIONS}
         key = json.dumps([config["data"], validated], sort_keys=True)
         if key not in self._facts:
             data.prepare_data()

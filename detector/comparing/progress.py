@@ -34,19 +34,19 @@ class Board:
         self._console = Console()
         self._running: set[Path] = set()
         self._failed: dict[Path, str] = {}
-        self._told: dict[Path, int] = {}
+        self._shown_epochs: dict[Path, int] = {}
         self._live: Live | None = None
 
-    def say_plan(self, todo: int) -> None:
+    def print_plan(self, todo: int) -> None:
         for variant in dict.fromkeys(run.variant for run in self._runs):
-            of_variant = [run for run in self._runs if run.variant == variant]
-            size, extra = of_variant[0].size, " ".join(of_variant[0].overrides)
+            runs = [run for run in self._runs if run.variant == variant]
+            size, extra = runs[0].size, " ".join(runs[0].overrides)
             gflop = (size.matrix_flops + size.sampling_flops) / 1e9
-            self.say(
+            self.print(
                 f"{variant}: {size.parameters / 1e6:.2f} M parameters, {gflop:.2f} GFLOP an image, "
-                f"{len(of_variant)} run{'s' * (len(of_variant) > 1)}: {extra}"
+                f"{len(runs)} run{'s' * (len(runs) > 1)}: {extra}"
             )
-        self.say(f"{len(self._runs)} runs, {todo} of them to train, kept in {self._runs[0].folder.parent}")
+        self.print(f"{len(self._runs)} runs, {todo} of them to train, kept in {self._runs[0].folder.parent}")
 
     def shown(self) -> AbstractContextManager[object]:
         if not self._console.is_terminal:
@@ -56,15 +56,15 @@ class Board:
 
     def started(self, run: PlannedRun) -> None:
         self._running.add(run.folder)
-        self._told[run.folder] = len(epochs_of(run))
+        self._shown_epochs[run.folder] = len(epochs_of(run))
         if self._live is None:
-            self.say(f"{run.title}: in {run.folder}")
+            self.print(f"{run.title}: in {run.folder}")
 
-    def ended(self, run: PlannedRun, why: str) -> None:
+    def ended(self, run: PlannedRun, failure: str) -> None:
         self._running.discard(run.folder)
-        if why:
-            self._failed[run.folder] = why
-            self.say(f"{run.title}: failed: {why}")
+        if failure:
+            self._failed[run.folder] = failure
+            self.print(f"{run.title}: failed: {failure}")
         self.refresh()
 
     def refresh(self) -> None:
@@ -72,10 +72,10 @@ class Board:
             self._live.update(self._table(), refresh=True)
             return
         for run in self._runs:
-            epochs = epochs_of(run) if run.folder in self._told else []
-            if len(epochs) > self._told.get(run.folder, 0):
-                self._told[run.folder] = len(epochs)
-                self.say(f"{run.title}: {self._state(run)}{self._remaining()}")
+            epochs = epochs_of(run) if run.folder in self._shown_epochs else []
+            if len(epochs) > self._shown_epochs.get(run.folder, 0):
+                self._shown_epochs[run.folder] = len(epochs)
+                self.print(f"{run.title}: {self._state(run)}{self._remaining()}")
 
     def _table(self) -> Table:
         table = Table("run", "state", title=f"Comparison{self._remaining()}", title_justify="left")
@@ -105,5 +105,5 @@ class Board:
         left = sum(run.config["training"]["max_epochs"] - len(epochs_of(run)) for run in open_runs)
         return f", about {mean(seconds) * left / max(1, len(self._running)) / 60:.0f} min left"
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -26,8 +26,9 @@ from detector.runs.resume import flattened
 from detector.runs.validation import open_validation
 
 Results = list[Any]
-_OF_EACH_RUN = ("seed", "data.seed", "name", "output_dir", "training.resume", "evaluation.backend")
-_OF_VARIANTS = ("model.",)  # variants may differ in these without a note, the runs of one variant may not
+_DIFFER_BY_RUN = ("seed", "data.seed", "name", "output_dir", "training.resume", "evaluation.backend")
+# Variants may differ in these without a note, the runs of one variant may not.
+_DIFFER_BY_VARIANT = ("model.",)
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Subject:
     notes: tuple[str, ...] = ()
     curves: Mapping[str, Mapping[int, Curve]] | None = None
     sizes: Mapping[str, ModelSize] | None = None
-    picture: ReadPicture | None = None
+    read_image: ReadPicture | None = None
     folders: Mapping[str, Path] | None = None
     latencies: Mapping[str, Sequence[Latency]] | None = None
     run_names: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
@@ -58,7 +59,7 @@ class Subject:
         return f"{name}, one of {count}" if count > 1 else ""
 
 
-def of_planned(
+def subject_of_plan(
     runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_evaluator: Callable[..., CocoEvaluator]
 ) -> Subject:
     """Build a subject from the finished runs of one condition.
@@ -73,34 +74,35 @@ def of_planned(
         for variant in dict.fromkeys(run.variant for run in runs)
     }
     done = {
-        variant: [run for run in of_variant if is_finished(run)] for variant, of_variant in variants.items()
+        variant: [run for run in variant_runs if is_finished(run)]
+        for variant, variant_runs in variants.items()
     }
-    configs = {variant: [run.config for run in of_variant] for variant, of_variant in variants.items()}
-    notes = _differences(configs, named=_keys(runs))
+    configs = {variant: [run.config for run in variant_runs] for variant, variant_runs in variants.items()}
+    notes = _differences(configs, expected=_overridden_options(runs))
     if len({run.data.fingerprint for run in runs}) > 1:
         notes.append("The variants were trained on different images or boxes.")
     notes += [f"{run.title} failed: {failed[run.folder]}" for run in runs if run.folder in failed]
     results = {
-        variant: {run.seed: read_results(RunFolder(run.folder).predictions) for run in of_variant}
-        for variant, of_variant in done.items()
+        variant: {run.seed: read_results(RunFolder(run.folder).predictions) for run in variant_runs}
+        for variant, variant_runs in done.items()
     }
-    results = _with_partners(results, notes)
+    results = _with_shared_seeds(results, notes)
     return Subject(
         name=runs[0].condition,
         evaluator=make_evaluator(runs[0].data.ground_truth),
         results=results,
         notes=tuple(notes),
         curves={
-            variant: {r.seed: read_curve(r.folder) for r in of_variant}
-            for variant, of_variant in done.items()
+            variant: {r.seed: read_curve(r.folder) for r in variant_runs}
+            for variant, variant_runs in done.items()
         },
-        sizes={variant: of_variant[0].size for variant, of_variant in variants.items()},
-        picture=runs[0].data.picture,
+        sizes={variant: variant_runs[0].size for variant, variant_runs in variants.items()},
+        read_image=runs[0].data.read_image,
         folders={variant: done[variant][0].folder for variant in results},
     )
 
 
-def of_folders(
+def subject_of_folders(
     variants: Sequence[str | Sequence[str]],
     make_evaluator: Callable[..., CocoEvaluator],
     *,
@@ -112,13 +114,13 @@ def of_folders(
         ValueError: there are fewer than two variants, a folder is no finished run, or variants cannot be
             compared.
     """
-    named = _named("runs", variants)
+    named = _paths_by_variant("runs", variants)
     configs = {variant: [_config_of(folder) for folder in folders] for variant, folders in named.items()}
-    first, first_config = next((variant, of_variant[0]) for variant, of_variant in configs.items())
+    first, first_config = next((variant, variant_configs[0]) for variant, variant_configs in configs.items())
     val_set = _val_set(named[first][0], first_config, generate_into=generate_into)
     truth = validated_truth(val_set, first_config)
-    for variant, of_variant in configs.items():
-        for config, folder in zip(of_variant, named[variant], strict=True):
+    for variant, variant_configs in configs.items():
+        for config, folder in zip(variant_configs, named[variant], strict=True):
             if all(config[part] == first_config[part] for part in ("data", "training")):
                 continue
             other = _val_set(folder, config, generate_into=generate_into)
@@ -129,9 +131,7 @@ def of_folders(
                     "annotations=."
                 )
     seeds, notes = _seeds(configs)
-    folders = {
-        variant: dict(zip(seeds[variant], of_variant, strict=True)) for variant, of_variant in named.items()
-    }
+    folders = {variant: dict(zip(seeds[variant], paths, strict=True)) for variant, paths in named.items()}
     return Subject(
         name="",
         evaluator=make_evaluator(truth),
@@ -145,22 +145,22 @@ def of_folders(
             for variant, by_seed in folders.items()
         },
         sizes={
-            variant: model_size(of_variant[0], len(truth.class_names))
-            for variant, of_variant in configs.items()
+            variant: model_size(variant_configs[0], len(truth.class_names))
+            for variant, variant_configs in configs.items()
         },
-        picture=val_set.read_image,
-        folders={variant: of_variant[0] for variant, of_variant in named.items()},
+        read_image=val_set.read_image,
+        folders={variant: paths[0] for variant, paths in named.items()},
         run_names={
             variant: {
                 seed: f"seed {config['seed']}"
-                for seed, config in zip(seeds[variant], of_variant, strict=True)
+                for seed, config in zip(seeds[variant], variant_configs, strict=True)
             }
-            for variant, of_variant in configs.items()
+            for variant, variant_configs in configs.items()
         },
     )
 
 
-def of_files(
+def subject_of_files(
     variants: Sequence[str | Sequence[str]],
     annotations: str | None,
     make_evaluator: Callable[..., CocoEvaluator],
@@ -172,7 +172,7 @@ def of_files(
     """
     if annotations is None:
         raise ValueError("predictions= needs its ground truth: annotations=<COCO file>.json.")
-    named = _named("predictions", variants)
+    named = _paths_by_variant("predictions", variants)
     evaluator = make_evaluator(annotations)
     evaluator.truth.require_objects()
     results: dict[str, dict[int, Results]] = {variant: {} for variant in named}
@@ -180,8 +180,8 @@ def of_files(
     for variant, files in named.items():
         for seed, file in enumerate(files):
             results[variant][seed] = read_results(file)
-            rows, told = evaluator.read(results[variant][seed], source=str(file))
-            notes += [*told, *check_boxes(rows, evaluator.truth, source=str(file))]
+            rows, file_notes = evaluator.read(results[variant][seed], source=str(file))
+            notes += [*file_notes, *check_boxes(rows, evaluator.truth, source=str(file))]
     return Subject(
         name="",
         evaluator=evaluator,
@@ -194,15 +194,15 @@ def of_files(
     )
 
 
-def _named(option: str, variants: Sequence[str | Sequence[str]]) -> dict[str, list[Path]]:
+def _paths_by_variant(option: str, variants: Sequence[str | Sequence[str]]) -> dict[str, list[Path]]:
     """Return the paths of each variant by a short name: the shortest distinctive end of its first path."""
     paths = [[Path(p) for p in ([variant] if isinstance(variant, str) else variant)] for variant in variants]
     if len(paths) < 2:
         raise ValueError(f"{option}=: expected at least 2 to compare, got {len(paths)}.")
-    counts = {len(of_variant) for of_variant in paths}
+    counts = {len(variant_paths) for variant_paths in paths}
     if len(counts) > 1 or 0 in counts:
         raise ValueError(f"{option}=: expected as many seeds of each variant, got {[len(p) for p in paths]}.")
-    firsts = [of_variant[0] for of_variant in paths]
+    firsts = [variant_paths[0] for variant_paths in paths]
     deepest = max(len(path.parts) for path in firsts)
     for depth in range(1, deepest + 1):
         names = ["/".join(path.parts[-depth:]) for path in firsts]
@@ -228,14 +228,17 @@ def _config_of(folder: Path) -> dict[str, Any]:
 
 def _seeds(configs: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[dict[str, list[int]], list[str]]:
     """Return the seed of each run, and notes. Variants with different seeds are paired in the order given."""
-    seeds = {variant: [config["seed"] for config in of_variant] for variant, of_variant in configs.items()}
-    if len({frozenset(of_variant) for of_variant in seeds.values()}) == 1 and all(
-        len(set(of_variant)) == len(of_variant) for of_variant in seeds.values()
+    seeds = {
+        variant: [config["seed"] for config in variant_configs]
+        for variant, variant_configs in configs.items()
+    }
+    if len({frozenset(variant_seeds) for variant_seeds in seeds.values()}) == 1 and all(
+        len(set(variant_seeds)) == len(variant_seeds) for variant_seeds in seeds.values()
     ):
         return seeds, []
-    shown = ", ".join(f"{variant} {of_variant}" for variant, of_variant in seeds.items())
+    shown = ", ".join(f"{variant} {variant_seeds}" for variant, variant_seeds in seeds.items())
     note = f"The variants were not trained with the same seeds ({shown}): runs are paired in the order given."
-    return {variant: list(range(len(of_variant))) for variant, of_variant in seeds.items()}, [note]
+    return {variant: list(range(len(variant_seeds))) for variant, variant_seeds in seeds.items()}, [note]
 
 
 def _classes_of(folder: Path) -> tuple[str, ...]:
@@ -254,41 +257,46 @@ def _val_set(folder: Path, config: Mapping[str, Any], *, generate_into: Path) ->
     return opened.val_set
 
 
-def _keys(runs: Sequence[PlannedRun]) -> tuple[str, ...]:
+def _overridden_options(runs: Sequence[PlannedRun]) -> tuple[str, ...]:
     """Return the option names that the overrides of the runs set."""
     words = {word for run in runs for word in run.overrides}
     return tuple(word.lstrip("+~").partition("=")[0].replace("/", ".") for word in words)
 
 
 def _differences(
-    configs: Mapping[str, Sequence[Mapping[str, Any]]], *, named: tuple[str, ...] = ()
+    configs: Mapping[str, Sequence[Mapping[str, Any]]], *, expected: tuple[str, ...] = ()
 ) -> list[str]:
     """Return notes on options in which the variants, or the runs of one variant, differ.
 
-    Each may also explain a difference in results. Between variants, options of the model and `named` ones are
-    expected to differ and are skipped.
+    Each may also explain a difference in results. Options of the model and `expected` ones are skipped
+    between variants.
     """
-    flat = [[flattened(config) for config in of_variant] for of_variant in configs.values()]
-    keys = sorted({key for of_variant in flat for config in of_variant for key in config})
+    flat = [[flattened(config) for config in variant_configs] for variant_configs in configs.values()]
+    keys = sorted({key for variant_configs in flat for config in variant_configs for key in config})
     notes = []
     for key in keys:
-        values = [list(dict.fromkeys(str(config.get(key)) for config in of_variant)) for of_variant in flat]
-        shown = ", ".join(" and ".join(of_variant) for of_variant in values)
-        if key.startswith(_OF_EACH_RUN):
+        values = [
+            list(dict.fromkeys(str(config.get(key)) for config in variant_configs))
+            for variant_configs in flat
+        ]
+        shown = ", ".join(" and ".join(variant_configs) for variant_configs in values)
+        if key.startswith(_DIFFER_BY_RUN):
             continue
-        if any(len(of_variant) > 1 for of_variant in values):
+        if any(len(variant_configs) > 1 for variant_configs in values):
             notes.append(f"The runs of a variant differ in {key}: {shown}.")
-        elif not key.startswith((*_OF_VARIANTS, *named)) and values != values[:1] * len(values):
+        elif not key.startswith((*_DIFFER_BY_VARIANT, *expected)) and values != values[:1] * len(values):
             notes.append(f"The variants differ in {key}, too: {shown}.")
     return notes
 
 
-def _with_partners(results: dict[str, dict[int, Results]], notes: list[str]) -> dict[str, dict[int, Results]]:
+def _with_shared_seeds(
+    results: dict[str, dict[int, Results]], notes: list[str]
+) -> dict[str, dict[int, Results]]:
     first, *others = results
-    lonely = [variant for variant in others if not set(results[first]) & set(results[variant])]
-    if lonely == others:
+    unpaired = [variant for variant in others if not set(results[first]) & set(results[variant])]
+    if unpaired == others:
         raise RunError(
             "\n".join([f"There is no seed with which {first} and another variant were trained.", *notes])
         )
-    notes += [f"{variant} is left out: no seed of it and of {first} was trained." for variant in lonely]
-    return {variant: by_seed for variant, by_seed in results.items() if variant not in lonely}
+    notes += [f"{variant} is left out: no seed of it and of {first} was trained." for variant in unpaired]
+    return {variant: by_seed for variant, by_seed in results.items() if variant not in unpaired}

@@ -34,24 +34,24 @@ _SET_PDEATHSIG = 1  # prctl option, from linux/prctl.h
 _PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None  # looked up before a fork
 
 # Trains the unfinished runs and returns why each failed, by folder; empty if it succeeded.
-Way = Callable[[Sequence[PlannedRun], "Board"], Mapping[Path, str]]
+TrainRuns = Callable[[Sequence[PlannedRun], "Board"], Mapping[Path, str]]
 
 
-def train_all(runs: Sequence[PlannedRun], *, way: Way) -> dict[Path, str]:
+def train_all(runs: Sequence[PlannedRun], *, train: TrainRuns) -> dict[Path, str]:
     """Train all unfinished runs and return why runs failed, by folder.
 
     A failed run ends neither the others nor the comparison. After an interrupt the same call resumes.
     """
     todo = list({run.folder: run for run in runs if not is_finished(run)}.values())
     board = Board(runs)
-    board.say_plan(len(todo))
+    board.print_plan(len(todo))
     with board.shown():
         try:
-            done = way(todo, board) if todo else {}
+            failures = train(todo, board) if todo else {}
         except KeyboardInterrupt:
             print("Interrupted. The same command goes on from here.", file=sys.stderr)
             raise
-    return {folder: why for folder, why in done.items() if why}
+    return {folder: failure for folder, failure in failures.items() if failure}
 
 
 def train_here(
@@ -68,14 +68,14 @@ def train_here(
         device = devices.get()
         environment = dict(os.environ) | ({} if device is None else {"CUDA_VISIBLE_DEVICES": device})
         try:
-            why = train_run(run, flags=flags, environment=environment, watch=partial(watch, run))
+            failure = train_run(run, flags=flags, environment=environment, watch=partial(watch, run))
         except (OSError, ValueError) as error:  # a full disk or broken checkpoint concerns this run only
-            why = str(error)
+            failure = str(error)
         finally:
             devices.put(device)
-        if not (why and stop.is_set()):
-            board.ended(run, why)
-        return run.folder, why
+        if not (failure and stop.is_set()):
+            board.ended(run, failure)
+        return run.folder, failure
 
     def watch(run: PlannedRun, process: subprocess.Popen[bytes]) -> None:
         board.started(run)
@@ -118,12 +118,12 @@ def train_run(
     """
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     with RunFolder(run.folder).training_lock.open("w") as lock:
-        if not _taken(lock, patience_s):
+        if not _locked(lock, patience_s):
             return f"another command is training it (it holds {lock.name})"
         return _train_locked(run, flags, environment, watch, lock=lock.fileno())
 
 
-def _taken(lock: TextIOWrapper, patience_s: float) -> bool:
+def _locked(lock: TextIOWrapper, patience_s: float) -> bool:
     deadline = time.monotonic() + patience_s
     while True:
         try:
@@ -165,7 +165,7 @@ def _train_locked(
             preexec_fn=_end_with_parent,
         )
         watch(process)
-    return _last_words(output, start, process.returncode) if process.returncode else _finish(run)
+    return _last_message(output, start, process.returncode) if process.returncode else _finish(run)
 
 
 def _end_with_parent() -> None:
@@ -200,9 +200,9 @@ def _set_aside(folder: Path) -> None:
     folder.rename(folder.with_suffix(f".{number}"))
 
 
-def _last_words(log: Path, start: int, code: int) -> str:
+def _last_message(log: Path, start: int, code: int) -> str:
     """Return the last line logged from byte `start` on, preferably one of the command's own messages."""
     text = log.read_bytes()[start:].decode(errors="replace")
     lines = [line for line in text.splitlines() if line.strip()]
-    said = [line for line in lines if line.startswith("detector") and not line.endswith(":")] or lines
-    return f"exit code {code}: {said[-1] if said else 'nothing was printed'} (all of it: {log})"
+    messages = [line for line in lines if line.startswith("detector") and not line.endswith(":")] or lines
+    return f"exit code {code}: {messages[-1] if messages else 'nothing was printed'} (all of it: {log})"

@@ -5,6 +5,10 @@ from detector.lazy import lazy_getattr
 _MODULES = {
     "CocoEvaluator": "detector.evaluation.coco",
     "CocoMetrics": "detector.evaluation.coco",
+    "CurveMetric": "detector.evaluation.metrics",
+    "Matched": "detector.evaluation.matching",
+    "Metric": "detector.evaluation.metrics",
+    "MetricSpec": "detector.evaluation.metrics",
     "read_ground_truth": "detector.coco.truth_reader",
     "read_results": "detector.evaluation.result_files",
 }

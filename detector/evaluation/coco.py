@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from detector.coco.ground_truth import GroundTruth
 from detector.evaluation.backends import BackendName, curves
 from detector.evaluation.ceilings import ceiling_notes
 from detector.evaluation.matching import AREAS, Matched, Rows, match
-from detector.evaluation.metrics import COCO_METRICS, Metrics
+from detector.evaluation.metrics import CurveMetric, Metric, Metrics, computed, described
 from detector.evaluation.results import check_results
 
 # T IoU thresholds 0.50:0.05:0.95, R 101 recalls, K classes, A areas (all, small, medium, large),
@@ -29,6 +30,7 @@ class CocoEvaluator:
         ground_truth: a COCO file, a COCO dictionary, or a `GroundTruth`, which is checked already.
         backend: the engine: pycocotools, the reference, or hotcoco, which is many times faster and equal to
             the last digit.
+        metrics: more metrics by any name, which COCO's twelve are computed with.
         on_bad_box: what to do with annotations that pycocotools would count as objects nobody can find.
         source: the name of a dictionary in messages.
 
@@ -41,6 +43,7 @@ class CocoEvaluator:
         ground_truth: GroundTruth | dict[str, Any] | Path | str,
         *,
         backend: BackendName = "pycocotools",
+        metrics: Mapping[str, Metric | CurveMetric] | None = None,
         on_bad_box: Literal["error", "drop"] = "error",
         source: str = "ground truth",
     ) -> None:
@@ -49,7 +52,9 @@ class CocoEvaluator:
 
             ground_truth = read_ground_truth(ground_truth, on_bad_box=on_bad_box, source=source)
         self.truth = ground_truth
+        self.specs = described(metrics or {})
         self._backend = backend
+        self._metrics = {key: m for key, m in (metrics or {}).items() if isinstance(m, Metric)}
         # Notes on the ground truth, whatever the results.
         self.notes = (*self.truth.notes, *ceiling_notes(self.truth))
 
@@ -72,16 +77,29 @@ class CocoEvaluator:
 
     def score(self, rows: Rows, notes: Sequence[str] = ()) -> Metrics:
         """Compute the metrics of the rows that `read` returns, with its notes."""
-        precision, recall = curves(self._backend, rows, self.truth)
-        every = slice(None)
-        return Metrics(
-            **_summary(precision, recall, classes=every),
-            per_class={
-                name: _summary(precision, recall, classes=slice(k, k + 1))
-                for k, name in enumerate(self.truth.class_names)
-            },
-            notes=(*notes,),
-        )
+        found = curves(self._backend, rows, self.truth)
+        specs = [spec for spec in self.specs if isinstance(spec, CurveMetric)]
+        values = _summary(*found, specs, classes=slice(None))
+        per_class = {
+            name: _summary(*found, specs, classes=slice(k, k + 1))
+            for k, name in enumerate(self.truth.class_names)
+        }
+        if self._metrics:
+            matched = match(rows, self.truth)
+            values |= self.custom(matched)
+            for name, one in zip(self.class_names, matched.classes, strict=True):
+                per_class[name] |= self.custom(replace(matched, classes=(one,)), by_class=True)
+        return Metrics(values, per_class, (*notes,), self.specs)
+
+    def custom(self, matched: Matched, *, by_class: bool = False) -> dict[str, float]:
+        """Compute the metrics that are no curves', or those of them with `by_class`."""
+        found: dict[str, float] = {}
+        for key, metric in self._metrics.items():
+            names = [spec.name for spec in metric.specs if spec.by_class or not by_class]
+            if names:
+                values = computed(key, metric, matched)
+                found |= {name: values[name] for name in names}
+        return found
 
     def matched(self, results: Sequence[Any], *, source: str = "results") -> Matched:
         """Match the detections with the ground truth; raises as `evaluate`."""
@@ -102,7 +120,9 @@ class CocoEvaluator:
         return rows, (*self.notes, *notes)
 
 
-def _summary(precision: np.ndarray, recall: np.ndarray, *, classes: slice) -> dict[str, float]:
+def _summary(
+    precision: np.ndarray, recall: np.ndarray, specs: Sequence[CurveMetric], *, classes: slice
+) -> dict[str, float]:
     """Repeat pycocotools' `summarize` over some classes: the same indexing gives the same rounding.
 
     Shapes: precision (T, R, K, A, M), recall (T, K, A, M).
@@ -113,7 +133,7 @@ def _summary(precision: np.ndarray, recall: np.ndarray, *, classes: slice) -> di
         spec.name: _mean_of_defined(
             curves[spec.kind][spec.ious][..., classes, [areas.index(spec.area)], [_LIMITS.index(spec.limit)]]
         )
-        for spec in COCO_METRICS
+        for spec in specs
     }
 
 

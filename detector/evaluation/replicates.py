@@ -10,14 +10,14 @@ class whose detections tie in score within an image: there the copies rank diffe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from detector.evaluation.matching import AREAS, IOUS, ClassMatches
-from detector.evaluation.metrics import BY_CLASS
-
-_METRICS = sorted(BY_CLASS, key=lambda spec: (spec.kind, spec.iou is not None))  # as in comparison.json
+from detector.evaluation.coco import CocoEvaluator
+from detector.evaluation.matching import AREAS, IOUS, LIMIT, ClassMatches, Matched
+from detector.evaluation.metrics import BY_CLASS, UNDEFINED, CurveMetric, MetricSpec
 
 
 class Replicates:
@@ -25,11 +25,22 @@ class Replicates:
 
     A list holds the detections of one class and area; a segment is a list at one IoU. All arrays that do not
     depend on the weights are built once, so that a replicate is a handful of passes over flat arrays. `areas`
-    leaves out the metrics of other areas, and the time and memory that they take.
+    leaves out the metrics of other areas, and the time and memory that they take. `specs` are metrics, of
+    which those with `by_class` are computed; `custom` computes those that are no curves' from the weights.
     """
 
-    def __init__(self, classes: Iterable[ClassMatches], *, areas: Sequence[str] = tuple(AREAS)) -> None:
-        self.areas = tuple(areas)
+    def __init__(
+        self,
+        classes: Iterable[ClassMatches],
+        *,
+        areas: Sequence[str] = tuple(AREAS),
+        specs: Sequence[MetricSpec] = BY_CLASS,
+        custom: Callable[[np.ndarray], Mapping[str, float]] = lambda weights: {},
+    ) -> None:
+        self.areas, self._custom = tuple(areas), custom
+        curves = [s for s in specs if isinstance(s, CurveMetric) and s.by_class and s.limit == LIMIT]
+        # In the order of comparison.json.
+        self._curves = sorted(curves, key=lambda spec: (spec.kind, spec.iou is not None))
         chosen = [list(AREAS).index(area) for area in areas]
         objects, self._thresholds, self._num_ious = [], np.linspace(0.0, 1.0, 101), len(IOUS)
         # Detections that count at every IoU, list by list; then those that count at some IoUs, by segment.
@@ -71,10 +82,10 @@ class Replicates:
         return holds[:, self.areas.index("all")].sum(axis=-1), holds.any(axis=0).sum(axis=-1)
 
     def metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Compute the metrics of `BY_CLASS` in `areas`, for each class; NaN where it has no object.
+        """Compute the metrics in `areas`, for each class; NaN where it has no object.
 
         `weights` (N) are whole numbers from 0: how often each image counts. Means over the classes that are
-        not NaN are COCO's metrics.
+        not NaN are COCO's metrics. Custom metrics have one value over all classes.
         """
         assert weights.shape == (self.num_images,)
         objects = self._objects @ weights  # per list
@@ -86,11 +97,13 @@ class Replicates:
         recall = np.where(defined, recall, np.nan)
         ap = np.where(defined, precision.reshape(*shape, -1).mean(axis=-1), np.nan)
         curves = {"precision": ap, "recall": recall}
-        return {
+        values = {
             spec.name: curves[spec.kind][:, self.areas.index(spec.area), spec.ious].mean(axis=1)
-            for spec in _METRICS
+            for spec in self._curves
             if spec.area in self.areas
         }
+        custom = self._custom(weights).items()
+        return values | {name: np.array([np.nan if v == UNDEFINED else v]) for name, v in custom}
 
     def _precision_and_found(self, weights: np.ndarray, objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Compute the interpolated precision (S, R) and the weight of the objects found (S)."""
@@ -124,6 +137,37 @@ class Replicates:
         highest = np.maximum.reduceat(padded, bounds.ravel()).reshape(bounds.shape)[:, :-1]
         highest = np.where(bounds[:, :-1] < bounds[:, 1:], highest, 0.0)  # an empty range has no precision
         return np.maximum.accumulate(highest[:, ::-1], axis=1)[:, ::-1]
+
+
+def replicates_of(matched: Matched, evaluator: CocoEvaluator) -> Replicates:
+    """Return the replicates of all metrics of the evaluator with `by_class`."""
+    return Replicates(
+        matched.classes,
+        specs=evaluator.specs,
+        custom=lambda weights: evaluator.custom(resampled(matched, weights), by_class=True),
+    )
+
+
+def resampled(matched: Matched, weights: np.ndarray) -> Matched:
+    """Return the matches with n copies of each image of weight n, every copy an image of its own."""
+    counts = weights.astype(np.int64)
+    return replace(matched, classes=tuple(_resampled(one, counts) for one in matched.classes))
+
+
+def _resampled(one: ClassMatches, counts: np.ndarray) -> ClassMatches:
+    repeats = counts[one.images]
+    chosen = np.repeat(np.arange(len(repeats)), repeats)
+    copy = np.arange(len(chosen)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    return ClassMatches(
+        rows=one.rows[chosen],
+        images=(np.cumsum(counts) - counts)[one.images[chosen]] + copy,
+        scores=one.scores[chosen],
+        matched=one.matched[..., chosen],
+        ignored=one.ignored[..., chosen],
+        objects=np.repeat(one.objects, counts, axis=1),
+        found=one.found[chosen],
+        overlaps=one.overlaps[chosen],
+    )
 
 
 def _cumulative(values: np.ndarray) -> np.ndarray:

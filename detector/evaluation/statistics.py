@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from detector.evaluation.matching import Matched
-from detector.evaluation.metrics import BY_CLASS
+from detector.evaluation.metrics import BY_CLASS, MetricSpec
 from detector.evaluation.replicates import Replicates
 
 _CONFIDENCE = 0.95
@@ -163,11 +163,18 @@ def run_metrics(draws: Draws, run: int) -> dict[str, float | None]:
 
 
 def compare(
-    draws: Draws, a: Sequence[int], b: Sequence[int], *, class_names: Sequence[str], identical: bool = False
+    draws: Draws,
+    a: Sequence[int],
+    b: Sequence[int],
+    *,
+    class_names: Sequence[str],
+    specs: Sequence[MetricSpec] = BY_CLASS,
+    identical: bool = False,
 ) -> Comparison:
     """Compare model b with model a, seed by seed.
 
-    `a` and `b` are indices of runs, one per seed. `identical` says that the models predict the same.
+    `a` and `b` are indices of runs, one per seed. `specs` describe metrics, of which the drawn ones are
+    compared. `identical` says that the models predict the same.
     """
     assert len(a) == len(b) > 0, "each seed trains both models"
     a, b = list(a), list(b)
@@ -179,7 +186,8 @@ def compare(
             b,
             images=draws.images_of_area[spec.area],
         )
-        for spec in BY_CLASS
+        for spec in specs
+        if spec.name in draws.observed
     }
     ap, replicated = draws.observed["AP"], draws.replicated["AP"]
     classes = {

@@ -9,7 +9,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from detector.evaluation.errors import ErrorAnalysis
-from detector.evaluation.metrics import IN_LOG
 from detector.reports.comparison import (
     CLASS_DIFFERENCE_HEADER,
     METRIC_HEADER,
@@ -39,7 +38,7 @@ from detector.reports.gallery import Changes
 from detector.reports.offsets import OFFSET_HEADER, offset_rows, offsets_figure
 from detector.reports.run import RunReport
 from detector.reports.study import Study
-from detector.reports.tables import CLASS_HEADER, SUMMARY_HEADER, class_rows, summary_rows, told_interval
+from detector.reports.tables import SUMMARY_HEADER, class_header, class_rows, summary_rows, told_interval
 from detector.version import __version__
 
 
@@ -68,12 +67,13 @@ def comparison_html(study: Study, changes: Sequence[Changes] = ()) -> str:
 
 
 def run_html(run: RunReport) -> str:
-    classes, _ = class_rows(run.metrics.per_class, complete_in=None)
-    shown, notes = class_rows(run.metrics.per_class, complete_in="the table of all classes")
+    metrics = run.metrics
+    classes, _ = class_rows(metrics, complete_in=None)
+    shown, notes = class_rows(metrics, complete_in="the table of all classes")
     return _rendered(
         "run.html.j2",
         run=run,
-        headline=[(spec.label, spec.shown(run.metrics.values[spec.name])) for spec in IN_LOG],
+        headline=[(s.label, s.shown(metrics.values[s.name])) for s in metrics.specs if s.in_log],
         notes=notes,
         interval=told_interval(run.interval) if run.interval else None,
         curves=_embedded(run_figure(run.curve) if run.curve else None),
@@ -82,8 +82,8 @@ def run_html(run: RunReport) -> str:
         offset_rows=offset_rows(run.offsets),
         offset_curves=_embedded(offsets_figure(run.offsets) if run.offsets else None),
         metric_header=SUMMARY_HEADER,
-        metric_rows=summary_rows(run.metrics),
-        class_header=CLASS_HEADER,
+        metric_rows=summary_rows(metrics),
+        class_header=class_header(metrics),
         shown_classes=shown,
         class_rows=classes,
         errors=_errors({"value": run.errors}, run.class_names),

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from detector.evaluation.metrics import BY_CLASS, COCO_METRICS, MONITORED, Metrics
+from detector.evaluation.metrics import MONITORED, UNDEFINED, CurveMetric, Metrics
 from detector.evaluation.statistics import Interval
 
 SUMMARY_HEADER = ("metric", "value", "IoU", "area", "detections")
-CLASS_HEADER = ("class", *(spec.label for spec in BY_CLASS))
 _MANY_CLASSES = 20  # with more, the best and the worst half of this number are shown
 _ROWS_SPARED = "..."
 _NAME_WIDTH, _GAP = 24, 3  # least width to fold names to; gap between columns
@@ -38,10 +37,10 @@ def print_coco_metrics(
     gets tables with the columns that fit, any other output plain lines with all columns, whatever the width.
     """
     console = console or Console()
-    classes, notes = class_rows(metrics.per_class, complete_in=complete_in)
+    classes, notes = class_rows(metrics, complete_in=complete_in)
     tables: list[tuple[str, Row, list[Row]]] = [
         (title, SUMMARY_HEADER, summary_rows(metrics)),
-        ("By class", CLASS_HEADER, classes),
+        ("By class", class_header(metrics), classes),
     ]
     for heading, header, rows in tables:
         if rows:
@@ -54,11 +53,16 @@ def print_coco_metrics(
 
 
 def summary_rows(metrics: Metrics) -> list[Row]:
-    """Return a row for each metric, with its IoU, area and limit."""
-    return [
-        (spec.label, spec.shown(metrics.values[spec.name]), spec.iou_label, spec.area, str(spec.limit))
-        for spec in COCO_METRICS
-    ]
+    """Return a row for each metric, with its area, and IoU and limit where it is one of the curves."""
+    rows: list[Row] = []
+    for spec in metrics.specs:
+        iou, limit = (spec.iou_label, str(spec.limit)) if isinstance(spec, CurveMetric) else ("", "")
+        rows.append((spec.label, spec.shown(metrics.values[spec.name]), iou, spec.area, limit))
+    return rows
+
+
+def class_header(metrics: Metrics) -> Row:
+    return ("class", *(spec.label for spec in metrics.specs if spec.by_class))
 
 
 def print_table(title: str, header: Row, rows: Sequence[Row], *, console: Console) -> None:
@@ -70,22 +74,21 @@ def print_table(title: str, header: Row, rows: Sequence[Row], *, console: Consol
         console.print(_plain_table(title, header, rows), markup=False, highlight=False, soft_wrap=True)
 
 
-def class_rows(
-    per_class: Mapping[str, Mapping[str, float]], *, complete_in: str | None
-) -> tuple[list[Row], list[str]]:
+def class_rows(metrics: Metrics, *, complete_in: str | None) -> tuple[list[Row], list[str]]:
     """Return the rows of the class table, best first, and notes on the classes that it leaves out.
 
     If there are many classes, those between the best and the worst are left out; `complete_in` names the file
     with all of them. None: every class has a row.
     """
+    per_class, specs = metrics.per_class, [spec for spec in metrics.specs if spec.by_class]
     scored = {name: numbers for name, numbers in per_class.items() if numbers[MONITORED.name] >= 0}
     names = sorted(scored, key=lambda name: (MONITORED.rank(scored[name][MONITORED.name]), name))
-    rows = [(name, *(spec.shown(scored[name][spec.name]) for spec in BY_CLASS)) for name in names]
+    rows = [(name, *(s.shown(scored[name].get(s.name, UNDEFINED)) for s in specs)) for name in names]
     notes = []
     if complete_in is not None and len(rows) > _MANY_CLASSES:
         half = _MANY_CLASSES // 2
         spared = len(rows) - 2 * half
-        rows = [*rows[:half], (_ROWS_SPARED, *[""] * len(BY_CLASS)), *rows[-half:]]
+        rows = [*rows[:half], (_ROWS_SPARED, *[""] * len(specs)), *rows[-half:]]
         notes.append(f"{half} best and {half} worst classes; the {spared} between them are in {complete_in}.")
     absent = [name for name in per_class if name not in scored]
     if absent:

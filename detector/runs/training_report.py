@@ -31,7 +31,7 @@ def report_training(
     files, val_set = checkpoints.files, options.data.val_set
     try:
         echo(f"Reading {files.predictions} ...", error=True)
-        metrics = Metrics(**files.read_metrics())
+        metrics = Metrics.from_dict(files.read_metrics(), evaluator.specs)
         subject = _validated_images(options.training, of=len(val_set), evaluator=evaluator)
         title = f"{checkpoints.best} (epoch {checkpoints.best_epoch}) on {subject}"
         rows = evaluator.rows(read_results(files.predictions))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from detector.checkpoint import EPOCH_ROWS
 from detector.environment import peak_memory_mb
-from detector.evaluation.metrics import MONITORED
+from detector.evaluation.metrics import MONITORED, Metrics, MetricSpec
 from detector.evaluation.results import write_predictions
 from detector.exceptions import SharedError
 from detector.files import copy_atomically, write_json
@@ -38,18 +38,19 @@ _LOWER_RATE = (
 class Checkpoints(Callback):
     """A callback that writes `checkpoints/last.ckpt` after every epoch and keeps the best epoch.
 
-    The epoch with the highest val/AP is `checkpoints/best.ckpt`. Its `predictions.json` and `metrics.json`
-    are exactly those of its validation, so nothing has to be evaluated again, even in an interrupted run.
+    The epoch with the best value of `monitored` is `checkpoints/best.ckpt`. Its `predictions.json` and
+    `metrics.json` are exactly those of its validation, so nothing has to be evaluated again, even in an
+    interrupted run.
 
     Good weights are never replaced by broken ones: non-finite weights or optimizer states at the end of an
     epoch end the run, and an epoch whose validation had a non-finite loss is not kept.
     """
 
-    def __init__(self, output_dir: Path) -> None:
-        self.output_dir = output_dir
+    def __init__(self, output_dir: Path, monitored: MetricSpec = MONITORED) -> None:
+        self.output_dir, self.monitored = output_dir, monitored
         self.files = RunFolder(output_dir)
         self.last, self.best = self.files.last, self.files.best
-        self.best_ap: float | None = None
+        self.best_value: float | None = None
         self.best_epoch: int | None = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -57,7 +58,9 @@ class Checkpoints(Callback):
         self._require_finite(trainer, pl_module)
         if not self._is_worth_keeping(trainer, pl_module):
             return
-        is_best = self._take_best(pl_module)
+        metrics, epoch = pl_module.metrics, pl_module.current_epoch
+        is_validated = pl_module.validated_epoch == epoch
+        is_best = metrics is not None and is_validated and self.take_best(metrics, epoch=epoch + 1)
         # The best is saved first: a run killed in between resumes from the older last one and finds the best
         # again. Its results are written before it, so that a best checkpoint never lacks them.
         if is_best and trainer.is_global_zero:
@@ -100,13 +103,12 @@ class Checkpoints(Callback):
                 f"{self._checkpoint_note()} {_LOWER_RATE}"
             )
 
-    def _take_best(self, module: DetectionModule) -> bool:
-        if module.metrics is None or module.validated_epoch != module.current_epoch:
+    def take_best(self, metrics: Metrics, *, epoch: int) -> bool:
+        """Return whether no epoch was better so far; if so, keep it as the best."""
+        value, rank = metrics.values[self.monitored.name], self.monitored.rank
+        if self.best_value is not None and rank(value) > rank(self.best_value):
             return False
-        value = module.metrics.values[MONITORED.name]
-        if self.best_ap is not None and MONITORED.rank(value) > MONITORED.rank(self.best_ap):
-            return False
-        self.best_ap, self.best_epoch = value, module.current_epoch + 1
+        self.best_value, self.best_epoch = value, epoch
         return True
 
     def _write_results(self, module: DetectionModule) -> None:
@@ -115,13 +117,14 @@ class Checkpoints(Callback):
         write_json(self.files.metrics, module.metrics.to_dict())
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_ap": self.best_ap, "best_epoch": self.best_epoch}
+        return {"best_ap": self.best_value, "best_epoch": self.best_epoch, "monitor": self.monitored.name}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if not {"best_ap", "best_epoch"} <= state.keys():
             raise ValueError(f"its callbacks.Checkpoints has {', '.join(state)}, not best_ap and best_epoch")
-        if self.best.is_file():  # resumed into another folder, the old best file is not here
-            self.best_ap, self.best_epoch = state["best_ap"], state["best_epoch"]
+        is_same = state.get("monitor", MONITORED.name) == self.monitored.name
+        if is_same and self.best.is_file():  # resumed into another folder, the old best file is not here
+            self.best_value, self.best_epoch = state["best_ap"], state["best_epoch"]
 
 
 def not_finite(trainer: Trainer, module: DetectionModule) -> dict[str, str]:
@@ -226,6 +229,7 @@ class RunLog(Callback):
             values={**means, **pl_module.validation_metrics()},
             seconds=time.perf_counter() - self._epoch_start,
             eta_seconds=self._eta(trainer, batches_done=int(trainer.num_training_batches)),
+            in_log=[spec for spec in pl_module.validation.evaluator.specs if spec.in_log],
         )
         self.rows.append(
             {

@@ -9,7 +9,6 @@ from typing import Any
 from lightning.pytorch.plugins import TorchCheckpointIO
 
 from detector.checkpoint import read_content, save_atomically
-from detector.training.resumable import require_entries
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -27,6 +26,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
+        from detector.training.resumable import require_entries  # needed only to resume
+
         content = read_content(Path(path))
         require_entries(content, source=f"training.resume={path}")
         return content

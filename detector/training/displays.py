@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from detector.evaluation.metrics import IN_LOG
+from detector.evaluation.metrics import IN_LOG, MetricSpec
 from detector.option_types import PositiveInt
 
 
@@ -31,7 +31,10 @@ class StepReport:
 
 @dataclass(frozen=True, kw_only=True)
 class EpochReport:
-    """The result of an epoch: mean training losses, and losses and metrics of its validation, if any."""
+    """The result of an epoch: mean training losses, and losses and metrics of its validation, if any.
+
+    `in_log` are the metrics to show; metrics.csv has all.
+    """
 
     epoch: int
     epochs: int
@@ -39,6 +42,7 @@ class EpochReport:
     seconds: float
     eta_seconds: float
     is_best: bool = False
+    in_log: Sequence[MetricSpec] = IN_LOG
 
 
 _SILENCE_S = 30.0  # longest silence in a log file during a validation
@@ -133,9 +137,11 @@ class TerminalDisplay(Display):
 
     def epoch(self, report: EpochReport) -> None:
         if not self._has_header:
-            self._console.print("".join(f"{title:>{width}}" for title, _, width in _COLUMNS), style="bold")
+            self._console.print(
+                "".join(f"{title:>{width}}" for title, _, width in _columns(report)), style="bold"
+            )
             self._has_header = True
-        cells = [f"{_cell(report, key):>{width}}" for _, key, width in _COLUMNS]
+        cells = [f"{_cell(report, key):>{width}}" for _, key, width in _columns(report)]
         self._console.print("".join(cells), "best" if report.is_best else "", highlight=False)
 
     def close(self) -> None:
@@ -148,14 +154,16 @@ class TerminalDisplay(Display):
         self._bar.update(self._task, description=description, completed=done, total=total, note=note)
 
 
-_COLUMNS = (  # title, key of the report's values, width
-    ("epoch", "epoch", 8),
-    ("loss", "train/loss", 9),
-    ("val loss", "val/loss", 10),
-    *((spec.label, f"val/{spec.name}", 8) for spec in IN_LOG),
-    ("time", "seconds", 9),
-    ("left", "eta", 9),
-)
+def _columns(report: EpochReport) -> list[tuple[str, str, int]]:
+    """Return the title of each column, the key of the report's values, and the width."""
+    return [
+        ("epoch", "epoch", 8),
+        ("loss", "train/loss", 9),
+        ("val loss", "val/loss", 10),
+        *((spec.label, f"val/{spec.name}", max(8, len(spec.label) + 2)) for spec in report.in_log),
+        ("time", "seconds", 9),
+        ("left", "eta", 9),
+    ]
 
 
 def step_line(report: StepReport) -> str:
@@ -170,9 +178,9 @@ def step_line(report: StepReport) -> str:
 def epoch_line(report: EpochReport) -> str:
     """Return `epoch 1/12 done train/loss 1.2 ... val/AP 0.412 ... seconds 21.3 eta 0:03:10 best`.
 
-    Validation losses come before the metrics. Only the metrics of `IN_LOG` are shown; metrics.csv has all.
+    Validation losses come before the metrics.
     """
-    in_log = {f"val/{spec.name}" for spec in IN_LOG}
+    in_log = {f"val/{spec.name}" for spec in report.in_log}
     shown = {name: value for name, value in report.values.items() if "loss" in name or name in in_log}
     values = " ".join(f"{name} {value:.4f}" for name, value in shown.items())
     return (

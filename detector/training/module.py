@@ -28,7 +28,6 @@ from detector.training.averaging import WeightAverage
 from detector.training.batch_norms import batch_norms_explained
 from detector.training.loss_sums import LossSums
 from detector.training.optimization import Optimization
-from detector.training.resumable import require_fitting
 from detector.training.schedules import LRScheduler
 
 _log = logging.getLogger(__name__)
@@ -69,21 +68,18 @@ class Validation:
         self._ground_truth = ground_truth
         self._make_evaluator = evaluator
         self.image_id = image_id
-        self._evaluator: tuple[int, CocoEvaluator] | None = None
+        self.evaluator = evaluator(ground_truth)  # of the images of the last validation; at first, all
+        self._num_images = ground_truth.num_images
         self.collector = ResultCollector(image_id=image_id, category_ids=tuple(category_ids))
 
     def score(self) -> tuple[list[dict[str, Any]], Metrics]:
         """Return the collected results and their metrics."""
         indices = self.collector.state()
-        if self._evaluator is None or self._evaluator[0] != len(indices):
-            self._evaluator = len(indices), self._make_evaluator(self._ground_truth_of([*indices]))
+        if self._num_images != len(indices):
+            self._num_images = len(indices)
+            self.evaluator = self._make_evaluator(self._ground_truth_of([*indices]))
         results = self.collector.results()
         return results, self.evaluator.evaluate(results)
-
-    @property
-    def evaluator(self) -> CocoEvaluator:
-        """The evaluator of the last validation, or of all images if there was none."""
-        return self._make_evaluator(self._ground_truth) if self._evaluator is None else self._evaluator[1]
 
     def _ground_truth_of(self, indices: list[int]) -> GroundTruth:
         if len(indices) == self._ground_truth.num_images:
@@ -95,7 +91,7 @@ class DetectionModule(LightningModule):
     """A Lightning module that trains a detector and validates it, or its weight average with `ema_decay`.
 
     Logs `train/loss`, each term as `train/<name>`, `train/lr`; after a validation `val/loss`, `val/<name>`
-    and the COCO metrics as `val/AP`, `val/AP50`, ... . `results` and `metrics` hold those of the last
+    and the metrics as `val/AP`, `val/AP50`, ... . `results` and `metrics` hold those of the last
     validation.
 
     Args:
@@ -266,6 +262,8 @@ class DetectionModule(LightningModule):
             progress["completed"] = progress["processed"]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        from detector.training.resumable import require_fitting  # needed only to resume
+
         optimization: Any = self.configure_optimizers()
         require_fitting(
             checkpoint,

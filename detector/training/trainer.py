@@ -12,7 +12,7 @@ from typing import Literal
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
-from detector.evaluation.metrics import MONITORED
+from detector.evaluation.metrics import MONITORED, MetricSpec
 from detector.option_types import Fraction, PositiveFloat, PositiveInt
 from detector.run_folder import RunFolder
 from detector.training.checkpoint_io import AtomicCheckpointIO
@@ -28,10 +28,10 @@ class TrainingOptions:
     batches make one optimizer step with the mean of their gradients; each batch is normalized by its own
     boxes, so the step is close but not equal to one large batch. `gradient_clip_val` bounds the 2-norm of all
     gradients. `compile` compiles backbone, neck and dense head (torch.compile). With `ema_decay` the moving
-    average of the weights is validated and kept. The last epoch is always validated.
-    `early_stopping_patience` counts validations without a better AP. `log_offsets_every_n_steps` is for
-    deformable layers, see `OffsetLog`. `limit_*_batches` shorten each epoch (for trials). `resume` is a
-    checkpoint to resume from.
+    average of the weights is validated and kept. The last epoch is always validated. The metric `monitor`
+    decides which epoch is the best; `early_stopping_patience` counts validations without a better one.
+    `log_offsets_every_n_steps` is for deformable layers, see `OffsetLog`. `limit_*_batches` shorten each
+    epoch (for trials). `resume` is a checkpoint to resume from.
     """
 
     max_epochs: PositiveInt
@@ -44,6 +44,7 @@ class TrainingOptions:
     channels_last: bool = True
     compile: bool = False
     check_val_every_n_epoch: PositiveInt = 1
+    monitor: str = MONITORED.name
     early_stopping_patience: PositiveInt | None = None
     log_every_n_steps: PositiveInt = 10
     log_offsets_every_n_steps: PositiveInt = 50
@@ -52,8 +53,17 @@ class TrainingOptions:
     deterministic: bool | Literal["warn"] = False
     resume: str | None = None
 
+    def monitored(self, specs: Sequence[MetricSpec]) -> MetricSpec:
+        """Return the spec of the monitor; raise ValueError if none has its name."""
+        found = {spec.name: spec for spec in specs}
+        if self.monitor not in found:
+            raise ValueError(f"training.monitor={self.monitor}: expected one of {', '.join(found)}.")
+        return found[self.monitor]
 
-def build_trainer(options: TrainingOptions, *, output_dir: Path, callbacks: Sequence[Callback]) -> Trainer:
+
+def build_trainer(
+    options: TrainingOptions, *, monitored: MetricSpec, output_dir: Path, callbacks: Sequence[Callback]
+) -> Trainer:
     """Build a trainer that writes only into `output_dir`: `tensorboard/`, and what the callbacks write."""
     quiet_lightning()
     return Trainer(
@@ -67,7 +77,11 @@ def build_trainer(options: TrainingOptions, *, output_dir: Path, callbacks: Sequ
         limit_train_batches=options.limit_train_batches,
         limit_val_batches=options.limit_val_batches,
         deterministic=options.deterministic,
-        callbacks=[ValidateLastEpoch(options.check_val_every_n_epoch), *callbacks, *_early_stopping(options)],
+        callbacks=[
+            ValidateLastEpoch(options.check_val_every_n_epoch),
+            *callbacks,
+            *_early_stopping(options, monitored),
+        ],
         plugins=[AtomicCheckpointIO()],
         logger=TensorBoard(RunFolder(output_dir).tensorboard),
         default_root_dir=output_dir,
@@ -108,13 +122,13 @@ def quiet_lightning() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
-def _early_stopping(options: TrainingOptions) -> list[Callback]:
+def _early_stopping(options: TrainingOptions, monitored: MetricSpec) -> list[Callback]:
     if options.early_stopping_patience is None:
         return []
     return [
         EarlyStopping(
-            f"val/{MONITORED.name}",
-            mode="max" if MONITORED.higher_is_better else "min",
+            f"val/{monitored.name}",
+            mode="max" if monitored.higher_is_better else "min",
             patience=options.early_stopping_patience,
             check_on_train_epoch_end=False,
         )

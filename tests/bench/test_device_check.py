@@ -16,7 +16,7 @@ import torch
 from bench import device_check, device_report
 from bench.device_check import Check, check_row, checks
 
-from tests.test_scripts import ROOT, load
+from tests.scripts import ROOT, load
 
 
 @pytest.fixture(autouse=True)

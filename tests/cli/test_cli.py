@@ -304,7 +304,7 @@ def test_mistakes_of_all_kinds_are_told_at_once(detector: Callable[..., tuple[in
 
 def test_typo_in_every_key_of_the_command_line_gets_the_right_suggestion() -> None:
     from detector.config.overrides import explain, parse_arguments
-    from tests.test_config_files import leaves, misspelt, plain
+    from tests.configurations import leaves, misspelt, plain
 
     keys = [path for path in leaves(plain("train")) if "." not in path[-1]]
     words = [f"{'.'.join((*path[:-1], misspelt(path[-1])))}=1" for path in keys]

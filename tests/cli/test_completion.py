@@ -65,7 +65,7 @@ def test_own_folder_is_searched(tmp_path: Path) -> None:
 
 
 def test_every_option_of_the_configuration_is_offered() -> None:
-    from tests.test_config_files import leaves, plain
+    from tests.configurations import leaves, plain
 
     for path in leaves(plain("train")):
         if not any(part.startswith("_") or "." in part for part in path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,38 +20,28 @@ import torch
 import yaml
 
 from detector.backbones.resnet import ResNet
-from detector.cli.main import main
 from detector.commands import compare
 from detector.comparing import latency as comparing_latency
 from detector.comparing import training
 from detector.comparing.latency import with_latencies
 from detector.comparing.plan import PlannedRun
 from detector.comparing.subjects import Subject
-from detector.comparing.training import Way
+from detector.comparing.training import TrainRuns
 from detector.evaluation.coco import CocoEvaluator
 from detector.exceptions import RunError
 from detector.profiling import latency
+from detector.run_folder import RunFolder
 from detector.runs.curves import read_curve
+from tests.comparing.command import command_words, comparison, detector, variants
+from tests.comparing.finished import write_run
 from tests.evaluation.problems import ground_truth, perfect_results
-from tests.evaluation.test_statistics import run_of, world
-from tests.training.tiny import TrainedRuns, run_training, tiny_overrides, write_dataset
+from tests.evaluation.worlds import run_of, world
+from tests.training.tiny import copy_run, run_training, write_dataset
 
 
 @pytest.fixture(autouse=True)
 def _few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency, "SECONDS", 0.0)
-
-
-def detector(*arguments: object) -> int:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["detector", "compare", *map(str, arguments)])
-        return main()
-
-
-def comparison(folder: Path) -> dict[str, Any]:
-    found = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
-    assert isinstance(found, dict)
-    return found
 
 
 # --- results files
@@ -150,12 +139,7 @@ def test_identical_predictions_are_named(files: Path) -> None:
 def test_mistakes_in_what_to_compare(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, truth = files / "a.json", f"annotations={files / 'gt.json'}"
     for words, expected in (
-        ([f"predictions=[{a}]", truth], "expected at least 2 to compare, got 1"),
-        ([f"predictions=[{a},{a}]", truth], "is given twice"),
-        ([f"predictions=[[{a}],[{a},{a}]]", truth], "expected as many seeds of each variant, got [1, 2]"),
-        ([f"predictions=[{a},{files / 'b.json'}]"], "needs its ground truth: annotations="),
         ([f"predictions=[{a},{files / 'none.json'}]", truth], "no such file"),
-        ([f"runs=[{files},{files / 'x'}]"], "is no finished run of detector train: it has no config.yaml"),
         ([truth], "is the ground truth of predictions="),
         ([f"predictions=[{a},{a}]", f"runs=[{a},{a}]", truth], "Both runs= and predictions= are given"),
         ([f"predictions=[{a},{a}]", truth, "latency=true"], "latency=true would have no effect"),
@@ -164,7 +148,7 @@ def test_mistakes_in_what_to_compare(files: Path, capsys: pytest.CaptureFixture[
         assert expected in capsys.readouterr().err
 
 
-def test_results_for_unknown_images_name_the_variant(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_for_unknown_images_name_the_arm(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads((files / "b.json").read_text())
     strange = [{**row, "image_id": row["image_id"] + 1000} for row in rows]
     (files / "b.json").write_text(json.dumps(strange))
@@ -194,19 +178,15 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def train(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedRuns:
-    return TrainedRuns(dataset, tmp_path_factory.mktemp("trained"))
+def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two epochs."""
+    return run_training(dataset, tmp_path_factory.mktemp("trained") / "run")
 
 
-def test_finished_runs(train: TrainedRuns, tmp_path: Path) -> None:
-    for name, epochs in (("a", 1), ("b", 2)):
-        train(tmp_path / name, f"training.max_epochs={epochs}")
-    words = (
-        f"runs=[{tmp_path / 'a'},{tmp_path / 'b'}]",
-        f"output_dir={tmp_path / 'out'}",
-        "num_resamples=20",
-    )
-    assert detector(*words) == 0
+def test_finished_runs(dataset: Path, trained: Path, tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", dataset, "training.max_epochs=1")
+    b = copy_run(trained, tmp_path / "b")
+    assert detector(f"runs=[{a},{b}]", f"output_dir={tmp_path / 'out'}", "num_resamples=20") == 0
     (condition,) = comparison(tmp_path / "out")["conditions"]
     assert condition["baseline"] == "a"
     assert "The variants differ in training.max_epochs, too: 1, 2." in condition["notes"]
@@ -216,11 +196,10 @@ def test_finished_runs(train: TrainedRuns, tmp_path: Path) -> None:
     assert all(peak > 100 for peak in curve["peak_memory_mb"])
 
 
-def test_runs_are_timed_on_one_image_and_on_a_validation_batch(train: TrainedRuns, tmp_path: Path) -> None:
+def test_runs_are_timed_on_one_image_and_on_a_validation_batch(trained: Path, tmp_path: Path) -> None:
     """Not those whose checkpoint is gone."""
-    run = train(tmp_path / "a", "training.max_epochs=1", "training.limit_train_batches=1")
-    for name in "bc":
-        shutil.copytree(run, tmp_path / name)
+    for name in "abc":
+        copy_run(trained, tmp_path / name)
     (tmp_path / "b/checkpoints/best.ckpt").unlink()
 
     def compared(*words: str) -> dict[str, Any]:
@@ -246,15 +225,12 @@ def test_runs_are_timed_on_one_image_and_on_a_validation_batch(train: TrainedRun
 
 
 def test_latency_is_measured_once_for_the_same_models(
-    dataset: Path, train: TrainedRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, width in (("a", 32), ("b", 16)):
-        train(
-            tmp_path / name,
-            f"model.neck.out_channels={width}",
-            "training.max_epochs=1",
-            "training.limit_train_batches=1",
-        )
+    a, b = copy_run(trained, tmp_path / "a"), copy_run(trained, tmp_path / "b")
+    config = RunFolder(b).read_config()
+    config["model"]["neck"]["out_channels"] = 16
+    RunFolder(b).config.write_text(yaml.safe_dump(config))
     measured: list[tuple[str, ...]] = []
 
     def measure(calls: dict[str, Any], *, batch_size: int, device: str) -> dict[str, latency.Latency]:
@@ -262,7 +238,6 @@ def test_latency_is_measured_once_for_the_same_models(
         return {variant: latency.Latency("cpu", batch_size, 1.0, 2.0, 3) for variant in calls}
 
     monkeypatch.setattr(comparing_latency, "measure_latencies", measure)
-    a, b = tmp_path / "a", tmp_path / "b"
     evaluator = CocoEvaluator(json.loads((dataset / "val.json").read_text()))
     subjects = [
         Subject(name, evaluator, {}, folders=folders)
@@ -275,36 +250,6 @@ def test_latency_is_measured_once_for_the_same_models(
     assert [subject.latencies is None for subject in found] == [False, False, False, True]
 
 
-def test_runs_that_validated_part_of_the_images_are_compared_on_these(
-    dataset: Path, train: TrainedRuns, tmp_path: Path
-) -> None:
-    part = ("training.limit_val_batches=1", "training.max_epochs=1", "training.limit_train_batches=1")
-    runs = [train(tmp_path / name, *part) for name in "ab"]
-    words = (
-        f"runs=[{runs[0]},{runs[1]}]",
-        f"output_dir={tmp_path / 'out'}",
-        "num_resamples=10",
-        "latency=false",
-    )
-    assert detector(*words) == 0
-    truth = json.loads((dataset / "val.json").read_text())
-    seen = {image["id"] for image in truth["images"][:4]}
-    results = json.loads((runs[0] / "predictions.json").read_text())
-    assert {result["image_id"] for result in results} <= seen
-    (condition,) = comparison(tmp_path / "out")["conditions"]
-    assert condition["comparisons"]["b"]["num_images"] == 4
-
-
-def test_a_part_and_the_whole_of_the_images_are_not_compared(
-    train: TrainedRuns, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    short = ("training.max_epochs=1", "training.limit_train_batches=1")
-    a = train(tmp_path / "a", *short)
-    b = train(tmp_path / "b", *short, "training.limit_val_batches=1")
-    assert detector(f"runs=[{a},{b}]", f"output_dir={tmp_path / 'out'}") == 2
-    assert "validated on different images or boxes" in capsys.readouterr().err
-
-
 def test_runs_at_a_time_have_a_device_each(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -312,8 +257,8 @@ def test_runs_at_a_time_have_a_device_each(
     assert "parallel=2 gives each run one device, and training.devices=auto" in capsys.readouterr().err
 
 
-def test_images_seen_of_runs_that_did_not_count_them(train: TrainedRuns, tmp_path: Path) -> None:
-    run = train(tmp_path / "run")
+def test_images_seen_of_runs_that_did_not_count_them(trained: Path, tmp_path: Path) -> None:
+    run = copy_run(trained, tmp_path / "run")
     counted = read_curve(run)
     lines = [row.split(",") for row in (run / "metrics.csv").read_text().splitlines()]
     kept = [n for n, name in enumerate(lines[0]) if name not in ("images_seen", "peak_memory_mb")]
@@ -334,99 +279,14 @@ def test_images_seen_of_runs_that_did_not_count_them(train: TrainedRuns, tmp_pat
         assert read_curve(run).images_seen[0] == expected
 
 
-def test_every_run_is_looked_at_for_differences(train: TrainedRuns, tmp_path: Path) -> None:
-    """Not the first of each variant alone: here, the second of b was trained otherwise."""
-    trained = train(tmp_path / "a0", "training.limit_train_batches=1")
-    for name in ("a1", "b0", "b1"):
-        shutil.copytree(trained, tmp_path / name)
-        config = yaml.safe_load((trained / "config.yaml").read_text())
-        config["seed"] = int(name[1])
-        if name == "b1":
-            config["training"]["max_epochs"] = 1
-            config["model"]["neck"]["out_channels"] = 16
-        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(config))
-    a0, a1, b0, b1 = (tmp_path / name for name in ("a0", "a1", "b0", "b1"))
-    assert (
-        detector(f"runs=[[{a0},{a1}],[{b0},{b1}]]", f"output_dir={tmp_path / 'out'}", "num_resamples=10") == 0
-    )
-    assert comparison(tmp_path / "out")["conditions"][0]["notes"] == [
-        "The runs of a variant differ in model.neck.out_channels: 32, 32 and 16.",
-        "The runs of a variant differ in training.max_epochs: 2, 2 and 1.",
-    ]
-
-
-def test_an_unfinished_run_is_refused(
-    train: TrainedRuns, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    train(tmp_path / "a", "training.max_epochs=1", "training.limit_train_batches=1")
-    config = tmp_path / "a" / "config.yaml"
-    config.write_text(config.read_text().replace("max_epochs: 1", "max_epochs: 9"))
-    assert detector(f"runs=[{tmp_path / 'a'},{tmp_path / 'b'}]", f"output_dir={tmp_path / 'out'}") == 2
-    assert "ended in epoch 1 of 9. Go on with it by training.resume=" in capsys.readouterr().err
-
-
-@pytest.mark.nightly
-def test_runs_are_paired_by_their_seed(train: TrainedRuns, tmp_path: Path) -> None:
-    for name in ("a0", "a1", "b0", "b1", "b2"):
-        train(
-            tmp_path / name,
-            f"seed={name[1]}",
-            "training.max_epochs=1",
-            "training.limit_train_batches=1",
-        )
-
-    def compared(first: str, second: str, out: str) -> dict[str, Any]:
-        variants = "],[".join(
-            ",".join(str(tmp_path / name) for name in variant.split()) for variant in (first, second)
-        )
-        assert detector(f"runs=[[{variants}]]", f"output_dir={tmp_path / out}", "num_resamples=10") == 0
-        condition = comparison(tmp_path / out)["conditions"][0]
-        assert isinstance(condition, dict)
-        return condition
-
-    as_given, shuffled = compared("a0 a1", "b0 b1", "x"), compared("a0 a1", "b1 b0", "y")
-    assert [*as_given["curves"]["b0"]] == ["0", "1"]
-    assert shuffled["curves"]["b1"] == {
-        "1": as_given["curves"]["b0"]["1"],
-        "0": as_given["curves"]["b0"]["0"],
-    }
-    assert as_given["notes"] == shuffled["notes"] == []
-    assert (
-        "not trained with the same seeds (a0 [0, 1], b0 [0, 2])"
-        in compared("a0 a1", "b0 b2", "z")["notes"][0]
-    )
-
-
-def test_runs_on_other_images_are_refused(
-    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    other = write_dataset(tmp_path / "data", seed=1)
-    for name, root in (("a", dataset), ("b", other)):
-        run_training(root, tmp_path / name, "training.max_epochs=1", "training.limit_train_batches=1")
-    assert detector(f"runs=[{tmp_path / 'a'},{tmp_path / 'b'}]", f"output_dir={tmp_path / 'out'}") == 2
-    assert "validated on different images or boxes" in capsys.readouterr().err
-
-
 # --- variants
-
-
-def command_words(dataset: Path, tmp_path: Path, *, out: str) -> list[str]:
-    given = tiny_overrides(dataset, tmp_path / out)
-    kept = [w for w in given if not w.startswith(("name=", "training.max"))]
-    return [
-        *kept,
-        "training.max_epochs=1",
-        f"runs_dir={tmp_path / 'runs'}",
-        "num_resamples=20",
-        "compare.stages=[5]",
-    ]
 
 
 def planned_alone(monkeypatch: pytest.MonkeyPatch) -> list[PlannedRun]:
     """What gets planned from here on; nothing is trained."""
     planned: list[PlannedRun] = []
 
-    def stop(runs: list[PlannedRun], *, way: Way) -> dict[Path, str]:
+    def stop(runs: list[PlannedRun], *, train: TrainRuns) -> dict[Path, str]:
         planned.extend(runs)
         raise RunError("planned")
 
@@ -434,12 +294,8 @@ def planned_alone(monkeypatch: pytest.MonkeyPatch) -> list[PlannedRun]:
     return planned
 
 
-def variants(dataset: Path, tmp_path: Path, *words: str, out: str = "out") -> int:
-    return detector(*command_words(dataset, tmp_path, out=out), *words)
-
-
 @pytest.mark.slow
-def test_variants_are_trained_once(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_arms_are_trained_once(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert variants(dataset, tmp_path) == 0
     said = capsys.readouterr().out
     assert "2 runs, 2 of them to train" in said
@@ -459,7 +315,7 @@ def test_variants_are_trained_once(dataset: Path, tmp_path: Path, capsys: pytest
     assert comparison(tmp_path / "again")["conditions"][0]["comparisons"] == condition["comparisons"]
 
 
-def test_every_mistake_of_every_variant_is_told_before_anything_is_trained(
+def test_every_mistake_of_every_arm_is_told_before_anything_is_trained(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = "+compare.variants.bad=['model.backbone.deform.stagess=[5]']"
@@ -485,12 +341,12 @@ def test_nothing_is_without_effect(dataset: Path, tmp_path: Path, capsys: pytest
     )
     assert detector("runs=[a,b]", "seeds=[0,1]", "model=fcos", f"output_dir={tmp_path}/out") == 2
     assert (
-        "runs= compares existing files: seeds=[0,1], model=fcos would have no effect"
+        "runs= compares what is there: seeds=[0,1], model=fcos would have no effect"
         in capsys.readouterr().err
     )
 
 
-def test_weights_of_the_last_variant_are_tried_before_anything_is_trained(
+def test_weights_of_the_last_arm_are_tried_before_anything_is_trained(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert variants(dataset, tmp_path, "+compare.variants.tuned=['model.weights=/none/x.pth']") == 2
@@ -522,13 +378,13 @@ def test_what_is_logged_of_offsets_makes_no_other_run(
 def test_a_run_that_another_command_trains_is_left_alone(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def train_all(runs: list[PlannedRun], *, way: Way) -> dict[Path, str]:
+    def train_all(runs: list[PlannedRun], *, train: TrainRuns) -> dict[Path, str]:
         with ExitStack() as locks:
             for planned in runs:
                 planned.folder.mkdir(parents=True)
                 lock = locks.enter_context(planned.folder.with_suffix(".lock").open("w"))
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            return training.train_all(runs, way=way)
+            return training.train_all(runs, train=train)
 
     monkeypatch.setattr(compare, "train_all", train_all)
     assert variants(dataset, tmp_path) == 1
@@ -536,7 +392,7 @@ def test_a_run_that_another_command_trains_is_left_alone(
     assert len([path for path in (tmp_path / "runs").iterdir() if path.is_dir()]) == 2  # none set aside
 
 
-def test_variants_with_other_validation_images_are_refused(
+def test_arms_with_other_validation_images_are_refused(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = write_dataset(tmp_path / "data", seed=1)
@@ -544,15 +400,13 @@ def test_variants_with_other_validation_images_are_refused(
     assert "have different validation images or boxes" in capsys.readouterr().err
 
 
-def test_the_variants_that_were_trained_are_compared_and_the_report_names_the_one_that_failed(
-    dataset: Path, train: TrainedRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_arms_that_were_trained_are_compared_and_the_report_names_the_one_that_failed(
+    dataset: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained = train(tmp_path / "trained", "training.max_epochs=1")
-
     def train_run(run: PlannedRun, **_: Any) -> str:
         if run.variant == "broken":
             return "exit code 1: the disk is full"
-        shutil.copytree(trained, run.folder)
+        copy_run(trained, run.folder)
         (run.folder / "finished.txt").touch()
         return ""
 
@@ -608,7 +462,7 @@ def test_the_same_command_goes_on_after_an_interrupt(dataset: Path, tmp_path: Pa
     ] == [6, 6]
 
 
-def test_own_variants_and_what_they_name_reach_the_runs(
+def test_own_arms_and_what_they_name_reach_the_runs(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, text in (
@@ -620,10 +474,10 @@ def test_own_variants_and_what_they_name_reach_the_runs(
     planned: list[PlannedRun] = []
     flags: list[str] = []
 
-    def stop(runs: list[PlannedRun], *, way: Way) -> dict[Path, str]:
+    def stop(runs: list[PlannedRun], *, train: TrainRuns) -> dict[Path, str]:
         planned.extend(runs)
-        assert isinstance(way, partial)
-        flags.extend(way.keywords["flags"])
+        assert isinstance(train, partial)
+        flags.extend(train.keywords["flags"])
         raise RunError("planned")
 
     monkeypatch.setattr(compare, "train_all", stop)
@@ -635,7 +489,7 @@ def test_own_variants_and_what_they_name_reach_the_runs(
     assert flags == ["--config-dir", str(tmp_path / "mine")]
 
 
-def test_conditions_are_planned_each_with_all_variants(
+def test_points_are_planned_each_with_all_arms(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned = planned_alone(monkeypatch)

@@ -19,9 +19,9 @@ from submitit.core.utils import UncompletedJobError
 from detector.commands import compare
 from detector.comparing import cluster, training
 from detector.comparing.plan import PlannedRun
-from detector.comparing.training import Way
+from detector.comparing.training import TrainRuns
 from detector.exceptions import RunError
-from tests.commands.test_compare import command_words, comparison, variants
+from tests.comparing.command import command_words, comparison, variants
 from tests.comparing.planned import planned_runs
 from tests.training.tiny import write_dataset
 
@@ -135,8 +135,8 @@ def test_hydra_launcher_basic_trains_here(
 ) -> None:
     ways: list[Any] = []
 
-    def train_all(runs: list[PlannedRun], *, way: Way) -> dict[Path, str]:
-        ways.append(way)
+    def train_all(runs: list[PlannedRun], *, train: TrainRuns) -> dict[Path, str]:
+        ways.append(train)
         raise RunError("planned")
 
     monkeypatch.setattr(compare, "train_all", train_all)
@@ -185,10 +185,10 @@ def test_the_training_ends_with_its_job() -> None:
 def test_a_run_is_taken_over_from_a_process_that_ends(tmp_path: Path) -> None:
     with (tmp_path / "run.lock").open("w") as other, (tmp_path / "run.lock").open("w") as lock:
         fcntl.flock(other, fcntl.LOCK_EX)
-        assert not training._taken(lock, 0.0)
+        assert not training._locked(lock, 0.0)
         holder = subprocess.Popen(["sleep", "1.5"], pass_fds=(other.fileno(),))
         other.close()
-        assert training._taken(lock, 60.0)
+        assert training._locked(lock, 60.0)
         assert holder.wait() == 0
 
 
@@ -226,7 +226,7 @@ def test_an_interrupt_ends_the_jobs_and_the_same_command_goes_on(dataset: Path, 
     assert process.wait(timeout=60) == 130
     for path in (tmp_path / "runs").glob("*.lock"):
         with path.open("w") as lock:
-            assert training._taken(lock, 60.0), "its training goes on"
+            assert training._locked(lock, 60.0), "its training goes on"
     assert not list((tmp_path / "runs").glob("*/finished.txt"))
     assert variants(dataset, tmp_path, *more, out="on") == 0
     assert any("training.resume=" in log.read_text() for log in (tmp_path / "runs").glob("*.log"))

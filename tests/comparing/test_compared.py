@@ -11,7 +11,7 @@ from detector.comparing.compared import changed_images, compared
 from detector.comparing.subjects import Subject
 from detector.evaluation import coco
 from detector.evaluation.coco import CocoEvaluator
-from tests.evaluation.test_statistics import run_of, world
+from tests.evaluation.worlds import run_of, world
 
 
 def test_each_run_is_matched_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,7 +33,9 @@ def test_each_run_is_matched_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def picture(image_id: Any) -> np.ndarray:
         return np.zeros((8, 8, 3), dtype=np.uint8)
 
-    condition, models = compared(Subject("", CocoEvaluator(truth), results, picture=picture), num_resamples=5)
+    condition, models = compared(
+        Subject("", CocoEvaluator(truth), results, read_image=picture), num_resamples=5
+    )
     (changes,) = changed_images(models, pairs=1)
     assert len(calls) == 4
     assert condition.errors.keys() == {"a", "b"}

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 import yaml
 
-from detector.comparing.subjects import _config_of
+from detector.comparing.subjects import Subject, _config_of, subject_of_files, subject_of_folders
+from detector.evaluation.coco import CocoEvaluator
 from detector.run_folder import RunFolder
+from tests.comparing.finished import write_run
+from tests.evaluation.problems import ground_truth
+from tests.training.tiny import write_dataset
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("subjects") / "data")
+
+
+def subject(*arms: Path | Sequence[Path]) -> Subject:
+    paths = [str(arm) if isinstance(arm, Path) else [str(run) for run in arm] for arm in arms]
+    return subject_of_folders(paths, CocoEvaluator, generate_into=Path("/none"))
 
 
 def test_a_run_of_an_earlier_version_keeps_its_box_loss(tmp_path: Path) -> None:
@@ -20,3 +38,74 @@ def test_a_run_of_an_earlier_version_keeps_its_box_loss(tmp_path: Path) -> None:
     now = _config_of(tmp_path)["model"]["head"]["roi"]
     assert now["box_loss"] == {"_target_": "detector.ops.SmoothL1", "beta": 0.5}
     assert "smooth_l1_beta" not in now
+
+
+def test_mistakes_in_what_to_compare(tmp_path: Path) -> None:
+    truth, a = tmp_path / "gt.json", str(tmp_path / "a.json")
+    truth.write_text(json.dumps(ground_truth()))
+    Path(a).write_text("[]")
+    cases: list[tuple[list[str | list[str]], str | None, str]] = [
+        ([a], str(truth), "expected at least 2 to compare, got 1"),
+        ([a, a], str(truth), "is given twice"),
+        ([[a], [a, a]], str(truth), "expected as many seeds of each arm, got [1, 2]"),
+        ([a, str(tmp_path / "b.json")], None, "needs its ground truth: annotations="),
+    ]
+    for arms, file, expected in cases:
+        with pytest.raises(ValueError, match=re.escape(expected)):
+            subject_of_files(arms, file, CocoEvaluator)
+    with pytest.raises(ValueError, match=r"is no finished run of detector train: it has no config\.yaml"):
+        subject(tmp_path, tmp_path / "x")
+
+
+def test_runs_that_validated_part_of_the_images_are_compared_on_these(dataset: Path, tmp_path: Path) -> None:
+    part = ("training.limit_val_batches=1", "data.val_batch_size=4")
+    a, b = (write_run(tmp_path / name, dataset, *part, images=4) for name in "ab")
+    assert len(subject(a, b).evaluator.truth.image_numbers) == 4
+
+
+def test_a_part_and_the_whole_of_the_images_are_not_compared(dataset: Path, tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", dataset)
+    b = write_run(tmp_path / "b", dataset, "training.limit_val_batches=1")
+    with pytest.raises(ValueError, match="a and b were validated on different images or boxes"):
+        subject(a, b)
+
+
+def test_runs_on_other_images_are_not_compared(dataset: Path, tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", dataset)
+    b = write_run(tmp_path / "b", write_dataset(tmp_path / "data", seed=1))
+    with pytest.raises(ValueError, match="a and b were validated on different images or boxes"):
+        subject(a, b)
+
+
+def test_every_run_is_looked_at_for_differences(dataset: Path, tmp_path: Path) -> None:
+    """Not the first of each arm alone: here, the second of b was trained otherwise."""
+    a0, a1, b0 = (write_run(tmp_path / name, dataset, f"seed={name[1]}") for name in ("a0", "a1", "b0"))
+    b1 = write_run(tmp_path / "b1", dataset, "seed=1", "training.max_epochs=1", "model.neck.out_channels=16")
+    assert subject([a0, a1], [b0, b1]).notes == (
+        "The runs of an arm differ in model.neck.out_channels: 32, 32 and 16.",
+        "The runs of an arm differ in training.max_epochs: 2, 2 and 1.",
+    )
+
+
+def test_an_unfinished_run_is_refused(dataset: Path, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", dataset, "training.max_epochs=1")
+    config = RunFolder(run).config
+    config.write_text(config.read_text().replace("max_epochs: 1", "max_epochs: 9"))
+    with pytest.raises(
+        ValueError, match=r"ended in epoch 1 of 9\. Go on with it by .*training\.resume=.*last\.ckpt"
+    ):
+        subject(run, tmp_path / "b")
+
+
+def test_runs_are_paired_by_their_seed(dataset: Path, tmp_path: Path) -> None:
+    a0, a1, b0, b1, b2 = (
+        write_run(tmp_path / name, dataset, f"seed={name[1]}", ap=number / 8)
+        for number, name in enumerate(("a0", "a1", "b0", "b1", "b2"))
+    )
+    as_given, shuffled = subject([a0, a1], [b0, b1]), subject([a0, a1], [b1, b0])
+    assert as_given.curves is not None
+    assert shuffled.curves is not None
+    assert {seed: curve.ap[0] for seed, curve in as_given.curves["b0"].items()} == {0: 2 / 8, 1: 3 / 8}
+    assert shuffled.curves["b1"] == as_given.curves["b0"]
+    assert as_given.notes == shuffled.notes == ()
+    assert "not trained with the same seeds (a0 [0, 1], b0 [0, 2])" in subject([a0, a1], [b0, b2]).notes[0]

@@ -46,7 +46,7 @@ def test_parallel_2_trains_two_at_a_time_each_on_a_gpu_of_its_own(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setitem(os.environ, "CUDA_VISIBLE_DEVICES", "5,7")
     runs = planned_runs(tmp_path, 6)
-    found = training.train_all(runs, way=partial(training.train_here, parallel=2))
+    found = training.train_all(runs, train=partial(training.train_here, parallel=2))
     assert found == {run.folder: f"trained {run.seed}" for run in runs}
     assert seen == [{"5", "7"}] * 6
 
@@ -59,7 +59,7 @@ def test_what_fails_around_a_run_ends_that_run_alone(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(training, "train_run", train_run)
     runs = planned_runs(tmp_path, 2)
-    found = training.train_all(runs, way=partial(training.train_here, parallel=1))
+    found = training.train_all(runs, train=partial(training.train_here, parallel=1))
     assert found == {runs[0].folder: "No space left on device"}
 
 
@@ -85,7 +85,7 @@ from tests.comparing.planned import planned_runs
 
 def compare(*_):
     runs = planned_runs(Path(sys.argv[2]), 3)
-    training.train_all(runs, way=partial(training.train_here, parallel=int(sys.argv[3])))
+    training.train_all(runs, train=partial(training.train_here, parallel=int(sys.argv[3])))
 
 import detector.cli.jobs
 detector.cli.jobs.run_verb = compare

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from detector.coco.rules import MIN_BOX_SIDE_PX, odd_boxes
+from detector.config.paths import config_dir
 from detector.data.transforms import Augmentation
-from tests.test_layers import ROOT
 
-AUGMENTATIONS = sorted((ROOT / "configs/data/augmentation").glob("*.yaml"))
+AUGMENTATIONS = sorted((config_dir() / "data/augmentation").glob("*.yaml"))
 
 
 def shipped(path: Path) -> dict[str, Any]:

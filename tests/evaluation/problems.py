@@ -1,8 +1,12 @@
 """Small detection problems, by hand and by chance."""
 
+import contextlib
+import io
 from typing import Any
 
 import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 PERFECT = 0.99
 
@@ -74,3 +78,13 @@ def crowded_problem(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         where = {"image_id": truth["images"][0]["id"], "category_id": truth["categories"][0]["id"]}
         results.append({**where, "bbox": box, "score": float(rng.integers(0, 30)) / 30})
     return truth, results
+
+
+def by_pycocotools(truth: dict[str, Any], results: list[dict[str, Any]]) -> COCOeval:
+    coco = COCO()
+    coco.dataset = {"info": {}, **truth}
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+        run = COCOeval(coco, coco.loadRes(results), "bbox")
+        run.evaluate()
+    return run

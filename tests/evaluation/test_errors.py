@@ -12,12 +12,12 @@ from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.errors import ErrorAnalysis, analyse_errors, image_f1
 from tests.evaluation.problems import (
     annotation,
+    by_pycocotools,
     crowded_problem,
     ground_truth,
     perfect_results,
     random_problem,
 )
-from tests.evaluation.test_matching import by_pycocotools
 
 BOX = [10.0, 10.0, 40.0, 40.0]
 SHIFTED = [10.0, 30.0, 40.0, 40.0]  # IoU 1/3 with BOX

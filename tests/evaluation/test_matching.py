@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from typing import Any
 
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.matching import AREAS, IOUS
-from tests.evaluation.problems import annotation, crowded_problem, ground_truth, random_problem
-
-
-def by_pycocotools(truth: dict[str, Any], results: list[dict[str, Any]]) -> COCOeval:
-    coco = COCO()
-    coco.dataset = {"info": {}, **truth}
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
-        run = COCOeval(coco, coco.loadRes(results), "bbox")
-        run.evaluate()
-    return run
+from tests.evaluation.problems import (
+    annotation,
+    by_pycocotools,
+    crowded_problem,
+    ground_truth,
+    random_problem,
+)
 
 
 @pytest.mark.parametrize("make", [random_problem, crowded_problem])

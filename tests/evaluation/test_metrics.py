@@ -8,9 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.evaluation import coco, metrics
 from detector.evaluation.coco import CocoEvaluator
-from detector.evaluation.metrics import BY_CLASS, COCO_METRICS, METRIC_NAMES, MONITORED, Metrics, MetricSpec
+from detector.evaluation.matching import Matched
+from detector.evaluation.metrics import (
+    BY_CLASS,
+    METRIC_NAMES,
+    MONITORED,
+    UNDEFINED,
+    CurveMetric,
+    Metric,
+    Metrics,
+    MetricSpec,
+)
+from detector.exceptions import SharedError
 from detector.reports import tables
 from tests.evaluation.problems import random_problem
 
@@ -20,14 +30,25 @@ def numbers() -> dict[str, float]:
     return {name: 0.01 * place for place, name in enumerate(METRIC_NAMES)}
 
 
-def test_a_new_metric_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then it is computed, kept and shown: here AR at IoU 0.9, which is not above AR over all IoUs."""
-    specs = (*COCO_METRICS, MetricSpec("AR90", "AR at 0.90", "recall", iou=0.9))
-    for module in (coco, metrics, tables):
-        monkeypatch.setattr(module, "COCO_METRICS", specs)
-    monkeypatch.setattr(metrics, "METRIC_NAMES", tuple(spec.name for spec in specs))
+class Returning(Metric):
+    """Returns the same as its values, whatever is detected, or raises it."""
+
+    specs = (MetricSpec("size", "size", by_class=True), MetricSpec("shape", "shape"))
+
+    def __init__(self, values: Any) -> None:
+        self.values = values
+
+    def compute(self, matched: Matched) -> Any:
+        if isinstance(self.values, Exception):
+            raise self.values
+        return self.values
+
+
+def test_more_of_the_curves_is_computed_and_shown_beside_cocos() -> None:
+    """Here AR at IoU 0.9, which is not above AR over all IoUs."""
     truth, results = random_problem(0)
-    found = CocoEvaluator(truth).evaluate(results)
+    metric = CurveMetric("AR90", "AR at 0.90", kind="recall", iou=0.9)
+    found = CocoEvaluator(truth, metrics={"ar90": metric}).evaluate(results)
     assert 0 <= found.AR90 < found.AR100
     assert found.per_class.keys() == {"class 7", "class 2", "class 5"}
     assert all("AR90" in of_class for of_class in found.per_class.values())
@@ -35,10 +56,62 @@ def test_a_new_metric_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tables.summary_rows(found)[-1] == ("AR at 0.90", f"{found.AR90:.4f}", "0.90", "all", "100")
 
 
+def test_a_class_of_ones_own_is_computed_by_class_where_it_says_so() -> None:
+    truth, results = random_problem(0)
+    found = CocoEvaluator(truth, metrics={"x": Returning({"size": 2, "shape": 3.5})}).evaluate(results)
+    assert (found.size, found.shape) == (2.0, 3.5)
+    assert {tuple(of_class)[12:] for of_class in found.per_class.values()} == {("size",)}
+    assert tables.class_header(found)[-2:] == ("AR100", "size")
+    assert {row[-1] for row in tables.class_rows(found, complete_in=None)[0]} == {"2.0000"}
+    assert tables.summary_rows(found)[-1] == ("shape", "3.5000", "", "all", "")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (
+            ZeroDivisionError("no boxes"),
+            r"raised ZeroDivisionError: no boxes \(.*test_metrics.py, line \d+\)",
+        ),
+        (0.5, r"returned 0\.5: expected a finite number for size, shape"),
+        ({"size": 0.5}, "returned {'size': 0.5}: expected a finite number for size, shape"),
+        ({"size": 0.5, "shape": "round"}, "returned {'size': 0.5, 'shape': 'round'}"),
+        (
+            {"size": float("nan"), "shape": 1.0},
+            "returned {'size': nan, 'shape': 1.0}: expected a finite number",
+        ),
+    ],
+)
+def test_a_metric_that_fails_is_named_with_its_class(values: Any, told: str) -> None:
+    evaluator = CocoEvaluator(random_problem(0)[0], metrics={"extent": Returning(values)})
+    with pytest.raises(
+        SharedError, match=rf"evaluation\.metrics\.extent: {__name__}\.Returning\.compute {told}"
+    ):
+        evaluator.evaluate([])
+
+
+@pytest.mark.parametrize("name", ["AP50", "per_class", "loss_cls"])
+def test_a_name_that_is_taken_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"evaluation\.metrics\.mine: .*CurveMetric names a metric {name}"):
+        CocoEvaluator(random_problem(0)[0], metrics={"mine": CurveMetric(name, "mine")})
+
+
+def test_specs_of_another_type_are_refused() -> None:
+    metric = Returning({})
+    metric.specs = ("size",)  # type: ignore[assignment]  # as a user may get it wrong
+    with pytest.raises(ValueError, match=r"Returning\.specs has 'size', expected MetricSpec"):
+        CocoEvaluator(random_problem(0)[0], metrics={"mine": metric})
+
+
+def test_an_iou_between_cocos_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"iou=0\.62 of the metric AP62: expected one of 0\.50, 0\.55"):
+        CurveMetric("AP62", "AP62", iou=0.62)
+
+
 def test_the_better_value_has_the_lower_rank() -> None:
     error = dataclasses.replace(MONITORED, name="oLRP", higher_is_better=False)
     assert min([0.3, 0.5, 0.4], key=MONITORED.rank) == 0.5
-    assert min([0.3, 0.5, 0.4], key=error.rank) == 0.3
+    assert min([UNDEFINED, 0.3, 0.5, 0.4], key=error.rank) == 0.3
 
 
 def test_ious_are_places_among_cocos() -> None:
@@ -53,15 +126,29 @@ def test_undefined_is_no_number() -> None:
 
 
 def test_metrics_are_attributes_and_survive_a_copy(numbers: dict[str, float]) -> None:
-    made = Metrics(**numbers, per_class={"cat": numbers}, notes=["a note"])
+    made = Metrics(numbers, {"cat": numbers}, notes=("a note",))
     assert numbers["AP75"] == made.AP75
-    assert made == pickle.loads(pickle.dumps(made)) == copy.deepcopy(made) == Metrics(**made.to_dict())
+    assert (
+        made == pickle.loads(pickle.dumps(made)) == copy.deepcopy(made) == Metrics.from_dict(made.to_dict())
+    )
     with pytest.raises(AttributeError, match="AP60"):
         _ = made.AP60
 
 
-def test_a_metric_that_is_missing_or_unknown_is_refused(numbers: dict[str, Any]) -> None:
-    with pytest.raises(TypeError, match="AR100"):
-        Metrics(AP=0.5, per_class={})
-    with pytest.raises(TypeError, match="AP60"):
-        Metrics(**numbers, AP60=0.5, per_class={})
+def test_metrics_of_other_versions_and_runs_are_read_back(numbers: dict[str, float]) -> None:
+    """A file from before a metric was added, by a run that had another one."""
+    content = {**numbers, "old": -0.5, "per_class": {"cat": numbers}, "notes": ["a note"]}
+    specs = Metrics(numbers, {}).specs
+    found = Metrics.from_dict(content, [*specs, MetricSpec("new", "new", by_class=True)])
+    assert (found.AP75, found.old) == (numbers["AP75"], -0.5)
+    assert found.specs == (*specs, MetricSpec("old", "old"))
+    assert found.notes == ("a note", "metrics.json was written without new")
+    assert tables.summary_rows(found)[-1][:2] == ("old", "-0.5000")
+    assert found.to_dict() == {**content, "notes": [*found.notes]}
+
+
+def test_a_metric_by_class_may_be_absent_from_the_classes_of_a_file(numbers: dict[str, float]) -> None:
+    content = {**numbers, "size": 2.0, "per_class": {"cat": numbers}, "notes": []}
+    found = Metrics.from_dict(content, [*Returning.specs])
+    assert tables.class_header(found)[-1] == "size"
+    assert tables.class_rows(found, complete_in=None)[0][0][-1] == "-"

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from detector.evaluation.coco import CocoEvaluator
-from detector.evaluation.metrics import METRIC_NAMES
-from detector.evaluation.replicates import Replicates
+from detector.evaluation.metrics import METRIC_NAMES, CurveMetric, Metric
+from detector.evaluation.replicates import Replicates, replicates_of, resampled
 from tests.evaluation.problems import random_problem
+from tests.extensions.metric import Missed
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 
@@ -77,3 +78,37 @@ def test_without_detections_all_is_zero() -> None:
     )
     assert_equal(found, truth, [])
     assert np.nansum(found["AP"]) == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_matches_drawn_again_are_those_of_copied_images(seed: int) -> None:
+    """A metric of a user's own then sees the same draw as those of the curves."""
+    truth, results = problem(seed)
+    weights = np.random.default_rng(seed).integers(0, 4, len(truth["images"]))
+    drawn = resampled(CocoEvaluator(truth).matched(results), weights.astype(np.float64))
+    expected = CocoEvaluator(copied(truth, results, weights)[0]).matched(copied(truth, results, weights)[1])
+    for found, wanted in zip(drawn.classes, expected.classes, strict=True):
+        for name in ("images", "scores", "matched", "ignored", "objects", "overlaps"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+
+
+def test_metrics_by_class_of_ones_own_are_drawn_too() -> None:
+    """Recall by hand is that of the curves; a limit that is not drawn has no replicates."""
+    truth, results = problem(0)
+    metrics: dict[str, Metric | CurveMetric] = {
+        "ar60": CurveMetric("AR60", "AR60", kind="recall", iou=0.6, by_class=True),
+        "ar10": CurveMetric("Ten", "AR of 10", kind="recall", limit=10, by_class=True),
+        "missed": Missed(0.6),
+    }
+    evaluator = CocoEvaluator(truth, metrics=metrics)
+    weights = np.random.default_rng(0).integers(0, 4, len(truth["images"]))
+    found = replicates_of(evaluator.matched(results), evaluator).metrics(weights)
+    assert found.keys() == {*NAMES, "AR60", "Missed60"}
+    new_truth, new_results = copied(truth, results, weights)
+    expected = CocoEvaluator(new_truth, metrics=metrics).evaluate(new_results)
+    assert found["Missed60"].tolist() == [expected.Missed60]
+    assert np.nanmean(found["AR60"]) == pytest.approx(expected.AR60)
+    no_objects = np.zeros(len(weights), dtype=int)
+    assert np.isnan(
+        replicates_of(evaluator.matched(results), evaluator).metrics(no_objects)["Missed60"]
+    ).all()

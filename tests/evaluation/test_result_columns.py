@@ -10,7 +10,7 @@ import pytest
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.matching import Rows
 from detector.evaluation.result_columns import result_columns
-from tests.evaluation.test_statistics import run_of, world
+from tests.evaluation.worlds import run_of, world
 
 
 @pytest.mark.parametrize("change", [{}, {"file_name": "another.jpg"}, {"bbox": (1, 2, 3, 4)}, {"score": 1}])

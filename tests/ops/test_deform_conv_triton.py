@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from detector.layers.deform import DeformConv2d
 from detector.ops.deform_conv import triton as backend
 from detector.ops.deform_conv.dispatch import Backend, deform_conv2d
-from tests.ops.test_deform_conv import CASES, Case
+from tests.ops.deform_cases import CASES, Case
 
 pytest.importorskip("triton")
 

@@ -27,7 +27,7 @@ from detector.reports.gallery import Changes, Example
 from detector.reports.html import comparison_html, run_html
 from detector.reports.run import RunReport
 from detector.reports.study import Condition, Curve, Losses, Study
-from tests.evaluation.test_statistics import run_of, world
+from tests.evaluation.worlds import run_of, world
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -109,7 +109,7 @@ def run_page(changes: list[Changes], tmp_path_factory: pytest.TempPathFactory) -
 def run_of_classes(count: int) -> RunReport:
     names = [f"class_{number}" for number in range(count)]
     halves: dict[str, Any] = dict.fromkeys(METRIC_NAMES, 0.5)
-    metrics = CocoMetrics(**halves, per_class=dict.fromkeys(names, halves))
+    metrics = CocoMetrics(halves, dict.fromkeys(names, halves))
     truth = world(3, np.random.default_rng(0))
     evaluator = CocoEvaluator(truth)
     return RunReport("run", metrics, analysed(evaluator, []), names, num_images=3)

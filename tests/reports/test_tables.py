@@ -1,6 +1,7 @@
 """Tables show the numbers whole, on any terminal and in a file."""
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from detector.reports.tables import class_rows, print_coco_metrics
 
 def metrics(per_class: dict[str, float]) -> CocoMetrics:
     numbers: dict[str, Any] = {name: 0.11 + 0.01 * i for i, name in enumerate(METRIC_NAMES)} | {"APl": -1.0}
-    return CocoMetrics(**numbers, per_class={n: dict.fromkeys(METRIC_NAMES, v) for n, v in per_class.items()})
+    return CocoMetrics(numbers, {n: dict.fromkeys(METRIC_NAMES, v) for n, v in per_class.items()})
 
 
 def printed(
@@ -63,14 +64,14 @@ def test_class_names_are_not_markup() -> None:
 
 
 def test_classes_are_sorted_best_first() -> None:
-    rows, notes = class_rows(metrics({"b": 0.2, "a": 0.9, "c": 0.2}).per_class, complete_in="m.json")
+    rows, notes = class_rows(metrics({"b": 0.2, "a": 0.9, "c": 0.2}), complete_in="m.json")
     assert [row[0] for row in rows] == ["a", "b", "c"]
     assert notes == []
 
 
 def test_many_classes_are_cut_in_the_middle_with_a_note() -> None:
-    per_class = metrics({f"c{i:02}": i / 100 for i in range(50)}).per_class
-    rows, notes = class_rows(per_class, complete_in="out/metrics.json")
+    found = metrics({f"c{i:02}": i / 100 for i in range(50)})
+    rows, notes = class_rows(found, complete_in="out/metrics.json")
     assert [row[0] for row in rows] == [
         *(f"c{i:02}" for i in range(49, 39, -1)),
         "...",
@@ -80,7 +81,7 @@ def test_many_classes_are_cut_in_the_middle_with_a_note() -> None:
 
 
 def test_classes_without_objects_are_named_below() -> None:
-    rows, notes = class_rows(metrics({"seen": 0.5, "unseen": -1.0}).per_class, complete_in="m.json")
+    rows, notes = class_rows(metrics({"seen": 0.5, "unseen": -1.0}), complete_in="m.json")
     assert [row[0] for row in rows] == ["seen"]
     assert notes == ["1 class without an object in the ground truth: unseen"]
 
@@ -92,7 +93,7 @@ def test_another_seed_is_told_of_a_training_alone() -> None:
 
 
 def test_notes_on_the_metrics_are_told() -> None:
-    assert "note: capped" in printed(CocoMetrics(**metrics({}).to_dict() | {"notes": ["capped"]}))
+    assert "note: capped" in printed(replace(metrics({}), notes=["capped"]))
 
 
 def test_path_in_a_title_is_one_line_on_a_narrow_terminal() -> None:

@@ -12,8 +12,10 @@ import torch
 from detector.checkpoint import load_checkpoint
 from detector.exceptions import RunError
 from detector.models.detector import Detector
+from detector.training.callbacks import not_finite
 from detector.training.module import DetectionModule
-from tests.training.tiny import run_training, write_dataset
+from detector.weights.fit import describe_unusable
+from tests.training.tiny import assembled, run_training, write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -42,22 +44,32 @@ def break_optimizer(module: DetectionModule) -> None:
         (break_optimizer, "optimizer's momentum_buffer"),
     ],
 )
+def test_all_that_breaks_a_model_is_found(
+    dataset: Path, tmp_path: Path, breaking: Callable[[DetectionModule], None], where: str
+) -> None:
+    trainer, module, _ = assembled(dataset, tmp_path / "run")
+    optimizer = cast(Any, module.configure_optimizers())["optimizer"]
+    module.trainer, trainer.optimizers = trainer, [optimizer]
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()  # which makes its state
+    assert not not_finite(trainer, module)
+    breaking(module)
+    assert where in describe_unusable(not_finite(trainer, module))
+
+
 def test_an_epoch_that_breaks_the_model_ends_the_run_and_is_not_kept(
-    dataset: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    breaking: Callable[[DetectionModule], None],
-    where: str,
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def after_the_last_batch_of_epoch_2(module: DetectionModule, *given: Any) -> None:
         if module.current_epoch == 1 and given[-1] == 1:
-            breaking(module)
+            break_weights(module)
 
     monkeypatch.setattr(DetectionModule, "on_train_batch_end", after_the_last_batch_of_epoch_2)
     with pytest.raises(RunError, match="after epoch 2: its last steps broke the model") as caught:
         run_training(dataset, tmp_path / "run")
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    assert where in str(caught.value)
+    assert "model.head.classification_head.cls_logits.bias has 1 of 2 values" in str(caught.value)
     assert f"{last} is unchanged." in str(caught.value)
     assert "lower optimizer.lr" in str(caught.value)
     assert [load_checkpoint(last.with_name(f"{name}.ckpt")).epoch for name in ("last", "best")] == [1, 1]

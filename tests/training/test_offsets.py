@@ -337,12 +337,6 @@ def test_the_report_shows_the_offsets(run: Path) -> None:
     assert "<td>backbone.layer3.1.conv2</td>" in report
 
 
-def test_a_plain_model_logs_no_offsets(dataset: Path, tmp_path: Path) -> None:
-    run = run_training(dataset, tmp_path / "run", "training.max_epochs=1")
-    assert not [name for row in rows(run) for name in row if "offsets" in name]
-    assert "<h2>Offsets</h2>" not in (run / "report.html").read_text(encoding="utf-8")
-
-
 @pytest.mark.slow
 def test_measuring_changes_nothing_of_the_run(dataset: Path, tmp_path: Path) -> None:
     losses = []

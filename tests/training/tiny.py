@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 from hydra import compose, initialize_config_dir
+from lightning import Trainer
 from omegaconf import DictConfig
 
 from detector.cli.jobs import context_of
 from detector.commands import train
 from detector.config.build import build_options
 from detector.config.paths import config_dir
+from detector.data.datamodule import DetectionDataModule
+from detector.training.module import DetectionModule
 
 SIZE = 64
 CLASSES = {7: "square", 3: "disc"}  # ids sparse and unordered, as real files have them
@@ -91,21 +96,31 @@ def run_training(root: Path, output_dir: Path, *overrides: str) -> Path:
     return output_dir
 
 
-class TrainedRuns:
-    """Runs on one dataset: those with equal overrides are trained once, and copied."""
+def assembled(
+    root: Path, output_dir: Path, *overrides: str
+) -> tuple[Trainer, DetectionModule, DetectionDataModule]:
+    """`run_training` up to its fit: what it would fit, with the plan printed and nothing trained."""
+    built: list[tuple[Trainer, DetectionModule, DetectionDataModule]] = []
 
-    def __init__(self, root: Path, folder: Path) -> None:
-        self._root, self._folder = root, folder
-        self._runs: dict[tuple[str, ...], Path] = {}
+    def stop(trainer: Trainer, module: DetectionModule, *, data: DetectionDataModule, **_: Any) -> None:
+        built.append((trainer, module, data))
+        raise _Assembled
 
-    def __call__(self, output_dir: Path, *overrides: str) -> Path:
-        """`run_training` as far as `output_dir` holds its files; its config.yaml names another folder."""
-        run = self._runs.get(overrides)
-        if run is None:
-            run = run_training(self._root, self._folder / str(len(self._runs)), *overrides)
-            self._runs[overrides] = run
-        shutil.copytree(run, output_dir, copy_function=_copy)
-        return output_dir
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "fit", stop)
+        with suppress(_Assembled):
+            run_training(root, output_dir, *overrides)
+    return built[0]
+
+
+class _Assembled(Exception):
+    pass
+
+
+def copy_run(run: Path, folder: Path) -> Path:
+    """A copy of the run in another folder, which its config.yaml does not name."""
+    shutil.copytree(run, folder, copy_function=_copy)
+    return folder
 
 
 def _copy(source: str, target: str) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from detector.backbones.resnet import ResNet
 from detector.layers.deform import DeformableStages
 from detector.weights.backbone_names import to_torchvision
-from tests.weights.test_files import write_safetensors
+from tests.weights.safetensors_files import write_safetensors
 
 COUNTS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 

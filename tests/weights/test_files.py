@@ -8,7 +8,6 @@ import datetime
 import functools
 import io
 import itertools
-import json
 import math
 import operator
 import os
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 
 from detector.weights.files import StoredWeights
 from detector.weights.published import read_weights
+from tests.weights.safetensors_files import write_safetensors
 
 STATE = {"conv1.weight": torch.arange(4.0), "bn1.running_mean": torch.ones(2)}
 
@@ -228,24 +228,6 @@ def test_classes_of_mmdetection_are_read(tmp_path: Path) -> None:
 
 
 # --- safetensors
-
-
-def write_safetensors(path: Path, entries: dict[str, tuple[str, list[int], bytes]], **changes: Any) -> Path:
-    """As safetensors writes it: the layout of https://github.com/huggingface/safetensors#format."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    content = b""
-    for name, (dtype, shape, values) in entries.items():
-        header[name] = {
-            "dtype": dtype,
-            "shape": shape,
-            "data_offsets": [len(content), len(content) + len(values)],
-        }
-        content += values
-    header |= changes
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + content)
-    return path
 
 
 def test_safetensors_are_read(tmp_path: Path) -> None:
