@@ -1,8 +1,9 @@
 """Writes the pictures of pages in docs/images from finished runs, with headless Chromium.
 
-    python scripts/docs_images.py --run runs/train/fcos/TIME --comparison runs/compare/deform/TIME
+    python scripts/docs_images.py --run runs/train/fcos/TIME [--comparison runs/compare/deform/TIME]
 
-`--run` is a run of `detector train`, `--comparison` one of `detector compare`, both on the embedded data.
+`--run` is a run of `detector train` on the embedded data, `--comparison` one of `detector compare`. Without a
+comparison, the picture of a verdict is that of docs/results.md, with its figure.
 """
 
 from __future__ import annotations
@@ -27,14 +28,13 @@ VERDICT = (  # that of docs/results.md, whose figure is bccd.svg
     "deformable is better than regular with 3 seeds and 72 images: AP 0.415 against 0.395, +0.020 "
     "(95 % interval +0.005 to +0.035)."
 )
-OVERVIEW = """<!doctype html><meta charset="utf-8"><style>
-body {{ margin: 0; padding: 24px; width: 1232px; display: flex; gap: 28px;
-  align-items: center; background: #fff; font: 21px/1.45 system-ui, "DejaVu Sans", sans-serif; color: #222 }}
-.found {{ flex: 0 0 506px }} img {{ width: 100%; display: block }}
-.verdict {{ flex: 1 }} code {{ display: block; margin-bottom: 14px; color: #555 }}
-p {{ margin: 0 0 14px; padding-left: 14px; border-left: 5px solid #0072b2 }}
-</style><div class="found"><code>detector predict</code><img src="{detections}"></div>
-<div class="verdict"><code>detector compare</code><p>{verdict}</p><img src="{figure}"></div>"""
+STYLE = """<!doctype html><meta charset="utf-8"><style>
+body { margin: 0; padding: 24px; width: 1232px; display: flex; gap: 28px; align-items: center;
+  background: #fff; font: 21px/1.45 system-ui, "DejaVu Sans", sans-serif; color: #222 }
+.detections { flex: 0 0 506px } .verdict { flex: 1 } img { width: 100%; display: block }
+code { display: block; margin-bottom: 14px; color: #555 }
+p { margin: 0 0 14px; padding-left: 14px; border-left: 5px solid #0072b2 }
+</style>"""
 
 
 def main() -> None:
@@ -42,14 +42,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--comparison", type=Path, required=True)
+    parser.add_argument("--comparison", type=Path)
     parser.add_argument("--photos", type=Path, default=Path("data/warped_shapes/images/val"))
     arguments = parser.parse_args()
     photos = sorted(arguments.photos.iterdir())
     save(detections_of(arguments.run, photos, rows=2, columns=4), "detections")
     browser = start_browser()
     save(first_screen(browser, arguments.run / "report.html"), "report")
-    save(first_screen(browser, arguments.comparison / "report.html"), "verdict")
+    if arguments.comparison is None:
+        save(rendered(browser, verdict(""), height=790), "verdict")
+    else:
+        save(first_screen(browser, arguments.comparison / "report.html"), "verdict")
     save(overview(browser, detections_of(arguments.run, photos, rows=2, columns=2)), "overview")
     browser.quit()
 
@@ -72,15 +75,22 @@ def overview(browser: Any, detections: Image.Image) -> Image.Image:
     """Return the picture of the README: detections, and a verdict with its figure."""
     file = io.BytesIO()
     detections.save(file, format="PNG")
-    page = OVERVIEW.format(
-        detections=f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}",
-        figure=(IMAGES / "bccd.svg").as_uri(),
-        verdict=VERDICT,
-    )
+    address = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    left = f'<div class="detections"><code>detector predict</code><img src="{address}"></div>'
+    return rendered(browser, left + verdict("<code>detector compare</code>"), height=594)
+
+
+def verdict(title: str) -> str:
+    """Return the verdict of docs/results.md with its figure as HTML."""
+    figure = (IMAGES / "bccd.svg").as_uri()
+    return f'<div class="verdict">{title}<p>{VERDICT}</p><img src="{figure}"></div>'
+
+
+def rendered(browser: Any, body: str, *, height: int) -> Image.Image:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "overview.html"
-        path.write_text(page, encoding="utf-8")
-        return screenshot(browser, path, width=1280, height=594)
+        path = Path(folder) / "page.html"
+        path.write_text(STYLE + body, encoding="utf-8")
+        return screenshot(browser, path, width=1280, height=height)
 
 
 def start_browser() -> Any:
