@@ -20,7 +20,7 @@ from torch import Tensor
 
 from detector.checkpoint_entries import entry_problems, listed, shown
 from detector.files import write_atomically
-from detector.run_folder import Row, RunFolder
+from detector.run_folder import Row, require_checkpoint_file
 from detector.weights.archives import damage_of, is_whole_archive
 
 _FORMAT = 4
@@ -125,16 +125,7 @@ def _require_known_format(path: Path, format: object) -> None:
 
 
 def read_content(path: Path) -> dict[str, Any]:
-    if path.is_dir():
-        folder = RunFolder(path)
-        inside = [file for file in (folder.best, folder.last) if file.is_file()]
-        hint = f"Pass {inside[0]}." if inside else "Pass the file, such as <run>/checkpoints/best.ckpt."
-        raise ValueError(f"{path}: a folder, expected a checkpoint file. {hint}")
-    if not path.is_file():
-        raise ValueError(
-            f"{path}: no such file (looked from {Path.cwd()}). "
-            "`detector train` writes checkpoints/best.ckpt and checkpoints/last.ckpt into its output_dir."
-        )
+    require_checkpoint_file(path)
     _check_archive(path)
     try:
         with warnings.catch_warnings():

@@ -79,11 +79,6 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_text_atomically(path, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
 
 
-def copy_atomically(source: Path, target: Path) -> None:
-    """Copy a file such that `target` is either complete or unchanged."""
-    write_atomically(target, lambda temporary: shutil.copyfile(source, temporary), needed_bytes=_size(source))
-
-
 def write_whole(file: BinaryIO, content: bytes, *, kept_bytes: int = 0) -> None:
     """Write `content` to an unbuffered file.
 

@@ -67,13 +67,6 @@ class RunFolder:
         """The lock of the comparison that trains the run, also beside the folder."""
         return self.path.with_suffix(".lock")
 
-    def kept_checkpoints(self) -> list[Path]:
-        """Return the checkpoints to resume from, the preferred one first.
-
-        A run killed in the first epoch leaves the best one alone.
-        """
-        return [path for path in (self.last, self.best) if path.is_file()]
-
     def write_record(
         self, *, config: Mapping[str, Any], overrides: Sequence[str], environment: Mapping[str, Any]
     ) -> None:
@@ -114,6 +107,20 @@ class RunFolder:
                 present_row({name: _number(name, cell) for name, cell in row.items() if cell})
                 for row in csv.DictReader(file)
             ]
+
+
+def require_checkpoint_file(path: Path) -> None:
+    """Raise ValueError if `path` is no file; the message names a checkpoint in a folder."""
+    if path.is_dir():
+        folder = RunFolder(path)
+        inside = [file for file in (folder.best, folder.last) if file.is_file()]
+        hint = f"Pass {inside[0]}." if inside else "Pass the file, such as <run>/checkpoints/best.ckpt."
+        raise ValueError(f"{path}: a folder, expected a checkpoint file. {hint}")
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: no such file (looked from {Path.cwd()}). "
+            "`detector train` writes checkpoints/best.ckpt and checkpoints/last.ckpt into its output_dir."
+        )
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:

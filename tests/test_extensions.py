@@ -14,7 +14,7 @@ from rich.console import Console
 from detector.config.build import build_options
 from detector.config.paths import config_dir
 from detector.config.targets import allowing
-from detector.evaluation.errors import analyse_errors
+from detector.evaluation.errors import analyse_errors, class_curves
 from detector.evaluation.metrics import Metrics
 from detector.evaluation.replicates import replicates_of
 from detector.evaluation.statistics import compare, draw
@@ -22,7 +22,7 @@ from detector.heads import FasterRCNNHead
 from detector.models import Detector
 from detector.profiling.noise import random_batch
 from detector.reports.html import run_html
-from detector.reports.run import RunReport
+from detector.reports.run import Head, RunReport
 from detector.reports.tables import print_coco_metrics
 from detector.runs.options import TrainOptions
 from tests.evaluation.problems import random_problem
@@ -89,7 +89,15 @@ def test_a_metric() -> None:
     assert Metrics.from_dict(json.loads(json.dumps(metrics.to_dict())), evaluator.specs) == metrics
     assert options.training.monitored(evaluator.specs).rank(0.1) < 0.2
     matched = evaluator.matched(results)
-    report = RunReport("a run", metrics, analyse_errors(matched), evaluator.class_names, num_images=6)
+    errors = analyse_errors(matched)
+    report = RunReport(
+        Head("FCOS", "data"),
+        metrics,
+        errors,
+        class_curves(matched, errors),
+        evaluator.class_names,
+        num_images=6,
+    )
     assert f"missed at 0.50 {metrics.Missed50:.4f}" in run_html(report)
     printed = io.StringIO()
     print_coco_metrics(metrics, title="a run", console=Console(file=printed))

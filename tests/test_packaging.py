@@ -78,9 +78,7 @@ def test_wheel_has_the_package_and_every_configuration(
         f"detector/configs/{f.relative_to(ROOT / 'configs')}" for f in (ROOT / "configs").rglob("*.yaml")
     }
     expected |= {
-        str(f.relative_to(ROOT))
-        for kind in ("*.py", "templates/*.j2")
-        for f in (ROOT / "detector").rglob(kind)
+        str(f.relative_to(ROOT)) for kind in ("*.py", "templates/*") for f in (ROOT / "detector").rglob(kind)
     }
     assert expected <= names
     assert {name for name in names - expected if not name.startswith(f"{info}/")} == set()

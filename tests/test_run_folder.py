@@ -39,15 +39,6 @@ def test_the_record_is_read_as_it_was_written(folder: RunFolder) -> None:
     }
 
 
-def test_the_last_checkpoint_is_the_first_to_go_on_from(folder: RunFolder) -> None:
-    assert folder.kept_checkpoints() == []
-    folder.checkpoints.mkdir(parents=True)
-    folder.best.touch()
-    assert folder.kept_checkpoints() == [folder.best]
-    folder.last.touch()
-    assert folder.kept_checkpoints() == [folder.last, folder.best]
-
-
 def test_what_lies_beside_a_folder_outlives_it(folder: RunFolder) -> None:
     assert folder.output == folder.path.parent / "run.log"
     assert folder.training_lock == folder.path.parent / "run.lock"

@@ -24,7 +24,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig
 
 from detector.cli.allocator import keep_freed_memory
+from detector.cli.early import early_problems
 from detector.cli.help import verb_help
+from detector.cli.resuming import with_resumed
+from detector.config.annotations import annotations_of
 from detector.config.build import bind
 from detector.config.check import ALLOW_TARGETS, check
 from detector.config.errors import ConfigError
@@ -60,9 +63,12 @@ def run_verb(name: str, module: str, summary: str, words: Sequence[str]) -> int:
         if arguments.help:
             print(verb_help(name, module, summary, arguments))
             return 0
+        arguments = replace(arguments, overrides=with_resumed(arguments.overrides))
         with guarded(arguments.overrides, arguments.allow_targets):
             arguments = with_present_names(arguments)
-            return _run(_Job(name, module, arguments.flags, arguments.allow_targets), arguments)
+            shipped = not arguments.config_dir and not any(o.startswith("+") for o in arguments.overrides)
+            job = _Job(name, module, arguments.flags, arguments.allow_targets, is_shipped=shipped)
+            return _run(job, arguments)
     except ConfigError as error:
         return report(error)
 
@@ -117,7 +123,7 @@ def _other_problems(job: _Job, arguments: Arguments, wrong: Collection[str]) -> 
     """Return problems besides the `wrong` overrides, which cannot be composed, to report all at once."""
     right = [override for override in arguments.overrides if override not in wrong]
     try:
-        errors = [error for _, error in _check_only(job, right).errors]
+        errors = [error for _, error in _check_only(replace(job, is_skimmed=True), right).errors]
     except ConfigError as error:
         errors = [error]
     except COMPOSITION_ERRORS:
@@ -141,13 +147,19 @@ def _compose_and_call(job: _Job, overrides: Sequence[str]) -> None:
 
 @dataclass
 class _Job:
-    """The function that Hydra calls for each configuration. An error ends its job only, not the sweep."""
+    """The function that Hydra calls for each configuration. An error ends its job only, not the sweep.
+
+    If only shipped files and options are used (`is_shipped`), values and paths are checked before the verb is
+    imported; with `is_skimmed` no more than that is checked.
+    """
 
     name: str
     module: str
     flags: tuple[str, ...]
     allow_targets: tuple[str, ...]
     check_only: bool = False
+    is_shipped: bool = False
+    is_skimmed: bool = False
 
     def __post_init__(self) -> None:
         self.exit_code = 0
@@ -167,6 +179,11 @@ class _Job:
 
     def _run(self, cfg: DictConfig) -> None:
         _require_typed(cfg, self.allow_targets)
+        if self.is_shipped and annotations_of(f"{self.module}.Options"):
+            if problems := early_problems(cfg, self.module):
+                raise ConfigError(problems)
+            if self.is_skimmed:
+                return
         with allowing(self.allow_targets):
             if self.module not in sys.modules and is_first_process():  # it takes seconds
                 print(f"Loading detector {__version__} ...", file=sys.stderr, flush=True)

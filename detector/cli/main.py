@@ -17,6 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 from detector.cli.streams import keep_writing
+from detector.config.foreign_words import VERBS as FOREIGN_VERBS
 from detector.exceptions import Terminated, exit_code, interrupted
 from detector.version import __version__
 
@@ -155,5 +156,6 @@ def unknown_verb(word: str) -> str:
     if word.startswith("-") or "=" in word:
         return f"the verb comes first: detector VERB {word} ... Verbs: {', '.join(VERBS)}"
     match = difflib.get_close_matches(word, VERBS, n=1)
-    hint = f"Did you mean {match[0]}?" if match else f"Verbs: {', '.join(VERBS)}"
+    meant = FOREIGN_VERBS.get(word) or (match[0] if match else None)
+    hint = f"Did you mean {meant}?" if meant else f"Verbs: {', '.join(VERBS)}"
     return f"there is no verb {word!r}. {hint}"

@@ -70,8 +70,8 @@ def find_split(split: SplitName, *, root: str | None, paths: SplitPaths) -> Spli
             f"data.{split}.annotations=FILE with data.{split}.images=FOLDER."
         )
     folder = Path(root).expanduser()
-    if not folder.is_dir():
-        raise ValueError(f"data.root={root}: no such folder (looked for {folder.absolute()}).")
+    if reason := no_folder(root):
+        raise ValueError(reason)
     matches = [(layout, name) for layout in _LAYOUTS for name in _SPLITS[split] if _has(folder, layout, name)]
     if len(matches) != 1:
         raise ValueError(
@@ -81,6 +81,23 @@ def find_split(split: SplitName, *, root: str | None, paths: SplitPaths) -> Spli
     places = [folder / place.format(split=name) for place in layout.images]
     images = _first_folder(places) if paths.images is None else folder / Path(paths.images).expanduser()
     return _existing(split, folder / layout.annotations.format(split=name), images)
+
+
+def no_folder(root: str) -> str | None:
+    """Explain why data.root is no folder; None if it is one."""
+    path = Path(root).expanduser()
+    if path.is_dir():
+        return None
+    if not path.exists():
+        return f"data.root={root}: no such folder (looked for {path.absolute()})."
+    advice = "Give a folder: data.root=FOLDER"
+    if path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz"):
+        advice = "Unpack it, and give the folder: data.root=FOLDER"
+    elif path.suffix.lower() in (".yaml", ".yml"):
+        advice = "YOLO datasets are not read: convert the labels to COCO's JSON, and give the folder"
+    elif path.suffix.lower() == ".json":
+        advice = f"Annotation files are data.train.annotations={root} and data.val.annotations=FILE"
+    return f"data.root={root}: is a file. {advice}."
 
 
 def _has(folder: Path, layout: _Layout, name: str) -> bool:
@@ -145,13 +162,17 @@ def _explain(split: SplitName, folder: Path, matches: list[str]) -> str:
     entries = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
     entries += sorted(f"annotations/{p.name}" for p in (folder / "annotations").glob("*.json"))
     there = ", ".join(entries[:12]) + (f" and {len(entries) - 12} more" if len(entries) > 12 else "")
-    for name in _SINGLE_FILES:
+    lone = [
+        p.relative_to(folder).as_posix() for g in ("*.json", "annotations/*.json") for p in folder.glob(g)
+    ]
+    for name in (*_SINGLE_FILES, *(lone if len(lone) == 1 else ())):
         if (file := folder / name).is_file():
             remedy = (
                 f"{name} is one file, whose images are not told apart into splits: it can be one of them, by "
                 f"{advised(f'data.{split}.annotations', file.absolute())} "
                 f"{advised(f'data.{split}.images', images_beside(file).absolute())}. "
-                "The other needs a file of its own."
+                "The other needs a file of its own: split its images into two files, each with the "
+                "annotations of its images and all categories."
             )
     return (
         f"data.root={folder}: no {split} split found. Looked for:\n{looked}\nFound in the folder: "

@@ -18,6 +18,7 @@ from detector.reports.tables import print_coco_metrics
 from detector.run_folder import RunFolder
 from detector.runs.console import echo
 from detector.runs.context import Context
+from detector.runs.head import counted, evaluation_head
 from detector.runs.record import require_no_training_run, require_writable, write_record
 from detector.runs.report import Evaluated, write_run_report
 
@@ -92,7 +93,8 @@ def run(options: Options, context: Context) -> None:
         write_predictions(files.predictions, evaluated.results)
     write_record(output_dir, context)
     write_json(files.metrics, evaluated.metrics.to_dict())
-    interval = write_run_report(output_dir, evaluated)
+    head = evaluation_head(output_dir, model=evaluated.model, data=evaluated.data, facts=evaluated.facts)
+    interval = write_run_report(output_dir, evaluated, head)
     print_coco_metrics(
         evaluated.metrics, title=evaluated.title, interval=interval, complete_in=str(files.metrics)
     )
@@ -141,4 +143,12 @@ def _evaluate_file(
     rows, notes = evaluator.read(read_results(predictions), source=str(predictions))
     notes += check_boxes(rows, evaluator.truth, source=str(predictions))
     metrics = evaluator.score(rows, notes)
-    return Evaluated(rows, metrics, f"{predictions} against {annotations}", evaluator)
+    return Evaluated(
+        rows=rows,
+        metrics=metrics,
+        title=f"{predictions} against {annotations}",
+        evaluator=evaluator,
+        model=predictions.stem,
+        data=annotations.stem,
+        facts={"results": str(predictions), "data": f"{annotations}: {counted(evaluator)}"},
+    )

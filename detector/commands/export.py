@@ -35,7 +35,6 @@ from detector.option_types import PositiveFloat
 from detector.predictor import Predictor, load_image
 from detector.runs.context import Context
 from detector.runs.record import require_no_training_run, require_writable, write_record
-from detector.runs.validation import open_validation
 from detector.structures import Batch
 from detector.version import __version__
 
@@ -124,6 +123,8 @@ def _images_to_check(
     try:
         if source is not None:
             return [load_image(file, reading) for file in find_images(source).files[:_NUM_CHECKED]]
+        from detector.runs.validation import open_validation  # loads the framework of training
+
         data = open_validation(
             checkpoint.config["data"],
             class_names=checkpoint.class_names,

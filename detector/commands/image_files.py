@@ -50,8 +50,14 @@ def find_images(source: str) -> SourceFiles:
         source_files = _files_in(path)
         expected = f"a folder with images ({', '.join(sorted(readable_endings()))})"
     elif path.suffix.lower() == ".txt" and path.is_file():
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
         source_files = SourceFiles([path.parent / line.strip() for line in lines if line.strip()])
+        if source_files.files and not any(file.exists() for file in source_files.files):
+            raise ValueError(
+                f"source={source}: expected the path of an image in each line, relative to "
+                f"{path.parent.absolute()}; no line is one, such as "
+                f"{_shortened(source_files.files[0].name)!r}."
+            )
         expected = "a text file with a path a line"
     elif path.exists() and not path.is_file():
         raise ValueError(f"source={source}: is a pipe, socket or device. Expected an image file or a folder.")
@@ -63,6 +69,10 @@ def find_images(source: str) -> SourceFiles:
         others = f" that is read; there are {source_files.note()}" if source_files.num_skipped else ""
         raise ValueError(f"source={source}: found no file{others}. Expected {expected}.")
     return source_files
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _files_in(folder: Path) -> SourceFiles:

@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import nn
 
 from detector.environment import processor_name
-from detector.layers.deformable import Deformable
+from detector.layers.deformable import Deformable, deformable_layers
 from detector.models.detector import Detector
 from detector.option_types import PositiveInt
 from detector.profiling.activations import activation_bytes
@@ -19,8 +19,9 @@ from detector.profiling.flops import count_flops
 from detector.profiling.latency import measure_latencies
 from detector.profiling.noise import random_batch
 from detector.reports.tables import print_table
+from detector.runs.accelerator import find_accelerator
 from detector.runs.context import Context
-from detector.runs.parts import build_model, find_accelerator
+from detector.runs.parts import build_model
 from detector.structures import FeatureSpec
 
 
@@ -53,7 +54,7 @@ def run(options: Options, context: Context) -> None:
     print_table("Feature levels", ("level", "channels", "stride in pixels"), levels, console=console)
 
     model = model.to(find_accelerator("auto"))  # backends differ by device
-    layers = {name: m.summary for name, m in model.named_modules() if isinstance(m, Deformable)}
+    layers = {name: layer.summary for name, layer in deformable_layers(model).items()}
     if layers:
         header = ("layer", *next(iter(layers.values())))
         rows = [(name, *summary.values()) for name, summary in layers.items()]

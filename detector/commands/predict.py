@@ -28,8 +28,8 @@ from detector.option_types import Fraction, PositiveInt
 from detector.predictor import Predictor
 from detector.reports.drawings import draw_detections
 from detector.run_folder import RunFolder
+from detector.runs.accelerator import find_accelerator
 from detector.runs.context import Context
-from detector.runs.parts import find_accelerator
 from detector.runs.record import require_no_training_run, require_writable, write_record
 from detector.structures import Detections
 

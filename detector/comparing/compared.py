@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from detector.comparing.subjects import Subject
 from detector.evaluation.replicates import replicates_of
 from detector.evaluation.statistics import compare, corrected_for_variants, draw, run_metrics
-from detector.reports.gallery import Changes, Found, examples, most_changed
+from detector.reports.gallery import Changes, ModelImages, changes
 from detector.reports.study import Condition
 from detector.runs.report import analyzed
 
-_MAX_IMAGES = 12  # gained images in a report, and as many lost ones
-_MAX_IMAGES_OF_A_PAIR = 3
+_MAX_IMAGES = 48  # gained images in a report, and as many lost ones
+_MAX_IMAGES_OF_A_PAIR = 8
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Models:
     """The detections of one run of each variant; `runs` says which. The first variant is the baseline."""
 
     subject: Subject
-    detections: Mapping[str, Found]
+    images: Mapping[str, ModelImages]
     runs: str
 
 
@@ -80,13 +80,15 @@ def changed_images(models: Models, *, pairs: int) -> list[Changes]:
     subject = models.subject
     if subject.read_image is None:
         return []
-    (first, before), *others = models.detections.items()
-    changes = []
-    for variant, after in others:
-        count = max(1, min(_MAX_IMAGES_OF_A_PAIR, _MAX_IMAGES // pairs))
-        gained, lost = (
-            examples(chosen, {first: before, variant: after}, read=subject.read_image)
-            for chosen in most_changed(before.image_f1, after.image_f1, count=count)
+    (first, before), *others = models.images.items()
+    count = max(1, min(_MAX_IMAGES_OF_A_PAIR, _MAX_IMAGES // pairs))
+    return [
+        changes(
+            {first: before, variant: after},
+            condition=subject.name,
+            runs=models.runs,
+            read=subject.read_image,
+            count=count,
         )
-        changes.append(Changes(subject.name, first, variant, gained, lost, models.runs))
-    return changes
+        for variant, after in others
+    ]

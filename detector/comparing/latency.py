@@ -18,7 +18,7 @@ from detector.data.dataset import Sample
 from detector.predictor import Predictor
 from detector.profiling.latency import Latency, measure_latencies
 from detector.run_folder import RunFolder
-from detector.runs.parts import find_accelerator
+from detector.runs.accelerator import find_accelerator
 from detector.runs.validation import open_validation
 
 Measured = tuple[dict[str, list[Latency]], list[str]]

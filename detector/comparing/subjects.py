@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ from detector.runs.validation import open_validation
 
 Results = list[Any]
 _DIFFER_BY_RUN = ("seed", "data.seed", "name", "output_dir", "training.resume", "evaluation.backend")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d([_T ].*)?")  # of a folder's name, as the default output_dir has it
+_MAX_NAMED = 3  # options in the name of a run
 # Variants may differ in these without a note, the runs of one variant may not.
 _DIFFER_BY_VARIANT = ("model.",)
 
@@ -115,7 +118,9 @@ def subject_of_folders(
             compared.
     """
     named = _paths_by_variant("runs", variants)
-    configs = {variant: [_config_of(folder) for folder in folders] for variant, folders in named.items()}
+    named, configs = _without_times(
+        named, {variant: [_config_of(folder) for folder in folders] for variant, folders in named.items()}
+    )
     first, first_config = next((variant, variant_configs[0]) for variant, variant_configs in configs.items())
     val_set = _val_set(named[first][0], first_config, generate_into=generate_into)
     truth = validated_truth(val_set, first_config)
@@ -202,13 +207,33 @@ def _paths_by_variant(option: str, variants: Sequence[str | Sequence[str]]) -> d
     counts = {len(variant_paths) for variant_paths in paths}
     if len(counts) > 1 or 0 in counts:
         raise ValueError(f"{option}=: expected as many seeds of each variant, got {[len(p) for p in paths]}.")
-    firsts = [variant_paths[0] for variant_paths in paths]
-    deepest = max(len(path.parts) for path in firsts)
-    for depth in range(1, deepest + 1):
-        names = ["/".join(path.parts[-depth:]) for path in firsts]
-        if len(set(names)) == len(names):
-            return dict(zip(names, paths, strict=True))
-    raise ValueError(f"{option}=: {firsts[0]} is given twice. Compare different ones.")
+    firsts = [variant_paths[0].parts for variant_paths in paths]
+    for ends in ([[part for part in parts if not _TIME.fullmatch(part)] for parts in firsts], firsts):
+        for depth in range(1, max(map(len, firsts)) + 1):
+            names = ["/".join(parts[-depth:]) for parts in ends]
+            if len(set(names)) == len(names):
+                return dict(zip(names, paths, strict=True))
+    raise ValueError(f"{option}=: {paths[0][0]} is given twice. Compare different ones.")
+
+
+def _without_times(
+    named: dict[str, list[Path]], configs: dict[str, list[dict[str, Any]]]
+) -> tuple[dict[str, list[Path]], dict[str, list[dict[str, Any]]]]:
+    """Name runs that only the time in their folder's name tells apart by the options in which they differ."""
+    if not any(_TIME.fullmatch(part) for name in named for part in name.split("/")):
+        return named, configs
+    flat = {name: flattened(variant_configs[0]) for name, variant_configs in configs.items()}
+    keys = sorted({key for config in flat.values() for key in config if not key.startswith(_DIFFER_BY_RUN)})
+    differing = [key for key in keys if len({str(config.get(key)) for config in flat.values()}) > 1]
+    names = {
+        name: ", ".join(
+            [configs[name][0]["name"], *(f"{key.rpartition('.')[2]}={config.get(key)}" for key in differing)]
+        )
+        for name, config in flat.items()
+    }
+    if len(set(names.values())) < len(names) or len(differing) > _MAX_NAMED:
+        return named, configs
+    return {names[k]: v for k, v in named.items()}, {names[k]: v for k, v in configs.items()}
 
 
 def _config_of(folder: Path) -> dict[str, Any]:

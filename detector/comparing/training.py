@@ -191,7 +191,10 @@ def _has_all_epochs(run: PlannedRun) -> bool:
 
 
 def _finish(run: PlannedRun) -> str:
-    write_text_atomically(RunFolder(run.folder).finished, f"{len(epochs_of(run))} epochs\n")
+    """Mark a run as finished, and drop the state that it would have been resumed from."""
+    files = RunFolder(run.folder)
+    write_text_atomically(files.finished, f"{len(epochs_of(run))} epochs\n")
+    files.last.unlink(missing_ok=True)
     return ""
 
 

@@ -14,7 +14,7 @@ from detector.config.errors import ConfigError, did_you_mean
 from detector.config.plain import MISSING, leniently_resolved
 from detector.config.signatures import Schema, schema_of
 from detector.config.targets import SPECIAL_KEYS, locate
-from detector.config.values import dataclass_in, element, holds, members, misfit, show
+from detector.config.values import dataclass_in, element, holds, is_plain, members, misfit, show
 
 ALLOW_TARGETS = "allow_targets"
 
@@ -132,6 +132,11 @@ def _run_arguments(schema: Schema, owner: str | None) -> set[str]:
     if owner is None or not owner.startswith("detector."):
         return set()
     return (set(schema.required) & schema.positional) | ({"num_classes"} & set(schema.required))
+
+
+def plain_problems(value: Any, annotation: Any, path: str) -> list[str]:
+    """Return the problems of a value if its annotation has plain types only, which need no import."""
+    return _value_problems(value, annotation, path) if is_plain(annotation) else []
 
 
 def _value_problems(value: Any, annotation: Any, path: str, *, built: bool = True) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -19,10 +20,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from detector.config.advice import advice, has_key, is_mapping
 from detector.config.errors import ConfigError, closest
+from detector.config.foreign_words import WORDS, as_list, lone_words, own_file
 from detector.config.paths import config_dir
 from detector.config.words import repaired
 from detector.earlier import present_word, tell
@@ -56,17 +59,19 @@ def parse_arguments(verb: str, words: Sequence[str]) -> Arguments:
     """
     parser = get_args_parser()
     parser.__class__ = _Parser
+    parser.allow_abbrev = False  # --conf is no --config-dir
     parsed, unknown = parser.parse_known_intermixed_args(list(words))
     if unknown:
         with _loaded(None):
-            known = _known_keys(_compose(verb, []))
-        raise ConfigError([_explain_dashes(option, words, known) for option in unknown])
+            cfg, groups = _compose(verb, []), _groups(verb)
+        options = [word for word in unknown if word.startswith("-")]
+        raise ConfigError([_explain_dashes(option, words, cfg, groups) for option in options])
     flags = list(words)
     for override in parsed.overrides:
         flags.remove(override)
     parts = [word for word in parsed.overrides if "=" not in word and parsed.help]
     parsed.overrides = [word for word in parsed.overrides if word not in parts]
-    _require_pairs(parsed.overrides)
+    _require_pairs(verb, parsed.overrides)
     _require_harmless(parsed)
     overrides = tuple(repaired(word, verb=verb, multirun=parsed.multirun) for word in parsed.overrides)
     shows = parsed.cfg or parsed.info or parsed.help or parsed.hydra_help
@@ -114,7 +119,7 @@ def _present(verb: str, overrides: Sequence[str]) -> list[str]:
         cfg = OmegaConf.create()
     for number, (old, new) in enumerate(zip(overrides, words, strict=True)):
         (key, value), (present_key, present_value) = map(_key_and_value, (old, new))
-        if key != present_key and _has(cfg, key):
+        if key != present_key and has_key(cfg, key):
             words[number] = old
         elif old != new:
             tell(*((key, present_key) if key != present_key else (value, present_value)))
@@ -133,9 +138,25 @@ def explain(arguments: Arguments, error: Exception) -> dict[str, str]:
     """
     with _loaded(arguments.config_dir):
         try:
-            return _override_problems(arguments.primary, arguments.overrides) or {"": _cleaned(error)}
+            problems = _override_problems(arguments.primary, arguments.overrides)
+            if not arguments.multirun:
+                problems = _sweep_problems(arguments.primary, arguments.overrides) | problems
+            return problems or {"": _cleaned(error)}
         except COMPOSITION_ERRORS:  # no override is wrong, but the files are
             return {"": _cleaned(error)}
+
+
+def _sweep_problems(verb: str, overrides: Sequence[str]) -> dict[str, str]:
+    """Return the problem of each override with several values, which need -m."""
+    cfg, found = _compose(verb, []), {}
+    for override in _parse_overrides(overrides)[0]:
+        if override.is_sweep_override():
+            word, key = _word(override), override.key_or_group
+            is_list = isinstance(OmegaConf.select(cfg, key, throw_on_missing=False), ListConfig)
+            listed = f"{key}={as_list(word.partition('=')[2])}"
+            brackets = f"A list has brackets: {shlex.quote(listed)}. " if is_list else ""
+            found[word] = f"{word}: several values. {brackets}With -m it runs once for each of them."
+    return found
 
 
 def composed(verb: str, words: Sequence[str]) -> DictConfig:
@@ -234,45 +255,18 @@ def _compose(verb: str, overrides: list[str]) -> DictConfig:
     return compose(verb, overrides=overrides, return_hydra_config=True)
 
 
-def _known_keys(cfg: DictConfig) -> list[str]:
-    return [key for key in _flat(cfg) if not key.startswith("hydra.")]
-
-
-def _flat(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
-    for key in map(str, cfg):
-        yield prefix + key
-        if not OmegaConf.is_missing(cfg, key) and not OmegaConf.is_interpolation(cfg, key):
-            value = cfg[key]
-            if isinstance(value, DictConfig):
-                yield from _flat(value, f"{prefix}{key}.")
-
-
-def _explain_dashes(option: str, arguments: Sequence[str], known: Sequence[str]) -> str:
+def _explain_dashes(
+    option: str, words: Sequence[str], cfg: DictConfig, groups: Mapping[str, Sequence[str]]
+) -> str:
     name, _, value = option.lstrip("-").partition("=")
-    name = name.replace("-", "_")
     if not value:
-        following = list(arguments)[list(arguments).index(option) + 1 :]
-        value = following[0] if following and "=" not in following[0] else "..."
-    suggestion = _suggest(name, known)
-    hint = f" Did you mean {suggestion}={value}?" if suggestion else ""
-    return f"{option}: options are written key=value, without dashes.{hint}"
+        following = list(words)[list(words).index(option) + 1 :]
+        value = following[0] if following and not following[0].startswith("-") else "..."
+    hint = advice(name, value, cfg, groups)
+    return f"{option}: options are written key=value, without dashes.{f' {hint}' if hint else ''}"
 
 
-def _suggest(key: str, known: Sequence[str]) -> str | None:
-    """Return the key probably meant: the same last part, else similar as a whole or in its last part."""
-    ends: dict[str, str] = {}
-    for name in known:
-        ends.setdefault(name.rpartition(".")[2], name)
-    last = key.rpartition(".")[2]
-    same_end = [name for name in known if name.rpartition(".")[2] == last]
-    if same_end:
-        return closest(key, same_end) or same_end[0]
-    if match := closest(key, known):
-        return match
-    return ends[end] if (end := closest(last, ends)) else None
-
-
-def _require_pairs(overrides: Sequence[str]) -> None:
+def _require_pairs(verb: str, overrides: Sequence[str]) -> None:
     """Raise ConfigError for words without a key or a value, mostly from `key = value`."""
     padded = ["", *overrides, ""]
     problems = []
@@ -286,6 +280,9 @@ def _require_pairs(overrides: Sequence[str]) -> None:
     if not problems:
         lone = [word for word in overrides if "=" not in word and not word.startswith("~")]
         problems = [f"{word}: expected key=value" for word in lone]
+        meant = lone_words(verb, lone) if lone else None
+        if meant:
+            problems = [f"{' '.join(lone)}: expected key=value. {meant}."]
     if problems:
         raise ConfigError(problems)
 
@@ -319,10 +316,10 @@ def _syntax_problem(word: str, error: Exception) -> str:
 
 
 def _groups(verb: str) -> dict[str, list[str]]:
-    """Return all groups with their choices, including those that only the defaults list names."""
+    """Return the groups of a verb with their choices, including those inside a choice that is not chosen."""
     loader = GlobalHydra.instance().config_loader()
     groups = {g: loader.get_group_options(g) for g in _compose(verb, []).hydra.runtime.choices}
-    pending = [g for g in loader.list_groups("") if g != "hydra"]
+    pending = [g for g in loader.list_groups("") if g != "hydra" and g in groups]
     while pending:
         group = pending.pop()
         groups[group] = loader.get_group_options(group)
@@ -334,8 +331,12 @@ def _group_problem(override: Override, groups: dict[str, list[str]]) -> str | No
     group, options = override.key_or_group, groups[override.key_or_group]
     for choice in _choices(override):
         if choice is not None and choice not in options:
-            suggestion = closest(choice, options)
+            suggestion = closest(choice.lower(), options)
+            if suggestion and re.sub(r"\D", "", suggestion) != re.sub(r"\D", "", choice):
+                suggestion = None  # another depth or version is not a typo
             hint = f" Did you mean {group}={suggestion}?" if suggestion else ""
+            if own := own_file(group, choice):
+                return f"{group}={choice}: there is no {group}/{choice}.yaml. {own}."
             listing = f" There are: {', '.join(options)}." if options else ""
             if group == "hydra/launcher" and choice in _OF_SLURM:
                 listing += " It comes with an extra: pip install 'detector[slurm]'"
@@ -357,26 +358,16 @@ def _key_problem(override: Override, cfg: DictConfig, groups: dict[str, list[str
     if override.is_add() or override.is_force_add() or key.startswith("hydra"):
         return None
     if "/" in key:
-        dotted, config_groups = (
-            key.replace("/", "."),
-            [group for group in groups if not group.startswith("hydra")],
-        )
-        suggestion = dotted if _has(cfg, dotted) else closest(key, config_groups)
+        dotted = key.replace("/", ".")
+        config_groups = [group for group in groups if not group.startswith("hydra")]
+        suggestion = dotted if has_key(cfg, dotted) else closest(key, config_groups)
         return f"{word}: there is no group {key}.{f' Did you mean {suggestion}=...?' if suggestion else ''}"
-    if _has(cfg, key):
+    if has_key(cfg, key) and not (is_mapping(cfg, key) and not override.is_delete() and key in WORDS):
         return None
     if key in _MOVED:
         return f"{word}: {key} is {_MOVED[key]} now. Write {_MOVED[key]}={word.partition('=')[2]}"
-    suggestion = _suggest(key, [*_known_keys(cfg), *groups])
-    hint = f" Did you mean {suggestion}?" if suggestion else " See --cfg job for all options."
-    return f"{key}: there is no such option.{hint}"
-
-
-def _has(cfg: DictConfig, key: str) -> bool:
-    head, _, rest = key.partition(".")
-    if not isinstance(cfg, DictConfig) or head not in list(cfg):
-        return False
-    return not rest or _has(cfg._get_node(head), rest)  # type: ignore[arg-type]  # _get_node resolves nothing
+    hint = advice(key, word.partition("=")[2], cfg, groups) or "See --help for all options."
+    return f"{key}: there is no such option. {hint}"
 
 
 def _cleaned(error: Exception) -> str:

@@ -22,7 +22,7 @@ _PRESETS = ("experiment", "recipe", "compare")  # groups whose files set options
 class OptionInfo:
     """An option as typed: `key`=value.
 
-    `takes` says in words what it may be: "an integer >= 1 or auto". In parts that is a `type`, its `range` (""
+    `takes` says in words what it may be: "an integer >= 1 or auto". In parts it is a `type`, its `range` (""
     if there is none) and `choices` (the values that have a name).
     `default` is plain YAML data; "${...}" refers to another option. `group` is the file that has the option:
     "train" for configs/train.yaml, "optimizer=sgd" for configs/optimizer/sgd.yaml.
@@ -77,7 +77,7 @@ def every_option(verbs: Mapping[str, str]) -> list[OptionInfo]:
 
 def options_of(files: ConfigFiles, module: str) -> Iterator[OptionInfo]:
     """Yield the options in `files`, with the annotations of the parts that they name."""
-    for key, value, annotation in _leaves(files.options, annotations_of(f"{module}.Options"), ""):
+    for key, value, annotation in leaves(files.options, module):
         if key not in files.origins:  # an empty file of a group
             continue
         yield OptionInfo(
@@ -92,10 +92,15 @@ def options_of(files: ConfigFiles, module: str) -> Iterator[OptionInfo]:
         )
 
 
+def leaves(options: Mapping[str, Any], module: str) -> Iterator[tuple[str, Any, Any]]:
+    """Yield key, value and annotation (None: unknown) of each option of the verb in `module`."""
+    return _leaves(options, annotations_of(f"{module}.Options"), "")
+
+
 def _leaves(
     options: Mapping[str, Any], annotations: Mapping[str, Any], path: str
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Yield key, value and annotation (None: unknown) of each option. A mapping of names is one."""
+    """Do the same for a part. A mapping of names is one option."""
     for name, value in options.items():
         key = f"{path}.{name}" if path else name
         if name in SPECIAL_KEYS:
@@ -104,7 +109,7 @@ def _leaves(
         is_one = any(get_origin(m) is Mapping for m in members(annotation)) and not _holds_nodes(value)
         if isinstance(value, dict) and value and not is_one:
             parts = (source for member in members(annotation) if (source := source_of(member)))
-            yield from _leaves(value, annotations_of(value.get("_target_") or next(parts, "")), key)
+            yield from _leaves(value, annotations_of(str(value.get("_target_") or next(parts, ""))), key)
         else:
             yield key, value, annotation
 

@@ -91,6 +91,11 @@ def _reason(error: ValidationError) -> str:
 
 
 def _hint(value: Any, annotation: Any, path: str) -> str:
+    is_text = isinstance(value, str)
+    takes_list = any(get_origin(member) in _SEQUENCES for member in members(annotation))
+    if takes_list and not (is_text and not value.startswith("(")) and not isinstance(value, list | dict):
+        inner = value.strip("()") if is_text else show(value)
+        return f". A list has brackets: '{path}=[{inner}]'"
     if isinstance(value, str):
         match = closest(value, [c for c in choices(annotation) if isinstance(c, str)])
         if not match and value.isidentifier() and any(_is_object(m) for m in members(annotation)):
@@ -110,6 +115,16 @@ def members(annotation: Any) -> tuple[Any, ...]:
     if get_origin(annotation) in (Union, types.UnionType):
         return tuple(m for arg in get_args(annotation) for m in members(arg))
     return (annotation,)
+
+
+def is_plain(annotation: Any) -> bool:
+    """Return whether only numbers, text, booleans, null, and lists of them can fit."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return is_plain(get_args(annotation)[0])
+    if origin in _SEQUENCES or origin in (Union, types.UnionType):
+        return all(arg is ... or is_plain(arg) for arg in get_args(annotation))
+    return origin is Literal or annotation in (*_WORDS, type(None))
 
 
 def dataclass_in(annotation: Any) -> type | None:

@@ -34,6 +34,7 @@ TEXT_KEYS = frozenset(
         "training.resume",
     }
 )
+IMAGE_SIZE = "data.image_size"  # a number is the longest side that an image is resized to
 _LISTS = {"compare": {"predictions"}}  # options that take several strings in a verb, and one elsewhere
 _KEY = re.compile(r"(?P<sign>\+{0,2})(?P<key>[^=+~]+)=(?P<value>.*)", re.DOTALL)
 _PATHS_HAVE = re.compile(r"[/.\\]")
@@ -55,7 +56,9 @@ def repaired(word: str, *, verb: str, multirun: bool) -> str:
     if match is None or not match["value"] or match["value"].startswith("~"):
         return word
     value = match["value"]
-    if takes_text(verb, match["key"]):
+    if match["key"] == IMAGE_SIZE and re.fullmatch(r"\d+(,\d+)*", value):
+        better = ",".join(f"{{min_size:{side},max_size:{side}}}" for side in value.split(","))
+    elif takes_text(verb, match["key"]):
         better = _sweep(value, _text) if multirun else _text(value)
     elif _parsed(value) is None:
         better = _sweep(value, _element) if multirun else _element(value)

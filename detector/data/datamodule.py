@@ -141,16 +141,7 @@ class DetectionDataModule(LightningDataModule):
             self._val_set = self._make_val_set(val)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        rank, world_size = self._rank_and_world_size()
-        sizes = self.train_set.annotations.sizes
-        sampler = TrainBatchSampler(
-            len(self.train_set),
-            batch_size=self.batch_size,
-            seed=self.seed,
-            groups=(sizes[:, 0] > sizes[:, 1]) if self._group_by_aspect_ratio else None,
-            rank=rank,
-            world_size=world_size,
-        )
+        sampler = self.train_sampler()
         # Lightning fills the workers' queues before it announces the epoch of a resumed run.
         sampler.set_epoch(self.trainer.current_epoch if self.trainer is not None else 0)
         return self._loader(self.train_set, sampler, batch_size=self.batch_size)
@@ -172,6 +163,19 @@ class DetectionDataModule(LightningDataModule):
         """Read images of more than 8 bits by this range, whatever is configured. Call before `setup`."""
         require_ascending(image_range)
         self._range_option = self._image_range = image_range
+
+    def train_sampler(self) -> TrainBatchSampler:
+        """Return the sampler of this process's training batches, at the first epoch."""
+        rank, world_size = self._rank_and_world_size()
+        sizes = self.train_set.annotations.sizes
+        return TrainBatchSampler(
+            len(self.train_set),
+            batch_size=self.batch_size,
+            seed=self.seed,
+            groups=(sizes[:, 0] > sizes[:, 1]) if self._group_by_aspect_ratio else None,
+            rank=rank,
+            world_size=world_size,
+        )
 
     @property
     def train_set(self) -> CocoDataset:

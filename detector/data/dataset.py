@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -62,9 +63,13 @@ class CocoDataset(Dataset[Sample]):
 
     def read_image(self, image_id: int | str) -> UInt8[np.ndarray, "H W 3"]:
         """Return the original image with this id, in RGB. Raises ImageFileError."""
-        index = next(i for i in range(len(self)) if self.image_id(i) == image_id)
+        index = self._places[image_id]
         height, width = (int(s) for s in self.annotations.sizes[index])
         return self._read(index, (height, width))
+
+    @cached_property
+    def _places(self) -> dict[int | str, int]:
+        return {self.image_id(index): index for index in range(len(self))}
 
     def ground_truth(self, num_images: int | None = None) -> GroundTruth:
         """Return the ground truth of all images, or of the first `num_images`."""

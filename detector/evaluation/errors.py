@@ -70,6 +70,42 @@ class ErrorAnalysis:
         return max(self.f1)
 
 
+@dataclass(frozen=True)
+class ClassCurve:
+    """The curves of one class at IoU 0.5, and its number of objects.
+
+    `precision` is that at `RECALLS`, interpolated, `f1` that at each of the `scores` of an `ErrorAnalysis`.
+    `operating_point` is (precision, recall) from its `best_score` on; None without such detections or
+    without objects.
+    """
+
+    objects: int
+    precision: tuple[float, ...]
+    f1: tuple[float, ...]
+    operating_point: tuple[float, float] | None
+
+
+def class_curves(matched: Matched, errors: ErrorAnalysis) -> list[ClassCurve]:
+    """Return the curves of each class, in the order of the classes."""
+    curves = []
+    for matches in matched.classes:
+        counts = _Counts.of(matches)
+        if not counts.objects:
+            curves.append(ClassCurve(0, (), (), None))
+            continue
+        made = int(np.searchsorted(-counts.scores, -errors.best_score, side="right"))
+        right = int(counts.found[made])
+        curves.append(
+            ClassCurve(
+                objects=counts.objects,
+                precision=tuple(_precision_of_class(matches)[0].tolist()),
+                f1=tuple(_f1_of_class(counts, np.array(errors.scores)).tolist()),
+                operating_point=(right / made, right / counts.objects) if made else None,
+            )
+        )
+    return curves
+
+
 def analyse_errors(matched: Matched) -> ErrorAnalysis:
     rows, truth = matched.rows, matched.truth
     tide = _tide(rows, truth)
@@ -163,12 +199,13 @@ class _Counts:
 
 def _f1_by_score(matches: Sequence[ClassMatches], scores: np.ndarray) -> np.ndarray:
     """Average F1 over the classes at each of `scores`; zeros without objects."""
-    rows = []
-    for counts in map(_Counts.of, matches):
-        if counts.objects:
-            made = np.searchsorted(-counts.scores, -scores, side="right")
-            rows.append(2 * counts.found[made] / (made + counts.objects))
+    rows = [_f1_of_class(counts, scores) for counts in map(_Counts.of, matches) if counts.objects]
     return np.mean(rows, axis=0) if rows else np.zeros(len(scores))
+
+
+def _f1_of_class(counts: _Counts, scores: np.ndarray) -> np.ndarray:
+    made = np.searchsorted(-counts.scores, -scores, side="right")
+    return np.asarray(2 * counts.found[made] / (made + counts.objects))
 
 
 def _lrp(matches: Sequence[ClassMatches]) -> Lrp:

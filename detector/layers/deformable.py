@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 
 _log = logging.getLogger(__name__)
+
+_BLOCK = re.compile(r"backbone\.layer(\d)\.(\d+)\.conv\d")  # torchvision's names: layer1 is stage C2
 
 
 class Deformable(nn.Module, ABC):
@@ -39,6 +42,15 @@ class Deformable(nn.Module, ABC):
     @abstractmethod
     def reach_px(self) -> float:
         """The distance from its center that the regular layer covers, in pixels of its input."""
+
+
+def deformable_layers(model: nn.Module) -> dict[str, Deformable]:
+    """Return the deformable layers of a model as papers name them: `C4.1` for block 1, from 0, of stage C4.
+
+    Layers of other parts than the backbone have their dotted names.
+    """
+    layers = ((name, module) for name, module in model.named_modules() if isinstance(module, Deformable))
+    return {_BLOCK.sub(lambda m: f"C{int(m[1]) + 1}.{m[2]}", name): module for name, module in layers}
 
 
 def replaced_convolutions(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:

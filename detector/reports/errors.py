@@ -1,108 +1,136 @@
-"""A table and figures of the errors of one or several models."""
+"""Tables and charts of the errors of one or several models."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-
-import numpy as np
+from dataclasses import dataclass
+from typing import Any
 
 from detector.evaluation.errors import RECALLS, ErrorAnalysis
-from detector.reports.figures import as_svg, in_style, new_figure, short, variant_colour
 
 _MANY_CLASSES = 25  # a larger matrix is unreadable
 _MOST_CONFUSED = 20
 
+KIND_HEADER = ("kind of error", "AP50 lost", "at best F1", "in all")
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """The confusion of a model: for each class of objects, (count, share) of those detected as each class.
+
+    `names` ends with "nothing". The last row has no shares: there is no number of backgrounds.
+    """
+
+    title: str
+    names: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[tuple[int, float | None]]]]
+
+
+def kind_rows(errors: ErrorAnalysis) -> list[tuple[str, ...]]:
+    """Return the rows of one model's error table: each kind."""
+    return [
+        (
+            name,
+            f"{errors.lost[kind]:.3f}",
+            f"{errors.counts_at_best[kind]:,}",
+            f"{errors.counts[kind]:,}",
+        )
+        for kind, (name, _) in _KINDS.items()
+    ]
+
+
+def lrp_rows(errors: ErrorAnalysis) -> list[tuple[str, ...]]:
+    return [(name, _shown(getattr(errors.lrp, part))) for name, part in _LRP.items()]
+
 
 def error_header(errors: Mapping[str, ErrorAnalysis]) -> tuple[str, ...]:
-    return ("error (detections at best F1 / of all)", *errors)
+    return ("AP50 lost to (at best F1 / in all)", *errors)
 
 
 def error_rows(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, ...]]:
-    """Return the rows of the error table, with a column for each model."""
-    found = errors.values()
+    """Return the rows of the error table of several models, with a column for each."""
+    models = errors.values()
     rows = []
-    for kind, name in _NAMES.items():
-        cells = (f"{e.lost[kind]:.3f} ({e.counts_at_best[kind]:,} / {e.counts[kind]:,})" for e in found)
-        rows.append((f"AP50 lost to {name}", *cells))
-    rows.append(("best F1, from score", *(f"{e.best_f1:.3f}, {e.best_score:.2f}" for e in found)))
+    for kind, (name, _) in _KINDS.items():
+        cells = (f"{e.lost[kind]:.3f} ({e.counts_at_best[kind]:,} / {e.counts[kind]:,})" for e in models)
+        rows.append((name, *cells))
+    rows.append(("best F1, from score", *(f"{e.best_f1:.3f}, {e.best_score:.2f}" for e in models)))
     for name, part in _LRP.items():
-        rows.append((name, *(_shown(getattr(e.lrp, part)) for e in found)))
+        rows.append((name, *(_shown(getattr(e.lrp, part)) for e in models)))
     return rows
 
 
-@in_style
-def error_curves_figure(errors: Mapping[str, ErrorAnalysis], *, of: str = "") -> str:
-    """Plot precision against recall, and F1 against the score threshold; `of` is the title."""
-    figure = new_figure(height_in=3.2)
-    left, right = figure.subplots(1, 2)
-    for number, (name, found) in enumerate(errors.items()):
-        colour = variant_colour(number)
-        for iou, line in (("0.50", "-"), ("0.75", "--")):
-            label = f"{short(name)} at IoU {iou}" if len(errors) > 1 else f"at IoU {iou}"
-            left.plot(RECALLS, found.precision[iou], color=colour, linestyle=line, label=label)
-        right.plot(found.scores, found.f1, color=colour)
-        right.plot([found.best_score], [found.best_f1], "o", color=colour)
-    left.set(xlabel="recall", ylabel="precision")
-    right.set(xlabel="score threshold", ylabel="F1 at IoU 0.50")
-    left.set(xlim=(0, 1), ylim=(0, 1.02))
-    right.set(ylim=(0, 1.02))
-    left.legend(frameon=False, fontsize="small")
-    figure.suptitle(of, fontsize="medium")
-    return as_svg(figure)
+def error_charts(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return titles, captions and charts of precision against recall, and of F1 against the score."""
+    precision = [
+        {
+            "name": name,
+            "quiet": iou != "0.50",
+            "color": number,
+            "dash": dash,
+            "x": [round(recall, 2) for recall in RECALLS.tolist()],
+            "y": [round(value, 4) for value in e.precision[iou]],
+        }
+        for number, (name, e) in enumerate(errors.items())
+        for iou, dash in (("0.50", ""), ("0.75", "5 3"))
+    ]
+    f1 = [
+        {
+            "name": name,
+            "color": number,
+            "x": [round(s, 4) for s in e.scores],
+            "y": [round(v, 4) for v in e.f1],
+        }
+        for number, (name, e) in enumerate(errors.items())
+    ]
+    marks = [
+        {"x": e.best_score, "y": e.best_f1, "color": number, "of": name}
+        for number, (name, e) in enumerate(errors.items())
+    ]
+    x, y = {"label": "recall", "min": 0, "max": 1}, {"label": "precision", "min": 0, "max": 1}
+    score, at = {"label": "score threshold"}, {"label": "F1 at IoU 0.50", "min": 0, "max": 1}
+    return [
+        (
+            "Precision and recall",
+            "solid: IoU 0.50, dashed: IoU 0.75",
+            {"type": "lines", "x": x, "y": y, "series": precision},
+        ),
+        (
+            "F1 by score",
+            "dots: the best F1",
+            {"type": "lines", "x": score, "y": at, "series": f1, "marks": marks},
+        ),
+    ]
 
 
-@in_style
-def confusion_figure(
-    errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str], *, of: str = ""
-) -> str | None:
-    """Plot the share of the objects of each class that were detected as each class; `of` is the title.
-
-    Returns None with too many classes to read.
-    """
+def confusions(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str]) -> list[Confusion]:
+    """Return the matrix of each model; empty with too many classes to read."""
     if len(class_names) > _MANY_CLASSES:
-        return None
-    size = len(class_names) + 1
-    columns = min(2, len(errors))
-    lines = math.ceil(len(errors) / columns)
-    figure = new_figure(height_in=lines * max(2.6, 0.9 + 0.28 * size))
-    panels = np.atleast_1d(figure.subplots(lines, columns)).ravel()
-    for axes, (name, found) in zip(panels, errors.items(), strict=False):
-        counts = np.zeros((size, size))
-        for row, column, count in found.confusion:
-            counts[row, column] = count
-        share = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-        share[-1] = np.nan  # the number of background regions is undefined
-        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        for row, column in np.argwhere(counts > 0):
-            dark = share[row, column] > 0.6
-            axes.text(
-                column,
-                row,
-                f"{counts[row, column]:.0f}",
-                ha="center",
-                va="center",
-                fontsize="x-small",
-                color="white" if dark else "black",
-            )
-        names = [*map(short, class_names), "nothing"]
-        axes.set_xticks(range(size), names, rotation=45, ha="right", fontsize="x-small")
-        axes.set_yticks(range(size), names, fontsize="x-small")
-        title = f"{short(name)}, {_from_score(found)}" if len(errors) > 1 else _from_score(found)
-        axes.set(title=title, xlabel="found as", ylabel="is")
-    for axes in panels[len(errors) :]:
-        axes.remove()
-    figure.suptitle(of, fontsize="medium")
-    return as_svg(figure, grid=False)
+        return []
+    names = [*class_names, "nothing"]
+    matrices = []
+    for model, analysis in errors.items():
+        counts = {(row, column): count for row, column, count in analysis.confusion}
+        rows = []
+        for i, name in enumerate(names):
+            cells = [counts.get((i, j), 0) for j in range(len(names))]
+            total = sum(cells)
+            shares = [None if i == len(class_names) else count / max(1, total) for count in cells]
+            rows.append((name, [*zip(cells, shares, strict=True)]))
+        title = f"{model}, {_from_score(analysis)}" if len(errors) > 1 else _from_score(analysis)
+        matrices.append(Confusion(title, names, rows))
+    return matrices
 
 
 def confused_header(errors: Mapping[str, ErrorAnalysis]) -> tuple[str, ...]:
-    return ("taken for another class", *(f"{name}, {_from_score(found)}" for name, found in errors.items()))
+    if len(errors) == 1:
+        return ("object taken for another class", *map(_from_score, errors.values()))
+    return ("object taken for another class", *(f"{name}, {_from_score(e)}" for name, e in errors.items()))
 
 
 def confusion_rows(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the pairs of classes that any model confused most, with the count of each model."""
-    counts = {name: {(i, j): n for i, j, n in found.confusion} for name, found in errors.items()}
+    counts = {name: {(i, j): n for i, j, n in e.confusion} for name, e in errors.items()}
     pairs = {pair for of_one in counts.values() for pair in of_one if _is_confused(pair, len(class_names))}
     most = sorted(pairs, key=lambda pair: (-max(of_one.get(pair, 0) for of_one in counts.values()), pair))
     return [
@@ -114,8 +142,8 @@ def confusion_rows(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[st
     ]
 
 
-def _from_score(found: ErrorAnalysis) -> str:
-    return f"from score {found.best_score:.2f}"
+def _from_score(errors: ErrorAnalysis) -> str:
+    return f"from score {errors.best_score:.2f}"
 
 
 def _is_confused(pair: tuple[int, int], nothing: int) -> bool:
@@ -126,13 +154,19 @@ def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-_NAMES = {
-    "classification": "wrong classes",
-    "localisation": "inexact boxes",
-    "both": "wrong classes and inexact boxes",
-    "duplicate": "duplicates",
-    "background": "detections of nothing",
-    "missed": "missed objects",
+_KINDS = {
+    "classification": ("wrong classes", "The box fits an object (IoU 0.5 or more) of another class."),
+    "localisation": (
+        "inexact boxes",
+        "An object of the class is near (IoU 0.1 to 0.5), but the box does not fit it.",
+    ),
+    "both": (
+        "wrong classes and inexact boxes",
+        "Near an object of another class only, and the box does not fit it.",
+    ),
+    "duplicate": ("duplicates", "The object has a better detection already."),
+    "background": ("detections of nothing", "No object is near (IoU below 0.1)."),
+    "missed": ("missed objects", "No detection of the object, not even one of the two first kinds."),
 }
 _LRP = {
     "oLRP": "total",
@@ -140,3 +174,4 @@ _LRP = {
     "oLRP: 1 - precision": "false_positives",
     "oLRP: 1 - recall": "missed",
 }
+EXPLANATIONS = dict(_KINDS.values())

@@ -1,55 +1,71 @@
-"""Drawings of the detections of several models in an image, side by side."""
+"""The images of a report with their boxes, as columns that the page's script draws, filters and sorts."""
+
+# N images, D detections, G objects
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from detector.coco.ground_truth import GroundTruth
 from detector.evaluation.errors import image_f1
-from detector.evaluation.matching import Matched, Rows
-from detector.reports.drawings import draw_detections
-from detector.structures import Detections
+from detector.evaluation.matching import Matched
+from detector.evaluation.outcomes import (
+    BACKGROUND,
+    CLASSIFICATION,
+    RIGHT,
+    Objects,
+    Outcomes,
+    outcomes,
+)
 
 ReadPicture = Callable[[Any], np.ndarray]  # image id -> uint8 RGB, height x width x 3
+Columns = dict[str, Any]
 
-_LARGEST_SIDE_PX, _QUALITY = 480, 80
+_BUDGET_BYTES = 13_000_000  # of all thumbnails, in base64
+_BYTES_A_PIXEL = 0.3  # of a JPEG at this quality, in base64; few images need more
+_SMALLEST_SIDE_PX, _LARGEST_SIDE_PX, _QUALITY = 200, 640, 78
+_DETECTIONS = 60_000  # in all images; those with the lowest scores are left out
+_LOWEST_SCORE = 0.05
+_SUSPECTS = 12
+_READERS = 4  # threads
 
 
 @dataclass(frozen=True)
-class Found:
-    """The detections of a model on `truth`, the score from which they count, and F1 of each image (N)."""
+class ModelImages:
+    """The outcomes of a model's detections, the score from which they count, and F1 of each image (N)."""
 
-    rows: Rows
+    outcomes: Outcomes
+    objects: Objects
     truth: GroundTruth
     score: float
     image_f1: np.ndarray
 
     @classmethod
-    def of(cls, matched: Matched, *, score: float) -> Found:
+    def of(cls, matched: Matched, *, score: float) -> ModelImages:
         """Keep what a gallery needs, without the matches, until all models are known."""
-        return cls(matched.rows, matched.truth, score, image_f1(matched, score=score))
+        f1 = image_f1(matched, score=score)
+        return cls(outcomes(matched), Objects.of(matched), matched.truth, score, f1)
 
 
 @dataclass(frozen=True)
-class Example:
-    """An image id, the F1 of each model, and the caption and data: URL of each drawing."""
+class Changed:
+    """An image id and the F1 of each model."""
 
     image: str
     f1: Mapping[str, float]
-    pictures: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Changes:
-    """The images that changed most from `a` to `b`, for the better and for the worse.
+    """The images that changed most from `a` to `b`, for the better and for the worse, and their gallery.
 
     `runs` says which run of each is shown, where there are several.
     """
@@ -57,9 +73,28 @@ class Changes:
     condition: str
     a: str
     b: str
-    gained: Sequence[Example]
-    lost: Sequence[Example]
+    gained: Sequence[Changed]
+    lost: Sequence[Changed]
+    gallery: Columns | None = None
     runs: str = ""
+
+
+def changes(
+    models: Mapping[str, ModelImages], *, condition: str, runs: str, read: ReadPicture | None, count: int
+) -> Changes:
+    """Return at most `count` images that gained most from the first model to the second, and lost most."""
+    (a, before), (b, after) = models.items()
+    gained, lost = most_changed(before.image_f1, after.image_f1, count=count)
+
+    def f1_of(numbers: Sequence[int]) -> list[Changed]:
+        ids = _ids(before.truth, numbers)
+        return [
+            Changed(str(image_id), {name: float(m.image_f1[i]) for name, m in models.items()})
+            for i, image_id in zip(numbers, ids, strict=True)
+        ]
+
+    shown = gallery(models, read=read, images=[*gained, *lost]) if gained or lost else None
+    return Changes(condition, a, b, f1_of(gained), f1_of(lost), shown, runs)
 
 
 def most_changed(before: np.ndarray, after: np.ndarray, *, count: int) -> tuple[list[int], list[int]]:
@@ -71,56 +106,195 @@ def most_changed(before: np.ndarray, after: np.ndarray, *, count: int) -> tuple[
     return gained, lost
 
 
-def worst(f1: np.ndarray, *, count: int) -> list[int]:
-    """Return at most `count` images with the lowest F1, lowest first, none with an F1 of 1."""
-    order = np.argsort(f1, kind="stable")
-    return [int(i) for i in order[:count] if f1[i] < 1]
+def chosen_images(model: ModelImages, suspects: Mapping[str, np.ndarray]) -> list[int]:
+    """Return all images, the first to be shown first: suspects, then the worst and a sample by turns."""
+    first = [*model.objects.images[suspects["unfound"]]]
+    for kind in ("unboxed", "renamed"):
+        first += [*(model.outcomes.rows.images[suspects[kind]] - 1)]
+    worst = np.argsort(model.image_f1, kind="stable")
+    sample = np.random.default_rng(0).permutation(len(worst))
+    turns = np.stack([worst, sample], axis=1).ravel()
+    return list(dict.fromkeys(int(i) for i in (*first, *turns)))
 
 
-def examples(chosen: Sequence[int], models: Mapping[str, Found], *, read: ReadPicture) -> list[Example]:
-    """Draw the ground truth and each model's detections in the images with these numbers (from 0)."""
-    truth = next(iter(models.values())).truth
+def label_suspects(model: ModelImages) -> dict[str, np.ndarray]:
+    """Return detections and objects whose labels are likely wrong, the likeliest first.
+
+    `unboxed` are detections from the score on, where no object is; `renamed` those with the box of an object
+    of another class that is not found as its own; `unfound` objects that no detection of any class has, at
+    half that score.
+    """
+    result, objects = model.outcomes, model.objects
+    scores = result.rows.scores
+    best_first = np.argsort(-scores, kind="stable")
+    confident = best_first[scores[best_first] >= model.score]
+    held = np.zeros(len(objects.images), dtype=bool)
+    held[result.objects[confident[result.kinds[confident] == RIGHT]]] = True
+    renamed = confident[result.kinds[confident] == CLASSIFICATION]
+    renamed = renamed[~held[result.objects[renamed]]]
+    _, once = np.unique(result.objects[renamed], return_index=True)
+    best_score = np.zeros(len(objects.images))
+    near = (result.overlaps >= 0.5) & (result.objects >= 0)
+    np.maximum.at(best_score, result.objects[near], scores[near])
+    unfound = np.argsort(best_score, kind="stable")
+    unfound = unfound[(best_score[unfound] < model.score / 2) & ~objects.crowd[unfound]]
+    return {
+        "unboxed": confident[result.kinds[confident] == BACKGROUND][:_SUSPECTS],
+        "renamed": renamed[np.sort(once)][:_SUSPECTS],
+        "unfound": unfound[:_SUSPECTS],
+    }
+
+
+def gallery(
+    models: Mapping[str, ModelImages],
+    *,
+    read: ReadPicture | None,
+    images: Sequence[int] | None = None,
+) -> Columns:
+    """Return the columns of these images (numbers from 0), or of all, while thumbnails have room.
+
+    Without `read`, boxes are shown alone.
+    """
+    first = next(iter(models.values()))
+    suspects = label_suspects(first)
+    wanted = chosen_images(first, suspects) if images is None else [*images]
+    thumbnails = [None] * len(wanted) if read is None else _thumbnails(_ids(first.truth, wanted), read)
+    shown = wanted[: len(thumbnails)]
+    place = np.full(first.truth.num_images, -1)
+    place[shown] = np.arange(len(shown))
+    objects, object_place = _object_columns(first, place)
+    floor = _lowest_score(models.values(), place)
+    built = {name: _model_columns(m, place, object_place, floor=floor) for name, m in models.items()}
+    row_place = next(iter(built.values()))[1]
+    places = {"unfound": object_place, "unboxed": row_place, "renamed": row_place}
+    return {
+        "classes": [*first.truth.class_names],
+        "images": _image_columns(first, shown, thumbnails, objects["box"], objects["image"]),
+        "objects": objects,
+        "models": [{"name": name, **columns} for name, (columns, _) in built.items()],
+        "floor": floor,
+        "suspects": {kind: [int(i) for i in places[kind][rows] if i >= 0] for kind, rows in suspects.items()},
+        "num_images": first.truth.num_images,
+    }
+
+
+def boxed_image(picture: np.ndarray, *, name: str, side_px: int = 320) -> Columns:
+    """Return the columns of an image (uint8 RGB, height x width x 3)."""
+    height, width = picture.shape[:2]
+    return {"name": name, "width": width, "height": height, "thumb": _address(picture, side_px)}
+
+
+def _ids(truth: GroundTruth, numbers: Sequence[int]) -> list[Any]:
     ids = [value for _, value in truth.image_numbers]
-    names = truth.class_names
-    made = []
-    for number in chosen:
-        picture = read(ids[number])
-        objects = draw_detections(picture, _objects(truth, number), class_names=names, scores=False)
-        pictures = [("ground truth", _address(objects))]
-        for name, found in models.items():
-            drawn = draw_detections(picture, _detections(found, number), class_names=names)
-            pictures.append((f"{name}: F1 {found.image_f1[number]:.2f}", _address(drawn)))
-        f1 = {name: float(found.image_f1[number]) for name, found in models.items()}
-        made.append(Example(str(ids[number]), f1, pictures))
+    return [ids[number] for number in numbers]
+
+
+def _thumbnails(ids: Sequence[Any], read: ReadPicture) -> list[tuple[str, int, int] | None]:
+    """Return the address and the size of each image, as long as they fit the budget."""
+    side = round((_BUDGET_BYTES / max(1, len(ids)) / _BYTES_A_PIXEL) ** 0.5)
+    side = min(max(side, _SMALLEST_SIDE_PX), _LARGEST_SIDE_PX)
+
+    def thumbnail(image_id: Any) -> tuple[str, int, int]:
+        picture = read(image_id)
+        return _address(picture, side), picture.shape[1], picture.shape[0]
+
+    made: list[tuple[str, int, int] | None] = []
+    size = 0
+    with ThreadPoolExecutor(_READERS) as pool:
+        for start in range(0, len(ids), 8 * _READERS):
+            for one in pool.map(thumbnail, ids[start : start + 8 * _READERS]):
+                size += len(one[0])
+                if size > _BUDGET_BYTES:
+                    return made
+                made.append(one)
     return made
 
 
-def _objects(truth: GroundTruth, number: int) -> Detections:
-    """Return the objects to find in an image, without crowds."""
-    annotations = truth.annotations
-    rows = np.arange(len(annotations.crowd))[annotations.rows(number)]
-    rows = rows[~annotations.crowd[rows]]
-    return _as_detections(annotations.boxes_xywh[rows], np.ones(len(rows)), truth.categories[rows])
-
-
-def _detections(found: Found, number: int) -> Detections:
-    rows = found.rows
-    here = rows.selected(np.flatnonzero((rows.images == number + 1) & (rows.scores >= found.score)))
-    return _as_detections(here.boxes_xywh, here.scores, here.categories)
-
-
-def _as_detections(boxes_xywh: Any, scores: Any, categories: Any) -> Detections:
-    boxes = torch.as_tensor(np.asarray(boxes_xywh, dtype=np.float32).reshape(-1, 4))
-    return Detections(
-        boxes=torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1),
-        scores=torch.as_tensor(np.asarray(scores, dtype=np.float32)),
-        labels=torch.as_tensor(np.asarray(categories, dtype=np.int64) - 1),
-    )
-
-
-def _address(picture: Image.Image) -> str:
-    """Return the drawing as a JPEG in a data: URL."""
-    picture.thumbnail((_LARGEST_SIDE_PX, _LARGEST_SIDE_PX))
+def _address(picture: np.ndarray, side_px: int) -> str:
+    """Return the picture as a JPEG in a data: URL, at most `side_px` long."""
+    small = Image.fromarray(picture)
+    small.thumbnail((side_px, side_px), reducing_gap=2.0)
     data = io.BytesIO()
-    picture.save(data, format="JPEG", quality=_QUALITY)
+    small.save(data, format="JPEG", quality=_QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
+
+
+def _image_columns(
+    model: ModelImages,
+    shown: Sequence[int],
+    thumbnails: Sequence[tuple[str, int, int] | None],
+    boxes: Sequence[float],
+    images: Sequence[int],
+) -> list[Columns]:
+    """Return name, size and thumbnail of each image; without a size it is that of its boxes."""
+    corners = np.ones((len(shown), 2))
+    edges = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+    np.maximum.at(corners, np.array(images, dtype=np.int64), edges[:, :2] + edges[:, 2:])
+    names = [
+        model.truth.file_names[i] or str(image_id)
+        for i, image_id in zip(shown, _ids(model.truth, shown), strict=True)
+    ]
+    columns = []
+    for number, (i, thumbnail) in enumerate(zip(shown, thumbnails, strict=True)):
+        height, width = model.truth.annotations.sizes[i]
+        address, width, height = thumbnail or (
+            None,
+            width or corners[number, 0],
+            height or corners[number, 1],
+        )
+        columns.append(
+            {"name": names[number], "width": float(width), "height": float(height), "thumb": address}
+        )
+    return columns
+
+
+def _object_columns(model: ModelImages, place: np.ndarray) -> tuple[Columns, np.ndarray]:
+    """Return the objects of the shown images, and each annotation's place among them (G), -1 for none."""
+    objects = model.objects
+    rows = np.flatnonzero(place[objects.images] >= 0)
+    columns = {
+        "image": place[objects.images[rows]].tolist(),
+        "class": objects.classes[rows].tolist(),
+        "crowd": objects.crowd[rows].astype(int).tolist(),
+        "box": _flat(objects.boxes_xywh[rows]),
+    }
+    return columns, _inverse(rows, len(objects.images))
+
+
+def _model_columns(
+    model: ModelImages, place: np.ndarray, object_place: np.ndarray, *, floor: float
+) -> tuple[Columns, np.ndarray]:
+    """Return the detections of the shown images, and the place of each row among them (D), -1 for none."""
+    result, rows = model.outcomes, model.outcomes.rows
+    shown = np.flatnonzero((place[rows.images - 1] >= 0) & (result.kinds >= 0) & (rows.scores >= floor))
+    chosen = rows.selected(shown)
+    objects = result.objects[shown]
+    columns = {
+        "threshold": round(model.score, 6),
+        "image": place[chosen.images - 1].tolist(),
+        "class": (chosen.categories - 1).tolist(),
+        "score": np.round(chosen.scores, 6).tolist(),
+        "box": _flat(chosen.boxes_xywh),
+        "kind": result.kinds[shown].tolist(),
+        "object": np.where(objects >= 0, object_place[objects], -1).tolist(),
+        "overlap": np.round(result.overlaps[shown], 3).tolist(),
+    }
+    return columns, _inverse(shown, len(rows.scores))
+
+
+def _lowest_score(models: Collection[ModelImages], place: np.ndarray) -> float:
+    """Return the score below which detections are left out: 0.05 or half of a model's own, or what fits."""
+    wanted = min(_LOWEST_SCORE, *(model.score / 2 for model in models))
+    scores = np.concatenate([m.outcomes.rows.scores[place[m.outcomes.rows.images - 1] >= 0] for m in models])
+    fitting = np.sort(scores)[-_DETECTIONS] if len(scores) > _DETECTIONS else wanted
+    return float(np.floor(max(wanted, fitting) * 1000) / 1000)
+
+
+def _inverse(rows: np.ndarray, count: int) -> np.ndarray:
+    place = np.full(count, -1)
+    place[rows] = np.arange(len(rows))
+    return place
+
+
+def _flat(boxes: np.ndarray) -> list[float]:
+    return [round(value, 1) for value in boxes.ravel().tolist()]

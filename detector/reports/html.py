@@ -1,14 +1,15 @@
-"""Reports as one self-contained HTML file, with figures and script inside."""
+"""Reports as one self-contained HTML file, with data, styles and scripts inside."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from detector.evaluation.errors import ErrorAnalysis
+from detector.reports.boxes import split_charts
+from detector.reports.charts import ap_chart, f1_chart, loss_chart, lr_chart, offsets_chart, precision_chart
 from detector.reports.comparison import (
     CLASS_DIFFERENCE_HEADER,
     METRIC_HEADER,
@@ -18,27 +19,25 @@ from detector.reports.comparison import (
     method,
     verdicts,
 )
+from detector.reports.comparison_charts import conditions_chart, curves_chart, differences_chart
 from detector.reports.costs import cost_tables
 from detector.reports.errors import (
+    EXPLANATIONS,
+    KIND_HEADER,
     confused_header,
-    confusion_figure,
     confusion_rows,
-    error_curves_figure,
+    confusions,
+    error_charts,
     error_header,
     error_rows,
-)
-from detector.reports.figures import (
-    conditions_figure,
-    curves_figure,
-    differences_figure,
-    losses_figure,
-    run_figure,
+    kind_rows,
+    lrp_rows,
 )
 from detector.reports.gallery import Changes
-from detector.reports.offsets import OFFSET_HEADER, offset_rows, offsets_figure
+from detector.reports.offsets import OFFSET_HEADER, offset_rows
 from detector.reports.run import RunReport
 from detector.reports.study import Study
-from detector.reports.tables import SUMMARY_HEADER, class_header, class_rows, summary_rows, told_interval
+from detector.reports.tables import SUMMARY_HEADER, Row, class_header, class_rows, interval_text, summary_rows
 from detector.version import __version__
 
 
@@ -47,10 +46,10 @@ def comparison_html(study: Study, changes: Sequence[Changes] = ()) -> str:
         "comparison.html.j2",
         study=study,
         verdicts=verdicts(study),
-        notes=[note for condition in study.conditions for note in condition.notes],
-        differences=_embedded(differences_figure(study.conditions)),
-        conditions=_embedded(conditions_figure(study)),
-        curves=[_embedded(curves_figure(condition)) for condition in study.conditions],
+        notes=[*dict.fromkeys(note for condition in study.conditions for note in condition.notes)],
+        differences=differences_chart(study.conditions),
+        conditions=conditions_chart(study),
+        curves=[curves_chart(condition) for condition in study.conditions],
         costs=[cost_tables(condition) for condition in study.conditions],
         metric_header=METRIC_HEADER,
         class_header=CLASS_DIFFERENCE_HEADER,
@@ -58,61 +57,94 @@ def comparison_html(study: Study, changes: Sequence[Changes] = ()) -> str:
         clearest_classes=clearest_classes,
         method=method,
         means=means,
-        errors=[
-            _errors(condition.errors, condition.class_names, of=condition.errors_of)
-            for condition in study.conditions
-        ],
+        errors=[_errors(condition.errors, condition.class_names) for condition in study.conditions],
         changes=changes,
     )
 
 
 def run_html(run: RunReport) -> str:
-    metrics = run.metrics
-    classes, _ = class_rows(metrics, complete_in=None)
-    shown, notes = class_rows(metrics, complete_in="the table of all classes")
+    objects = {name: c.objects for name, c in zip(run.class_names, run.class_curves, strict=True)}
+    classes, _ = class_rows(run.metrics, complete_in=None)
+    shown, notes = class_rows(run.metrics, complete_in="the table of all classes")
+    names = class_header(run.metrics)
     return _rendered(
         "run.html.j2",
         run=run,
-        headline=[(s.label, s.shown(metrics.values[s.name])) for s in metrics.specs if s.in_log],
-        notes=notes,
-        interval=told_interval(run.interval) if run.interval else None,
-        curves=_embedded(run_figure(run.curve) if run.curve else None),
-        losses=_embedded(losses_figure(run.losses) if run.losses else None),
+        headline=[(s.label, s.shown(run.metrics.values[s.name])) for s in run.metrics.specs if s.in_log],
+        notes=[*dict.fromkeys((*run.notes, *run.metrics.notes))],
+        class_notes=notes,
+        interval=interval_text(run.interval) if run.interval else None,
+        learning=_learning_charts(run),
         offset_header=OFFSET_HEADER,
         offset_rows=offset_rows(run.offsets),
-        offset_curves=_embedded(offsets_figure(run.offsets) if run.offsets else None),
         metric_header=SUMMARY_HEADER,
-        metric_rows=summary_rows(metrics),
-        class_header=class_header(metrics),
-        shown_classes=shown,
-        class_rows=classes,
-        errors=_errors({"value": run.errors}, run.class_names),
+        metric_rows=summary_rows(run.metrics),
+        class_header=(names[0], "objects", *names[1:]),
+        shown_classes=_with_objects(shown, objects),
+        class_rows=_with_objects(classes, objects),
+        class_charts=[
+            (
+                "Precision and recall of each class",
+                precision_chart(run.class_curves, run.class_names, run.errors),
+            ),
+            ("F1 of each class by score", f1_chart(run.class_curves, run.class_names, run.errors)),
+        ],
+        kind_header=KIND_HEADER,
+        kind_rows=kind_rows(run.errors),
+        lrp_rows=lrp_rows(run.errors),
+        errors=_confusion({"": run.errors}, run.class_names),
+        split_charts=split_charts(run.splits, run.class_names),
     )
+
+
+def _with_objects(rows: Sequence[Row], objects: Mapping[str, int]) -> list[Row]:
+    """Insert the number of objects behind the name of each class; the row of those left out has none."""
+    return [(name, f"{objects[name]:,}" if name in objects else "", *cells) for name, *cells in rows]
+
+
+def _learning_charts(run: RunReport) -> list[tuple[str, dict[str, Any]]]:
+    charts = []
+    best_step = None
+    if run.curve and run.curve.best is not None:
+        charts.append(("Validation AP", ap_chart(run.curve)))
+        best_step = (run.curve.steps or run.curve.epochs)[run.curve.best]
+    if run.losses:
+        charts += [
+            ("Losses", loss_chart(run.losses, best_step=best_step)),
+            ("Learning rate", lr_chart(run.losses)),
+        ]
+    if run.offsets:
+        charts.append(("Mean offset of each deformable layer", offsets_chart(run.offsets)))
+    return charts
 
 
 def _rendered(template: str, **values: Any) -> str:
     environment = Environment(
-        loader=PackageLoader("detector.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("detector.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return environment.get_template(template).render(version=__version__, **values)
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return environment.get_template(template).render(version=__version__, explanations=EXPLANATIONS, **values)
 
 
-def _errors(
-    errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str], *, of: str = ""
-) -> dict[str, Any] | None:
-    """Return what the template's macro shows; `of` says which runs."""
+def _errors(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str]) -> dict[str, Any] | None:
+    """Return what the comparison's template shows of the errors of several models."""
     if not errors:
         return None
     return {
         "header": error_header(errors),
         "rows": error_rows(errors),
-        "curves": _embedded(error_curves_figure(errors, of=of)),
-        "confusion": _embedded(confusion_figure(errors, class_names, of=of)),
-        "confused_header": confused_header(errors),
-        "confused": confusion_rows(errors, class_names),
+        "charts": error_charts(errors),
+        **_confusion(errors, class_names),
     }
 
 
-def _embedded(svg: str | None) -> str | None:
-    """Return a data: URL that contains the figure."""
-    return None if svg is None else f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+def _confusion(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "confusions": confusions(errors, class_names),
+        "confused_header": confused_header(errors),
+        "confused": confusion_rows(errors, class_names),
+    }

@@ -14,8 +14,8 @@ from detector.profiling.latency import Latency
 class Curve:
     """The epochs of a run: their numbers, validation AP and time, the images seen and the peak memory.
 
-    `ap` is None for an epoch without validation. The images seen and the peak memory (None where unknown)
-    count from the first epoch.
+    `ap` is None for an epoch without validation. The images seen, the steps (empty where unknown) and the
+    peak memory (None where unknown) count from the first epoch.
     """
 
     epochs: tuple[int, ...]
@@ -24,19 +24,29 @@ class Curve:
     images_per_second: tuple[float, ...]
     images_seen: tuple[int, ...]
     peak_memory_mb: tuple[float | None, ...]
+    steps: tuple[int, ...] = ()
+
+    @property
+    def best(self) -> int | None:
+        """The place of the epoch whose checkpoint is the best: the last one with the highest AP."""
+        known = [(ap, place) for place, ap in enumerate(self.ap) if ap is not None]
+        return max(known)[1] if known else None
 
 
 @dataclass(frozen=True)
 class Losses:
     """The learning rate and losses of a run by epoch.
 
-    The losses are `loss`, the total, and its terms by name; None where there was none.
+    The losses are `loss`, the total, and its terms by name; None where there was none. `steps` are the last
+    of each epoch; `by_step` holds the training losses that were logged, as steps and values.
     """
 
     epochs: Sequence[int]
     lr: Sequence[float]
     train: Mapping[str, Sequence[float | None]]
     val: Mapping[str, Sequence[float | None]]
+    steps: Sequence[int] = ()
+    by_step: Mapping[str, tuple[Sequence[int], Sequence[float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,8 @@ def print_coco_metrics(
         if rows:
             print_table(heading, header, rows, console=console)
     if interval is not None:
-        told = told_interval(interval) + "; another seed may differ by more" * trained
-        notes = [f"AP {interval.value:.3f} ({told})", *notes]
+        text = interval_text(interval) + "; another seed may differ by more" * trained
+        notes = [f"AP {interval.value:.3f} ({text})", *notes]
     for note in (*notes, *(f"note: {note}" for note in metrics.notes)):
         console.print(Text(note, style="dim"), soft_wrap=True)
 
@@ -97,8 +97,8 @@ def class_rows(metrics: Metrics, *, complete_in: str | None) -> tuple[list[Row],
     return rows, notes
 
 
-def told_interval(found: Interval) -> str:
-    return f"95 % over images {found.low:.3f} to {found.high:.3f}"
+def interval_text(interval: Interval) -> str:
+    return f"95 % over images {interval.low:.3f} to {interval.high:.3f}"
 
 
 def signed(value: float) -> str:

@@ -20,12 +20,16 @@ def read_curve(folder: Path) -> Curve:
         seconds=tuple(row["seconds"] for row in rows),
         images_per_second=tuple(row["images_per_second"] for row in rows),
         peak_memory_mb=tuple(row.get("peak_memory_mb") for row in rows),
+        steps=_steps(rows),
     )
 
 
 def read_losses(folder: Path) -> Losses:
-    """Read losses and learning rate of each epoch."""
-    rows = RunFolder(folder).read_epochs()
+    """Read losses and learning rate of each epoch, and the training losses between."""
+    from detector.training.event_log import read_events  # loads Lightning and TensorBoard
+
+    files = RunFolder(folder)
+    rows = files.read_epochs()
 
     def of_stage(stage: str) -> dict[str, list[float | None]]:
         columns = [column for column in columns_of(rows) if column.startswith(f"{stage}/loss")]
@@ -36,6 +40,12 @@ def read_losses(folder: Path) -> Losses:
         lr=[row["lr"] for row in rows],
         train=of_stage("train"),
         val=of_stage("val"),
+        steps=_steps(rows),
+        by_step={
+            name.removeprefix("train/"): values
+            for name, values in read_events(files.tensorboard).items()
+            if name.startswith("train/loss")
+        },
     )
 
 
@@ -54,6 +64,11 @@ def read_offsets(folder: Path) -> dict[str, OffsetCurve]:
         )
         for layer, of_layer in columns.items()
     }
+
+
+def _steps(rows: list[Row]) -> tuple[int, ...]:
+    """Return the last step of each epoch; empty if one has none."""
+    return tuple(int(row["step"]) for row in rows) if all("step" in row for row in rows) else ()
 
 
 def _images_seen(files: RunFolder, row: Row) -> int:

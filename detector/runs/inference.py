@@ -15,8 +15,10 @@ from detector.data.objects import require_objects
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.results import ResultCollector
 from detector.predictor import Predictor, check_used
+from detector.runs.accelerator import find_accelerator
 from detector.runs.failures import explained
-from detector.runs.parts import find_accelerator, require_same_classes
+from detector.runs.head import counted, data_name, model_name
+from detector.runs.parts import require_same_classes
 from detector.runs.report import Evaluated
 from detector.runs.validation import open_validation
 from detector.training.module import Validation
@@ -61,7 +63,20 @@ def evaluate_checkpoint(
     results, metrics = validation.score()
     title = f"{path} (epoch {checkpoint.epoch}) on {source}"
     scorer = validation.evaluator
-    return Evaluated(scorer.rows(results), metrics, title, scorer, data.val_set.read_image, results)
+    return Evaluated(
+        rows=scorer.rows(results),
+        metrics=metrics,
+        title=title,
+        evaluator=scorer,
+        model=model_name(checkpoint.config["model"]),
+        data=data_name({"root": data.root, "val": {"annotations": str(source)}}),
+        facts={
+            "checkpoint": f"{path}, epoch {checkpoint.epoch}",
+            "data": f"{source}: {counted(scorer)}",
+        },
+        read_image=data.val_set.read_image,
+        results=results,
+    )
 
 
 def predict(

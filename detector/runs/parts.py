@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -14,6 +14,7 @@ from detector.coco.ground_truth import GroundTruth
 from detector.data.dataset import CocoDataset
 from detector.factory import without_weights
 from detector.models.detector import Detector
+from detector.runs.accelerator import find_accelerator
 from detector.training.trainer import TrainingOptions
 
 
@@ -54,25 +55,6 @@ def validated_truth(val_set: CocoDataset, config: Mapping[str, Any]) -> GroundTr
         return val_set.ground_truth()
     batch_size = config["data"]["val_batch_size"]
     return val_set.ground_truth(limit * batch_size * (1 if devices == "auto" else devices))
-
-
-def find_accelerator(name: str) -> Literal["cuda", "mps", "cpu"]:
-    """Return the accelerator that `name` (auto, gpu, mps or cpu) means on this machine.
-
-    Raises:
-        ValueError: this machine has none.
-    """
-    candidates: dict[str, tuple[Literal["cuda", "mps", "cpu"], ...]] = {
-        "auto": ("cuda", "mps", "cpu"),
-        "gpu": ("cuda", "mps"),
-        "mps": ("mps",),
-        "cpu": ("cpu",),
-    }
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    for kind in candidates[name]:
-        if present[kind]:
-            return kind
-    raise ValueError(f"accelerator={name}: this machine has none that torch can use. Choose auto or cpu.")
 
 
 def require_hardware(options: TrainingOptions) -> None:

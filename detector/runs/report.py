@@ -3,39 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from detector.evaluation.coco import CocoEvaluator
-from detector.evaluation.errors import ErrorAnalysis, analyse_errors
+from detector.evaluation.errors import ErrorAnalysis, analyse_errors, class_curves
 from detector.evaluation.matching import Matched, Rows, match
 from detector.evaluation.metrics import Metrics
 from detector.evaluation.statistics import Interval, ap_interval
 from detector.files import write_json, write_text_atomically
-from detector.reports.gallery import Example, Found, ReadPicture, examples, worst
+from detector.reports.boxes import Boxes
+from detector.reports.gallery import ModelImages, ReadPicture, gallery
 from detector.reports.html import run_html
-from detector.reports.run import RunReport
+from detector.reports.run import Head, RunReport
 from detector.reports.study import Curve, Losses, OffsetCurve
 from detector.run_folder import RunFolder
 from detector.runs.console import echo
-
-_NUM_EXAMPLES = 6
 
 
 @dataclass(frozen=True)
 class Evaluated:
     """The detections of a model and their metrics.
 
-    `title` names the model and its data, `read_image` reads an image by its id, `results` are the detections
-    of a checkpoint in COCO format, to be written.
+    `title` names the model and its data for the terminal, `model` and `data` for the report; `facts` are what
+    else it says of them. `read_image` reads an image by its id, `results` are the detections of a checkpoint
+    in COCO format, to be written.
     """
 
     rows: Rows
     metrics: Metrics
     title: str
     evaluator: CocoEvaluator
+    model: str = "model"
+    data: str = "data"
+    facts: Mapping[str, str] = field(default_factory=dict)
     read_image: ReadPicture | None = None
     results: Sequence[dict[str, Any]] = ()
 
@@ -45,26 +48,29 @@ class Evaluated:
         return match(self.rows, self.evaluator.truth)
 
 
-def analyzed(matched: Matched) -> tuple[ErrorAnalysis, Found]:
+def analyzed(matched: Matched) -> tuple[ErrorAnalysis, ModelImages]:
     """Return the error analysis of detections, and the detections for the galleries of the report."""
     errors = analyse_errors(matched)
-    return errors, Found.of(matched, score=errors.best_score)
+    return errors, ModelImages.of(matched, score=errors.best_score)
 
 
 def write_run_report(
     output_dir: Path,
     evaluated: Evaluated,
+    head: Head,
     *,
     notes: Sequence[str] = (),
     curve: Curve | None = None,
     losses: Losses | None = None,
     offsets: Mapping[str, OffsetCurve] | None = None,
+    batches: Mapping[str, Any] | None = None,
+    train_boxes: Boxes | None = None,
 ) -> Interval | None:
     """Write the report of one model to `output_dir` and return the interval of AP.
 
-    `report.html` shows the worst images if they can be read. The error analysis is also written to
-    `errors.json`, the interval to `interval.json`. `curve`, `losses` and `offsets` (by layer) come from the
-    model's training.
+    `report.html` shows the images if they can be read. The error analysis is also written to `errors.json`,
+    the interval to `interval.json`. `curve`, `losses`, `offsets` (by layer), `batches` and `train_boxes` come
+    from the model's training.
     """
     evaluator, files = evaluated.evaluator, RunFolder(output_dir)
     echo(
@@ -76,14 +82,12 @@ def write_run_report(
     echo("Resampling the images for the confidence interval of AP ...", error=True)
     interval = ap_interval(evaluated.matched)
     write_json(files.interval, {"AP": None if interval is None else asdict(interval)})
-    shown: Sequence[Example] = ()
-    if evaluated.read_image is not None:
-        chosen = worst(model.image_f1, count=_NUM_EXAMPLES)
-        shown = examples(chosen, {"found": model}, read=evaluated.read_image)
+    splits = {} if train_boxes is None else {"training": train_boxes}
     report = RunReport(
-        title=evaluated.title,
+        head=head,
         metrics=evaluated.metrics,
         errors=errors,
+        class_curves=class_curves(evaluated.matched, errors),
         class_names=evaluator.class_names,
         num_images=evaluator.truth.num_images,
         interval=interval,
@@ -91,7 +95,9 @@ def write_run_report(
         curve=curve,
         losses=losses,
         offsets=offsets or {},
-        examples=shown,
+        gallery=gallery({"": model}, read=evaluated.read_image),
+        batches=batches,
+        splits={**splits, "validation": Boxes.of_annotations(evaluator.truth.annotations)},
     )
     write_text_atomically(files.report, run_html(report))
     return interval

@@ -29,8 +29,7 @@ def require_free(output_dir: Path, *, resume: str | None) -> str:
         return (
             f"{output_dir} holds a run that ended before its first checkpoint: started anew" if begun else ""
         )
-    checkpoints = files.kept_checkpoints()
-    hint = f" To go on with it: {advised('training.resume', checkpoints[0])}" if checkpoints else ""
+    hint = f" To go on with it: {advised('training.resume', output_dir)}" if files.last.is_file() else ""
     raise ValueError(
         f"output_dir={output_dir} already holds a run ({', '.join(present)}). Choose another output_dir "
         f"or remove it.{hint}"
@@ -46,10 +45,13 @@ def remove_curves(output_dir: Path) -> None:
 def _existing_files(files: RunFolder) -> list[str]:
     """Return the names of the files that a run or an evaluation left in the folder.
 
-    The metrics of a first epoch whose checkpoint was never written do not count.
+    The metrics and weights of a first epoch whose last.ckpt was never written do not count.
     """
     checkpoints = files.checkpoints.iterdir() if files.checkpoints.is_dir() else ()
-    present = [files.checkpoints] if any(file.suffix != ".tmp" for file in checkpoints) else []
+    whole = [file for file in checkpoints if file.suffix != ".tmp"]
+    # Killed between its first two: the weights of an epoch whose last.ckpt was never written.
+    is_begun = whole == [files.best] and files.overrides.is_file() and not files.epochs.exists()
+    present = [files.checkpoints] if whole and not is_begun else []
     present += [file for file in (files.epochs, files.report) if file.exists()]
     if files.metrics.exists() and (present or not files.overrides.is_file()):
         present.append(files.metrics)
@@ -92,8 +94,18 @@ def require_same_model(checkpoint: Checkpoint, config: dict[str, Any], *, max_ep
     texts = {key: f"{key}: {before.get(key)} -> {now.get(key)}" for key in changed}
     misfits = [texts[key] for key in changed if _state_depends_on(key, {before.get(key), now.get(key)})]
     if misfits:
+        heads = [
+            str(x.get("model.head._target_")).rpartition(".")[2].removesuffix("Head") for x in (before, now)
+        ]
+        if heads[0] != heads[1]:
+            raise ValueError(
+                f"training.resume={checkpoint.path} is a {heads[0]}, this is a {heads[1]}. Repeat its "
+                "overrides (overrides.txt beside its checkpoints), or start a new run."
+            )
+        more = f"; and {len(misfits) - _SHOWN} more" if len(misfits) > _SHOWN else ""
         raise ValueError(
-            f"training.resume={checkpoint.path} was trained with other options: {'; '.join(misfits)}. "
+            f"training.resume={checkpoint.path} was trained with other options: "
+            f"{'; '.join(misfits[:_SHOWN])}{more}. "
             "Repeat its overrides (overrides.txt beside its checkpoints), or start a new run."
         )
     return list(texts.values())
@@ -110,9 +122,8 @@ def keep_image_range(checkpoint: Checkpoint, data: DetectionDataModule, context:
 
 def resume_hint(checkpoints: Checkpoints, context: Context) -> str:
     """Return a text on what an interrupted run leaves behind and how to resume it."""
-    if not (present := checkpoints.files.kept_checkpoints()):
+    if not (checkpoint := checkpoints.files.last).is_file():
         return "No epoch was finished, no checkpoint is kept."
-    checkpoint = present[0]
     try:
         after = f", after epoch {load_checkpoint(checkpoint).epoch}"
     except (ValueError, OSError) as error:
@@ -135,6 +146,7 @@ def flattened(config: Any, path: str = "") -> dict[str, Any]:
     }
 
 
+_SHOWN = 5  # differences in a message
 _FREE_OPTIONS = ("weights", "offset_init", "backend")  # model options for its start and its computation
 
 

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+
+from detector.data.collate import collate
+from detector.data.datamodule import DetectionDataModule
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.metrics import Metrics
 from detector.evaluation.result_files import read_results
 from detector.evaluation.statistics import Interval
 from detector.exceptions import exit_code, interrupted
+from detector.reports.boxes import Boxes
+from detector.reports.gallery import boxed_image
 from detector.reports.tables import print_coco_metrics
 from detector.runs.console import echo
 from detector.runs.context import Context
 from detector.runs.curves import read_curve, read_losses, read_offsets
+from detector.runs.head import counted, training_head
 from detector.runs.options import TrainOptions
 from detector.runs.report import Evaluated, write_run_report
 from detector.runs.resume import resume_hint
 from detector.training.callbacks import Checkpoints
 from detector.training.trainer import TrainingOptions
+
+_BATCH_IMAGES = 12  # in the report
 
 
 def report_training(
@@ -35,8 +45,9 @@ def report_training(
         subject = _validated_images(options.training, of=len(val_set), evaluator=evaluator)
         title = f"{checkpoints.best} (epoch {checkpoints.best_epoch}) on {subject}"
         rows = evaluator.rows(read_results(files.predictions))
-        evaluated = Evaluated(rows, metrics, title, evaluator, val_set.read_image)
-        interval = _write_report(checkpoints, evaluated, context, notes=[note] if note else [])
+        evaluated = Evaluated(rows, metrics, title, evaluator, read_image=val_set.read_image)
+        notes = [note] if note else []
+        interval = _write_report(checkpoints, evaluated, options.data, context, notes=notes)
         if note:
             echo(f"note: {note}")
         echo()
@@ -61,23 +72,59 @@ def report_training(
 
 
 def _write_report(
-    checkpoints: Checkpoints, evaluated: Evaluated, context: Context, *, notes: Sequence[str]
+    checkpoints: Checkpoints,
+    evaluated: Evaluated,
+    data: DetectionDataModule,
+    context: Context,
+    *,
+    notes: Sequence[str],
 ) -> Interval | None:
     """Write the report and return the interval of AP; only warn, and return None, if writing fails."""
     folder = checkpoints.output_dir
     try:
+        curve, split = read_curve(folder), data.train_set.annotations
+        contents = f"{split.object_count:,} objects in {len(split):,} training images"
         return write_run_report(
             folder,
             evaluated,
+            training_head(
+                folder,
+                curve,
+                checkpoint=evaluated.title,
+                contents=counted(evaluated.evaluator, training=contents),
+            ),
             notes=notes,
-            curve=read_curve(folder),
+            curve=curve,
             losses=read_losses(folder),
             offsets=read_offsets(folder),
+            batches=training_batches(data),
+            train_boxes=Boxes.of_annotations(split),
         )
     except OSError as error:
         hint = resume_hint(checkpoints, context)
         echo(f"warning: the report is not complete. {error} {hint}", error=True)
         return None
+
+
+def training_batches(data: DetectionDataModule) -> dict[str, Any]:
+    """Return the first batches of the first epoch for the report: images with padding, and their boxes."""
+    images: list[dict[str, Any]] = []
+    owner, classes, boxes = [], [], []
+    for keys in data.train_sampler():
+        batch = collate([data.train_set[key] for key in keys])
+        for number, (_, index) in enumerate(keys[: _BATCH_IMAGES - len(images)]):
+            valid = batch.targets.valid[number]
+            owner += [len(images)] * int(valid.sum())
+            classes += batch.targets.labels[number][valid].tolist()
+            corners = batch.targets.boxes[number][valid].numpy()
+            sides = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+            boxes += np.round(sides.astype(float), 1).ravel().tolist()
+            name = data.train_set.annotations.file_names[index]
+            images.append(boxed_image(batch.images[number].permute(1, 2, 0).numpy(), name=name))
+        if len(images) >= _BATCH_IMAGES:
+            break
+    objects = {"image": owner, "class": classes, "box": boxes}
+    return {"images": images, "objects": objects, "classes": [*data.class_names]}
 
 
 def _validated_images(options: TrainingOptions, *, of: int, evaluator: CocoEvaluator) -> str:

@@ -18,7 +18,7 @@ from detector.environment import peak_memory_mb
 from detector.evaluation.metrics import MONITORED, Metrics, MetricSpec
 from detector.evaluation.results import write_predictions
 from detector.exceptions import SharedError
-from detector.files import copy_atomically, write_json
+from detector.files import write_json
 from detector.run_folder import Row, RunFolder
 from detector.structures import Batch
 from detector.training.displays import Display, EpochReport, StepReport
@@ -38,9 +38,9 @@ _LOWER_RATE = (
 class Checkpoints(Callback):
     """A callback that writes `checkpoints/last.ckpt` after every epoch and keeps the best epoch.
 
-    The epoch with the best value of `monitored` is `checkpoints/best.ckpt`. Its `predictions.json` and
-    `metrics.json` are exactly those of its validation, so nothing has to be evaluated again, even in an
-    interrupted run.
+    The weights of the epoch with the best value of `monitored` are `checkpoints/best.ckpt`, without the state
+    of the optimizer, from which only the last epoch is resumed. Its `predictions.json` and `metrics.json`
+    are exactly those of its validation, so nothing has to be evaluated again, even in an interrupted run.
 
     Good weights are never replaced by broken ones: non-finite weights or optimizer states at the end of an
     epoch end the run, and an epoch whose validation had a non-finite loss is not kept.
@@ -63,11 +63,11 @@ class Checkpoints(Callback):
         is_best = metrics is not None and is_validated and self.take_best(metrics, epoch=epoch + 1)
         # The best is saved first: a run killed in between resumes from the older last one and finds the best
         # again. Its results are written before it, so that a best checkpoint never lacks them.
-        if is_best and trainer.is_global_zero:
-            self._write_results(pl_module)
-        trainer.save_checkpoint(self.best if is_best else self.last, weights_only=False)
-        if is_best and trainer.is_global_zero:
-            copy_atomically(self.best, self.last)
+        if is_best:
+            if trainer.is_global_zero:
+                self._write_results(pl_module)
+            trainer.save_checkpoint(self.best, weights_only=True)
+        trainer.save_checkpoint(self.last, weights_only=False)
 
     def _require_finite(self, trainer: Trainer, module: DetectionModule) -> None:
         """Raise SharedError on all devices if the last steps broke the weights on one of them."""
@@ -171,7 +171,7 @@ class RunLog(Callback):
         checkpoint[EPOCH_ROWS] = [dict(row) for row in self.rows]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        if self.files.kept_checkpoints():  # otherwise the run was resumed into another folder
+        if self.files.last.is_file():  # otherwise the run was resumed into another folder
             from detector.earlier import present_row  # needed only to resume
 
             self.rows = [present_row(row) for row in checkpoint.get(EPOCH_ROWS, [])]

@@ -81,3 +81,18 @@ def _append(file: BinaryIO, event: Event) -> None:
     record = BytesIO()
     RecordWriter(record).write(event.SerializeToString())
     write_whole(file, record.getvalue())
+
+
+def read_events(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
+    """Read the steps (from 1) and values of each number from the event files in `folder`."""
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+    values: dict[str, dict[int, float]] = {}
+    for file in sorted(folder.glob("events.out.tfevents.*")):
+        for event in LegacyEventFileLoader(str(file)).Load():
+            for value in event.summary.value:
+                of_name = values.setdefault(value.tag, {})
+                while of_name and next(reversed(of_name)) > event.step:
+                    of_name.popitem()  # a resumed run takes these steps again
+                of_name[event.step + 1] = value.simple_value
+    return {name: ([*of_name], [*of_name.values()]) for name, of_name in values.items()}

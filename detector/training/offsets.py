@@ -12,7 +12,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from detector.layers.deformable import Deformable
+from detector.layers.deformable import Deformable, deformable_layers
 from detector.option_types import PositiveInt
 from detector.structures import Batch
 from detector.training.module import DetectionModule, NonFiniteLossError
@@ -29,7 +29,7 @@ class OffsetMeter:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.layers = {name: m for name, m in model.named_modules() if isinstance(m, Deformable)}
+        self.layers = deformable_layers(model)
         self._active = ExitStack()
         self._passes: dict[str, list[tuple[int, dict[str, Tensor]]]] | None = None
         self._gradients: dict[str, Tensor] = {}

@@ -24,6 +24,11 @@ _ENTRIES: dict[str, tuple[type, type | None, str]] = {  # type, type of its item
 
 def require_entries(content: Mapping[str, Any], *, source: str) -> None:
     """Raise ValueError if an entry that resuming needs is missing or has another type."""
+    if "optimizer_states" not in content and "state_dict" in content:
+        raise ValueError(
+            f"{source}: holds weights alone, as best.ckpt does. A training goes on from last.ckpt; to start "
+            "a new one from these weights: model.weights=<file>."
+        )
     problems = []
     for name, (kind, kind_of_items, expected) in _ENTRIES.items():
         value = content.get(name)

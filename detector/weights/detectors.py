@@ -99,7 +99,23 @@ def _branch(name: str) -> str:
     return name.partition(".offset.")[0] + ".offset"
 
 
+_MODELS = {"Faster R-CNN": "faster_rcnn", "FCOS": "fcos"}
+
+
+def _kind(state: State) -> str | None:
+    """Return the architecture of a detector's state dict; None if it is neither of ours."""
+    if any(name.startswith("head.rpn.") for name in state):
+        return "Faster R-CNN"
+    return "FCOS" if any(name.startswith("head.classification_head.") for name in state) else None
+
+
 def _other_model_error(weights: str, own: State, state: State, wrong: list[str]) -> ValueError:
+    theirs, ours = _kind(state), _kind(own)
+    if theirs and ours and theirs != ours:
+        return ValueError(
+            f"model.weights={weights}: the weights of a {theirs}; this model is a {ours}. "
+            f"Choose model={_MODELS[theirs]}."
+        )
     first = wrong[0]
     actual = tuple(state[first].shape) if first in state else "nothing"
     return ValueError(

@@ -80,6 +80,27 @@ def test_a_missing_root_is_named(tmp_path: Path) -> None:
         find_split("train", root=str(tmp_path / "nowhere"), paths=NOTHING_SAID)
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("x.zip", "Unpack it"),
+        ("data.yaml", "YOLO"),
+        ("a.json", r"data\.train\.annotations="),
+        ("a", "Give a folder"),
+    ],
+)
+def test_a_root_that_is_a_file_is_told_with_what_to_do(tmp_path: Path, name: str, told: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=f"is a file.*{told}"):
+        find_split("train", root=str(tmp_path / name), paths=NOTHING_SAID)
+
+
+def test_a_single_file_is_to_be_split(tmp_path: Path) -> None:
+    (tmp_path / "annotations.json").touch()
+    with pytest.raises(ValueError, match=r"annotations\.json is one file.*split its images into two files"):
+        find_split("train", root=str(tmp_path), paths=NOTHING_SAID)
+
+
 def test_an_unknown_layout_lists_what_was_looked_for_and_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").touch()
     with pytest.raises(ValueError, match=r"labels\.txt") as error:

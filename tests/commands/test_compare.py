@@ -126,7 +126,7 @@ def test_seeds_of_files_make_an_interval_with_both_noises(files: Path) -> None:
     assert "b.json (b) against a.json (a), means of 2 seeds" in report
     page = (files / "out/report.html").read_text(encoding="utf-8")
     assert f"Errors ({runs})</h2>" in page
-    assert "(a), means of 2 seeds</h2>" in page
+    assert "(a), means of 2 seeds</h3>" in page
 
 
 def test_identical_predictions_are_named(files: Path) -> None:

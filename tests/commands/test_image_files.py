@@ -70,3 +70,12 @@ def test_a_pipe_is_no_source(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jpg")
     with pytest.raises(ValueError, match="is a pipe"):
         find_images(str(tmp_path / "a.jpg"))
+
+
+def test_a_text_that_is_no_list_is_told(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("Buy milk.\n" * 3)
+    with pytest.raises(ValueError, match=r"expected the path of an image in each line.*'Buy milk\.'"):
+        find_images(str(tmp_path / "notes.txt"))
+    (tmp_path / "a.png").touch()
+    (tmp_path / "some.txt").write_text("a.png\nmissing.png\n")
+    assert len(find_images(str(tmp_path / "some.txt")).files) == 2  # those missing are told later

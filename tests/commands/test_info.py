@@ -44,7 +44,7 @@ def test_parameters_and_deformable_layers_are_counted(capsys: pytest.CaptureFixt
     # two layers of 512 channels, 27 offset and mask channels, 3 x 3
     assert total.split()[-1] == f"{2 * (512 * 27 * 9 + 27):,}"
     assert "Deformable layers: 2" in out
-    assert "backbone.layer4.1.conv2  512 to 512" in out
+    assert "C5.1  512 to 512" in out
     assert out.count("auto: gather") == 2  # what a CPU gets
     parameters, trained = (int(n.replace(",", "")) for n in total.split()[2:4])
     assert parameters - trained == 64 * 3 * 7 * 7 + 2 * 64  # the stem
@@ -61,7 +61,7 @@ def test_depthwise_layers_are_listed(capsys: pytest.CaptureFixture[str]) -> None
     total = next(line for line in out.splitlines() if line.startswith("total"))
     # two depth-wise convolutions, norms, and 108 outputs
     assert total.split()[-1] == f"{2 * (512 * 9 + 512 + 2 * 512 + 512 * 108 + 108):,}"
-    (line,) = (line for line in out.splitlines() if line.startswith("backbone.layer4.0.conv2"))
+    (line,) = (line for line in out.splitlines() if line.startswith("C5.0"))
     assert line.split()[1:] == ["512", "to", "512", "auto:", "gather", "4", "softmax", "3x3", "1x1"]
 
 

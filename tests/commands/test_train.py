@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from detector.checkpoint import load_checkpoint
+from detector.checkpoint import load_checkpoint, read_content
 from detector.evaluation.coco import CocoEvaluator
 from detector.exceptions import RunError
 from detector.models.detector import Detector
@@ -22,6 +22,7 @@ from detector.predictor import restore_model
 from detector.runs.inference import evaluate_checkpoint
 from detector.runs.parts import require_hardware
 from detector.training.module import DetectionModule, NonFiniteLossError, RunLength
+from detector.training.resumable import require_entries
 from detector.training.trainer import TrainingOptions
 from tests.samples import total
 from tests.training.tiny import assembled, run_training, write_dataset
@@ -115,6 +116,16 @@ def test_checkpoint_knows_original_classes_and_config(finished: Path) -> None:
     assert checkpoint.config == yaml.safe_load((finished / "config.yaml").read_text())
 
 
+def test_best_checkpoint_has_no_state_of_the_optimizer(finished: Path) -> None:
+    best, last = (read_content(finished / "checkpoints" / f"{name}.ckpt") for name in ("best", "last"))
+    assert "optimizer_states" in last
+    assert "optimizer_states" not in best
+    with pytest.raises(ValueError, match="holds weights alone"):
+        require_entries(best, source="training.resume=best.ckpt")
+    sizes = [(finished / "checkpoints" / f"{name}.ckpt").stat().st_size for name in ("best", "last")]
+    assert sizes[0] < 0.4 * sizes[1]
+
+
 def test_checkpoint_holds_the_metrics_of_its_validation(finished: Path) -> None:
     checkpoint = load_checkpoint(finished / "checkpoints" / "best.ckpt")
     stored = json.loads((finished / "metrics.json").read_text())
@@ -145,8 +156,8 @@ def test_predictions_have_original_ids(finished: Path) -> None:
 def test_a_report_tells_the_metrics_and_shows_images(finished: Path) -> None:
     report = (finished / "report.html").read_text(encoding="utf-8")
     ap = json.loads((finished / "metrics.json").read_text())["AP"]
-    assert f"AP {ap:.4f}" in report
-    assert "Images with the lowest F1" in report
+    assert f"<b>{ap:.4f}</b>" in report
+    assert "data-gallery" in report
     assert "data:image/jpeg" in report
 
 

@@ -82,7 +82,7 @@ def test_an_interrupted_report_is_finished_by_the_printed_command(
     monkeypatch.setattr(train, "fit", _kill)  # nothing is trained
     run_training(dataset, run, f"training.resume={last}")
     assert (run / "report.html").is_file()
-    assert "Images with the lowest F1" in (run / "report.html").read_text(encoding="utf-8")
+    assert "data-gallery" in (run / "report.html").read_text(encoding="utf-8")
     assert rows(run) == rows(straight)
     assert not lacks_report(load_checkpoint(last), run, max_epochs=2)
 
@@ -132,11 +132,17 @@ def test_a_run_killed_in_its_first_checkpoint_starts_anew(
     assert load_checkpoint(run / "checkpoints" / "last.ckpt").epoch == 1
 
 
-def test_a_run_killed_between_its_first_checkpoints_goes_on_from_the_best(tmp_path: Path) -> None:
+def test_a_run_killed_between_its_first_checkpoints_may_be_started_again(tmp_path: Path) -> None:
+    """The best has no state of the optimizer to go on from. A best of another origin is kept."""
     best = tmp_path / "checkpoints" / "best.ckpt"
     best.parent.mkdir()
     best.write_text("whole")
-    with pytest.raises(ValueError, match=f"training.resume={best}"):
+    with pytest.raises(ValueError, match="already holds a run"):
+        require_free(tmp_path, resume=None)
+    (tmp_path / "overrides.txt").touch()
+    assert "started anew" in require_free(tmp_path, resume=None)
+    (tmp_path / "metrics.csv").touch()
+    with pytest.raises(ValueError, match="already holds a run"):
         require_free(tmp_path, resume=None)
 
 

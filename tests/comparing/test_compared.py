@@ -39,4 +39,5 @@ def test_each_run_is_matched_once(monkeypatch: pytest.MonkeyPatch) -> None:
     (changes,) = changed_images(models, pairs=1)
     assert len(calls) == 4
     assert condition.errors.keys() == {"a", "b"}
-    assert len(changes.gained[0].pictures) == 3  # the ground truth and both variants
+    assert changes.gallery is not None
+    assert [model["name"] for model in changes.gallery["models"]] == ["a", "b"]

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from detector.comparing.subjects import Subject, _config_of, subject_of_files, subject_of_folders
+from detector.comparing.subjects import (
+    Subject,
+    _config_of,
+    _paths_by_variant,
+    _without_times,
+    subject_of_files,
+    subject_of_folders,
+)
 from detector.evaluation.coco import CocoEvaluator
 from detector.run_folder import RunFolder
 from tests.comparing.finished import write_run
@@ -23,8 +30,10 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("subjects") / "data")
 
 
-def subject(*arms: Path | Sequence[Path]) -> Subject:
-    paths = [str(arm) if isinstance(arm, Path) else [str(run) for run in arm] for arm in arms]
+def subject(*variants: Path | Sequence[Path]) -> Subject:
+    paths = [
+        str(variant) if isinstance(variant, Path) else [str(run) for run in variant] for variant in variants
+    ]
     return subject_of_folders(paths, CocoEvaluator, generate_into=Path("/none"))
 
 
@@ -47,12 +56,12 @@ def test_mistakes_in_what_to_compare(tmp_path: Path) -> None:
     cases: list[tuple[list[str | list[str]], str | None, str]] = [
         ([a], str(truth), "expected at least 2 to compare, got 1"),
         ([a, a], str(truth), "is given twice"),
-        ([[a], [a, a]], str(truth), "expected as many seeds of each arm, got [1, 2]"),
+        ([[a], [a, a]], str(truth), "expected as many seeds of each variant, got [1, 2]"),
         ([a, str(tmp_path / "b.json")], None, "needs its ground truth: annotations="),
     ]
-    for arms, file, expected in cases:
+    for variants, file, expected in cases:
         with pytest.raises(ValueError, match=re.escape(expected)):
-            subject_of_files(arms, file, CocoEvaluator)
+            subject_of_files(variants, file, CocoEvaluator)
     with pytest.raises(ValueError, match=r"is no finished run of detector train: it has no config\.yaml"):
         subject(tmp_path, tmp_path / "x")
 
@@ -78,12 +87,12 @@ def test_runs_on_other_images_are_not_compared(dataset: Path, tmp_path: Path) ->
 
 
 def test_every_run_is_looked_at_for_differences(dataset: Path, tmp_path: Path) -> None:
-    """Not the first of each arm alone: here, the second of b was trained otherwise."""
+    """Not the first of each variant alone: here, the second of b was trained otherwise."""
     a0, a1, b0 = (write_run(tmp_path / name, dataset, f"seed={name[1]}") for name in ("a0", "a1", "b0"))
     b1 = write_run(tmp_path / "b1", dataset, "seed=1", "training.max_epochs=1", "model.neck.out_channels=16")
     assert subject([a0, a1], [b0, b1]).notes == (
-        "The runs of an arm differ in model.neck.out_channels: 32, 32 and 16.",
-        "The runs of an arm differ in training.max_epochs: 2, 2 and 1.",
+        "The runs of a variant differ in model.neck.out_channels: 32, 32 and 16.",
+        "The runs of a variant differ in training.max_epochs: 2, 2 and 1.",
     )
 
 
@@ -109,3 +118,29 @@ def test_runs_are_paired_by_their_seed(dataset: Path, tmp_path: Path) -> None:
     assert shuffled.curves["b1"] == as_given.curves["b0"]
     assert as_given.notes == shuffled.notes == ()
     assert "not trained with the same seeds (a0 [0, 1], b0 [0, 2])" in subject([a0, a1], [b0, b2]).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["runs/fcos/2026-12-01_10-00-00", "runs/rcnn/2026-12-01_11-00-00"], ["fcos", "rcnn"]),
+        (["a/fcos/2026-12-01_10-00-00", "b/fcos/2026-12-01_10-00-00"], ["a/fcos", "b/fcos"]),
+        (["runs/one", "runs/two"], ["one", "two"]),
+        (["runs/2026-12-01_10-00-00", "runs/2026-12-02"], ["2026-12-01_10-00-00", "2026-12-02"]),
+    ],
+)
+def test_runs_are_named_without_times_where_that_tells_them_apart(paths: list[str], names: list[str]) -> None:
+    assert [*_paths_by_variant("runs", paths)] == names
+
+
+def test_runs_that_only_their_time_tells_apart_are_named_by_their_options() -> None:
+    named = {"2026-12-01_10-00-00": [Path("a")], "2026-12-01_11-00-00": [Path("b")]}
+    configs = {
+        name: [{"name": "fcos", "seed": seed, "optimizer": {"lr": lr}}]
+        for seed, (name, lr) in enumerate(zip(named, (0.1, 0.2), strict=True))
+    }
+    renamed, by_name = _without_times(named, configs)
+    assert renamed == {"fcos, lr=0.1": [Path("a")], "fcos, lr=0.2": [Path("b")]}
+    assert by_name["fcos, lr=0.2"][0]["seed"] == 1
+    alike = {name: [{"name": "fcos", "seed": 0}] for name in named}
+    assert _without_times(named, alike)[0] == named

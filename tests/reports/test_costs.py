@@ -9,7 +9,6 @@ import pytest
 from detector.evaluation.statistics import Comparison, Difference
 from detector.profiling.latency import Latency
 from detector.reports.costs import ap_per_ms, cost_tables
-from detector.reports.figures import curves_figure
 from detector.reports.study import Condition, Curve, ModelSize
 
 
@@ -70,10 +69,3 @@ def test_ap_is_by_the_median_time_of_one_image() -> None:
     assert ap_per_ms(CONDITION) == pytest.approx({"plain": 0.4 / 8, "bent": 0.5 / 20})
     without_ap = {"bent": replace(CONDITION.comparisons["bent"], metrics={})}
     assert ap_per_ms(replace(CONDITION, comparisons=without_ap)) == {}
-
-
-def test_curves_are_drawn_against_images_seen() -> None:
-    svg = curves_figure(CONDITION)
-    assert svg is not None
-    assert "images seen" in svg
-    assert "8,000" in svg

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
-from detector.reports.offsets import OFFSET_HEADER, offset_rows, offsets_figure
+from detector.reports.charts import offsets_chart
+from detector.reports.offsets import OFFSET_HEADER, offset_rows
 from detector.reports.study import OffsetCurve
 from detector.runs.curves import read_offsets
 
@@ -44,6 +44,6 @@ def test_rows_show_the_last_epoch(curves: dict[str, OffsetCurve]) -> None:
     assert {len(row) for row in rows} == {len(OFFSET_HEADER)}
 
 
-def test_figure_names_each_layer(curves: dict[str, OffsetCurve]) -> None:
-    texts = re.findall(r"<text[^>]*>([^<]*)</text>", offsets_figure(curves))
-    assert {"frozen", "b.1", "epoch", "mean offset, px"} <= set(texts)
+def test_chart_has_a_line_for_each_layer(curves: dict[str, OffsetCurve]) -> None:
+    lines = {line["name"]: line["y"] for line in offsets_chart(curves)["series"]}
+    assert lines == {"frozen": [None, 0.0, 0.0], "b.1": [None, 0.5, 1.25]}

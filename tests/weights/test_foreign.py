@@ -170,7 +170,9 @@ def test_new_classes_and_offsets_start_anew_and_are_reported(
 
 
 def test_weights_of_another_model_are_an_error(torchvision_file: Path) -> None:
-    with pytest.raises(ValueError, match=r"model\.weights=.*not the weights of this model"):
+    with pytest.raises(
+        ValueError, match=r"the weights of a Faster R-CNN; this model is a FCOS\. .*model=faster_rcnn"
+    ):
         pretrained.load_detector_weights(dry(fcos), str(torchvision_file))
 
 
