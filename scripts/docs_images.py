@@ -13,6 +13,7 @@ import base64
 import io
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,12 @@ def main() -> None:
     photos = sorted(arguments.photos.iterdir())
     save(detections_of(arguments.run, photos, rows=2, columns=4), "detections")
     browser = start_browser()
-    save(first_screen(browser, arguments.run / "report.html"), "report")
+    save(screen(browser, arguments.run / "report.html"), "report")
+    save(screen(browser, arguments.run / "report.html", part="images"), "report_images")
     if arguments.comparison is None:
         save(rendered(browser, verdict(""), height=790), "verdict")
     else:
-        save(first_screen(browser, arguments.comparison / "report.html"), "verdict")
+        save(screen(browser, arguments.comparison / "report.html"), "verdict")
     save(overview(browser, detections_of(arguments.run, photos, rows=2, columns=2)), "overview")
     browser.quit()
 
@@ -101,14 +103,16 @@ def start_browser() -> Any:
     return webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
 
 
-def first_screen(browser: Any, page: Path) -> Image.Image:
-    return screenshot(browser, page, width=1280, height=1000)
+def screen(browser: Any, page: Path, *, part: str = "") -> Image.Image:
+    return screenshot(browser, page, width=1280, height=1000, part=part)
 
 
-def screenshot(browser: Any, page: Path, *, width: int, height: int) -> Image.Image:
+def screenshot(browser: Any, page: Path, *, width: int, height: int, part: str = "") -> Image.Image:
+    """Return what a browser of this size shows of the page, from the part with this id on."""
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.get(page.absolute().as_uri())
+    browser.get(f"{page.absolute().as_uri()}#{part}")
+    time.sleep(1)  # what scripts draw
     return Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
 
 
