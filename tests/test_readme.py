@@ -339,7 +339,7 @@ def test_python_example_runs_an_exported_file(
     if "calibration" in code:
         from onnxruntime.quantization import CalibrationDataReader
 
-        class Reader(CalibrationDataReader):  # type: ignore[misc]
+        class Reader(CalibrationDataReader):
             def get_next(self) -> dict[str, np.ndarray] | None:
                 return batches.pop() if batches else None
 
