@@ -35,9 +35,10 @@ ImageInput = np.ndarray | str | os.PathLike[str]
 class Predictor:
     """A trained detector that uses the image preparation, precision and memory layout of its training.
 
-    >>> detector = Predictor.from_checkpoint("path/to/best.ckpt")
-    >>> detections = detector.predict("image.jpg")
-    >>> names = [detector.class_names[label] for label in detections.labels]
+    Examples:
+        >>> predictor = Predictor.from_checkpoint("path/to/best.ckpt")
+        >>> detections = predictor.predict("image.jpg")
+        >>> names = [predictor.class_names[label] for label in detections.labels]
     """
 
     def __init__(self, checkpoint: Checkpoint, *, device: torch.device | str = "cpu") -> None:

@@ -51,8 +51,10 @@ def test_first_comment_gives_the_published_ap_and_says_that_it_was_not_run(recip
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_readme_lists_the_recipe_with_its_number(name: str) -> None:
-    (line,) = [x for x in (ROOT / "README.md").read_text().splitlines() if x.startswith(f"| `{name}` ")]
+def test_page_of_recipes_lists_it_with_its_number(name: str) -> None:
+    (line,) = [
+        x for x in (ROOT / "docs" / "recipes.md").read_text().splitlines() if x.startswith(f"| `{name}` ")
+    ]
     first = (config_dir() / "experiment" / f"{name}.yaml").read_text().splitlines()[1]
     number = re.match(r"# (\d\d\.\d)", first)
     assert f"| {number[1] if number else '-'} |" in line

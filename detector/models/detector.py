@@ -92,7 +92,7 @@ def build_detector(
     `weights_images`; its class rows are copied to the classes of the same name in `class_names`, see
     `load_detector_weights`.
 
-    Example:
+    Examples:
         >>> from functools import partial
         >>> from detector.backbones import ResNet
         >>> from detector.heads import FCOSHead

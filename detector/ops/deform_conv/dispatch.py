@@ -50,7 +50,7 @@ def deform_conv2d(
     Raises:
         ValueError: if arguments do not fit together, or the backend cannot run.
 
-    Example:
+    Examples:
         >>> x, offset = torch.randn(1, 3, 8, 8), torch.zeros(1, 18, 8, 8)
         >>> deform_conv2d(x, offset, torch.randn(16, 3, 3, 3), padding=1).shape
         torch.Size([1, 16, 8, 8])
