@@ -47,8 +47,8 @@ def targets(values: Any) -> set[str]:
 
 
 def all_targets() -> set[str]:
-    choices = ([], ["model=faster_rcnn", "optimizer=sgd", "schedule=multistep"])
-    files = [ConfigFiles([config_dir()], "train", words).options for words in choices]
+    chosen: tuple[list[str], ...] = ([], ["model=faster_rcnn", "optimizer=sgd", "schedule=multistep"])
+    files = [ConfigFiles([config_dir()], "train", words).options for words in chosen]
     ours = {name for options in files for name in targets(options) if name.startswith("detector.")}
     return ours | {f"{module}.Options" for module in MODULES.values()}
 
