@@ -249,9 +249,13 @@ class DetectionModule(LightningModule):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        evaluated = "model." if self.averaged is None else "averaged.model."
+        if "optimizer_states" not in checkpoint:  # nothing resumes from it
+            state = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {k: v for k, v in state.items() if k.startswith(evaluated)}
         checkpoint["detector"] = describe_checkpoint(
             self.record,
-            weights="model." if self.averaged is None else "averaged.model.",
+            weights=evaluated,
             metrics=self.validation_metrics(),
             epoch=self.current_epoch + 1,
             step=self.global_step,
