@@ -12,8 +12,8 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from detector.drawings import class_colour
 from detector.evaluation.statistics import Difference
-from detector.reports.drawings import class_colour
 from detector.reports.study import Condition, Curve, Losses, Study
 from detector.reports.tables import signed
 

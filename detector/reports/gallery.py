@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from detector.coco.ground_truth import GroundTruth
+from detector.drawings import draw_detections
 from detector.evaluation.errors import image_f1
 from detector.evaluation.matching import Matched, Rows
-from detector.reports.drawings import draw_detections
 from detector.structures import Detections
 
 ReadPicture = Callable[[Any], np.ndarray]  # image id -> uint8 RGB, height x width x 3
