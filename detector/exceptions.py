@@ -30,6 +30,14 @@ class RunError(RuntimeError):
     """A correctly requested run cannot go on. The message says why, and what to do."""
 
 
+class DetectorError(Exception):
+    """A message about wrong options or data, or about a run that cannot go on; raised by Python functions."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Let a notebook show the message alone."""
+        return [f"{type(self).__name__}: {self}"]
+
+
 class SharedError(RunError):
     """An error that every process of a run raises at the same place; the first reports it for all."""
 

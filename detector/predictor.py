@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from torch import nn
+from PIL import Image, ImageOps
+from torch import Tensor, nn
 
 from detector.checkpoint import Checkpoint, load_checkpoint
+from detector.coco.image_files import find_images
 from detector.coco.images import ReadOptions, read_image
 from detector.config.build import build
 from detector.config.recorded import check_stored
@@ -29,19 +33,30 @@ from detector.weights.fit import unusable
 
 _log = logging.getLogger(__name__)
 
-ImageInput = np.ndarray | str | os.PathLike[str]
+ImageInput = np.ndarray | Tensor | Image.Image | str | os.PathLike[str]
+_SHOWN = 5  # class names in the text of a predictor
 
 
 class Predictor:
     """A trained detector that uses the image preparation, precision and memory layout of its training.
 
+    `checkpoint` is the file that `detector train` wrote.
+
     Examples:
-        >>> predictor = Predictor.from_checkpoint("path/to/best.ckpt")
-        >>> detections = predictor.predict("image.jpg")
-        >>> names = [predictor.class_names[label] for label in detections.labels]
+        >>> predictor = Predictor("path/to/best.ckpt")
+        >>> for box, score, label, name in predictor("image.jpg"):
+        ...     print(name, score, box)
+        >>> predictor("image.jpg").show()
+
+    Raises:
+        ValueError: the file is missing, is no such checkpoint, or has inconsistent entries.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, checkpoint: Checkpoint | str | os.PathLike[str], *, device: torch.device | str = "cpu"
+    ) -> None:
+        if not isinstance(checkpoint, Checkpoint):
+            checkpoint = load_checkpoint(checkpoint)
         check_used(checkpoint.config, source=str(checkpoint.path))
         self.class_names = checkpoint.class_names
         self.category_ids = checkpoint.category_ids
@@ -53,45 +68,73 @@ class Predictor:
         self._dtype = _autocast_dtype(training.get("precision", "32-true"), self.device)
         self.model = restore_model(checkpoint, device=self.device).to(memory_format=self._layout)
 
+    def __repr__(self) -> str:
+        names = ", ".join(self.class_names[:_SHOWN]) + (", ..." if len(self.class_names) > _SHOWN else "")
+        return f"Predictor({len(self.class_names)} classes: {names}; on {self.device})"
+
     @classmethod
     def from_checkpoint(
         cls, path: str | os.PathLike[str], *, device: torch.device | str = "cpu"
     ) -> Predictor:
-        """Load the detector from a checkpoint of `detector train`.
+        """Do what `Predictor(path)` does; the method goes with the next version."""
+        text = "Predictor.from_checkpoint(path) is Predictor(path) now; it goes with the next version."
+        warnings.warn(text, FutureWarning, stacklevel=2)
+        return cls(path, device=device)
 
-        Raises:
-            ValueError: the file is missing, is no such checkpoint, or has inconsistent entries.
+    def __call__(
+        self,
+        images: ImageInput | Sequence[ImageInput],
+        *,
+        score_threshold: float = 0.3,
+        batch_size: PositiveInt = 4,
+    ) -> Detections | list[Detections]:
+        """Return the detections in one image as `predict` does, or a list of them for many.
+
+        Many images are a list, a tensor (batch, 3, height, width), a folder, a glob such as "photos/*.jpg",
+        or a text file with a path a line; `batch_size` of them are processed at a time. Each result has its
+        `path` if the image is a file.
         """
-        return cls(load_checkpoint(path), device=device)
+        many = _several(images)
+        if many is None:
+            return self.predict(cast(ImageInput, images), score_threshold=score_threshold)
+        starts = range(0, len(many), batch_size)
+        chunks = (many[start : start + batch_size] for start in starts)
+        return [one for chunk in chunks for one in self.predict_batch(chunk, score_threshold=score_threshold)]
 
     def predict(self, image: ImageInput, *, score_threshold: float = 0.3) -> Detections:
         """Return detections with at least this score, in pixels of the image, best first, on the CPU.
 
-        `image`: uint8 RGB (height, width, 3), or the path of a file (rotated to its EXIF orientation).
+        `image`: the path of a file (rotated to its EXIF orientation), a PIL image, a uint8 RGB array (height,
+        width, 3), or a tensor (3, height, width) of uint8 in RGB or of floats in [0, 1].
 
         Raises:
             ValueError: the array has another shape or dtype; the file is missing, truncated or not an image;
                 the threshold is outside [0, 1].
         """
-        (detections,) = self.predict_batch([load_image(image, self.reading)], score_threshold=score_threshold)
+        (detections,) = self.predict_batch([image], score_threshold=score_threshold)
         return detections
 
     def predict_batch(
-        self, images: Sequence[np.ndarray], *, score_threshold: float = 0.3
+        self, images: Sequence[ImageInput], *, score_threshold: float = 0.3
     ) -> list[Detections]:
         """Run `predict` on several images of any sizes in one pass."""
         if not 0 <= score_threshold <= 1:
             raise ValueError(f"score_threshold = {score_threshold}: expected a number >= 0 and <= 1.")
         if not images:
             return []
-        batch = self.batch(images)
+        batch = self.batch([load_image(image, self.reading) for image in images])
         detected = self.detect(batch)
         sizes = zip(batch.image_sizes.tolist(), batch.original_sizes.tolist(), strict=True)
         return [
-            detections.select(detections.scores >= score_threshold)
-            .resized(from_size=tuple(resized), to_size=tuple(original))
-            .to("cpu")
-            for detections, (resized, original) in zip(detected, sizes, strict=True)
+            replace(
+                detections.select(detections.scores >= score_threshold)
+                .resized(from_size=tuple(resized), to_size=tuple(original))
+                .to("cpu"),
+                class_names=self.class_names,
+                path=Path(image) if isinstance(image, str | os.PathLike) else None,
+                read_image=partial(load_image, image, self.reading),
+            )
+            for image, detections, (resized, original) in zip(images, detected, sizes, strict=True)
         ]
 
     def batch(self, images: Sequence[np.ndarray]) -> Batch:
@@ -163,16 +206,57 @@ def _chosen(options: Any, kind: type) -> Any:
     return {field.name: options[field.name] for field in fields(kind) if field.name in options}
 
 
+def _several(images: ImageInput | Sequence[ImageInput]) -> Sequence[ImageInput] | None:
+    """Return the images of a list, a batch or a source of files; None for a single image."""
+    if isinstance(images, str | os.PathLike):
+        path = Path(images)
+        is_one = path.is_file() and path.suffix.lower() != ".txt"
+        return None if is_one else find_images(str(images)).files
+    if isinstance(images, Tensor | np.ndarray):
+        return list(images) if images.ndim == 4 else None
+    return None if isinstance(images, Image.Image) else [*images]
+
+
 def load_image(image: ImageInput, reading: ReadOptions = ReadOptions()) -> np.ndarray:  # noqa: B008 (frozen)
-    """Return uint8 RGB (height, width, 3) from such an array or a file, else raise ValueError."""
-    if not isinstance(image, np.ndarray):
+    """Return an image, or the one in a file, as uint8 RGB (height, width, 3).
+
+    Raises:
+        ValueError: the image has another shape, dtype or range than `Predictor.predict` takes.
+    """
+    if isinstance(image, str | os.PathLike):
         return read_image(Path(image), declared_size=None, options=reading)
+    if isinstance(image, Image.Image):
+        if image.mode == "F" or image.mode.startswith("I"):
+            raise ValueError(
+                f"expected a PIL image of 8 bits, got the mode {image.mode}. Pass the path of its file: such "
+                "files are read as in training."
+            )
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    if isinstance(image, Tensor):
+        image = _array_of(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(
             f"expected an image as uint8 RGB of shape (height, width, 3), got {image.dtype} of shape "
             f"{image.shape}."
         )
     return image
+
+
+def _array_of(image: Tensor) -> np.ndarray:
+    """Return a tensor (3, height, width) as an array (height, width, 3)."""
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise ValueError(
+            f"expected an image as a tensor of shape (3, height, width), got {tuple(image.shape)}."
+        )
+    if image.is_floating_point():
+        low, high = image.aminmax() if image.numel() else (0.0, 1.0)
+        if not (low >= 0 and high <= 1):
+            raise ValueError(
+                f"expected an image as floats in [0, 1], got {low:g} to {high:g}. Leave out the "
+                "normalization, which the model does, or pass uint8."
+            )
+        image = (image * 255).round().to(torch.uint8)
+    return image.permute(1, 2, 0).contiguous().cpu().numpy()
 
 
 def _reading(data: Mapping[str, Any]) -> ReadOptions:

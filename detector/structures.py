@@ -8,11 +8,15 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 R = TypeVar("R", bound="Record")
 
@@ -33,6 +37,8 @@ class FeatureSpec:
 @dataclass(frozen=True)
 class Record:
     """A frozen dataclass whose fields are tensors, records of tensors, or None if absent.
+
+    Fields of other types, such as names, are the same in every record that is derived from this one.
 
     Example:
         >>> points = Keypoints(xy=torch.zeros(3, 17, 2), visibility=torch.zeros(3, 17, dtype=torch.int64))
@@ -63,7 +69,7 @@ class Record:
             value = getattr(self, field.name)
             if isinstance(value, Record):
                 yield from value.tensors()
-            elif value is not None:
+            elif isinstance(value, Tensor):
                 yield value
 
     def _mapped(self: R, change: Callable[[Tensor], Tensor]) -> R:
@@ -75,7 +81,7 @@ class Record:
 def _changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Record):
         return value._mapped(change)
-    return None if value is None else change(value)
+    return change(value) if isinstance(value, Tensor) else value
 
 
 def _concatenated(values: Sequence[Any], name: str) -> Any:
@@ -83,7 +89,12 @@ def _concatenated(values: Sequence[Any], name: str) -> Any:
         assert all(value is None for value in values), f"{name} is None in some of the records only"
         return None
     first = values[0]
-    return type(first).cat(values) if isinstance(first, Record) else torch.cat([*values])
+    if isinstance(first, Record):
+        return type(first).cat(values)
+    if isinstance(first, Tensor):
+        return torch.cat([*values])
+    assert all(value == first for value in values), f"{name} differs between the records"
+    return first
 
 
 @dataclass(frozen=True)
@@ -212,11 +223,31 @@ class Batch(Record):
     targets: Targets
 
 
-@dataclass(frozen=True)
+class Detection(NamedTuple):
+    """One detected object: its box is xyxy in pixels, its name that of its class (or the label's number)."""
+
+    box: tuple[float, float, float, float]
+    score: float
+    label: int
+    name: str
+
+
+_SHOWN = 5  # objects in the text of detections
+
+
+@dataclass(frozen=True, repr=False)
 class Detections(Record):
     """The detections of one image, best first.
 
-    Boxes are xyxy in pixels, scores in [0, 1], labels in [0, num_classes).
+    Boxes are xyxy in pixels, scores in [0, 1], labels in [0, num_classes). A `Predictor` also gives the names
+    of the classes, the `path` if the image is a file, and `read_image`, which returns the image for drawings.
+
+    Example:
+        >>> found = Detections(torch.tensor([[2.0, 4, 10, 20]]), torch.tensor([0.9]), torch.tensor([1]))
+        >>> [(one.name, round(one.score, 2)) for one in found]
+        [('1', 0.9)]
+        >>> len(found[found.scores > 0.95])
+        0
     """
 
     boxes: Float[Tensor, "N 4"]
@@ -224,9 +255,91 @@ class Detections(Record):
     labels: Int64[Tensor, "N"]
     masks: BoxMasks | None = None
     keypoints: Keypoints | None = None
+    class_names: tuple[str, ...] = ()
+    path: Path | None = None
+    read_image: Callable[[], Any] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def __iter__(self) -> Iterator[Detection]:
+        columns = (self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), self.names)
+        for box, score, label, name in zip(*columns, strict=True):
+            yield Detection(tuple(box), score, label, name)
+
+    @overload
+    def __getitem__(self, index: int) -> Detection: ...
+    @overload
+    def __getitem__(self, index: slice | Tensor) -> Detections: ...
+    def __getitem__(self, index: int | slice | Tensor) -> Detection | Detections:
+        """Return one detection by its position, or those of a slice, a mask or positions."""
+        if not isinstance(index, int):
+            return self.select(index)
+        position = range(len(self))[index]
+        return next(iter(self.select(slice(position, position + 1))))
+
+    def __repr__(self) -> str:
+        shown = [f"{one.name} {one.score:.2f}" for one in self.select(slice(_SHOWN))]
+        more = [f"and {len(self) - _SHOWN} more"] if len(self) > _SHOWN else []
+        where = f" in {self.path}" if self.path else ""
+        return f"Detections({len(self)}{where}{': ' if shown else ''}{', '.join([*shown, *more])})"
+
+    @property
+    def names(self) -> list[str]:
+        """The class name of each detection, or the number of its label if names are unknown."""
+        return [self.class_names[label] if self.class_names else str(label) for label in self.labels.tolist()]
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Return boxes, scores, labels and names as lists of plain Python values, as JSON takes them."""
+        columns = {name: getattr(self, name).tolist() for name in ("boxes", "scores", "labels")}
+        return {**columns, "names": self.names}
+
+    def to_supervision(self) -> Any:
+        """Return `supervision.Detections`, for that package's annotators and trackers.
+
+        Raises:
+            ImportError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise ImportError(
+                "to_supervision() needs supervision: pip install 'detector[supervision]'"
+            ) from error
+        return supervision.Detections(
+            xyxy=self.boxes.cpu().numpy(),
+            confidence=self.scores.cpu().numpy(),
+            class_id=self.labels.cpu().numpy(),
+            data={"class_name": self.names},
+        )
+
+    def draw(self, image: Any = None) -> Image:
+        """Return a PIL image with each box, its class and its score.
+
+        `image`: a path, a PIL image, an array (height, width, 3) or a tensor (3, height, width), in uint8
+        RGB; None is the image that a `Predictor` detected in.
+
+        Raises:
+            ValueError: no image is given, and these detections are not a Predictor's.
+        """
+        from detector.drawings import draw_detections  # needed only here
+
+        if image is None and self.read_image is None:
+            raise ValueError("These detections do not know their image: pass it, as in draw(image).")
+        image = self.read_image() if image is None and self.read_image else image
+        image = image.permute(1, 2, 0).cpu().numpy() if isinstance(image, Tensor) else image
+        most = max(self.labels.tolist(), default=-1)
+        return draw_detections(image, self, class_names=self.class_names or [*map(str, range(most + 1))])
+
+    def show(self, image: Any = None) -> None:
+        """Show what `draw` returns: in the notebook, or else in the system's viewer of images."""
+        from detector.drawings import show_picture  # needed only here
+
+        show_picture(self.draw(image))
+
+    def _repr_png_(self) -> bytes | None:
+        """Let a notebook show the drawing of detections that know their image."""
+        return None if self.read_image is None else self.draw()._repr_png_()
 
     def resized(self, *, from_size: tuple[int, int], to_size: tuple[int, int]) -> Detections:
         """Return the detections scaled to another (height, width) of the image, with boxes clipped to it.

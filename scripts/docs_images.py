@@ -61,7 +61,7 @@ def main() -> None:
 
 def detections_of(run: Path, photos: list[Path], *, rows: int, columns: int) -> Image.Image:
     """Return a grid of images with what the run's best checkpoint detects in them."""
-    predictor = Predictor.from_checkpoint(run / "checkpoints" / "best.ckpt")
+    predictor = Predictor(run / "checkpoints" / "best.ckpt")
     side, gap = 250, 6
     grid = Image.new("RGB", (columns * (side + gap) - gap, rows * (side + gap) - gap), "white")
     for number, photo in enumerate(photos[: rows * columns]):

@@ -178,7 +178,7 @@ class _Job:
                     self.exit_code = max(self.exit_code, report(error, job=_sweep_job()))
 
     def _run(self, cfg: DictConfig) -> None:
-        _require_typed(cfg, self.allow_targets)
+        require_typed(cfg, self.allow_targets)
         if self.is_shipped and annotations_of(f"{self.module}.Options"):
             if problems := early_problems(cfg, self.module):
                 raise ConfigError(problems)
@@ -246,7 +246,7 @@ def _without_target(options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if key != "_target_"}
 
 
-def _require_typed(cfg: DictConfig, allowed: tuple[str, ...]) -> None:
+def require_typed(cfg: DictConfig, allowed: tuple[str, ...]) -> None:
     """Raise ConfigError if a configuration file allows targets, as it would allow itself."""
     found = cfg.get(ALLOW_TARGETS)
     if isinstance(found, ListConfig) and tuple(found) != allowed:
@@ -278,19 +278,22 @@ def report(error: Exception, *, job: int | None = None) -> int:
     Return the exit code.
     """
     where = "detector" if job is None else f"detector (job {job} of the sweep)"
-    if _is_users(error):
-        print(f"{where}: {error}", file=sys.stderr)
-        return WRONG_USE
-    if isinstance(error, RunError | OSError):
-        print(f"{where} failed: {error}", file=sys.stderr)
+    message = message_of(error)
+    if message is None:
+        print(f"{where} failed unexpectedly:", file=sys.stderr)
+        traceback.print_exception(error)
         return FAILED
-    if asked := out_of_memory_message(error):
-        hint = "Lower the sizes of batches and images, or free memory."
-        print(f"{where} failed: {asked}. {hint}", file=sys.stderr)
-        return FAILED
-    print(f"{where} failed unexpectedly:", file=sys.stderr)
-    traceback.print_exception(error)
-    return FAILED
+    is_users = _is_users(error)
+    print(f"{where}{'' if is_users else ' failed'}: {message}", file=sys.stderr)
+    return WRONG_USE if is_users else FAILED
+
+
+def message_of(error: Exception) -> str | None:
+    """Return the message of a user error or of a failure of the run; None for bugs of ours."""
+    if _is_users(error) or isinstance(error, RunError | OSError):
+        return str(error)
+    asked = out_of_memory_message(error)
+    return f"{asked}. Lower the sizes of batches and images, or free memory." if asked else None
 
 
 def _is_users(error: Exception) -> bool:

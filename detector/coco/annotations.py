@@ -22,7 +22,7 @@ class Category:
     supercategory: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CocoAnnotations:
     """The annotations of a split: images in file order, each with its annotations in file order.
 
@@ -51,6 +51,10 @@ class CocoAnnotations:
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    def __repr__(self) -> str:
+        counts = f"{len(self)} images, {self.object_count} objects, {len(self.categories)} classes"
+        return f"CocoAnnotations({self.path}: {counts})"
 
     @property
     def class_names(self) -> tuple[str, ...]:

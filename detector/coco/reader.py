@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from detector.coco.annotations import CocoAnnotations
@@ -15,9 +16,9 @@ from detector.option_types import CheckImages, FileNames, OnBadBox, OnBadImage
 
 
 def read_coco(
-    path: Path,
+    path: str | os.PathLike[str],
+    images_dir: str | os.PathLike[str],
     *,
-    images_dir: Path,
     on_bad_box: OnBadBox = "error",
     on_bad_image: OnBadImage = "error",
     check: CheckImages = "headers",
@@ -32,6 +33,7 @@ def read_coco(
     `ImageChecks` for `check` and `folder_option`, `locate_files` for `file_names`. Sizes that the file lacks
     are taken from the image files.
     """
+    path, images_dir = Path(path), Path(images_dir)
     raw = read_columns(path)
     problems = Problems()
     categories = read_categories(raw.categories, problems.fatal)

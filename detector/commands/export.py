@@ -17,11 +17,11 @@ from torch.export import ExportedProgram
 from torch.nn import functional as F
 
 from detector.checkpoint import Checkpoint, load_checkpoint
+from detector.coco.image_files import find_images
 from detector.coco.images import ImageFileError, ReadOptions
-from detector.commands.image_files import find_images
 from detector.exceptions import RunError
-from detector.export.onnx_graph import open_onnx, require_onnx, write_onnx
-from detector.export.recording import (
+from detector.exporting.onnx_graph import open_onnx, require_onnx, write_onnx
+from detector.exporting.recording import (
     MULTIPLE_PX,
     ExportDifference,
     detections,
@@ -38,7 +38,7 @@ from detector.runs.record import require_no_training_run, require_writable, writ
 from detector.structures import Batch
 from detector.version import __version__
 
-_ENDINGS = {"onnx": ".onnx", "torch_export": ".pt2"}
+ENDINGS = {"onnx": ".onnx", "torch_export": ".pt2"}
 _NUM_CHECKED = 4
 
 Run = Callable[[Tensor, Tensor], Sequence[Tensor]]
@@ -83,7 +83,7 @@ def run(options: Options, context: Context) -> None:
         options.source, checkpoint, generate_into=output_dir / "data", reading=detector.reading
     )
     output_dir.mkdir(parents=True, exist_ok=True)
-    ending = _ENDINGS[options.format]
+    ending = ENDINGS[options.format]
     unchecked, file = (output_dir / f"{options.name}{end}" for end in (f".refused{ending}", ending))
     run_file = _write(options.format, detector, unchecked)
     differences = _compare(unchecked, run_file, detector, images, options.score_tolerance)

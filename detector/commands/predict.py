@@ -17,16 +17,16 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from detector.coco.image_files import find_images
 from detector.coco.image_values import range_note, require_ascending
 from detector.coco.images import ImageFileError, ImageNotes, ReadOptions, read_image_with_notes
 from detector.commands.csv_cells import harmless
-from detector.commands.image_files import find_images
 from detector.commands.predicted_ids import PredictedIds, counted_ids, ids_of_annotations
+from detector.drawings import draw_detections
 from detector.evaluation.results import detections_to_results
 from detector.files import GrowingFile, write_atomically
 from detector.option_types import Fraction, PositiveInt
 from detector.predictor import Predictor
-from detector.reports.drawings import draw_detections
 from detector.run_folder import RunFolder
 from detector.runs.accelerator import find_accelerator
 from detector.runs.context import Context
@@ -70,7 +70,7 @@ def run(options: Options, context: Context) -> None:
     names = drawn_names(files)
     if options.draw:
         _require_no_overwrite(files, [output_dir / "pictures" / name for name in names])
-    detector = Predictor.from_checkpoint(options.checkpoint, device=device)
+    detector = Predictor(options.checkpoint, device=device)
     detector.reading = _reading(options, detector.reading)
     ids = _ids(options.annotations, files, detector)
     write_record(output_dir, context)

@@ -177,10 +177,14 @@ def run_length(options: TrainingOptions, *, data: DetectionDataModule, trainer: 
 
 
 def choose_display(options: TrainingOptions) -> Display:
-    """Return a live display on a terminal, and one of plain lines elsewhere."""
+    """Return a live display on a terminal or in a notebook, and one of plain lines elsewhere."""
     console = Console()
     if console.is_terminal:
         return TerminalDisplay(console)
+    if console.is_jupyter:
+        from detector.training.notebook import NotebookDisplay  # needed only there
+
+        return NotebookDisplay()
     return LineDisplay(every_n_steps=options.log_every_n_steps)
 
 
@@ -279,4 +283,5 @@ def fit(
     except NotWrittenError as error:
         raise RunError(f"{error} {resume_hint(checkpoints, context)}") from error
     finally:
-        signal.signal(signal.SIGINT, on_interrupt)
+        if signal.getsignal(signal.SIGINT) is not on_interrupt:  # only the main thread may set it
+            signal.signal(signal.SIGINT, on_interrupt)

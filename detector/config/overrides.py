@@ -5,17 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from copy import deepcopy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from hydra import compose, initialize_config_dir
-from hydra._internal.hydra import Hydra
+from hydra import compose
 from hydra._internal.utils import get_args_parser  # Hydra has no public one; hydra-core is pinned below 1.4
-from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
@@ -26,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from detector.config.advice import advice, has_key, is_mapping
 from detector.config.errors import ConfigError, closest
 from detector.config.foreign_words import WORDS, as_list, lone_words, own_file
-from detector.config.paths import config_dir
+from detector.config.loading import loaded as _loaded
 from detector.config.words import repaired
 from detector.earlier import present_word, tell
 
@@ -237,18 +233,6 @@ def _allowed_targets(overrides: Sequence[str]) -> tuple[str, ...]:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError([message])
-
-
-@contextmanager
-def _loaded(folder: str | None) -> Iterator[None]:
-    """Prepare Hydra to compose, with the user's `folder` first, as its own command line does."""
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        if folder:
-            path = deepcopy(GlobalHydra.instance().config_loader().get_search_path())
-            path.prepend("command-line", f"file://{Path(folder).absolute()}", SearchPathQuery("schema", None))
-            GlobalHydra.instance().clear()
-            Hydra.create_main_hydra2("detector", path)  # the earlier instance does not follow its path
-        yield
 
 
 def _compose(verb: str, overrides: list[str]) -> DictConfig:

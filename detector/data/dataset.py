@@ -15,6 +15,7 @@ from detector.coco.annotations import CocoAnnotations
 from detector.coco.ground_truth import GroundTruth
 from detector.coco.images import ImageFileError, ReadOptions, read_image
 from detector.data.transforms import Augmentation, ImageSize, drop_thin_boxes, resize, sample_seed
+from detector.option_types import PositiveInt
 
 # H, W size of the resized image, G ground-truth boxes
 
@@ -33,6 +34,8 @@ class Sample:
 class CocoDataset(Dataset[Sample]):
     """The samples of `annotations` by (epoch, index). A key gives the same sample in any process.
 
+    An index alone stands for epoch 0: `dataset[3]`. A number as `image_size` is the longest side in pixels.
+
     Without `training` the size is the last of `image_size.min_size`. Without `augmentation` too, the epoch
     has no effect.
     """
@@ -41,14 +44,18 @@ class CocoDataset(Dataset[Sample]):
         self,
         annotations: CocoAnnotations,
         *,
-        image_size: ImageSize,
+        image_size: ImageSize | PositiveInt,
         augmentation: Augmentation | None = None,
         training: bool = False,
         seed: int = 0,
         reading: ReadOptions = ReadOptions(),  # noqa: B008 (frozen)
     ) -> None:
+        if not isinstance(annotations, CocoAnnotations):
+            raise TypeError(
+                f"expected annotations as read_coco(file, images) returns them, got {annotations!r}."
+            )
         self.annotations = annotations
-        self.image_size = image_size
+        self.image_size = ImageSize(image_size, image_size) if isinstance(image_size, int) else image_size
         self._augmentation = augmentation
         self._training = training
         self._seed = seed
@@ -56,6 +63,9 @@ class CocoDataset(Dataset[Sample]):
 
     def __len__(self) -> int:
         return len(self.annotations)
+
+    def __repr__(self) -> str:
+        return f"CocoDataset({self.annotations}, {self.image_size})"
 
     def image_id(self, index: int) -> int | str:
         """Return the id that the annotation file gives to image `index`."""
@@ -75,8 +85,8 @@ class CocoDataset(Dataset[Sample]):
         """Return the ground truth of all images, or of the first `num_images`."""
         return GroundTruth.of(self.annotations.select_images(np.arange(len(self))[:num_images]))
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
+    def __getitem__(self, key: tuple[int, int] | int) -> Sample:
+        epoch, index = key if isinstance(key, tuple) else (0, range(len(self))[key])
         height, width = (int(s) for s in self.annotations.sizes[index])
         image = self._read(index, (height, width))
         boxes, labels = self.annotations.training_boxes(index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,18 +68,25 @@ def drop_thin_boxes(boxes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, 
 class Augmentation:
     """A sequence of albumentations transforms, applied in order and drawn from the seed alone.
 
+    `transforms` is one of them, a list, or a mapping with the names for messages.
+
     Boxes go in and come out as xyxy in pixels inside the image. A box that keeps less than a tenth of its
     area in a crop is dropped with its label.
     """
 
     min_visible_fraction = 0.1
 
-    def __init__(self, transforms: Mapping[str, Any]) -> None:
+    def __init__(self, transforms: Mapping[str, Any] | Sequence[Any] | Any) -> None:
         import albumentations
 
+        kinds = albumentations.BasicTransform | albumentations.BaseCompose
+        if isinstance(transforms, kinds):
+            transforms = [transforms]
+        if not isinstance(transforms, Mapping):
+            transforms = {f"{type(one).__name__} ({i})": one for i, one in enumerate(transforms)}
         self._names = list(transforms)
         for name, transform in transforms.items():
-            if not isinstance(transform, albumentations.BasicTransform | albumentations.BaseCompose):
+            if not isinstance(transform, kinds):
                 raise ValueError(
                     f"data.augmentation.{name} is a {type(transform).__name__}, expected an albumentations "
                     "transform."

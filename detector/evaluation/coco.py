@@ -63,8 +63,10 @@ class CocoEvaluator:
         """The keys of `per_class`, in the order of the category ids."""
         return self.truth.class_names
 
-    def evaluate(self, results: Sequence[Any], *, source: str = "results") -> Metrics:
-        """Compute the metrics of results with original ids or file names. No results give zeros.
+    def evaluate(self, results: Sequence[Any] | Path, *, source: str = "results") -> Metrics:
+        """Compute the metrics of results with original ids or file names, or of a file of them.
+
+        No results give zeros.
 
         The order of the rows matters only between equal scores of one class in one image: there the earlier
         row ranks higher, as in pycocotools (the published numbers depend on it).
@@ -109,8 +111,12 @@ class CocoEvaluator:
         """Return results as flat arrays with the numbers of the ground truth; raises as `evaluate`."""
         return self.read(results, source=source)[0]
 
-    def read(self, results: Sequence[Any], *, source: str = "results") -> tuple[Rows, tuple[str, ...]]:
+    def read(self, results: Sequence[Any] | Path, *, source: str = "results") -> tuple[Rows, tuple[str, ...]]:
         """Return the `rows` of results, and notes on them and on the ground truth; raises as `evaluate`."""
+        if isinstance(results, str | Path):
+            from detector.evaluation.result_files import read_results  # needed only for a file
+
+            results, source = read_results(Path(results)), str(results)
         resolved = check_results(results, truth=self.truth, source=source)
         notes = [f"{source}: {note}" for note in resolved.notes]
         columns = resolved.columns

@@ -95,7 +95,7 @@ def test_python_predicts_what_evaluation_scores(trained: Path) -> None:
     results = json.loads((trained / "run/predictions.json").read_text())
     scored = sorted((one for one in results if one["image_id"] in (100, 101)), key=json.dumps)
     images = [load_image(trained / f"data/images/val{number}.png") for number in range(2)]
-    model = Predictor.from_checkpoint(trained / "run/checkpoints/best.ckpt")
+    model = Predictor(trained / "run/checkpoints/best.ckpt")
     found = model.predict_batch(images, score_threshold=0.0)
     again = [
         one

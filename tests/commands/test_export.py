@@ -18,7 +18,7 @@ from detector.cli.main import main
 from detector.coco.images import ReadOptions
 from detector.commands import export
 from detector.data.transforms import ImageSize
-from detector.export.recording import ExportableDetector, detections, difference, recorded
+from detector.exporting.recording import ExportableDetector, detections, difference, recorded
 from detector.heads.fcos import FCOSHead
 from detector.layers.roi_pooling import DeformRoIPool
 from detector.predictor import Predictor
@@ -254,13 +254,13 @@ def test_wrong_use_is_told(
 
 
 def test_the_size_in_the_metadata_is_the_one_of_evaluation(checkpoint: Path) -> None:
-    model = Predictor.from_checkpoint(checkpoint)
+    model = Predictor(checkpoint)
     model.image_size = ImageSize(min_size=(32, 48), max_size=64)
     assert json.loads(export._metadata(model)["image_size"]) == {"min_size": 48, "max_size": 64}
 
 
 def test_the_range_of_values_is_in_the_metadata(checkpoint: Path) -> None:
-    model = Predictor.from_checkpoint(checkpoint)
+    model = Predictor(checkpoint)
     assert json.loads(export._metadata(model)["image_range"]) == "full"
     model.reading = ReadOptions(image_range=(0.0, 4095.0))
     assert json.loads(export._metadata(model)["image_range"]) == [0, 4095]

@@ -188,7 +188,7 @@ def test_weights_of_a_foreign_model_are_not_fetched(run: Path, tmp_path: Path) -
     content = torch.load(path, weights_only=True)
     content["detector"]["config"]["model"]["weights"] = "/somewhere/else.pth"
     torch.save(content, path)
-    Predictor.from_checkpoint(path)
+    Predictor(path)
 
 
 def test_environment_record_holds_no_variables(run: Path) -> None:

@@ -107,8 +107,9 @@ while time.monotonic() < end:
 
 def test_onnxruntime_is_told_before_its_import() -> None:
     code = (
-        "import os, sys; os.environ.pop('ORT_DISABLE_TELEMETRY', None); import detector.export.onnx_graph; "
-        "assert 'onnxruntime' not in sys.modules; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+        "import os, sys; os.environ.pop('ORT_DISABLE_TELEMETRY', None); "
+        "import detector.exporting.onnx_graph; assert 'onnxruntime' not in sys.modules; "
+        "print(os.environ['ORT_DISABLE_TELEMETRY'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"

@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 from detector.cli.main import main
+from detector.coco.image_files import find_images
 from detector.coco.images import ImageFileError, ReadOptions
-from detector.commands.image_files import find_images
 from detector.commands.predict import ResultFiles, drawn_names
 from detector.commands.predicted_ids import PredictedIds
 from detector.evaluation.coco import CocoEvaluator
-from detector.predictor import Predictor, _reading
+from detector.predictor import Predictor, _reading, load_image
 from detector.structures import Detections
 from tests.training.tiny import run_training, write_dataset
 
@@ -131,7 +131,7 @@ def test_no_cell_runs_in_a_spreadsheet(tmp_path: Path) -> None:
 
 
 def test_python_gives_the_same_whatever_the_batch(checkpoint: Path, images: Path) -> None:
-    model = Predictor.from_checkpoint(checkpoint)
+    model = Predictor(checkpoint)
     assert model.class_names == ("disc", "square")
     file = images / "sub/b.jpg"
     image = cv2.imread(str(file))
@@ -168,7 +168,7 @@ def test_what_is_read_in_part_is_said(
 def test_files_are_read_as_in_training(checkpoint: Path, tmp_path: Path) -> None:
     assert _reading({"image_range": [0, 255], "max_image_pixels": 7}) == ReadOptions((0.0, 255.0), 7)
     assert _reading({}) == ReadOptions()  # a checkpoint of before these options
-    model = Predictor.from_checkpoint(checkpoint)
+    model = Predictor(checkpoint)
     assert model.reading == ReadOptions("full", 250_000_000)
     file = tmp_path / "float.tif"
     Image.fromarray(np.linspace(0, 1, 1600, dtype=np.float32).reshape(40, 40)).save(file)
@@ -179,20 +179,70 @@ def test_files_are_read_as_in_training(checkpoint: Path, tmp_path: Path) -> None
 
 
 def test_no_image_gives_nothing(checkpoint: Path) -> None:
-    assert Predictor.from_checkpoint(checkpoint).predict_batch([]) == []
+    assert Predictor(checkpoint).predict_batch([]) == []
 
 
 @pytest.mark.parametrize("threshold", [7.0, -0.1, float("nan")])
 def test_threshold_that_is_no_score(checkpoint: Path, images: Path, threshold: float) -> None:
-    model = Predictor.from_checkpoint(checkpoint)
+    model = Predictor(checkpoint)
     with pytest.raises(ValueError, match=f"score_threshold = {threshold}: expected a number >= 0 and <= 1"):
         model.predict(images / "a.png", score_threshold=threshold)
+
+
+def test_every_form_of_an_image_gives_the_same(checkpoint: Path, images: Path) -> None:
+    model = Predictor(checkpoint)
+    file = images / "a.png"
+    picture = Image.open(file)
+    array = np.array(picture)
+    tensor = torch.from_numpy(array).permute(2, 0, 1)
+    expected = model.predict(file, score_threshold=0.001)
+    assert len(expected)
+    assert expected.class_names == model.class_names
+    assert expected.path == file
+    for image in (str(file), picture, array, tensor, tensor / 255):
+        alone = model(image, score_threshold=0.001)
+        assert isinstance(alone, Detections)
+        torch.testing.assert_close(alone.boxes, expected.boxes)
+    many = model([file, picture, array], score_threshold=0.001, batch_size=2)
+    assert [len(one) for one in many] == [len(expected)] * 3
+    assert len(model(tensor[None].repeat(2, 1, 1, 1))) == 2
+    assert np.array_equal(np.asarray(expected.read_image()), array)  # type: ignore[misc]  # a Predictor's has it
+
+
+def test_files_of_a_folder_or_glob_know_their_path(checkpoint: Path, images: Path) -> None:
+    model = Predictor(checkpoint)
+    assert [found.path for found in model(images / "sub")] == [images / "sub/b.jpg", images / "sub/ü c.jpg"]  # type: ignore[union-attr]
+    assert [found.path for found in model(f"{images}/*.png")] == [images / "a.png"]  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match=r"nowhere.jpg: found no file. Expected an image, a folder, a glob"):
+        model("nowhere.jpg")
+
+
+def test_predictor_says_what_it_detects(checkpoint: Path) -> None:
+    assert repr(Predictor(checkpoint)) == "Predictor(2 classes: disc, square; on cpu)"
+
+
+def test_earlier_way_to_load_is_answered(checkpoint: Path) -> None:
+    with pytest.warns(FutureWarning, match=r"is Predictor\(path\) now"):
+        assert Predictor.from_checkpoint(checkpoint).class_names == ("disc", "square")
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (torch.zeros(4, 4, 3), r"a tensor of shape \(3, height, width\), got \(4, 4, 3\)"),
+        (torch.full((3, 4, 4), -1.5), r"floats in \[0, 1\], got -1.5 to -1.5. Leave out the normalization"),
+        (Image.new("I;16", (4, 4)), "a PIL image of 8 bits, got the mode I;16. Pass the path of its file"),
+    ],
+)
+def test_image_in_another_form_is_told(image: torch.Tensor | Image.Image, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_image(image)
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (0, 4, 3)])
 def test_array_that_is_no_image(checkpoint: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected an image as uint8 RGB of shape \(height, width, 3\)"):
-        Predictor.from_checkpoint(checkpoint).predict(np.zeros(shape, np.uint8))
+        Predictor(checkpoint).predict(np.zeros(shape, np.uint8))
 
 
 def test_sources(images: Path, tmp_path: Path) -> None:

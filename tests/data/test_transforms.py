@@ -119,3 +119,14 @@ def test_a_transform_that_leaves_no_uint8_rgb_is_refused(transform: A.BasicTrans
 def test_what_is_no_transform_is_refused() -> None:
     with pytest.raises(ValueError, match=r"data\.augmentation\.x is a str"):
         Augmentation({"x": "flip"})
+
+
+@pytest.mark.parametrize(
+    "transforms", [{"flip": A.HorizontalFlip(p=1)}, [A.HorizontalFlip(p=1)], A.HorizontalFlip(p=1)]
+)
+def test_transforms_come_as_a_mapping_a_list_or_alone(transforms: object) -> None:
+    image, boxes, labels = _blocks()
+    flipped, _, _ = Augmentation(transforms)(image, boxes, labels, seed=0)
+    assert np.array_equal(flipped, image[:, ::-1])
+    with pytest.raises(ValueError, match=r"data.augmentation.int \(0\) is a int"):
+        Augmentation([3])

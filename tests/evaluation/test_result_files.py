@@ -24,6 +24,13 @@ def test_results_in_an_object(tmp_path: Path, key: str) -> None:
     assert evaluated(tmp_path, {key: perfect_results(ground_truth()), "info": [{}]}).AP > PERFECT
 
 
+def test_evaluator_reads_a_file(tmp_path: Path) -> None:
+    (tmp_path / "dt.json").write_text(json.dumps(perfect_results(ground_truth())))
+    evaluator = CocoEvaluator(ground_truth())
+    assert evaluator.evaluate(tmp_path / "dt.json") == evaluator.evaluate(str(tmp_path / "dt.json"))
+    assert evaluator.evaluate(tmp_path / "dt.json").AP > PERFECT
+
+
 def test_a_coco_object_has_ids_of_its_own(tmp_path: Path) -> None:
     """As tools write it that number images and categories anew: here, each as another's in the truth."""
     truth = ground_truth()

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.export.recording import recorded
+from detector.exporting.recording import recorded
 from detector.heads.roi_branch import Regions, RoIBranch
 from detector.layers.roi_pooling import RoIAlign
 from detector.structures import Batch, Detections, FeatureSpec, Keypoints, Targets

@@ -173,7 +173,7 @@ def test_a_model_whose_losses_format_2_had_as_texts_is_restored(tmp_path: Path) 
     earlier["state_dict"] = model.state_dict()
     earlier["detector"] |= {"format": 2, "config": stored}
     save_atomically(earlier, tmp_path / "a.ckpt")
-    head: Any = Predictor.from_checkpoint(tmp_path / "a.ckpt").model.head
+    head: Any = Predictor(tmp_path / "a.ckpt").model.head
     assert head.rpn.box_loss == L1()
     assert head.roi_heads.box_loss == SmoothL1(beta=0.5)
 

@@ -183,7 +183,7 @@ def test_a_form_that_does_not_fit_is_told(form: str, whole: dict[str, Any], tmp_
     change(content)
     path = write(content, tmp_path / "x.ckpt")
     started = time.monotonic()
-    text = assert_one_message(path, lambda: Predictor.from_checkpoint(path))
+    text = assert_one_message(path, lambda: Predictor(path))
     assert re.search(message, text), text
     assert time.monotonic() - started < 10
 
@@ -191,7 +191,7 @@ def test_a_form_that_does_not_fit_is_told(form: str, whole: dict[str, Any], tmp_
 @pytest.mark.parametrize("content", [[1], 3, "text", None, torch.ones(2), {}, {1: 2}], ids=repr)
 def test_another_torch_file_is_told(content: object, tmp_path: Path) -> None:
     path = write(content, tmp_path / "x.ckpt")
-    assert_one_message(path, lambda: Predictor.from_checkpoint(path))
+    assert_one_message(path, lambda: Predictor(path))
 
 
 def test_all_problems_are_told_at_once(whole: dict[str, Any], tmp_path: Path) -> None:
@@ -203,12 +203,12 @@ def test_all_problems_are_told_at_once(whole: dict[str, Any], tmp_path: Path) ->
 
 def test_what_training_has_written_is_used(run: Path, whole: dict[str, Any], tmp_path: Path) -> None:
     """Also without what later versions added to the configuration."""
-    Predictor.from_checkpoint(run / "checkpoints" / "best.ckpt")
+    Predictor(run / "checkpoints" / "best.ckpt")
     content = deepcopy(whole)
     config = content["detector"]["config"]
     for place, name in ((config["training"], "channels_last"), (config["model"], "weights_images")):
         del place[name]
-    Predictor.from_checkpoint(write(content, tmp_path / "old.ckpt"))
+    Predictor(write(content, tmp_path / "old.ckpt"))
 
 
 # --- damage
@@ -376,6 +376,6 @@ def test_anything_anywhere_is_a_message_or_a_detector(
             place.pop(last)
     path = write(content, tmp_path / "x.ckpt")
     try:
-        Predictor.from_checkpoint(path)
+        Predictor(path)
     except ValueError as error:
         assert _is_users(error), repr(error)  # noqa: PT017 (either is right)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import io
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 from rich.console import Console
 
+from detector.commands.train import choose_display
 from detector.training.displays import EpochReport, LineDisplay, StepReport, TerminalDisplay, step_line
+from detector.training.trainer import TrainingOptions
 
 STEP = StepReport(
     epoch=1,
@@ -114,3 +121,37 @@ def test_a_long_validation_says_in_a_log_file_where_it_is() -> None:
         now = float(number)
         display.validating(number, 100)
     assert lines == ["validation 30/100", "validation 60/100", "validation 90/100"]
+
+
+class Outputs(list[str]):
+    """The outputs of a notebook's cell, as IPython.display gives them."""
+
+    HTML = str
+
+    def display(self, html: str, *, display_id: bool) -> Outputs:
+        assert display_id  # else it cannot be updated
+        self.append(html)
+        return self
+
+    def update(self, html: str) -> None:
+        self[-1] = html
+
+
+def test_notebook_has_one_table_that_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs: Any = Outputs()
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(display=outputs))
+    monkeypatch.setattr(Console, "is_terminal", False)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    display = choose_display(TrainingOptions(max_epochs=12))
+    display.step(41, 400, lambda: STEP)
+    assert len(outputs) == 0  # not every step is shown, where there are many
+    display.step(73, 73, lambda: STEP)
+    assert outputs == ["<p>epoch 1/12, step 73/73: loss 1.234, 12.3 images/s, 3 min 10 s left</p>"]
+    display.validating(1, 3)
+    display.epoch(EPOCH)
+    display.epoch(replace(EPOCH, epoch=3, values={"train/loss": 1.0}, is_best=False))
+    display.close()
+    (table,) = outputs
+    assert "<td>2/12</td><td>1.500</td><td>1.250</td><td>0.412</td>" in table
+    assert "<td>3/12</td><td>1.000</td><td>-</td><td>-</td>" in table
+    assert "validation" not in table

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from detector.reports.drawings import class_colour, draw_detections
+from detector.drawings import class_colour, draw_detections
 from detector.structures import Detections
 
 GREY = 90

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from detector.export.recording import INPUTS, OUTPUTS
+from detector.exporting.recording import INPUTS, OUTPUTS
 
 # Else onnxruntime resolves the name of a telemetry host once a model has run for some seconds; its own switch
 # can only be set after the import, which is too late (1.32).

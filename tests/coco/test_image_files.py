@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.commands.image_files import find_images
+from detector.coco.image_files import find_images
 
 READ = ["a.jpg", "b.JPEG", "c.jfif", "d.jpe", "e.gif", "f.jp2", "g.avif", "h.ppm", "i.pgm", "j.mpo", "k.TIF"]
 READ += ["l.bmp", "m.webp", "n.png", "o.qoi", "p.tga", "q.apng", "sub/r.tiff"]

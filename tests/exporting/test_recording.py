@@ -14,7 +14,7 @@ import pytest
 import torch
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
-from tests.export.exported import example
+from tests.exporting.exported import example
 
 pytestmark = pytest.mark.slow  # two graphs are recorded of each model
 
@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # without this package.
 RECORD = """
 import sys, torch
-from detector.export.onnx_graph import write_onnx
-from detector.export.recording import recorded, recorded_by_torchvision
+from detector.exporting.onnx_graph import write_onnx
+from detector.exporting.recording import recorded, recorded_by_torchvision
 from tests import samples
 model = getattr(samples, sys.argv[1])(stages=(4,))
 graph = recorded(model)
@@ -60,7 +60,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """graph.onnx and graph.pt2 of a model with deformable layers, and `example`, which needs torch alone."""
     folder = tmp_path_factory.mktemp(request.param)
     run(RECORD, request.param, folder, folder=ROOT)
-    (folder / "example.py").write_text((ROOT / "tests/export/exported.py").read_text())
+    (folder / "example.py").write_text((ROOT / "tests/exporting/exported.py").read_text())
     return folder
 
 

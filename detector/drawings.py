@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import colorsys
+import os
+import sys
 from collections.abc import Sequence
 from functools import cache
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
-
-from detector.structures import Detections
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from torch import Tensor
 
 # A label needs some pixels: images with a smaller side are enlarged, unless the other gets too large.
 _SMALLEST_SIDE_PX, _ENLARGED_SIDE_PX = 480, 4096
@@ -19,13 +21,29 @@ _SEE_THROUGH, _OPAQUE = 130, 255
 _GOLDEN_RATIO = 0.618034
 
 Colour = tuple[int, int, int]
+ImageLike = np.ndarray | Image.Image | str | os.PathLike[str]
+
+
+@runtime_checkable
+class Drawable(Protocol):
+    """What is drawn: `detector.structures.Detections`."""
+
+    @property
+    def boxes(self) -> Tensor: ...
+    @property
+    def scores(self) -> Tensor: ...
+    @property
+    def labels(self) -> Tensor: ...
 
 
 def draw_detections(
-    image: np.ndarray, found: Detections, *, class_names: Sequence[str], scores: bool = True
+    image: ImageLike, found: Drawable, *, class_names: Sequence[str], scores: bool = True
 ) -> Image.Image:
-    """Draw each box on the image (uint8 RGB, height x width x 3) with its class and score, best on top."""
-    picture = Image.fromarray(image)
+    """Draw each box on the image with its class and score, best on top.
+
+    `image`: an array (uint8 RGB, height x width x 3), a PIL image, or the path of a file.
+    """
+    picture = _opened(image)
     factor = _scale(*picture.size)
     size = [max(1, round(side * factor)) for side in picture.size]
     picture = picture.resize((size[0], size[1]), Image.Resampling.BICUBIC)
@@ -42,6 +60,22 @@ def draw_detections(
         text = f"{class_names[label]} {score:.2f}" if scores else class_names[label]
         _label(draw, box, text, colour=colour, alpha=_SEE_THROUGH if many else _OPAQUE, font=font)
     return picture
+
+
+def show_picture(picture: Image.Image) -> None:
+    """Show an image in the notebook that this runs in, or else in the system's viewer."""
+    ipython = sys.modules.get("IPython")  # a notebook has imported it
+    if ipython is not None and hasattr(ipython.get_ipython(), "kernel"):
+        ipython.display.display(picture)
+    else:
+        picture.show()
+
+
+def _opened(image: ImageLike) -> Image.Image:
+    if isinstance(image, np.ndarray):
+        return Image.fromarray(image)
+    picture = image if isinstance(image, Image.Image) else Image.open(image)
+    return ImageOps.exif_transpose(picture).convert("RGB")
 
 
 def _scale(width: int, height: int) -> float:

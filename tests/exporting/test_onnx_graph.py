@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from detector.export.onnx_graph import OPSET, _suppression
+from detector.exporting.onnx_graph import OPSET, _suppression
 from detector.ops.nms import batch_class_nms, padded_class_nms
 from detector.structures import Candidates
 
