@@ -22,7 +22,7 @@ from selenium import webdriver
 
 from detector import Predictor
 from detector.predictor import load_image
-from detector.reports.drawings import draw_detections
+from detector.drawings import draw_detections
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 VERDICT = (  # that of docs/results.md, whose figure is bccd.svg

@@ -98,7 +98,7 @@ def test_a_metric() -> None:
         evaluator.class_names,
         num_images=6,
     )
-    assert f"missed at 0.50 {metrics.Missed50:.4f}" in run_html(report)
+    assert f"<span>missed at 0.50</span><b>{metrics.Missed50:.4f}</b>" in run_html(report)
     printed = io.StringIO()
     print_coco_metrics(metrics, title="a run", console=Console(file=printed))
     assert f"missed at 0.50  {metrics.Missed50:.4f}" in printed.getvalue()

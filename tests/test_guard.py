@@ -159,10 +159,14 @@ def test_sweep_of_a_file_does_not_allow_it_either(detector: Callable[..., tuple[
     refused(code, told, "allow_targets")
 
 
-@pytest.mark.parametrize("flag", ["--experimental-rerun", "--exp"])
-def test_rerun_of_a_pickle_is_refused(detector: Callable[..., tuple[int, str]], flag: str) -> None:
+@pytest.mark.parametrize(
+    ("flag", "reason"), [("--experimental-rerun", "overrides.txt"), ("--exp", "without dashes")]
+)
+def test_rerun_of_a_pickle_is_refused(
+    detector: Callable[..., tuple[int, str]], flag: str, reason: str
+) -> None:
     Path("config.pickle").write_bytes(b"")
-    refused(*detector("predict", flag, "config.pickle"), "--experimental-rerun", "overrides.txt")
+    refused(*detector("predict", flag, "config.pickle"), flag, reason)
 
 
 def test_package_on_the_search_path_is_not_imported(

@@ -40,7 +40,7 @@ def _path_problems(values: Mapping[str, Any], plain: Mapping[str, Any]) -> Itera
 
 
 def _require_source(source: str) -> None:
-    from detector.commands.image_files import find_images
+    from detector.coco.image_files import find_images
 
     if not Path(source).is_dir():  # a large folder is searched once
         find_images(source)

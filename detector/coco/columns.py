@@ -104,7 +104,7 @@ def _require_sections(dataset: Any, *, source: str) -> None:
     if isinstance(dataset, list):
         raise ValueError(
             f"{source}: holds a list, expected an object with images, annotations and categories. A list "
-            "is a COCO results file (detections): pass the ground truth here, and results as predictions=."
+            "is a COCO results file (detections): pass it as predictions=, and the ground truth here."
         )
     if not isinstance(dataset, dict):
         raise ValueError(f"{source}: expected a COCO object, got a {type(dataset).__name__}.")

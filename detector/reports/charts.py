@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from detector.reports.study import Curve, Losses, OffsetCurve
 
 Chart = dict[str, Any]
 
-_STEPS_SHOWN = 400  # of a loss's conditions
+_STEPS_SHOWN = 400  # of a loss's points
 _CLASSES_SHOWN = 100  # curves on a chart
 
 
@@ -141,12 +142,12 @@ def _line(name: str, x: Sequence[int | float], y: Sequence[float | None], *, col
 
 
 def _rounded(value: int | float | None) -> float | None:
-    """Keep five significant digits: more cannot be seen."""
-    return None if value is None else float(f"{value:.5g}")
+    """Keep five significant digits: more cannot be seen. Values that are not finite are left out, as None."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.5g}")
 
 
 def _thinned(x: Sequence[int], y: Sequence[float]) -> tuple[list[int], list[float]]:
-    """Average neighboring conditions until few are left."""
+    """Average neighboring points until few are left."""
     width = -(-len(x) // _STEPS_SHOWN)
     parts = [slice(i, i + width) for i in range(0, len(x), width)]
     return [x[part][-1] for part in parts], [sum(y[part]) / len(y[part]) for part in parts]

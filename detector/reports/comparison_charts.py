@@ -82,8 +82,8 @@ def conditions_chart(study: Study) -> Chart | None:
     return {"type": "lines", "x": x, "y": {"label": "AP"}, "series": series}
 
 
-def _xy(conditions: Sequence[tuple[int, float]]) -> dict[str, list[Any]]:
-    return {"x": [x for x, _ in conditions], "y": [round(y, 5) for _, y in conditions]}
+def _xy(points: Sequence[tuple[int, float]]) -> dict[str, list[Any]]:
+    return {"x": [x for x, _ in points], "y": [round(y, 5) for _, y in points]}
 
 
 def _ap(condition: Condition, variant: str) -> list[Difference]:

@@ -73,7 +73,7 @@ def test_a_mistake_beside_an_earlier_name_is_explained(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert detector(monkeypatch, "train", "training.gradient_clip_norm=1", "sed=1") == 2
-    assert "detector: sed: there is no such option. Did you mean seed?" in capsys.readouterr().err
+    assert "detector: sed: there is no such option. Did you mean seed=1?" in capsys.readouterr().err
 
 
 def test_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,7 +71,7 @@ def test_bad_tables_are_errors_even_when_dropping(changes: dict[str, Any], messa
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "pass the ground truth here, and results as predictions="),
+        ("[]", "pass it as predictions=, and the ground truth here"),
         ("{", "not valid JSON near line 1"),
         ("", "the file is empty"),
         ('{"images": []}', "lacks annotations, categories"),

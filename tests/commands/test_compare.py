@@ -341,7 +341,7 @@ def test_nothing_is_without_effect(dataset: Path, tmp_path: Path, capsys: pytest
     )
     assert detector("runs=[a,b]", "seeds=[0,1]", "model=fcos", f"output_dir={tmp_path}/out") == 2
     assert (
-        "runs= compares what is there: seeds=[0,1], model=fcos would have no effect"
+        "runs= compares existing files: seeds=[0,1], model=fcos would have no effect"
         in capsys.readouterr().err
     )
 

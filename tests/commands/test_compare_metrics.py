@@ -12,7 +12,7 @@ from detector.cli.main import main
 from detector.commands import compare
 from detector.comparing.plan import PlannedRun
 from detector.exceptions import RunError
-from tests.evaluation.test_statistics import run_of, world
+from tests.evaluation.worlds import run_of, world
 from tests.training.tiny import tiny_overrides, write_dataset
 
 MISSED = "+evaluation.metrics.missed={_target_: tests.extensions.metric.Missed}"
@@ -32,11 +32,11 @@ def test_a_metric_of_ones_own_has_an_interval(tmp_path: Path) -> None:
         (tmp_path / f"{name}.json").write_text(json.dumps(run_of(truth, random, skill=skill)))
     words = (f"predictions=[{tmp_path}/a.json,{tmp_path}/b.json]", f"annotations={tmp_path}/gt.json")
     allowed = "+allow_targets=[tests.extensions.]"
-    assert detector(*words, f"output_dir={tmp_path}/out", "replicates=50", MISSED, allowed) == 0
-    (point,) = json.loads((tmp_path / "out" / "comparison.json").read_text())["points"]
-    found = point["comparisons"]["b.json"]["metrics"]["Missed50"]
+    assert detector(*words, f"output_dir={tmp_path}/out", "num_resamples=50", MISSED, allowed) == 0
+    (condition,) = json.loads((tmp_path / "out" / "comparison.json").read_text())["conditions"]
+    found = condition["comparisons"]["b.json"]["metrics"]["Missed50"]
     assert found["low"] < found["delta"] < found["high"] < 0
-    assert found["a"] == point["metrics"]["a.json"]["0"]["Missed50"]
+    assert found["a"] == condition["metrics"]["a.json"]["0"]["Missed50"]
 
 
 def test_only_the_monitor_makes_another_run_of_a_metric(

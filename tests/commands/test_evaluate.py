@@ -109,6 +109,9 @@ def test_a_wrong_request_is_explained(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.ckpt", "a", "b", "b.json", "c.json"):
+        Path(name).touch()
     code = evaluate(monkeypatch, *overrides, f"output_dir={tmp_path}/out")
     error = capsys.readouterr().err
     assert code == 2

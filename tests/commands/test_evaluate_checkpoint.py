@@ -163,7 +163,10 @@ def test_a_training_run_is_not_overwritten(trained: Path, capsys: pytest.Capture
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_accelerator_is_an_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code = detector("evaluate", "checkpoint=a.ckpt", "accelerator=gpu", f"output_dir={tmp_path}/out")
+    (tmp_path / "a.ckpt").touch()
+    code = detector(
+        "evaluate", f"checkpoint={tmp_path}/a.ckpt", "accelerator=gpu", f"output_dir={tmp_path}/out"
+    )
     assert code == 2
     assert "Choose auto or cpu" in capsys.readouterr().err
 

@@ -280,6 +280,6 @@ def test_nothing_but_bad_files_is_an_error(
     assert json.loads((tmp_path / "out/predictions.json").read_text()) == []
 
 
-def test_what_is_missing_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert detector("checkpoint=a.ckpt") == 2
+def test_what_is_missing_is_told(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert detector(f"checkpoint={checkpoint}") == 2
     assert "source=<image, folder or glob>" in capsys.readouterr().err

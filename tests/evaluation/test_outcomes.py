@@ -11,7 +11,7 @@ from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.errors import KINDS, _tide
 from detector.evaluation.outcomes import NOT_COUNTED, OUTCOMES, RIGHT, Objects, Outcomes, outcomes
 from tests.evaluation.problems import annotation, crowded_problem, ground_truth, random_problem
-from tests.evaluation.test_statistics import run_of, world
+from tests.evaluation.worlds import run_of, world
 
 
 def disturbed(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -21,7 +21,7 @@ from detector.reports.gallery import Changes, ModelImages, boxed_image, changes,
 from detector.reports.html import comparison_html, run_html
 from detector.reports.run import Head, RunReport
 from detector.reports.study import Condition, Curve, Losses, Study
-from tests.evaluation.test_statistics import run_of, world
+from tests.evaluation.worlds import run_of, world
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 

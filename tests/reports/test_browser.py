@@ -216,7 +216,7 @@ def test_a_pair_of_models_is_shown_side_by_side(browser: Any, page: Path) -> Non
 def test_a_chart_tells_the_value_under_the_pointer(browser: Any, run_page: Path) -> None:
     opened(browser, run_page)
     tip = browser.execute_script(
-        "const c = charts[0], a = c.canvas.firstChild.getBoundingClientRect(), p = c.conditions[0];"
+        "const c = charts[0], a = c.canvas.firstChild.getBoundingClientRect(), p = c.points[0];"
         "const at = {clientX: a.left + p.x, clientY: a.top + p.y};"
         "c.node.dispatchEvent(new PointerEvent('pointermove', at));"
         "return c.tip.textContent"

@@ -10,7 +10,7 @@ from detector.evaluation.errors import analyse_errors, class_curves
 from detector.reports.charts import ap_chart, f1_chart, loss_chart, precision_chart
 from detector.reports.errors import confusions
 from detector.reports.study import Curve, Losses
-from tests.evaluation.test_statistics import run_of, world
+from tests.evaluation.worlds import run_of, world
 
 CURVE = Curve(
     (1, 2, 3, 4), (0.1, 0.3, None, 0.3), (1.0,) * 4, (1.0,) * 4, (8, 16, 24, 32), (None,) * 4, (4, 8, 12, 16)

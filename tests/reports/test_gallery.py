@@ -16,7 +16,7 @@ from detector.evaluation.matching import Matched
 from detector.reports import gallery as module
 from detector.reports.gallery import ModelImages, changes, gallery, label_suspects, most_changed
 from tests.evaluation.problems import ground_truth, perfect_results
-from tests.evaluation.test_statistics import run_of, world
+from tests.evaluation.worlds import run_of, world
 
 
 def read(image_id: Any) -> np.ndarray:

@@ -19,13 +19,13 @@ from detector.reports.gallery import Changes
 from detector.reports.html import comparison_html, run_html
 from detector.reports.run import Head, RunReport
 from detector.reports.study import Study
-from tests.evaluation.test_statistics import world
+from tests.evaluation.worlds import world
 
 
 def run_of_classes(count: int) -> RunReport:
     names = [f"class_{number}" for number in range(count)]
     halves: dict[str, Any] = dict.fromkeys(METRIC_NAMES, 0.5)
-    metrics = CocoMetrics(**halves, per_class=dict.fromkeys(names, halves))
+    metrics = CocoMetrics(halves, per_class=dict.fromkeys(names, halves))
     truth = world(3, np.random.default_rng(0))
     evaluator = CocoEvaluator(truth)
     curves = [ClassCurve(1, (0.0,) * 101, (0.0,) * 101, None)] * count
