@@ -99,7 +99,7 @@ def test_showing_is_where_the_user_looks(monkeypatch: pytest.MonkeyPatch, in_not
     monkeypatch.setitem(
         sys.modules,
         "IPython",
-        SimpleNamespace(get_ipython=lambda: shell, display=display),  # type: ignore[arg-type]
+        SimpleNamespace(get_ipython=lambda: shell, display=display),
     )
     monkeypatch.setattr(Image.Image, "show", lambda picture: shown.append("viewer"))
     show_picture(Image.new("RGB", (4, 4)))

@@ -139,7 +139,7 @@ class Outputs(list[str]):
 
 def test_notebook_has_one_table_that_grows(monkeypatch: pytest.MonkeyPatch) -> None:
     outputs: Any = Outputs()
-    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(display=outputs))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(display=outputs))
     monkeypatch.setattr(Console, "is_terminal", False)
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     display = choose_display(TrainingOptions(max_epochs=12))
