@@ -21,8 +21,8 @@ from PIL import Image
 from selenium import webdriver
 
 from detector import Predictor
-from detector.predictor import load_image
 from detector.drawings import draw_detections
+from detector.predictor import load_image
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 VERDICT = (  # that of docs/results.md, whose figure is bccd.svg

@@ -21,7 +21,7 @@ from detector.earlier import (
 )
 from detector.run_folder import RunFolder
 from detector.runs.curves import read_losses
-from tests.test_config_files import plain
+from tests.configurations import plain
 
 MODELS = ("fcos", "faster_rcnn_small")
 

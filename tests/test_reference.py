@@ -18,7 +18,7 @@ from detector.config.paths import config_dir
 from detector.config.reference import OptionInfo, every_option, option_table
 from detector.config.signatures import schema_of
 from detector.config.values import bounds, choices, dataclass_in, describe, members
-from tests.test_config_files import leaves, plain
+from tests.configurations import leaves, plain
 
 MODULES = {verb.name: verb.module for verb in VERBS.values()}
 

@@ -145,8 +145,8 @@ def test_other_options_of_our_own_checkpoint_are_reported(caplog: pytest.LogCapt
     bounded = {"deformable_levels": (3,), "deform": partial(DeformConv2d, max_offset_px=2.0)}
     load(dry(small, deform=DeformableStages(**LAST_STAGE), neck=bounded), file, **config)
     assert caplog.text.strip().endswith(
-        "To reproduce its published results: model.head.roi.aligned=true model.backbone.deform.max_offset_px=4.0 "
-        "model.neck.deform.max_offset_px=null"
+        "To reproduce its published results: model.head.roi.aligned=true "
+        "model.backbone.deform.max_offset_px=4.0 model.neck.deform.max_offset_px=null"
     )
     caplog.clear()
     load(dry(small, **here, roi={"aligned": True}), file, **config)
