@@ -37,9 +37,10 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
 
 @pytest.fixture(autouse=True)
 def _hydra_as_before() -> Iterator[None]:
+    before = HydraConfig.instance().cfg  # of a command that another test ran
     yield
     assert not GlobalHydra.instance().is_initialized()
-    assert not HydraConfig.initialized()
+    assert HydraConfig.instance().cfg is before
 
 
 def test_keywords_are_options_of_the_command_line(calls: Calls) -> None:

@@ -103,7 +103,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, printed: list[str]) -> Pat
     picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     cv2.imwrite(str(folder / "photos" / "0.png"), picture)
     (truth,) = folder.rglob("val.json")
-    shutil.copytree(truth.parent, folder / "path/to/dataset")
+    for dataset in ("path/to/dataset", "bccd"):
+        shutil.copytree(truth.parent, folder / dataset)
     shutil.copy(truth, folder / "gt.json")
     for name in "ab":
         shutil.copytree(folder / "path/to", folder / f"runs/{name}", ignore=shutil.ignore_patterns("dataset"))
@@ -274,8 +275,8 @@ def test_compare_command_plans_and_compares(
     monkeypatch.setattr(compare, "train_all", train_all)
     monkeypatch.setattr(latency, "SECONDS", 0.0)
     trains = not any(word.startswith(("runs=", "predictions=")) for word in command.words)
-    more = only_once(command, [*TINY, *SMALL_SOURCE] if trains else [])
-    more = [word for word in more if not word.startswith("model.neck")]
+    more = only_once(command, [*TINY, "data.source.num_train=64", "data.source.num_val=16"] if trains else [])
+    more = [word for word in more if not word.startswith(("model.neck", "training.limit_val_batches"))]
     assert run(command, monkeypatch, *more, "output_dir=compared", "num_resamples=10") == 0
     assert "identical predictions" in Path("compared/report.md").read_text(encoding="utf-8")
 
