@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from importlib import import_module
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
 
 from detector.cli.jobs import context_of, message_of, plain_warnings, require_typed
+from detector.cli.resuming import with_resumed
 from detector.config.build import build_options
 from detector.config.errors import ConfigError
 from detector.config.guard import guarded
@@ -85,11 +87,15 @@ class Run:
         return Predictor(self.checkpoint, device=device)
 
     def __repr__(self) -> str:
+        if not self.files.metrics.is_file():
+            return f"Run({os.fspath(self.folder)}: no metrics)"
         metrics = self.metrics
-        values = ", ".join(f"{name} {metrics[name]:.3f}" for name in _SHOWN)
+        values = ", ".join(f"{name} {_cell(metrics[name])}" for name in _SHOWN)
         return f"Run({os.fspath(self.folder)}: {values})"
 
     def _repr_html_(self) -> str:
+        if not self.files.metrics.is_file():
+            return escape(repr(self))
         metrics = self.metrics
         rows = {"all": metrics, **metrics["per_class"]}
         head = "".join(f"<th>{name}</th>" for name in _SHOWN)
@@ -128,9 +134,12 @@ class Comparison:
         return self.files.report
 
     def __repr__(self) -> str:
-        return "\n".join([f"Comparison({os.fspath(self.folder)})", *self.verdicts])
+        verdicts = self.verdicts if self.files.comparison.is_file() else ["no results"]
+        return "\n".join([f"Comparison({os.fspath(self.folder)})", *verdicts])
 
     def _repr_markdown_(self) -> str:
+        if not self.files.summary.is_file():
+            return repr(self)
         return f"{self.files.summary.read_text(encoding='utf-8')}\n\n{_link(self.report)}"
 
 
@@ -144,7 +153,7 @@ def train(
     lr: float | None = None,
     seed: int | None = None,
     device: Literal["auto", "cpu", "gpu", "mps"] | None = None,
-    resume: PathLike | None = None,
+    resume: Run | PathLike | None = None,
     output_dir: PathLike | None = None,
     overrides: Sequence[str] = (),
 ) -> Run:
@@ -167,7 +176,7 @@ def train(
         lr=lr,
         seed=seed,
         device=device,
-        resume=resume,
+        resume=resume.folder if isinstance(resume, Run) else resume,
         output_dir=output_dir,
     )
     return Run(_call("train", [*_of_data(data), *words, *overrides]).output_dir)
@@ -299,6 +308,7 @@ def _call(verb: str, words: Sequence[str]) -> Any:
         arguments = parse_arguments(verb, words)
         if arguments.multirun or not arguments.runs:
             raise ConfigError([f"{' '.join(arguments.flags)}: only the command line takes it"])
+        arguments = replace(arguments, overrides=with_resumed(arguments.overrides))
         with guarded(arguments.overrides, arguments.allow_targets):
             return _composed_and_called(verb, with_present_names(arguments))
     except SystemExit as end:
@@ -344,11 +354,18 @@ def _require_one_device(devices: int | str, words: Sequence[str]) -> None:
 def _words(**options: object) -> list[str]:
     """Return the options that are set as overrides."""
     return [
-        f"{key}={value}" if isinstance(value, int | float) else override(key, value)
+        f"{key}={_number(value)}" if isinstance(value, Real) else override(key, value)
         for name, value in options.items()
         if value is not None
         for key in _KEYS.get(name, (name,))
     ]
+
+
+def _number(value: Real) -> str:
+    """Return a number, of Python or NumPy, as it is typed."""
+    return str(
+        value if isinstance(value, bool) else int(value) if isinstance(value, Integral) else float(value)
+    )
 
 
 def _of_data(data: PathLike | None) -> list[str]:
@@ -365,11 +382,13 @@ def _checkpoint(checkpoint: Run | PathLike | None) -> PathLike | None:
 
 def _list(values: Sequence[Any]) -> str:
     """Return values, which may be lists, runs and paths, as a list in Hydra's grammar."""
+    if isinstance(values, str | os.PathLike):
+        raise DetectorError(f"{os.fspath(values)!r}: expected a list of at least two, [a, b].")
     parts = [
         _list(value)
         if isinstance(value, list | tuple)
-        else str(value)
-        if isinstance(value, int)
+        else _number(value)
+        if isinstance(value, Real)
         else quoted(os.fspath(value.folder if isinstance(value, Run) else value))
         for value in values
     ]

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -201,6 +202,25 @@ def test_run_is_shown_by_its_metrics(trained: Run) -> None:
     html = trained._repr_html_()
     assert "<th>square</th>" in html
     assert f'href="{trained.report}"' in html
+
+
+def test_a_folder_without_results_is_shown(tmp_path: Path) -> None:
+    assert repr(Run(tmp_path)) == f"Run({tmp_path}: no metrics)"
+    assert "no results" in repr(detector.Comparison(tmp_path))
+
+
+def test_a_run_is_resumed_from_its_folder(calls: Calls, trained: Run) -> None:
+    numbers: dict[str, Any] = {"epochs": np.int64(7), "lr": np.float32(0.5)}
+    detector.train(resume=trained, **numbers)
+    ((options, _),) = calls
+    assert Path(options.training.resume) == trained.files.last
+    assert Path(options.output_dir) == Path(trained.folder)
+    assert (options.training.max_epochs, options.optimizer.lr) == (7, 0.5)
+
+
+def test_one_value_where_a_list_is_expected_is_explained() -> None:
+    with pytest.raises(detector.DetectorError, match="expected a list of at least two"):
+        detector.compare(runs="runs/a")
 
 
 def test_what_python_trained_is_evaluated_and_compared(trained: Run, tmp_path: Path) -> None:

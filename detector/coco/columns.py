@@ -139,10 +139,13 @@ def _columns(sections: Sequence[Sequence[Any]], parser: _Parser, *, source: str)
     )
     return RawCoco(
         source=source,
-        image_ids=[image.id for image in parsed_images],
+        image_ids=[_as_integer(image.id) for image in parsed_images],
         file_names=[image.file_name for image in parsed_images],
         sizes=[(image.height, image.width) for image in parsed_images],
-        categories=[*map(parser(Entry), categories)],
+        categories=[
+            Entry(_as_integer(entry.id), entry.name, entry.supercategory)
+            for entry in map(parser(Entry), categories)
+        ],
         annotation_ids=ids,
         annotation_image_ids=image_ids,
         annotation_category_ids=category_ids,
@@ -218,10 +221,15 @@ def id_array(values: list[Any]) -> np.ndarray:
             return np.array(values, dtype=np.int64)
         except OverflowError:
             pass
-    values = [int(v) if isinstance(v, float) and v.is_integer() else v for v in values]
+    values = [*map(_as_integer, values)]
     if all(type(v) is int and abs(v) < 2**63 for v in values):
         return np.array(values, dtype=np.int64)
     return np.array(["" if v is None else v if isinstance(v, str) else shown(v) for v in values])
+
+
+def _as_integer(value: Any) -> Any:
+    """Return 1 for 1.0, which some tools write, and any other value as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _box_array(values: list[Any]) -> np.ndarray:

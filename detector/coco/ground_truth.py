@@ -84,7 +84,7 @@ class GroundTruth:
         columns = ("first", "labels", "boxes_xywh", "areas", "crowd", "sizes")
         return (
             self.image_numbers == other.image_numbers
-            and a.categories == b.categories
+            and (a.category_ids, a.class_names) == (b.category_ids, b.class_names)
             and all(np.array_equal(getattr(a, name), getattr(b, name)) for name in columns)
         )
 

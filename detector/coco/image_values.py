@@ -136,7 +136,7 @@ def range_note(
         flat = [r for r in ranges if r.high <= low or r.low >= high]
         clipped = [r for r in ranges if r not in flat and not low <= r.median <= high]
         counts = (
-            (len(flat), "become one shade of grey"),
+            (len(flat), "become one shade of gray"),
             (len(clipped), "have most of their pixels become black or white"),
         )
         if not (parts := [f"{count} {what}" for count, what in counts if count]):
@@ -157,7 +157,7 @@ def range_note(
     return (
         f"{len(small)} of {len(ranges)} images of more than 8 bits use less than a quarter of the values "
         f"that their format holds, {_span(small)} of 0 to {max(r.white or 0 for r in small)}: they become "
-        f"nearly black or one grey. {spreading} spreads these values from black to white{clips}."
+        f"nearly black or one gray. {spreading} spreads these values from black to white{clips}."
     )
 
 

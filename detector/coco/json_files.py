@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import mmap
 from pathlib import Path
@@ -22,11 +23,12 @@ def read_sections(path: Path) -> CocoSections:
     """Read the lists of a COCO file without parsing their elements.
 
     Raises OSError, ValueError, RecursionError or msgspec.MsgspecError. `load_json` reads what msgspec refuses
-    (NaN, halves of surrogate pairs, a byte order mark), or explains what is wrong.
+    (NaN, halves of surrogate pairs), or explains what is wrong.
     """
     with path.open("rb") as file:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return msgspec.json.decode(memoryview(content), type=CocoSections)
+    text = memoryview(content)
+    return msgspec.json.decode(text[3:] if text[:3] == codecs.BOM_UTF8 else text, type=CocoSections)
 
 
 def load_json(path: Path, *, what: str) -> Any:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from detector.coco.annotations import Category
-from detector.coco.ids import Key
+from detector.coco.columns import read_columns
+from detector.coco.entries import declared_images, image_ids, read_categories
+from detector.coco.findings import Policy, Problems, settle
+from detector.coco.ids import Key, id_key
 from detector.coco.image_names import ImageNames, same_file
-from detector.coco.truth_reader import read_ground_truth
 
 _LISTED = 5
 
@@ -40,22 +42,25 @@ def ids_of_annotations(
     Raises:
         ValueError: a file or class is not in the COCO file, or may be several of its images or categories.
     """
-    truth = read_ground_truth(path, on_bad_box="drop")  # only its images and categories matter here
-    names = ImageNames(dict(zip(truth.image_numbers, truth.file_names, strict=True)))
+    raw, problems = read_columns(Path(path)), Problems()
+    file_categories = read_categories(raw.categories, problems.fatal)
+    declared = declared_images(raw, image_ids(raw, problems.fatal), problems.fatal)
+    settle(path, problems, Policy(skip=False, drop=False, drop_option=""))
+    names = ImageNames(dict(zip(map(id_key, raw.image_ids), declared.names, strict=True)))
     matches = {file: names.candidates(str(file)) for file in files}
-    problems = [*_image_problems(matches, num_images=truth.num_images)]
-    categories, missing = _categories(truth.annotations.categories, class_names, category_ids)
+    conflicts = [*_image_problems(matches, num_images=len(raw.image_ids))]
+    categories, missing = _categories(file_categories, class_names, category_ids)
     if missing:
-        truth_names = truth.annotations.class_names
-        problems.append(
+        truth_names = [category.name for category in file_categories]
+        conflicts.append(
             f"{len(missing)} classes of the checkpoint are not among its categories: {_listed(missing)}. Its "
             f"categories are {_listed(truth_names)}. Give the annotations of the same classes."
         )
-    if problems:
-        raise ValueError("\n".join(f"annotations={path}: {problem}" for problem in problems))
+    if conflicts:
+        raise ValueError("\n".join(f"annotations={path}: {problem}" for problem in conflicts))
     keys = [matches[file][0] for file in files]
-    absent = truth.num_images - len(set(keys))
-    note = f"{absent} of {truth.num_images} images of {path} are not among the files." if absent else ""
+    absent = len(raw.image_ids) - len(set(keys))
+    note = f"{absent} of {len(raw.image_ids)} images of {path} are not among the files." if absent else ""
     return PredictedIds([key[1] for key in keys], categories, note)
 
 

@@ -102,6 +102,20 @@ def test_values_that_the_fast_reader_refuses_are_read(tmp_path: Path, value: obj
     assert read_ground_truth(tmp_path / "gt.json").same_as(read_ground_truth(ground_truth()))
 
 
+def test_integers_written_as_floats_are_ids_everywhere() -> None:
+    truth = ground_truth()
+    for row in (*truth["images"], *truth["categories"], *truth["annotations"]):
+        for key in {"id", "image_id", "category_id"} & row.keys():
+            row[key] = float(row[key])
+    assert read_ground_truth(truth).same_as(read_ground_truth(ground_truth()))
+
+
+def test_supercategories_make_no_other_ground_truth() -> None:
+    truth = ground_truth()
+    truth["categories"][0]["supercategory"] = "animal"
+    assert read_ground_truth(truth).same_as(read_ground_truth(ground_truth()))
+
+
 def test_a_part_of_the_images() -> None:
     truth = read_ground_truth(ground_truth())
     part = truth.of_images([20])

@@ -30,6 +30,12 @@ def test_images_that_are_not_predicted_are_told(tmp_path: Path) -> None:
     assert "1 of 2 images" in ids(tmp_path, "b.jpg").note
 
 
+def test_boxes_of_the_annotations_do_not_matter(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fractions = [{"id": 1, "image_id": 10, "category_id": 1, "bbox": [0.1, 0.1, 0.5, 0.5]}]
+    assert ids(tmp_path, "a.jpg", annotations=fractions).image_ids == [10]
+    assert not caplog.text
+
+
 def test_without_annotations_files_are_counted() -> None:
     found = counted_ids([Path("a"), Path("b")], (7, 9))
     assert ([*found.image_ids], found.category_ids) == ([1, 2], (7, 9))
