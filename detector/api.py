@@ -51,8 +51,9 @@ _SHOWN = ("AP", "AP50", "AP75")
 class Run:
     """A training or an evaluation that has ended: its folder, and what is in it.
 
-    >>> run = Run("runs/train/fcos/2026-01-31_12-00-00")
-    >>> run.metrics["AP50"]
+    Examples:
+        >>> run = Run("runs/train/fcos/2026-01-31_12-00-00")
+        >>> run.metrics["AP50"]
     """
 
     folder: PathLike
@@ -162,8 +163,9 @@ def train(
     `data` is a folder of COCO-format data; None generates a small dataset. `model` is a name of
     configs/model. `image_size` is the longest side in pixels. Only one device is used.
 
-    >>> run = train("path/to/dataset", model="fcos", epochs=12)
-    >>> run.predictor()("image.jpg").show()
+    Examples:
+        >>> run = train("path/to/dataset", model="fcos", epochs=12)
+        >>> run.predictor()("image.jpg").show()
 
     Raises:
         DetectorError: options or data are wrong, or the training cannot go on.
@@ -232,8 +234,9 @@ def compare(
     finished runs or their folders, and `predictions` are results files of `annotations`; several seeds of one
     variant are a list among them.
 
-    >>> variants = {"sgd": ["optimizer=sgd"], "adamw": ["optimizer=adamw"]}
-    >>> compare("path/to/dataset", variants=variants, seeds=[0, 1, 2])
+    Examples:
+        >>> variants = {"sgd": ["optimizer=sgd"], "adamw": ["optimizer=adamw"]}
+        >>> compare("path/to/dataset", variants=variants, seeds=[0, 1, 2])
 
     Raises:
         DetectorError: options or data are wrong, or a variant has no finished run.

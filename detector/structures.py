@@ -40,7 +40,7 @@ class Record:
 
     Fields of other types, such as names, are the same in every record that is derived from this one.
 
-    Example:
+    Examples:
         >>> points = Keypoints(xy=torch.zeros(3, 17, 2), visibility=torch.zeros(3, 17, dtype=torch.int64))
         >>> points.select(points.visibility.amax(dim=-1) > 0).xy.shape
         torch.Size([0, 17, 2])
@@ -142,7 +142,7 @@ class KeypointSchema:
     the farther a prediction may lie from the truth. `flip_pairs` names the points that swap in a mirrored
     image, `skeleton` the pairs that a drawing connects.
 
-    Example:
+    Examples:
         >>> eyes = KeypointSchema(
         ...     names=("nose", "left_eye", "right_eye"),
         ...     sigmas=(0.026, 0.025, 0.025),
@@ -242,7 +242,7 @@ class Detections(Record):
     Boxes are xyxy in pixels, scores in [0, 1], labels in [0, num_classes). A `Predictor` also gives the names
     of the classes, the `path` if the image is a file, and `read_image`, which returns the image for drawings.
 
-    Example:
+    Examples:
         >>> found = Detections(torch.tensor([[2.0, 4, 10, 20]]), torch.tensor([0.9]), torch.tensor([1]))
         >>> [(one.name, round(one.score, 2)) for one in found]
         [('1', 0.9)]

@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 
 import detector
 from detector import DetectorError, Run
+from detector.api import _words
 from detector.cli.main import main
 from detector.commands import compare, evaluate, export, predict, train
 from detector.run_folder import RunFolder
@@ -210,12 +211,14 @@ def test_a_folder_without_results_is_shown(tmp_path: Path) -> None:
 
 
 def test_a_run_is_resumed_from_its_folder(calls: Calls, trained: Run) -> None:
-    numbers: dict[str, Any] = {"epochs": np.int64(7), "lr": np.float32(0.5)}
-    detector.train(resume=trained, **numbers)
+    detector.train(resume=trained)
     ((options, _),) = calls
     assert Path(options.training.resume) == trained.files.last
     assert Path(options.output_dir) == Path(trained.folder)
-    assert (options.training.max_epochs, options.optimizer.lr) == (7, 0.5)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert _words(epochs=np.int64(7), lr=np.float32(0.5)) == ["training.max_epochs=7", "optimizer.lr=0.5"]
 
 
 def test_one_value_where_a_list_is_expected_is_explained() -> None:

@@ -39,7 +39,7 @@ def deform_sampled_sum(
     Raises:
         ValueError: if shapes do not fit together.
 
-    Example:
+    Examples:
         >>> x, offset, modulation = torch.randn(1, 8, 5, 5), torch.zeros(1, 36, 5, 5), torch.ones(1, 18, 5, 5)
         >>> deform_sampled_sum(x, offset, modulation, kernel_size=3, padding=1).shape
         torch.Size([1, 8, 5, 5])
