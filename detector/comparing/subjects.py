@@ -246,7 +246,7 @@ def _config_of(folder: Path) -> dict[str, Any]:
     if epochs[-1] < planned and config["training"]["early_stopping_patience"] is None:
         raise ValueError(
             f"runs=: {folder} ended in epoch {epochs[-1]} of {planned}. "
-            f"Go on with it by {advised('training.resume', files.last)}"
+            f"Go on with it by {advised('training.resume', folder)}"
         )
     return config
 

@@ -18,6 +18,7 @@ import torch
 
 from detector.comparing import training
 from detector.comparing.plan import PlannedRun
+from detector.run_folder import RunFolder
 from tests.comparing.planned import planned_runs
 
 
@@ -139,3 +140,18 @@ def _wait_for(happened: Callable[[], bool], *, during: subprocess.Popen[Any] | N
         assert during is None or during.poll() is None, f"it ended with {during.returncode}"
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_a_finished_run_keeps_no_state_to_resume_from(tmp_path: Path) -> None:
+    """A run that ended with all its epochs just before it was marked is only marked."""
+    (run,) = planned_runs(tmp_path, 1)
+    files = RunFolder(run.folder)
+    files.checkpoints.mkdir(parents=True)
+    for file in (files.last, files.best):
+        file.touch()
+    files.write_epochs([{"epoch": 1, "step": 2}])
+    files.finished.touch()
+    assert training.train_run(run, flags=(), environment={}, watch=lambda _: None) == ""
+    assert files.finished.read_text() == "1 epochs\n"
+    assert files.best.is_file()
+    assert not files.last.exists()
