@@ -48,20 +48,28 @@ _SHOWN = ("AP", "AP50", "AP75")
 
 
 @dataclass(frozen=True)
-class Run:
-    """A training or an evaluation that has ended: its folder, and what is in it.
-
-    Examples:
-        >>> run = Run("runs/train/fcos/2026-01-31_12-00-00")
-        >>> run.metrics["AP50"]
-    """
-
+class _Folder:
     folder: PathLike
 
     @property
     def files(self) -> RunFolder:
         """The paths of all its files."""
         return RunFolder(Path(self.folder))
+
+    @property
+    def report(self) -> Path:
+        """The page with figures, errors and images, for a browser."""
+        return self.files.report
+
+
+@dataclass(frozen=True, repr=False)
+class Run(_Folder):
+    """A training or an evaluation that has ended: its folder, and what is in it.
+
+    Examples:
+        >>> run = Run("runs/train/fcos/2026-01-31_12-00-00")
+        >>> run.metrics["AP50"]
+    """
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -77,11 +85,6 @@ class Run:
     def checkpoint(self) -> Path:
         """The best checkpoint of a training."""
         return self.files.best
-
-    @property
-    def report(self) -> Path:
-        """The page with figures, errors and images, for a browser."""
-        return self.files.report
 
     def predictor(self, *, device: str = "cpu") -> Predictor:
         """Return the best checkpoint of a training, ready to detect."""
@@ -107,16 +110,9 @@ class Run:
         return f"<table><tr><th>class</th>{head}</tr>{body}</table>{_link(self.report)}"
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(_Folder):
     """A comparison that has ended: its folder, and what is in it. A notebook shows its summary."""
-
-    folder: PathLike
-
-    @property
-    def files(self) -> RunFolder:
-        """The paths of all its files."""
-        return RunFolder(Path(self.folder))
 
     @property
     def results(self) -> dict[str, Any]:
@@ -128,11 +124,6 @@ class Comparison:
         """What can be said of each variant under each condition, in words."""
         compared = [condition["comparisons"] for condition in self.results["conditions"]]
         return [one["verdict"] for comparisons in compared for one in comparisons.values()]
-
-    @property
-    def report(self) -> Path:
-        """The page with figures, errors and images, for a browser."""
-        return self.files.report
 
     def __repr__(self) -> str:
         verdicts = self.verdicts if self.files.comparison.is_file() else ["no results"]
