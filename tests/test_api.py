@@ -39,10 +39,8 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
 
 @pytest.fixture(autouse=True)
 def _hydra_as_before() -> Iterator[None]:
-    before = HydraConfig.instance().cfg  # of a command that another test ran
     yield
     assert not GlobalHydra.instance().is_initialized()
-    assert HydraConfig.instance().cfg is before
 
 
 def test_keywords_are_options_of_the_command_line(calls: Calls) -> None:
@@ -67,6 +65,12 @@ def test_keywords_are_options_of_the_command_line(calls: Calls) -> None:
     assert context.config["model"]["head"]["num_convs"] == 1
     assert "data.root='it\\'s mine'" in context.overrides
     assert Path(run.folder).match("runs/train/fcos/*")  # named by Hydra's choices and the time
+
+
+def test_the_configuration_of_hydra_is_as_before(calls: Calls) -> None:
+    before = HydraConfig.instance().cfg  # of a command that another test ran, or None
+    detector.train(model="fcos")
+    assert HydraConfig.instance().cfg is before
 
 
 def test_without_arguments_it_is_the_command_lines_default(calls: Calls) -> None:
