@@ -15,7 +15,7 @@ from detector.cli.main import VERBS
 from detector.config.annotations import annotations_of, source_of
 from detector.config.group_files import ConfigFiles
 from detector.config.paths import config_dir
-from detector.config.reference import OptionInfo, every_option, option_table
+from detector.config.reference import OptionInfo, every_option, options_of
 from detector.config.signatures import schema_of
 from detector.config.values import bounds, choices, dataclass_in, describe, members
 from tests.configurations import leaves, plain
@@ -28,8 +28,12 @@ def options() -> list[OptionInfo]:
     return every_option(MODULES)
 
 
+def files_of(verb: str, *words: str, folder: Path | None = None) -> ConfigFiles:
+    return ConfigFiles([*([folder] if folder else []), config_dir()], verb, words)
+
+
 def table(verb: str, *words: str) -> dict[str, OptionInfo]:
-    return {option.key: option for option in option_table(verb, MODULES[verb], words)}
+    return {option.key: option for option in options_of(files_of(verb, *words), MODULES[verb])}
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -118,9 +122,15 @@ def test_chosen_groups_and_own_folders_are_followed(tmp_path: Path) -> None:
     assert "optimizer.momentum" in table("train", "optimizer=sgd")
     (tmp_path / "optimizer").mkdir()
     (tmp_path / "optimizer" / "mine.yaml").write_text("rate: 3  # per hour\n")
-    found = option_table("train", MODULES["train"], ["optimizer=mine"], folders=[tmp_path])
+    found = options_of(files_of("train", "optimizer=mine", folder=tmp_path), MODULES["train"])
     (rate,) = [option for option in found if option.key == "optimizer.rate"]
     assert (rate.type, rate.default, rate.description) == ("an integer", 3, "per hour")
+
+
+@pytest.mark.parametrize("name", ["detector.wrong.deeper.Part", "detector.wrong.Part", "detector.heads.Part"])
+def test_a_target_that_does_not_exist_has_no_annotations(name: str) -> None:
+    """The check of the configuration says so."""
+    assert annotations_of(name) == {}
 
 
 def test_table_imports_nothing_heavy() -> None:

@@ -77,7 +77,8 @@ def declared_images(raw: RawCoco, ids: np.ndarray, fatal: Findings) -> CheckedIm
     if not len(ids):
         fatal.note('"images" is empty. List every image with an id.')
     for which, why in _id_problems(raw, ids):
-        fatal.add(np.flatnonzero(which), lambda i, why=why: f"{describe_image(raw, i)}: {why(i)}")  # type: ignore[misc]
+        for i in np.flatnonzero(which).tolist():
+            fatal.note(f"{describe_image(raw, i)}: {why(i)}")
     names = [name if isinstance(name, str) else "" for name in raw.file_names]
     return CheckedImages(np.zeros(len(ids), dtype=bool), declared_sizes(raw), names)
 

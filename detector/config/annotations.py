@@ -52,7 +52,10 @@ def _definition(name: str) -> tuple[str, ast.stmt] | None:
 @cache
 def _statements(module: str) -> dict[str, ast.stmt]:
     """Return what defines each name of a module: a class, function, assignment or import."""
-    spec = importlib.util.find_spec(module)
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:  # of a package that does not exist, as a user's file may name it
+        spec = None
     if spec is None or spec.origin is None:
         return {}
     found: dict[str, ast.stmt] = {}

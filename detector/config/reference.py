@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from detector.config.annotations import annotations_of, source_of
@@ -36,20 +35,6 @@ class OptionInfo:
     range: str
     description: str
     group: str
-
-
-def option_table(
-    verb: str, module: str, words: Sequence[str] = (), *, folders: Sequence[Path] = ()
-) -> list[OptionInfo]:
-    """Return the options of a verb, in the order of the files, with the groups that `words` choose.
-
-    `module` has the verb's `Options`. Files of the user's own `folders` come first. Nothing is imported that
-    takes long.
-
-    >>> option_table("train", "detector.commands.train", ["optimizer=sgd"])[-3].key
-    'seed'
-    """
-    return [*options_of(ConfigFiles([*folders, config_dir()], verb, words), module)]
 
 
 def every_option(verbs: Mapping[str, str]) -> list[OptionInfo]:
@@ -126,7 +111,7 @@ def _unbounded(annotation: Any) -> Any:
     if origin is Literal:
         return Union[tuple(type(value) for value in args)]  # noqa: UP007  # of a tuple
     if len(members(annotation)) > 1:
-        return Union[tuple(_unbounded(member) for member in members(annotation))]  # noqa: UP007
+        return Union[tuple(_unbounded(member) for member in members(annotation))]  # noqa: UP007  # of a tuple
     if origin in (tuple, Sequence):
         return origin[tuple(arg if arg is ... else _unbounded(arg) for arg in args)]
     return annotation

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from detector.cli import main as cli
-from detector.config.reference import option_table
+from detector.config.group_files import ConfigFiles
+from detector.config.paths import config_dir
+from detector.config.reference import options_of
 
 Detector = Callable[..., tuple[int, str, str]]
 
@@ -31,7 +33,8 @@ def test_help_has_every_option_of_its_verb(detector: Detector, verb: str) -> Non
     code, out, _ = detector(verb, "--help")
     assert code == 0
     shown = set(re.findall(r"^  ([a-z][\w.]*)=", out, re.MULTILINE))
-    assert shown == {option.key for option in option_table(verb, cli.VERBS[verb].module)}
+    files = ConfigFiles([config_dir()], verb, ())
+    assert shown == {option.key for option in options_of(files, cli.VERBS[verb].module)}
 
 
 @pytest.mark.parametrize(

@@ -211,8 +211,8 @@ def test_every_form_of_an_image_gives_the_same(checkpoint: Path, images: Path) -
 
 def test_files_of_a_folder_or_glob_know_their_path(checkpoint: Path, images: Path) -> None:
     model = Predictor(checkpoint)
-    assert [found.path for found in model(images / "sub")] == [images / "sub/b.jpg", images / "sub/ü c.jpg"]  # type: ignore[union-attr]
-    assert [found.path for found in model(f"{images}/*.png")] == [images / "a.png"]  # type: ignore[union-attr]
+    assert [found.path for found in model(images / "sub")] == [images / "sub/b.jpg", images / "sub/ü c.jpg"]  # type: ignore[union-attr]  # of a folder: a list
+    assert [found.path for found in model(f"{images}/*.png")] == [images / "a.png"]  # type: ignore[union-attr]  # of a glob: a list
     with pytest.raises(ValueError, match=r"nowhere.jpg: found no file. Expected an image, a folder, a glob"):
         model("nowhere.jpg")
 
