@@ -14,6 +14,8 @@ _LOOKS_LIKE_A_NUMBER = re.compile(r"[.0-9_eE+-]+")
 def quoted(text: str) -> str:
     r"""Return `text` as a quoted string of Hydra's grammar, with no interpolation inside it.
 
+    The text ??? cannot be written: OmegaConf takes it for a missing value, in quotes too.
+
     >>> print(quoted("it's"))
     'it\'s'
     """

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -72,6 +72,7 @@ def test_quoted_text_is_read_back(text: str) -> None:
     st.text(alphabet=st.one_of(st.sampled_from("\\'\"${}a=,[] "), st.characters(codec="utf-8")), max_size=12)
 )
 def test_any_text_is_read_back(text: str) -> None:
+    assume(text != "???")  # OmegaConf's word for a value that is missing, however it is quoted
     assert read_back(f"x={quoted(text)}") == text
     assert read_back(override("x", text)) == text
 
