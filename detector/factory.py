@@ -36,6 +36,14 @@ def target_and_arguments(make: Callable[..., Any]) -> tuple[Callable[..., Any], 
     return (make.func, make.keywords) if isinstance(make, partial) else (make, {})
 
 
+def weights_in(value: Any) -> list[str]:
+    """Return the files and names of pretrained weights in the plain configuration of a model."""
+    if isinstance(value, Mapping):
+        own = [value["weights"]] if isinstance(value.get("weights"), str) else []
+        return own + [weights for part in value.values() for weights in weights_in(part)]
+    return [weights for part in value for weights in weights_in(part)] if isinstance(value, list) else []
+
+
 def without_weights(make: Callable[..., Any]) -> Callable[..., Any]:
     """Return the same constructor of a model with None for every file or name of pretrained weights in it."""
     if isinstance(make, Factory):

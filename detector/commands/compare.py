@@ -21,6 +21,7 @@ from detector.reports.html import comparison_html
 from detector.run_folder import RunFolder
 from detector.runs.context import Context, overridden_key
 from detector.runs.options import TrainOptions
+from detector.runs.parts import weights_note
 from detector.runs.record import require_no_training_run, require_writable, write_record
 
 
@@ -134,6 +135,8 @@ def _subjects(options: Options, context: Context) -> list[Subject]:
     train = _train_runs(cluster, parallel=options.parallel, flags=context.config_dir_flags)
     runs = plan_runs(context, own_keys=OWN_KEYS, here=cluster is None)
     _require_a_device_each(runs, parallel=options.parallel)
+    if note := weights_note(options.model, options.data):
+        print(f"note: {note}")
     failed = train_all(runs, train=train)
     conditions = dict.fromkeys(run.condition for run in runs)
     subjects, lost = [], []

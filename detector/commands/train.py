@@ -28,6 +28,7 @@ from detector.runs.parts import (
     require_hardware,
     require_same_classes,
     validated_truth,
+    weights_note,
 )
 from detector.runs.record import require_writable, write_record
 from detector.runs.resume import (
@@ -100,7 +101,7 @@ def run(options: Options, context: Context) -> None:
 
     if trainer.is_global_zero:
         write_record(output_dir, context, data_fingerprint=data.fingerprint)
-        print_plan(module, options=training, data=data, output_dir=output_dir)
+        print_plan(module, options=options)
         for change in changes:
             echo(f"changed since {training.resume}: {change}")
         if restarted:
@@ -188,9 +189,8 @@ def choose_display(options: TrainingOptions) -> Display:
     return LineDisplay(every_n_steps=options.log_every_n_steps)
 
 
-def print_plan(
-    module: DetectionModule, *, options: TrainingOptions, data: DetectionDataModule, output_dir: Path
-) -> None:
+def print_plan(module: DetectionModule, *, options: Options) -> None:
+    training, data = options.training, options.data
     trainable = sum(p.numel() for p in module.model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in module.model.parameters())
     length, optimization = module.length, module.optimization
@@ -199,6 +199,8 @@ def print_plan(
     echo(f"data: {contents(data.train_set, 'training')}, {contents(data.val_set, 'validation')}")
     echo(f"classes: {data.num_classes} ({names})")
     echo(f"model: {total / 1e6:.1f} M parameters, {trainable / 1e6:.1f} M of them trained")
+    if training.resume is None and (note := weights_note(options.model, data)):
+        echo(f"note: {note}")
     echo(f"run: {length.epochs} epochs of {length.steps_per_epoch} steps of {length.images_per_step} images")
     echo(
         f"learning rate: {lr:g} = optimizer.lr {optimization.lr:g} x {length.images_per_step} images a step "
@@ -208,9 +210,9 @@ def print_plan(
         total_steps=length.total_steps, steps_per_epoch=length.steps_per_epoch
     ):
         echo(f"note: {note}")
-    if limits := limits_of(options, data):
+    if limits := limits_of(training, data):
         echo(f"note: epochs are shortened, for trials: {limits}")
-    echo(f"output: {output_dir}")
+    echo(f"output: {options.output_dir}")
 
 
 def contents(dataset: CocoDataset, split: str) -> str:

@@ -20,6 +20,7 @@ from detector.config.plain import resolved
 from detector.data.datamodule import DetectionDataModule
 from detector.earlier import with_earlier_names
 from detector.evaluation.metrics import METRIC_NAMES, MONITORED
+from detector.factory import weights_in
 from detector.reports.gallery import ReadPicture
 from detector.reports.study import ModelSize
 from detector.runs.context import Context, overridden_key
@@ -99,7 +100,7 @@ def plan_runs(context: Context, *, own_keys: Sequence[str], here: bool = True) -
             require_buildable(options.model)
             facts = read(options.data, plain)
             options.training.monitored(options.evaluation(facts.ground_truth).specs)
-            weights = _weights(plain["model"])
+            weights = weights_in(plain["model"])
             if weights:  # check that they fit
                 build_model(options.model, facts.num_classes)
             size = model_size(plain, facts.num_classes)
@@ -198,11 +199,6 @@ class _DataReader:
             truth = validated_truth(data.val_set, config)
             self._facts[key] = DataFacts(data.fingerprint, data.num_classes, truth, data.val_set.read_image)
         return self._facts[key]
-
-
-def _weights(model: Mapping[str, Any]) -> list[str]:
-    """Return the pretrained weights of a model and of its backbone."""
-    return [w for w in (model["weights"], model["backbone"]["weights"]) if w]
 
 
 def _file_hashes(weights: Sequence[str]) -> list[str]:

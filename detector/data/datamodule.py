@@ -113,6 +113,11 @@ class DetectionDataModule(LightningDataModule):
         self._train_set: CocoDataset | None = None
         self._val_set: CocoDataset | None = None
 
+    @property
+    def is_generated(self) -> bool:
+        """Whether a source draws the images."""
+        return self._source is not None
+
     # --- Lightning's hooks
 
     def prepare_data(self) -> None:

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 _STILL_PX = 0.01
 _STILL_AFTER_STEPS, _STILL_AFTER_SHARE = 100, 0.1  # share of the run; whichever is later
 _MOST_REACHES = 10.0
-_MOST_OUTSIDE = 0.5
+_MOST_OUTSIDE = 0.25
 
 
 class _Cause(NamedTuple):
