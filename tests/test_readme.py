@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import os
 import re
@@ -19,14 +20,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torchvision.models import detection
 
 from detector.cli import main as cli
 from detector.commands import compare
 from detector.comparing.plan import PlannedRun
 from detector.comparing.training import TrainRuns
 from detector.profiling import latency
+from detector.weights import detectors
 from tests import echo_command
 from tests.shown import ROOT, Command, all_commands, blocks, commands, pages, write_files
+from tests.weights.foreign_states import hollow
 
 README = ROOT / "README.md"
 COMMANDS = all_commands()
@@ -50,6 +54,7 @@ SLOW = {
     "detector info 'image_size=[240,320]'",
     "detector compare 'predictions=[a.json,b.json]' annotations=gt.json",
     "detector compare compare=deform data=coco data.root=path/to/dataset 'seeds=[0,1,2]'",
+    "detector compare data=coco data.root=path/to/dataset model=fcos_coco 'seeds=[0,1,2]'",
     "detector compare compare=stages model/backbone=resnet50",
     "detector compare compare=warp training.max_epochs=3 data.source.num_train=3000 parallel=2 "
     '\'+compare.variants.fast_offsets=["model/backbone/deform=v2","model.backbone.deform.stages=[3,4]",'
@@ -258,7 +263,20 @@ def test_export_commands_run(exported: Path) -> None:
     assert (exported / "detector.onnx").exists()
 
 
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server with weights of torchvision's FCOS, without values, and an empty folder for downloads."""
+    with torch.device("meta"):
+        model = detection.fcos_resnet50_fpn(weights=None, weights_backbone=None)
+    torch.save(hollow(model.state_dict()), tmp_path / "x.pth")
+    digest = hashlib.sha256((tmp_path / "x.pth").read_bytes()).hexdigest()
+    url = (tmp_path / "x.pth").rename(tmp_path / f"fcos-{digest[:8]}.pth").as_uri()
+    monkeypatch.setitem(detectors._PUBLISHED, "fcos_resnet50_fpn.COCO_V1", url)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+
 @pytest.mark.parametrize("command", shown("detector compare"))
+@pytest.mark.usefixtures("published")
 def test_compare_command_plans_and_compares(
     command: Command, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,8 +35,8 @@ _START = (
     "and export it is checkpoint={}"
 )
 _PRETRAINED = (
-    "weights to start from are model.weights=fasterrcnn_resnet50_fpn.COCO_V1 (or a file) for a detector, "
-    "model.backbone.weights=IMAGENET1K_V1 for a backbone"
+    "model=fcos_coco and model=faster_rcnn_coco start from weights trained on COCO; model.weights=FILE is for "
+    "others, model.backbone.weights=IMAGENET1K_V1 for a backbone alone"
 )
 _BATCH = ("data.batch_size={}", "batch_size={}", "data.val_batch_size={}")
 _WORKERS = ("data.num_workers={}",)

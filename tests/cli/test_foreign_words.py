@@ -30,7 +30,7 @@ train project=runs/mine -> Write output_dir=runs/mine.
 train save_dir=runs/mine -> Write output_dir=runs/mine.
 train cfg=yolov8.yaml -> experiment=NAME
 train weights=x.pth -> Write model.weights=x.pth.
-train pretrained=true -> model.weights=fasterrcnn_resnet50_fpn.COCO_V1
+train pretrained=true -> model=fcos_coco
 train pretrained=True -> model.backbone.weights=IMAGENET1K_V1
 train pretrained=x.pth -> Write model.weights=x.pth.
 train checkpoint=last.ckpt -> training.resume=last.ckpt
