@@ -24,12 +24,9 @@ from detector.config.errors import ConfigError, closest
 from detector.config.foreign_words import WORDS, as_list, lone_words, own_file
 from detector.config.loading import loaded as _loaded
 from detector.config.words import repaired
-from detector.earlier import present_word, tell
+from detector.earlier import MOVED, present_word, tell
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
-_MOVED = {  # options of earlier versions, and their present names
-    f"model.head.{part}.smooth_l1_beta": f"model.head.{part}.box_loss.beta" for part in ("rpn", "roi")
-}
 _OF_SLURM = ("submitit_local", "submitit_slurm")  # launchers that the extra brings
 
 
@@ -348,8 +345,8 @@ def _key_problem(override: Override, cfg: DictConfig, groups: dict[str, list[str
         return f"{word}: there is no group {key}.{f' Did you mean {suggestion}=...?' if suggestion else ''}"
     if has_key(cfg, key) and not (is_mapping(cfg, key) and not override.is_delete() and key in WORDS):
         return None
-    if key in _MOVED:
-        return f"{word}: {key} is {_MOVED[key]} now. Write {_MOVED[key]}={word.partition('=')[2]}"
+    if key in MOVED:
+        return f"{word}: {key} is {MOVED[key]} now. Write {MOVED[key]}={word.partition('=')[2]}"
     hint = advice(key, word.partition("=")[2], cfg, groups) or "See --help for all options."
     return f"{key}: there is no such option. {hint}"
 
