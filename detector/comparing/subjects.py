@@ -17,7 +17,7 @@ from detector.evaluation.result_files import read_results
 from detector.exceptions import RunError
 from detector.profiling.latency import Latency
 from detector.quoting import advised
-from detector.reports.gallery import ReadPicture
+from detector.reports.gallery import ReadImage
 from detector.reports.study import Curve, ModelSize
 from detector.run_folder import RunFolder
 from detector.runs.curves import read_curve
@@ -49,7 +49,7 @@ class Subject:
     notes: tuple[str, ...] = ()
     curves: Mapping[str, Mapping[int, Curve]] | None = None
     sizes: Mapping[str, ModelSize] | None = None
-    read_image: ReadPicture | None = None
+    read_image: ReadImage | None = None
     folders: Mapping[str, Path] | None = None
     latencies: Mapping[str, Sequence[Latency]] | None = None
     run_names: Mapping[str, Mapping[int, str]] = field(default_factory=dict)

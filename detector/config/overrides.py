@@ -141,15 +141,15 @@ def explain(arguments: Arguments, error: Exception) -> dict[str, str]:
 
 def _sweep_problems(verb: str, overrides: Sequence[str]) -> dict[str, str]:
     """Return the problem of each override with several values, which need -m."""
-    cfg, found = _compose(verb, []), {}
+    cfg, problems = _compose(verb, []), {}
     for override in _parse_overrides(overrides)[0]:
         if override.is_sweep_override():
             word, key = _word(override), override.key_or_group
             is_list = isinstance(OmegaConf.select(cfg, key, throw_on_missing=False), ListConfig)
             listed = f"{key}={as_list(word.partition('=')[2])}"
             brackets = f"A list has brackets: {shlex.quote(listed)}. " if is_list else ""
-            found[word] = f"{word}: several values. {brackets}With -m it runs once for each of them."
-    return found
+            problems[word] = f"{word}: several values. {brackets}With -m it runs once for each of them."
+    return problems
 
 
 def composed(verb: str, words: Sequence[str]) -> DictConfig:

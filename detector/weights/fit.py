@@ -1,4 +1,4 @@
-"""Check that tensors can be the weights of a model: of the right type, and finite; name entries in messages."""
+"""Check that tensors can be the weights of a model: right type, finite; name entries in messages."""
 
 from __future__ import annotations
 
