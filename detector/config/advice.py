@@ -28,8 +28,8 @@ def advice(key: str, value: str, cfg: DictConfig, groups: Mapping[str, Sequence[
     same_end = any(name.rpartition(".")[2] == end for name in known)
     if not same_end and (text := answer(key, value, whole=False, has=has)):
         return f"{text}."
-    key_meant = key.lower() if has(key.lower()) else _suggest(key.lower() if same_end else key, known)
-    return f"Did you mean {key_meant}={value or '...'}?" if key_meant else None
+    option = key.lower() if has(key.lower()) else _suggest(key.lower() if same_end else key, known)
+    return f"Did you mean {option}={value or '...'}?" if option else None
 
 
 def _suggest(key: str, known: Sequence[str]) -> str | None:

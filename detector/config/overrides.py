@@ -261,9 +261,9 @@ def _require_pairs(verb: str, overrides: Sequence[str]) -> None:
     if not problems:
         lone = [word for word in overrides if "=" not in word and not word.startswith("~")]
         problems = [f"{word}: expected key=value" for word in lone]
-        meant = lone_words(verb, lone) if lone else None
-        if meant:
-            problems = [f"{' '.join(lone)}: expected key=value. {meant}."]
+        advised_words = lone_words(verb, lone) if lone else None
+        if advised_words:
+            problems = [f"{' '.join(lone)}: expected key=value. {advised_words}."]
     if problems:
         raise ConfigError(problems)
 

@@ -119,8 +119,8 @@ def check_tensors(
     x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None
 ) -> None:
     """Raise ValueError if a number of dimensions, a device or a dtype does not fit."""
-    named = {"x": x, "offset": offset, "weight": weight, "bias": bias, "mask": mask}
-    tensors = {name: tensor for name, tensor in named.items() if tensor is not None}
+    by_name = {"x": x, "offset": offset, "weight": weight, "bias": bias, "mask": mask}
+    tensors = {name: tensor for name, tensor in by_name.items() if tensor is not None}
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise ValueError(f"deform_conv2d: {name} must be floating point, got {tensor.dtype}.")
