@@ -242,8 +242,8 @@ def compare(
         output_dir=output_dir,
     )
     if variants is not None:  # in place of those that the comparison's file has
-        named = ",".join(f"{name}:{_list(changes)}" for name, changes in variants.items())
-        words += ["~compare.variants", f"+compare.variants={{{named}}}"]
+        changed_variants = ",".join(f"{name}:{_list(changes)}" for name, changes in variants.items())
+        words += ["~compare.variants", f"+compare.variants={{{changed_variants}}}"]
     lists = {"seeds": seeds, "runs": runs, "predictions": predictions}
     words += [f"{key}={_list(values)}" for key, values in lists.items() if values is not None]
     return Comparison(_call("compare", [*_of_data(data), *words, *overrides]).output_dir)

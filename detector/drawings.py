@@ -20,7 +20,7 @@ _MANY_BOXES = 20  # with more, labels are smaller and translucent
 _SEE_THROUGH, _OPAQUE = 130, 255
 _GOLDEN_RATIO = 0.618034
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 ImageLike = np.ndarray | Image.Image | str | os.PathLike[str]
 
 
@@ -37,45 +37,45 @@ class Drawable(Protocol):
 
 
 def draw_detections(
-    image: ImageLike, found: Drawable, *, class_names: Sequence[str], scores: bool = True
+    image: ImageLike, detections: Drawable, *, class_names: Sequence[str], scores: bool = True
 ) -> Image.Image:
     """Draw each box on the image with its class and score, best on top.
 
     `image`: an array (uint8 RGB, height x width x 3), a PIL image, or the path of a file.
     """
-    picture = _opened(image)
-    factor = _scale(*picture.size)
-    size = [max(1, round(side * factor)) for side in picture.size]
-    picture = picture.resize((size[0], size[1]), Image.Resampling.BICUBIC)
-    draw = ImageDraw.Draw(picture, "RGBA")  # blends colors
-    many = len(found.boxes) > _MANY_BOXES
-    line = max(1 if many else 2, round(min(picture.size) / (400 if many else 250)))
-    font = _font(max(10, round(min(picture.size) / 48)) if many else max(13, round(min(picture.size) / 36)))
-    boxes = (found.boxes * factor).tolist()
+    drawing = _opened(image)
+    factor = _scale(*drawing.size)
+    size = [max(1, round(side * factor)) for side in drawing.size]
+    drawing = drawing.resize((size[0], size[1]), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(drawing, "RGBA")  # blends colors
+    many = len(detections.boxes) > _MANY_BOXES
+    line = max(1 if many else 2, round(min(drawing.size) / (400 if many else 250)))
+    font = _font(max(10, round(min(drawing.size) / 48)) if many else max(13, round(min(drawing.size) / 36)))
+    boxes = (detections.boxes * factor).tolist()
     for box, score, label in reversed(
-        [*zip(boxes, found.scores.tolist(), found.labels.tolist(), strict=True)]
+        [*zip(boxes, detections.scores.tolist(), detections.labels.tolist(), strict=True)]
     ):
-        colour = class_colour(label)
-        draw.rectangle(_drawable(box), outline=colour, width=line)
+        color = class_color(label)
+        draw.rectangle(_drawable(box), outline=color, width=line)
         text = f"{class_names[label]} {score:.2f}" if scores else class_names[label]
-        _label(draw, box, text, colour=colour, alpha=_SEE_THROUGH if many else _OPAQUE, font=font)
-    return picture
+        _label(draw, box, text, color=color, alpha=_SEE_THROUGH if many else _OPAQUE, font=font)
+    return drawing
 
 
-def show_picture(picture: Image.Image) -> None:
+def show_image(image: Image.Image) -> None:
     """Show an image in the notebook that this runs in, or else in the system's viewer."""
     ipython = sys.modules.get("IPython")  # a notebook has imported it
     if ipython is not None and hasattr(ipython.get_ipython(), "kernel"):
-        ipython.display.display(picture)
+        ipython.display.display(image)
     else:
-        picture.show()
+        image.show()
 
 
 def _opened(image: ImageLike) -> Image.Image:
     if isinstance(image, np.ndarray):
         return Image.fromarray(image)
-    picture = image if isinstance(image, Image.Image) else Image.open(image)
-    return ImageOps.exif_transpose(picture).convert("RGB")
+    upright = ImageOps.exif_transpose(image if isinstance(image, Image.Image) else Image.open(image))
+    return upright.convert("RGB")
 
 
 def _scale(width: int, height: int) -> float:
@@ -85,7 +85,7 @@ def _scale(width: int, height: int) -> float:
     return float(max(1, min(-(-_SMALLEST_SIDE_PX // shorter), _ENLARGED_SIDE_PX // longer)))
 
 
-def class_colour(label: int) -> Colour:
+def class_color(label: int) -> Color:
     """Return a bright RGB color, far from those of the classes before and after."""
     red, green, blue = colorsys.hsv_to_rgb(label * _GOLDEN_RATIO % 1, 0.75, 0.95)
     return round(255 * red), round(255 * green), round(255 * blue)
@@ -101,7 +101,7 @@ def _label(
     box: Sequence[float],
     text: str,
     *,
-    colour: Colour,
+    color: Color,
     alpha: int,
     font: ImageFont.FreeTypeFont,
 ) -> None:
@@ -111,11 +111,11 @@ def _label(
     """
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     width, height = right - left + 6, bottom - top + 6
-    picture = draw.im.size
-    x = max(0, min(box[0], picture[0] - width - 1))
-    y = box[1] - height if box[1] >= height else max(0, min(box[1], picture[1] - height - 1))
-    draw.rectangle((x, y, x + width, y + height), fill=(*colour, alpha))
-    dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 140
+    image_width, image_height = draw.im.size
+    x = max(0, min(box[0], image_width - width - 1))
+    y = box[1] - height if box[1] >= height else max(0, min(box[1], image_height - height - 1))
+    draw.rectangle((x, y, x + width, y + height), fill=(*color, alpha))
+    dark = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140
     draw.text((x + 3 - left, y + 3 - top), text, fill="black" if dark else "white", font=font)
 
 

@@ -21,6 +21,7 @@ OPTIONS = {  # each keeps its place: only the last part of the name differs
     "compare.points": "compare.conditions",
     "data.image_size.longer": "data.image_size.max_size",
     "data.image_size.shorter": "data.image_size.min_size",
+    "data.source.colour_distance": "data.source.color_distance",
     "model.head.candidates_per_level": "model.head.topk_candidates",
     "model.head.roi.sampled": "model.head.roi.batch_size_per_image",
     "model.head.rpn.anchors": "model.head.rpn.anchor_generator",
@@ -39,6 +40,9 @@ TARGETS = {
     "detector.heads.Anchors": "detector.heads.AnchorGenerator",
     "detector.heads.anchors.Anchors": "detector.heads.anchors.AnchorGenerator",
     "detector.models.assemble": "detector.models.build_detector",
+}
+MOVED = {  # options that went to another place: answered with the present name, not converted
+    f"model.head.{part}.smooth_l1_beta": f"model.head.{part}.box_loss.beta" for part in ("rpn", "roi")
 }
 LOSSES = {"loss_box": "loss_box_reg", "loss_rpn_box": "loss_rpn_box_reg"}
 

@@ -22,8 +22,8 @@ def exit_code(interrupt: BaseException | None) -> int:
 def interrupted(interrupt: BaseException | None) -> str:
     """Describe the interrupt; signals other than SIGINT and SIGTERM are named."""
     number = interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT
-    named = number not in (signal.SIGINT, signal.SIGTERM)
-    return f"Interrupted by {signal.Signals(number).name}" if named else "Interrupted"
+    is_named = number not in (signal.SIGINT, signal.SIGTERM)
+    return f"Interrupted by {signal.Signals(number).name}" if is_named else "Interrupted"
 
 
 class RunError(RuntimeError):

@@ -21,8 +21,8 @@ class Factory:
     arguments: Mapping[str, Any]
     build_arguments: Callable[[Mapping[str, Any]], dict[str, Any]]
 
-    def __call__(self, *positional: Any, **named: Any) -> Any:
-        return self.target(*positional, **{**self.build_arguments(self.arguments), **named})
+    def __call__(self, *positional: Any, **keywords: Any) -> Any:
+        return self.target(*positional, **{**self.build_arguments(self.arguments), **keywords})
 
     @property
     def __signature__(self) -> Signature:

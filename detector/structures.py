@@ -243,10 +243,10 @@ class Detections(Record):
     of the classes, the `path` if the image is a file, and `read_image`, which returns the image for drawings.
 
     Examples:
-        >>> found = Detections(torch.tensor([[2.0, 4, 10, 20]]), torch.tensor([0.9]), torch.tensor([1]))
-        >>> [(one.name, round(one.score, 2)) for one in found]
+        >>> detections = Detections(torch.tensor([[2.0, 4, 10, 20]]), torch.tensor([0.9]), torch.tensor([1]))
+        >>> [(one.name, round(one.score, 2)) for one in detections]
         [('1', 0.9)]
-        >>> len(found[found.scores > 0.95])
+        >>> len(detections[detections.scores > 0.95])
         0
     """
 
@@ -333,9 +333,9 @@ class Detections(Record):
 
     def show(self, image: Any = None) -> None:
         """Show what `draw` returns: in the notebook, or else in the system's viewer of images."""
-        from detector.drawings import show_picture  # needed only here
+        from detector.drawings import show_image  # needed only here
 
-        show_picture(self.draw(image))
+        show_image(self.draw(image))
 
     def _repr_png_(self) -> bytes | None:
         """Let a notebook show the drawing of detections that know their image."""

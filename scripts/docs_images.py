@@ -1,9 +1,9 @@
-"""Writes the pictures of pages in docs/images from finished runs, with headless Chromium.
+"""Writes the images of pages in docs/images from finished runs, with headless Chromium.
 
     python scripts/docs_images.py --run runs/train/fcos/TIME [--comparison runs/compare/deform/TIME]
 
 `--run` is a run of `detector train` on the embedded data, `--comparison` one of `detector compare`. Without a
-comparison, the picture of a verdict is that of docs/results.md, with its figure.
+comparison, the image of a verdict is that of docs/results.md, with its figure.
 """
 
 from __future__ import annotations
@@ -66,15 +66,15 @@ def detections_of(run: Path, photos: list[Path], *, rows: int, columns: int) -> 
     grid = Image.new("RGB", (columns * (side + gap) - gap, rows * (side + gap) - gap), "white")
     for number, photo in enumerate(photos[: rows * columns]):
         image = load_image(photo, predictor.reading)
-        found = predictor.predict(image, score_threshold=0.5)
-        drawing = draw_detections(image, found, class_names=predictor.class_names)
+        detections = predictor.predict(image, score_threshold=0.5)
+        drawing = draw_detections(image, detections, class_names=predictor.class_names)
         corner = (number % columns * (side + gap), number // columns * (side + gap))
         grid.paste(drawing.resize((side, side), Image.Resampling.LANCZOS), corner)
     return grid
 
 
 def overview(browser: Any, detections: Image.Image) -> Image.Image:
-    """Return the picture of the README: detections, and a verdict with its figure."""
+    """Return the image of the README: detections, and a verdict with its figure."""
     file = io.BytesIO()
     detections.save(file, format="PNG")
     address = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

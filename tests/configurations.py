@@ -40,5 +40,5 @@ def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
         yield path
 
 
-def misspelt(key: str) -> str:
+def misspelled(key: str) -> str:
     return key[:-1] + key[-1] * 2

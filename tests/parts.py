@@ -51,7 +51,7 @@ class Part:
         anything=None,
     ) -> None:
         calls.append("Part")
-        self.given = {key: value for key, value in locals().items() if key != "self"}
+        self.arguments = {key: value for key, value in locals().items() if key != "self"}
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Command:
 
 def blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
-    return [Block(*found) for found in _BLOCK.findall(text)]
+    return [Block(*fields) for fields in _BLOCK.findall(text)]
 
 
 def pages() -> list[Path]:
@@ -62,8 +62,8 @@ def commands(page: Path) -> list[Command]:
 
 def all_commands() -> list[Command]:
     """Each command once for the files that it may use."""
-    found = [command for page in pages() for command in commands(page)]
-    return [*{(c.line, c.page if c.has_own_files else None): c for c in found}.values()]
+    examples = [command for page in pages() for command in commands(page)]
+    return [*{(c.line, c.page if c.has_own_files else None): c for c in examples}.values()]
 
 
 def write_files(page: Path, folder: Path) -> None:

@@ -30,11 +30,11 @@ Calls = list[tuple[Any, Context]]
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
     """The options and contexts that commands get, which do nothing."""
-    found: Calls = []
+    recorded: Calls = []
     for command in (train, evaluate, compare, predict, export):
-        monkeypatch.setattr(command, "run", lambda options, context: found.append((options, context)))
+        monkeypatch.setattr(command, "run", lambda options, context: recorded.append((options, context)))
     monkeypatch.chdir(tmp_path)
-    return found
+    return recorded
 
 
 @pytest.fixture(autouse=True)

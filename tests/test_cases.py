@@ -62,7 +62,7 @@ def test_refused(case: str) -> None:
         assert words in str(error.value)
 
 
-TOLD = {
+MESSAGES = {
     "base": (16, 8, ""),
     "crowd_false_text": (4, 4, 'have an "iscrowd" that is a text'),
     "roboflow_same_name": (16, 8, "left out of the classes"),
@@ -75,9 +75,9 @@ TOLD = {
 }
 
 
-@pytest.mark.parametrize("case", TOLD)
+@pytest.mark.parametrize("case", MESSAGES)
 def test_told(case: str, caplog: pytest.LogCaptureFixture) -> None:
-    train_objects, val_objects, words = TOLD[case]
+    train_objects, val_objects, words = MESSAGES[case]
     with caplog.at_level(logging.WARNING):
         module = set_up(case)
     assert module.train_set.annotations.object_count == train_objects

@@ -71,7 +71,7 @@ def test_value_that_fits_passes(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "told"),
+    ("option", "value", "message"),
     [
         ("depth", 34, "expected one of 18, 50"),
         ("norm", "bacth", "expected one of batch, group. Did you mean batch?"),
@@ -105,14 +105,14 @@ def test_value_that_fits_passes(options: dict[str, Any]) -> None:
         ("epochs", "???", "has no value yet. Give it one: x.epochs=..."),
     ],
 )
-def test_value_that_does_not_fit_is_told(option: str, value: object, told: str | None) -> None:
-    found = problems({"x": part(**{option: value})})
-    if told is None:
-        assert found == []
+def test_value_that_does_not_fit_is_told(option: str, value: object, message: str | None) -> None:
+    actual = problems({"x": part(**{option: value})})
+    if message is None:
+        assert actual == []
     else:
-        assert len(found) == 1
-        assert found[0].startswith(f"x.{option}")
-        assert told in found[0]
+        assert len(actual) == 1
+        assert actual[0].startswith(f"x.{option}")
+        assert message in actual[0]
 
 
 def test_word_for_a_number_is_not_taken_for_a_file_of_a_group() -> None:
@@ -150,7 +150,7 @@ def test_missing_argument_is_told_unless_partial() -> None:
     assert problems({"x": {**node, "_partial_": True}}) == []
 
 
-def test_misspelt_argument_is_not_also_told_missing() -> None:
+def test_misspelled_argument_is_not_also_told_missing() -> None:
     (problem,) = problems({"x": {"_target_": "tests.parts.Part", "dept": 18}})
     assert "Did you mean x.depth?" in problem
 
@@ -238,9 +238,9 @@ def test_target_off_the_list_is_refused_by_check_and_build(target: object) -> No
 
 @pytest.mark.parametrize("target", ["torch.nn.Conv2d", "torch.optim.SGD", "detector.structures.FeatureSpec"])
 def test_target_on_the_list_is_found(target: str) -> None:
-    found, problem = locate({"_target_": target})
+    actual, problem = locate({"_target_": target})
     assert problem is None
-    assert found.__name__ == target.rpartition(".")[2]
+    assert actual.__name__ == target.rpartition(".")[2]
 
 
 def test_albumentations_is_imported_without_its_network_check(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,13 +249,13 @@ def test_albumentations_is_imported_without_its_network_check(monkeypatch: pytes
     assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
 
 
-def test_misspelt_class_gets_its_neighbor() -> None:
+def test_misspelled_class_gets_its_neighbor() -> None:
     _, problem = locate({"_target_": "detector.structures.FeatureSpek"})
     assert problem is not None
     assert "Did you mean detector.structures.FeatureSpec?" in problem
 
 
-def test_misspelt_module_is_told() -> None:
+def test_misspelled_module_is_told() -> None:
     _, problem = locate({"_target_": "detector.heads.fcoss.FCOSHead"})
     assert problem == "_target_ = detector.heads.fcoss.FCOSHead: there is no module detector.heads.fcoss"
 
@@ -282,19 +282,19 @@ def test_check_calls_nothing() -> None:
 
 def test_build_makes_the_objects_inside() -> None:
     built = build(OmegaConf.create(part(inner=part(depth=50), stages=[3, 4])))
-    assert built.given["inner"].given["depth"] == 50
+    assert built.arguments["inner"].arguments["depth"] == 50
 
 
 def test_build_gives_plain_containers() -> None:
     built = build(OmegaConf.create(part(anything=[3, 4], table={"a": [1]})))
-    assert type(built.given["anything"]) is list
-    assert type(built.given["table"]) is dict
+    assert type(built.arguments["anything"]) is list
+    assert type(built.arguments["table"]) is dict
 
 
 def test_build_makes_of_a_list_and_a_number_what_the_annotation_says() -> None:
     built = build(OmegaConf.create(part(stages=[3, 4], rate=1)))
-    assert built.given["stages"] == (3, 4)
-    assert type(built.given["rate"]) is float
+    assert built.arguments["stages"] == (3, 4)
+    assert type(built.arguments["rate"]) is float
 
 
 def test_what_a_constructor_raises_is_not_wrapped() -> None:
@@ -304,13 +304,13 @@ def test_what_a_constructor_raises_is_not_wrapped() -> None:
 
 
 def test_build_adds_what_the_run_knows() -> None:
-    assert build(part(), epochs=7).given["epochs"] == 7
+    assert build(part(), epochs=7).arguments["epochs"] == 7
 
 
 def test_partial_is_called_later() -> None:
     factory = build({**part(), "_partial_": True})
     assert parts.calls == []
-    assert factory(epochs=2).given["epochs"] == 2
+    assert factory(epochs=2).arguments["epochs"] == 2
 
 
 def test_build_calls_nothing_when_a_target_inside_is_refused() -> None:
@@ -336,9 +336,9 @@ def test_resolved_is_plain_and_without_interpolations() -> None:
 def test_defaults_are_spelled_out_in_nested_nodes() -> None:
     """Numbers, classes as what makes a part, and targets where they are defined."""
     here = {"_target_": "detector.heads.RoIHead", "_partial_": True, "width": 8}
-    found = with_defaults({"head": [here], "seed": 1})
-    assert found["seed"] == 1
-    head = found["head"][0]
+    actual = with_defaults({"head": [here], "seed": 1})
+    assert actual["seed"] == 1
+    head = actual["head"][0]
     assert head["_target_"] == "detector.heads.roi.RoIHead"
     assert (head["width"], head["num_convs"], head["class_agnostic"]) == (8, 0, False)
     assert head["pooling"]["_target_"] == "detector.layers.roi_pooling.RoIAlign"
@@ -353,5 +353,5 @@ def test_what_an_older_checkpoint_does_not_say_of_losses_and_branches_is_what_a_
     head = with_defaults({"_target_": "detector.heads.RoIHead", "_partial_": True})
     assert head["branches"] == {}
     assert isinstance(head["branches"], dict), "read like that of a file"
-    told = {"_target_": "detector.ops.SmoothL1", "beta": 1 / 9}
-    assert with_defaults({**head, "box_loss": told}) == head
+    message = {"_target_": "detector.ops.SmoothL1", "beta": 1 / 9}
+    assert with_defaults({**head, "box_loss": message}) == head

@@ -21,7 +21,7 @@ from detector.config.overrides import composed as compose_words
 from detector.config.paths import config_dir
 from detector.config.signatures import schema_of
 from detector.config.targets import allowing, locate
-from tests.configurations import composed, leaves, misspelt, plain
+from tests.configurations import composed, leaves, misspelled, plain
 
 FILES = sorted(config_dir().rglob("*.yaml"))
 GROUP_FILES = [f for f in FILES if f.parent != config_dir() and f.parent.name != "hydra"]
@@ -116,11 +116,11 @@ def test_typo_in_every_key_gets_the_right_suggestion(verb: str) -> None:
             continue  # their keys are the user's own names
         wrong = copy.deepcopy(values)
         inner = parent(wrong, path)
-        inner[misspelt(path[-1])] = inner.pop(path[-1])
+        inner[misspelled(path[-1])] = inner.pop(path[-1])
         with pytest.raises(ConfigError) as raised:
             check(OmegaConf.create(wrong), schema)
         (problem,) = raised.value.problems
-        assert problem.startswith(".".join((*path[:-1], misspelt(path[-1]))))
+        assert problem.startswith(".".join((*path[:-1], misspelled(path[-1]))))
         assert problem.endswith(f"Did you mean {'.'.join(path)}?")
 
 

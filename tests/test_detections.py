@@ -12,13 +12,15 @@ import pytest
 import torch
 from PIL import Image
 
-from detector.drawings import class_colour, show_picture
+from detector.drawings import class_color, show_image
 from detector.structures import Detections
 
 BOXES = [[2.0, 4, 30, 40], [10.0, 10, 50, 50], [0.0, 0, 5, 5]]
 
 
-def found(*, image: np.ndarray | None = None, names: tuple[str, ...] = ("disc", "square")) -> Detections:
+def two_detections(
+    *, image: np.ndarray | None = None, names: tuple[str, ...] = ("disc", "square")
+) -> Detections:
     return Detections(
         torch.tensor(BOXES),
         torch.tensor([0.9, 0.75, 0.5]),
@@ -29,17 +31,17 @@ def found(*, image: np.ndarray | None = None, names: tuple[str, ...] = ("disc", 
 
 
 def test_iterating_gives_each_object() -> None:
-    first, *others = found()
+    first, *others = two_detections()
     assert first == ((2.0, 4.0, 30.0, 40.0), pytest.approx(0.9), 1, "square")
     assert [one.name for one in others] == ["disc", "square"]
 
 
 def test_names_are_numbers_where_classes_have_no_name() -> None:
-    assert [one.name for one in found(names=())] == ["1", "0", "1"]
+    assert [one.name for one in two_detections(names=())] == ["1", "0", "1"]
 
 
 def test_index_gives_one_and_slices_and_masks_give_some() -> None:
-    detections = found()
+    detections = two_detections()
     assert detections[-1].box == (0.0, 0.0, 5.0, 5.0)
     assert detections[1:].names == ["disc", "square"]
     best = detections[detections.scores > 0.7]
@@ -49,7 +51,7 @@ def test_index_gives_one_and_slices_and_masks_give_some() -> None:
 
 
 def test_text_names_the_best() -> None:
-    detections = found()
+    detections = two_detections()
     assert repr(detections) == "Detections(3: square 0.90, disc 0.75, square 0.50)"
     assert repr(detections[:0]) == "Detections(0)"
     six = Detections.cat([detections, detections])
@@ -57,7 +59,7 @@ def test_text_names_the_best() -> None:
 
 
 def test_dictionary_is_plain() -> None:
-    content = found().to_dict()
+    content = two_detections().to_dict()
     assert json.loads(json.dumps(content)) == content
     assert content["boxes"] == BOXES
     assert content["names"] == ["square", "disc", "square"]
@@ -74,19 +76,19 @@ def test_drawing_takes_any_form_of_the_image(kind: str, tmp_path: Path) -> None:
         "tensor": torch.from_numpy(pixels).permute(2, 0, 1),
         "own": None,
     }[kind]
-    drawing = np.asarray(found(image=pixels if kind == "own" else None).draw(image))
+    drawing = np.asarray(two_detections(image=pixels if kind == "own" else None).draw(image))
     scale = len(drawing) // 60
-    assert tuple(drawing[25 * scale, 2 * scale]) == class_colour(1)
+    assert tuple(drawing[25 * scale, 2 * scale]) == class_color(1)
 
 
 def test_drawing_without_an_image_says_what_to_pass() -> None:
     with pytest.raises(ValueError, match=r"pass it, as in draw\(image\)"):
-        found().draw()
-    assert found()._repr_png_() is None
+        two_detections().draw()
+    assert two_detections()._repr_png_() is None
 
 
 def test_notebook_shows_the_drawing() -> None:
-    png = found(image=np.zeros((60, 60, 3), np.uint8))._repr_png_()
+    png = two_detections(image=np.zeros((60, 60, 3), np.uint8))._repr_png_()
     assert png is not None
     assert png.startswith(b"\x89PNG")
 
@@ -95,20 +97,20 @@ def test_notebook_shows_the_drawing() -> None:
 def test_showing_is_where_the_user_looks(monkeypatch: pytest.MonkeyPatch, in_notebook: bool) -> None:
     shown: list[str] = []
     shell = SimpleNamespace(kernel=None) if in_notebook else SimpleNamespace()
-    display = SimpleNamespace(display=lambda picture: shown.append("notebook"))
+    display = SimpleNamespace(display=lambda drawing: shown.append("notebook"))
     monkeypatch.setitem(
         sys.modules,
         "IPython",
         SimpleNamespace(get_ipython=lambda: shell, display=display),
     )
-    monkeypatch.setattr(Image.Image, "show", lambda picture: shown.append("viewer"))
-    show_picture(Image.new("RGB", (4, 4)))
+    monkeypatch.setattr(Image.Image, "show", lambda drawing: shown.append("viewer"))
+    show_image(Image.new("RGB", (4, 4)))
     assert shown == ["notebook" if in_notebook else "viewer"]
 
 
 def test_supervision_gets_its_own_type() -> None:
     supervision = pytest.importorskip("supervision", reason="comes with the dev extra")
-    converted = found().to_supervision()
+    converted = two_detections().to_supervision()
     assert isinstance(converted, supervision.Detections)
     assert converted.xyxy.tolist() == BOXES
     assert converted.class_id.tolist() == [1, 0, 1]
@@ -118,4 +120,4 @@ def test_supervision_gets_its_own_type() -> None:
 def test_missing_supervision_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(ImportError, match=r"pip install 'detector\[supervision\]'"):
-        found().to_supervision()
+        two_detections().to_supervision()

@@ -92,8 +92,8 @@ def test_a_name_is_told_once(capsys: pytest.CaptureFixture[str], monkeypatch: py
     tell.cache_clear()
     for _ in range(2):
         tell("schedule", "lr_scheduler", where="experiment/mine.yaml")
-    told = "schedule is now called lr_scheduler; the old name goes with the next version."
-    assert capsys.readouterr().err == f"warning: experiment/mine.yaml: {told}\n"
+    message = "schedule is now called lr_scheduler; the old name goes with the next version."
+    assert capsys.readouterr().err == f"warning: experiment/mine.yaml: {message}\n"
     monkeypatch.setenv("LOCAL_RANK", "1")  # a process of another device
     tell("a", "b")
     assert capsys.readouterr().err == ""

@@ -20,8 +20,8 @@ print(before, peak_memory_mb(), subprocess.check_output([sys.executable, "-c", t
 
 
 def test_peak_memory_is_of_the_process_alone() -> None:
-    said = subprocess.check_output([sys.executable, "-c", _ALLOCATES_AND_STARTS_ANOTHER], text=True)
-    before, after, of_child = (float(word) for word in said.split())
+    output = subprocess.check_output([sys.executable, "-c", _ALLOCATES_AND_STARTS_ANOTHER], text=True)
+    before, after, of_child = (float(word) for word in output.split())
     assert after > before + 550
     assert of_child < before + 300
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from detector.config.build import build_options
 from detector.config.paths import config_dir
 from detector.config.targets import allowing
-from detector.evaluation.errors import analyse_errors, class_curves
+from detector.evaluation.errors import analyze_errors, class_curves
 from detector.evaluation.metrics import Metrics
 from detector.evaluation.replicates import replicates_of
 from detector.evaluation.statistics import compare, draw
@@ -64,9 +64,11 @@ def test_a_branch_of_the_second_stage() -> None:
     model = model_of("data=coco", "model=faster_rcnn_small", "experiment=centers")
     batch = random_batch(num_classes=2, image_size=(64, 64), batch_size=1)
     assert model.loss(batch)["loss_center"] == 0
-    (found,) = model.eval().predict(batch)
-    assert found.keypoints is not None
-    torch.testing.assert_close(found.keypoints.xy[:, 0], (found.boxes[:, :2] + found.boxes[:, 2:]) / 2)
+    (detections,) = model.eval().predict(batch)
+    assert detections.keypoints is not None
+    torch.testing.assert_close(
+        detections.keypoints.xy[:, 0], (detections.boxes[:, :2] + detections.boxes[:, 2:]) / 2
+    )
 
 
 def test_a_format_of_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +91,7 @@ def test_a_metric() -> None:
     assert Metrics.from_dict(json.loads(json.dumps(metrics.to_dict())), evaluator.specs) == metrics
     assert options.training.monitored(evaluator.specs).rank(0.1) < 0.2
     matched = evaluator.matched(results)
-    errors = analyse_errors(matched)
+    errors = analyze_errors(matched)
     report = RunReport(
         Head("FCOS", "data"),
         metrics,
@@ -103,5 +105,5 @@ def test_a_metric() -> None:
     print_coco_metrics(metrics, title="a run", console=Console(file=printed))
     assert f"missed at 0.50  {metrics.Missed50:.4f}" in printed.getvalue()
     draws = draw([replicates_of(matched, evaluator)] * 2, num_resamples=20)
-    found = compare(draws, [0], [1], class_names=evaluator.class_names, specs=evaluator.specs)
-    assert found.metrics["Missed50"].a == metrics.Missed50
+    comparison = compare(draws, [0], [1], class_names=evaluator.class_names, specs=evaluator.specs)
+    assert comparison.metrics["Missed50"].a == metrics.Missed50

@@ -44,8 +44,8 @@ def test_only_files_of_weights_are_left_out() -> None:
 
 
 def test_target_and_arguments_of_each_kind() -> None:
-    made: list[Any] = [Factory(dict, {"a": 1}, dict), partial(dict, a=1)]
-    assert [target_and_arguments(make) for make in made] == [(dict, {"a": 1})] * 2
+    factories: list[Any] = [Factory(dict, {"a": 1}, dict), partial(dict, a=1)]
+    assert [target_and_arguments(make) for make in factories] == [(dict, {"a": 1})] * 2
     assert target_and_arguments(dict) == (dict, {})
 
 

@@ -44,11 +44,11 @@ def test_lack_of_space_is_told_with_path_needed_and_free(tmp_path: Path, number:
 
     with pytest.raises(NotWrittenError) as caught:
         write_atomically(file, write, needed_bytes=20_039_488)
-    said = str(caught.value)
-    assert str(file) in said
-    assert "20.0 MB needed" in said
-    assert "free" in said
-    assert "The previous file is kept" in said
+    message = str(caught.value)
+    assert str(file) in message
+    assert "20.0 MB needed" in message
+    assert "free" in message
+    assert "The previous file is kept" in message
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
     assert file.read_text() == "of before"
 
@@ -74,9 +74,9 @@ def test_a_checkpoint_that_does_not_fit_is_told_in_one_sentence(tmp_path: Path) 
     file = tmp_path / "last.ckpt"
     with files_of_at_most(100_000), pytest.raises(NotWrittenError) as caught:
         save_atomically({"state_dict": {"weight": torch.zeros(1_000_000)}}, file)
-    said = str(caught.value)
-    assert f"{file} cannot be written: File too large (4.0 MB needed" in said
-    assert "unexpected pos" not in said
+    message = str(caught.value)
+    assert f"{file} cannot be written: File too large (4.0 MB needed" in message
+    assert "unexpected pos" not in message
     assert [*tmp_path.iterdir()] == []
 
 

@@ -58,11 +58,11 @@ def file(name: str, text: str) -> None:
     path.write_text(text)
 
 
-def refused(code: int, told: str, *words: str) -> None:
-    assert code == 2, told
-    assert "Traceback" not in told
+def refused(code: int, message: str, *words: str) -> None:
+    assert code == 2, message
+    assert "Traceback" not in message
     for word in words:
-        assert word in told
+        assert word in message
     assert not MARK.exists(), "it ran"
     assert light_command.runs == []
 
@@ -88,7 +88,7 @@ FILES = {
 }
 
 
-SAID = {  # the essential words of each refusal
+REFUSALS = {  # the essential words of each refusal
     "callback": "hydra.callbacks.x._target_ = tests.test_guard.Marks: not allowed",
     "callback by interpolation": "hydra.callbacks.x._target_ = tests.test_guard.Marks: not allowed",
     "handler": "hydra.job_logging.handlers.console.class = tests.test_guard.MarkingHandler: not allowed",
@@ -112,8 +112,8 @@ def test_file_runs_nothing(
     detector: Callable[..., tuple[int, str]], case: str, flags: tuple[str, ...]
 ) -> None:
     file("experiment/mine.yaml", f"# @package _global_\n{FILES[case]}\n")
-    code, told = detector("predict", *flags, "--config-dir", "foreign", "experiment=mine")
-    refused(code, told, SAID[case])
+    code, message = detector("predict", *flags, "--config-dir", "foreign", "experiment=mine")
+    refused(code, message, REFUSALS[case])
 
 
 def test_group_of_hydra_that_a_file_chooses_runs_nothing(detector: Callable[..., tuple[int, str]]) -> None:
@@ -122,8 +122,8 @@ def test_group_of_hydra_that_a_file_chooses_runs_nothing(detector: Callable[...,
         "hydra/job_logging/own.yaml",
         "version: 1\nroot: {handlers: [x]}\nhandlers: {x: {'()': tests.test_guard.Marks}}\n",
     )
-    code, told = detector("predict", "--config-dir", "foreign", "experiment=mine")
-    refused(code, told, "hydra.job_logging.handlers.x.()")
+    code, message = detector("predict", "--config-dir", "foreign", "experiment=mine")
+    refused(code, message, "hydra.job_logging.handlers.x.()")
 
 
 @pytest.mark.parametrize(
@@ -141,22 +141,22 @@ def test_command_line_too_says_what_it_trusts(detector: Callable[..., tuple[int,
 def test_what_the_command_line_allows_is_made(detector: Callable[..., tuple[int, str]]) -> None:
     word = "+hydra.callbacks.x._target_=tests.test_guard.Marks"
     with pytest.warns(UserWarning, match="Marks"):  # Hydra's, as it has no method of a callback
-        code, told = detector("predict", word, "+allow_targets=[tests.test_guard.Marks]")
-    assert code == 0, told
+        code, message = detector("predict", word, "+allow_targets=[tests.test_guard.Marks]")
+    assert code == 0, message
     assert MARK.exists()
 
 
 def test_file_does_not_allow_itself(detector: Callable[..., tuple[int, str]]) -> None:
     file("experiment/mine.yaml", "# @package _global_\nallow_targets: [os.getcwd]\n")
-    code, told = detector("predict", "--config-dir", "foreign", "experiment=mine")
-    refused(code, told, "allow_targets", "'+allow_targets=[os.getcwd]'")
+    code, message = detector("predict", "--config-dir", "foreign", "experiment=mine")
+    refused(code, message, "allow_targets", "'+allow_targets=[os.getcwd]'")
 
 
 def test_sweep_of_a_file_does_not_allow_it_either(detector: Callable[..., tuple[int, str]]) -> None:
     text = "# @package _global_\nhydra: {sweeper: {params: {+allow_targets: '[os.getcwd]'}}}\n"
     file("experiment/mine.yaml", text)
-    code, told = detector("predict", "-m", "--config-dir", "foreign", "experiment=mine", "output_dir=out")
-    refused(code, told, "allow_targets")
+    code, message = detector("predict", "-m", "--config-dir", "foreign", "experiment=mine", "output_dir=out")
+    refused(code, message, "allow_targets")
 
 
 @pytest.mark.parametrize(
@@ -189,8 +189,8 @@ def test_package_on_the_search_path_is_not_imported(
     "word", ["hydra/job_logging=default", "hydra/hydra_logging=hydra_debug", "hydra.verbose=true"]
 )
 def test_shipped_logging_stays(detector: Callable[..., tuple[int, str]], word: str) -> None:
-    code, told = detector("predict", word, "hydra.run.dir=log")
-    assert (code, light_command.runs == []) == (0, False), told
+    code, message = detector("predict", word, "hydra.run.dir=log")
+    assert (code, light_command.runs == []) == (0, False), message
 
 
 def test_environment_of_the_command_line_stays(detector: Callable[..., tuple[int, str]]) -> None:

@@ -89,8 +89,8 @@ def imports(module: Path, root: Path = PACKAGE) -> Iterator[str]:
 def test_module_imports_only_lower_layers(module: Path) -> None:
     if module == PACKAGE / "__init__.py":
         body = ast.parse(module.read_text(encoding="utf-8")).body
-        found = [ast.unparse(x) for x in body if isinstance(x, ast.Import | ast.ImportFrom)]
-        assert found == [
+        statements = [ast.unparse(x) for x in body if isinstance(x, ast.Import | ast.ImportFrom)]
+        assert statements == [
             "from typing import TYPE_CHECKING",
             "from detector.version import __version__",
         ], "it stays instant"
@@ -117,8 +117,8 @@ def test_the_kernels_for_a_cpu_have_one_face() -> None:
 
 
 def test_every_folder_has_its_layer() -> None:
-    found = {layer(module) for module in MODULES} - {"__init__"}
-    assert found <= set(RANK)
+    layers = {layer(module) for module in MODULES} - {"__init__"}
+    assert layers <= set(RANK)
 
 
 def test_nobody_imports_scripts_or_tests() -> None:

@@ -105,8 +105,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, printed: list[str]) -> Pat
         (folder / checkpoint).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(best, folder / checkpoint)
     (folder / "photos").mkdir()
-    picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    cv2.imwrite(str(folder / "photos" / "0.png"), picture)
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    cv2.imwrite(str(folder / "photos" / "0.png"), image)
     (truth,) = folder.rglob("val.json")
     for dataset in ("path/to/dataset", "bccd"):
         shutil.copytree(truth.parent, folder / dataset)
@@ -331,11 +331,11 @@ EXAMPLES = [
 def execute(code: str, namespace: dict[str, object]) -> None:
     """Execute an example; if it ends with an expression and a comment, that is the value's repr."""
     last = code.strip().splitlines()[-1]
-    expression, _, said = last.partition("  # ")
+    expression, _, expected = last.partition("  # ")
     ends = ast.parse(code).body[-1]
-    if said and isinstance(ends, ast.Expr) and ends.lineno == ends.end_lineno:
+    if expected and isinstance(ends, ast.Expr) and ends.lineno == ends.end_lineno:
         exec(code.strip().removesuffix(last), namespace)
-        assert repr(eval(expression, namespace)) == said
+        assert repr(eval(expression, namespace)) == expected
     else:
         exec(code, namespace)
 

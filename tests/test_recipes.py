@@ -33,9 +33,9 @@ ROWS = (
 
 def composed(name: str) -> DictConfig:
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        given = [f"experiment={name}", "data.root=coco", "name=x", "output_dir=x"]
+        words = [f"experiment={name}", "data.root=coco", "name=x", "output_dir=x"]
         weights = ["model.backbone.weights=x101.pth"] if "x101" in name else []
-        return compose("train", overrides=[*given, *weights])
+        return compose("train", overrides=[*words, *weights])
 
 
 def test_each_row_has_a_plain_recipe_and_both_deformable_ones() -> None:

@@ -77,12 +77,12 @@ def test_annotations_read_from_source_say_what_the_imported_ones_say(name: str) 
 
 
 def test_an_option_has_type_range_and_choices() -> None:
-    found = table("train")
-    decay, devices = found["training.ema_decay"], found["training.devices"]
+    rows = table("train")
+    decay, devices = rows["training.ema_decay"], rows["training.devices"]
     assert (decay.type, decay.range, decay.default) == ("a number or null", ">= 0 and <= 1", None)
     assert (devices.type, devices.range, devices.choices) == ("an integer or a string", ">= 1", ("auto",))
     assert devices.group == "training=default"
-    assert found["training.precision"].choices == ("32-true", "bf16-mixed", "16-mixed")
+    assert rows["training.precision"].choices == ("32-true", "bf16-mixed", "16-mixed")
 
 
 def test_options_of_every_choice_are_there_once() -> None:
@@ -122,8 +122,8 @@ def test_chosen_groups_and_own_folders_are_followed(tmp_path: Path) -> None:
     assert "optimizer.momentum" in table("train", "optimizer=sgd")
     (tmp_path / "optimizer").mkdir()
     (tmp_path / "optimizer" / "mine.yaml").write_text("rate: 3  # per hour\n")
-    found = options_of(files_of("train", "optimizer=mine", folder=tmp_path), MODULES["train"])
-    (rate,) = [option for option in found if option.key == "optimizer.rate"]
+    rows = options_of(files_of("train", "optimizer=mine", folder=tmp_path), MODULES["train"])
+    (rate,) = [option for option in rows if option.key == "optimizer.rate"]
     assert (rate.type, rate.default, rate.description) == ("an integer", 3, "per hour")
 
 

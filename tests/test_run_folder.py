@@ -49,5 +49,5 @@ def test_no_other_module_builds_the_path_of_a_file_of_a_run() -> None:
     assert "metrics.csv" in names
     built = re.compile(rf"/ \"({'|'.join(map(re.escape, names))})\"")
     modules = [file for file in PACKAGE.rglob("*.py") if file.parent.name != "commands"]  # not yet
-    found = {file.name for file in modules if built.search(file.read_text(encoding="utf-8"))}
-    assert found == {"published.py"}  # torch.hub's own folder
+    file_names = {file.name for file in modules if built.search(file.read_text(encoding="utf-8"))}
+    assert file_names == {"published.py"}  # torch.hub's own folder

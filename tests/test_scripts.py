@@ -42,7 +42,7 @@ def test_fetch_coco_downloads_what_is_asked_for_and_unpacks_it(
 
 
 @pytest.mark.parametrize(
-    ("recipe", "ap", "code", "said"),
+    ("recipe", "ap", "code", "output"),
     [
         ("faster_rcnn_r50_1x", 0.371, 0, "37.1 AP, published 37.4 (-0.3)"),
         ("faster_rcnn_r50_1x", 0.360, 1, "36.0 AP, published 37.4 (-1.4)"),
@@ -53,7 +53,7 @@ def test_reproduce_trains_the_recipe_and_compares(
     recipe: str,
     ap: float,
     code: int,
-    said: str,
+    output: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -66,10 +66,10 @@ def test_reproduce_trains_the_recipe_and_compares(
         (tmp_path / "metrics.json").write_text(json.dumps({"AP": ap}))
 
     monkeypatch.setattr(subprocess, "run", run)
-    given = ["reproduce.py", recipe, "--root", "coco", "--output", str(tmp_path), "seed=1"]
-    monkeypatch.setattr(sys, "argv", given)
+    arguments = ["reproduce.py", recipe, "--root", "coco", "--output", str(tmp_path), "seed=1"]
+    monkeypatch.setattr(sys, "argv", arguments)
     assert load("reproduce").main() == code
-    assert said in capsys.readouterr().out
+    assert output in capsys.readouterr().out
     assert commands == [
         ["detector", "train", f"experiment={recipe}", "data.root=coco", f"output_dir={tmp_path}", "seed=1"]
     ]

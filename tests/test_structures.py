@@ -134,18 +134,18 @@ BOXES = torch.tensor([[0.0, 0, 4, 8], [3, 2, 11, 14], [12, 1, 16, 5]])
 def test_mirrored_masks_in_mirrored_boxes_are_the_mirrored_image() -> None:
     some, width = masks(3), 20
     mirrored_boxes = torch.stack([width - BOXES[:, 2], BOXES[:, 1], width - BOXES[:, 0], BOXES[:, 3]], dim=-1)
-    found = painted(some.mirrored(), mirrored_boxes, height=16, width=width)
-    assert torch.equal(found, painted(some, BOXES, height=16, width=width).flip(-1))
-    assert not torch.equal(found, painted(some, mirrored_boxes, height=16, width=width))
+    actual = painted(some.mirrored(), mirrored_boxes, height=16, width=width)
+    assert torch.equal(actual, painted(some, BOXES, height=16, width=width).flip(-1))
+    assert not torch.equal(actual, painted(some, mirrored_boxes, height=16, width=width))
 
 
 def test_masks_of_resized_detections_are_the_resized_image() -> None:
-    given = replace(detections(3, masks=masks(3)), boxes=BOXES)
-    resized = given.resized(from_size=(16, 20), to_size=(32, 60))
-    assert resized.masks is given.masks
-    assert given.masks is not None
+    record = replace(detections(3, masks=masks(3)), boxes=BOXES)
+    resized = record.resized(from_size=(16, 20), to_size=(32, 60))
+    assert resized.masks is record.masks
+    assert record.masks is not None
     assert resized.masks is not None
-    image = painted(given.masks, BOXES, height=16, width=20)
+    image = painted(record.masks, BOXES, height=16, width=20)
     image = image.repeat_interleave(2, dim=0).repeat_interleave(3, dim=1)
     assert torch.equal(painted(resized.masks, resized.boxes, height=32, width=60), image)
 
@@ -154,25 +154,25 @@ def test_masks_of_resized_detections_are_the_resized_image() -> None:
 
 
 def test_keypoints_of_resized_detections_scale_with_the_image() -> None:
-    given = detections(2, keypoints=keypoints(2))
-    resized = given.resized(from_size=(16, 20), to_size=(32, 60))
-    assert given.keypoints is not None
+    record = detections(2, keypoints=keypoints(2))
+    resized = record.resized(from_size=(16, 20), to_size=(32, 60))
+    assert record.keypoints is not None
     assert resized.keypoints is not None
-    torch.testing.assert_close(resized.keypoints.xy[..., 0], given.keypoints.xy[..., 0] * 3)
-    torch.testing.assert_close(resized.keypoints.xy[..., 1], given.keypoints.xy[..., 1] * 2)
-    assert torch.equal(resized.keypoints.visibility, given.keypoints.visibility)
+    torch.testing.assert_close(resized.keypoints.xy[..., 0], record.keypoints.xy[..., 0] * 3)
+    torch.testing.assert_close(resized.keypoints.xy[..., 1], record.keypoints.xy[..., 1] * 2)
+    assert torch.equal(resized.keypoints.visibility, record.keypoints.visibility)
 
 
 def test_mirrored_keypoints_change_sides_and_places() -> None:
-    given = Keypoints(torch.tensor([[[5.0, 1], [7, 2], [3, 4]]]), torch.tensor([[2, 1, 0]]))
-    mirrored = given.mirrored(width_px=10.0, schema=SCHEMA)
+    record = Keypoints(torch.tensor([[[5.0, 1], [7, 2], [3, 4]]]), torch.tensor([[2, 1, 0]]))
+    mirrored = record.mirrored(width_px=10.0, schema=SCHEMA)
     assert mirrored.xy.tolist() == [[[5, 1], [7, 4], [3, 2]]]
     assert mirrored.visibility.tolist() == [[2, 0, 1]]
-    assert same(mirrored.mirrored(width_px=10.0, schema=SCHEMA), given)
+    assert same(mirrored.mirrored(width_px=10.0, schema=SCHEMA), record)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"names": (), "sigmas": ()}, "names is empty: give each keypoint a name"),
         ({"names": ("a", "b", "a")}, "names has a more than once"),
@@ -186,8 +186,8 @@ def test_mirrored_keypoints_change_sides_and_places() -> None:
     ],
     ids=str,
 )
-def test_schema_that_cannot_be_is_refused(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_schema_that_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         KeypointSchema(**{"names": ("a", "b", "c"), "sigmas": (0.1, 0.1, 0.1), **options})
 
 

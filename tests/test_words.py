@@ -115,12 +115,12 @@ def test_keys_of_texts_are_those_of_the_signatures() -> None:
     from detector.commands import compare, evaluate, export, predict, train
     from detector.config.words import TEXT_KEYS
 
-    found = set()
+    words = set()
     for command in (train, compare, evaluate, predict, export):
         hints = get_type_hints(command.Options)
-        found |= {
+        words |= {
             n for n in inspect.signature(command.Options).parameters if str in (hints[n], *get_args(hints[n]))
         }
-    found -= {"accelerator"}
-    assert found <= TEXT_KEYS
-    assert {key for key in TEXT_KEYS if "." not in key} <= found
+    words -= {"accelerator"}
+    assert words <= TEXT_KEYS
+    assert {key for key in TEXT_KEYS if "." not in key} <= words

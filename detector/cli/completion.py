@@ -29,9 +29,9 @@ complete -o default -F _detector_completion detector
 """,
     "zsh": r"""# eval "$(detector completion zsh)", in ~/.zshrc after compinit to keep it
 _detector_completion() {
-    local -a found
-    found=("${(@f)$(detector completion --query "${(j: :)words[1,CURRENT]}" 2>/dev/null)}")
-    if [[ -n "$found" ]]; then compadd -Q -S '' -- $found; else compset -P '*='; _files; fi
+    local -a completions
+    completions=("${(@f)$(detector completion --query "${(j: :)words[1,CURRENT]}" 2>/dev/null)}")
+    if [[ -n "$completions" ]]; then compadd -Q -S '' -- $completions; else compset -P '*='; _files; fi
 }
 compdef _detector_completion detector
 """,
@@ -63,8 +63,8 @@ def candidates(line: str, *, verbs: Mapping[str, str], folder: Path) -> list[str
     sign = re.match(r"[+~]*", word)
     assert sign is not None, "it may be empty"
     files = ConfigFiles([*_own_folders(words), folder], words[0], words[1:])
-    found = _overrides(word[sign.end() :], files, verbs[words[0]])
-    return [f"{sign[0]}{one}" for one in found]
+    completions = _overrides(word[sign.end() :], files, verbs[words[0]])
+    return [f"{sign[0]}{one}" for one in completions]
 
 
 def _own_folders(words: Sequence[str]) -> Iterator[Path]:

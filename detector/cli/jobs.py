@@ -129,15 +129,15 @@ def _other_problems(job: _Job, arguments: Arguments, wrong: Collection[str]) -> 
     except COMPOSITION_ERRORS:
         return []
     problems = dict.fromkeys(p for error in errors if isinstance(error, ConfigError) for p in error.problems)
-    told = tuple(f"{override.partition('=')[0]}:" for override in wrong if override)
-    return [problem for problem in problems if not problem.startswith(told)]
+    reported = tuple(f"{override.partition('=')[0]}:" for override in wrong if override)
+    return [problem for problem in problems if not problem.startswith(reported)]
 
 
 def _compose_and_call(job: _Job, overrides: Sequence[str]) -> None:
     app = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=job.name)(job)
-    named = [f"hydra.job.name={job.name}"]
+    job_name = [f"hydra.job.name={job.name}"]
     before = sys.argv
-    sys.argv = [before[0], *job.flags, *overrides, *named]  # Hydra reads sys.argv, and knows no verb
+    sys.argv = [before[0], *job.flags, *overrides, *job_name]  # Hydra reads sys.argv, and knows no verb
     try:
         with _environment(HYDRA_FULL_ERROR="1"):  # else Hydra prints the errors that we explain
             app()
@@ -248,13 +248,13 @@ def _without_target(options: dict[str, Any]) -> dict[str, Any]:
 
 def require_typed(cfg: DictConfig, allowed: tuple[str, ...]) -> None:
     """Raise ConfigError if a configuration file allows targets, as it would allow itself."""
-    found = cfg.get(ALLOW_TARGETS)
-    if isinstance(found, ListConfig) and tuple(found) != allowed:
+    targets = cfg.get(ALLOW_TARGETS)
+    if isinstance(targets, ListConfig) and tuple(targets) != allowed:
         raise ConfigError(
             [
                 f"{ALLOW_TARGETS}: stands in a file of the configuration, which may not allow itself to name "
                 f"anything. Remove it there; what you trust, give on the command line: "
-                + shlex.quote(f"+{ALLOW_TARGETS}=[{','.join(map(str, found))}]")
+                + shlex.quote(f"+{ALLOW_TARGETS}=[{','.join(map(str, targets))}]")
             ]
         )
 
@@ -292,8 +292,8 @@ def message_of(error: Exception) -> str | None:
     """Return the message of a user error or of a failure of the run; None for bugs of ours."""
     if _is_users(error) or isinstance(error, RunError | OSError):
         return str(error)
-    asked = out_of_memory_message(error)
-    return f"{asked}. Lower the sizes of batches and images, or free memory." if asked else None
+    shortage = out_of_memory_message(error)
+    return f"{shortage}. Lower the sizes of batches and images, or free memory." if shortage else None
 
 
 def _is_users(error: Exception) -> bool:

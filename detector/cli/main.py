@@ -43,7 +43,7 @@ VERBS = {
         Verb(
             "compare", "detector.commands.compare", "variants x seeds, and whether their difference is real"
         ),
-        Verb("predict", "detector.commands.predict", "boxes in pictures, drawn and as files"),
+        Verb("predict", "detector.commands.predict", "boxes in images, drawn and as files"),
         Verb(
             "export", "detector.commands.export", "a detector as one file (ONNX), checked against the model"
         ),
@@ -156,6 +156,6 @@ def unknown_verb(word: str) -> str:
     if word.startswith("-") or "=" in word:
         return f"the verb comes first: detector VERB {word} ... Verbs: {', '.join(VERBS)}"
     match = difflib.get_close_matches(word, VERBS, n=1)
-    meant = FOREIGN_VERBS.get(word) or (match[0] if match else None)
-    hint = f"Did you mean {meant}?" if meant else f"Verbs: {', '.join(VERBS)}"
+    verb = FOREIGN_VERBS.get(word) or (match[0] if match else None)
+    hint = f"Did you mean {verb}?" if verb else f"Verbs: {', '.join(VERBS)}"
     return f"there is no verb {word!r}. {hint}"

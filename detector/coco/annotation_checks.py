@@ -23,8 +23,8 @@ def lookup(keys: np.ndarray, table: np.ndarray) -> np.ndarray:
         return np.full(len(keys), -1, dtype=np.int64)
     order = np.argsort(table, kind="stable")
     at = np.minimum(np.searchsorted(table[order], keys), len(table) - 1)
-    found = order[at]
-    return np.where(table[found] == keys, found, -1).astype(np.int64)
+    positions = order[at]
+    return np.where(table[positions] == keys, positions, -1).astype(np.int64)
 
 
 def check_annotations(
@@ -35,9 +35,9 @@ def check_annotations(
     images: CheckedImages,
     skip_bad_images: bool,
     as_pixels: bool,
-    found: Findings,
+    findings: Findings,
 ) -> np.ndarray:
-    """Return a mask of unusable annotations (M,): their image is bad, or `found` describes the problem.
+    """Return a mask of unusable annotations (M,): their image is bad, or `findings` describes the problem.
 
     Checks that need no image include the annotations of bad images, unless `skip_bad_images` skips those.
     `image_of` and `labels` are positions, -1 if the id is dangling. Without `as_pixels`, when all boxes are
@@ -53,7 +53,7 @@ def check_annotations(
     def report(which: Any, why: str) -> None:
         which = which & ~bad
 
-        found.add(
+        findings.add(
             np.flatnonzero(which),
             lambda i: f"{describe_annotation(raw, image_of, i)}: {_filled(why, raw, i, sizes[i])}",
         )

@@ -85,21 +85,21 @@ def find_box_format(
         return None
     rows = np.flatnonzero(usable)
     part, sizes = boxes[rows], np.asarray(image_sizes, dtype=np.float64)[rows]
-    found = _fractions(part, sizes) or _reaching(part, sizes, None if areas is None else areas[rows])
-    if found is None and areas is not None:
-        found = _by_area(part, sizes, areas[rows]) or _percent(part, sizes, areas[rows])
-    if found is None:
+    finding = _fractions(part, sizes) or _reaching(part, sizes, None if areas is None else areas[rows])
+    if finding is None and areas is not None:
+        finding = _by_area(part, sizes, areas[rows]) or _percent(part, sizes, areas[rows])
+    if finding is None:
         return None
-    format_, inner, reason = found
+    format_, inner, reason = finding
     suspects = np.zeros(len(boxes), dtype=bool)
     suspects[rows[inner]] = True
     return BoxFormatFinding(format_, suspects, len(rows), reason)
 
 
-_Found = tuple[BoxFormat, np.ndarray, str]
+_Finding = tuple[BoxFormat, np.ndarray, str]
 
 
-def _fractions(boxes: np.ndarray, sizes: np.ndarray) -> _Found | None:
+def _fractions(boxes: np.ndarray, sizes: np.ndarray) -> _Finding | None:
     inside = look_like_fractions(boxes, image_sizes=sizes)
     whole = (boxes == [0, 0, 1, 1]).all(axis=1)  # a whole image, if the others are fractions
     suspects = inside | (whole & bool(inside.any()))
@@ -110,7 +110,7 @@ def _fractions(boxes: np.ndarray, sizes: np.ndarray) -> _Found | None:
     return "fractions", suspects, f"{which} boxes look normalized: fractions of the image's size, not pixels"
 
 
-def _reaching(boxes: np.ndarray, sizes: np.ndarray, areas: np.ndarray | None) -> _Found | None:
+def _reaching(boxes: np.ndarray, sizes: np.ndarray, areas: np.ndarray | None) -> _Finding | None:
     """Find the format that fits (nearly) every box into its image, if many reach beyond it as xywh."""
     total = len(boxes)
     beyond = overhangs(boxes, image_sizes=sizes)
@@ -144,7 +144,7 @@ def _as_others(reaching: np.ndarray, words: str, how_many_fit: str) -> str:
     return f"{count}; read as {words} {how_many_fit}"
 
 
-def _percent(boxes: np.ndarray, sizes: np.ndarray, areas: np.ndarray) -> _Found | None:
+def _percent(boxes: np.ndarray, sizes: np.ndarray, areas: np.ndarray) -> _Finding | None:
     """Find boxes in percent of their image, by their `area` in pixels."""
     with_area = np.isfinite(areas) & (areas > 0) & (sizes > 0).all(axis=1)
     inside = ((boxes >= 0) & (boxes <= 100 * UNIT)).all(axis=1)
@@ -165,7 +165,7 @@ def _nearly(areas: np.ndarray, products: np.ndarray) -> np.ndarray:
     return np.asarray(np.abs(areas - products) <= np.maximum(0.5, 0.01 * products))
 
 
-def _by_area(boxes: np.ndarray, sizes: np.ndarray, areas: np.ndarray) -> _Found | None:
+def _by_area(boxes: np.ndarray, sizes: np.ndarray, areas: np.ndarray) -> _Finding | None:
     """Find boxes that are corners by their `area`, even if no box reaches beyond its image."""
     sides = boxes[:, 2:] - boxes[:, :2]
     if not (_fits(boxes, sizes) | (sizes == 0).any(axis=1) & (sides > 0).all(axis=1)).all():
@@ -174,9 +174,9 @@ def _by_area(boxes: np.ndarray, sizes: np.ndarray, areas: np.ndarray) -> _Found 
     as_corners = with_area & _agree(areas, sides.prod(axis=1))
     as_sides = with_area & _agree(areas, boxes[:, 2:].prod(axis=1))
     suspects = as_corners & ~as_sides
-    told_apart = with_area & ~(as_corners & as_sides)
-    count, asked = int(suspects.sum()), int(told_apart.sum())
-    if not count or count < 0.9 * asked:
+    decisive = with_area & ~(as_corners & as_sides)
+    count, num_decisive = int(suspects.sum()), int(decisive.sum())
+    if not count or count < 0.9 * num_decisive:
         return None
     reason = (
         f"the area of {count} of {int(with_area.sum())} boxes is that of corners x1, y1, x2, y2, not width x "

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from detector.coco.annotations import Category, CocoAnnotations
+from detector.coco.findings import MAX_LISTED
 
 _log = logging.getLogger(__name__)
-
-_MAX_LISTED = 20
 
 
 def drop_root_category(
@@ -54,10 +53,10 @@ def require_same_categories(train: CocoAnnotations, val: CocoAnnotations) -> Non
     differing = sorted(i for i in ours.keys() | theirs.keys() if ours.get(i) != theirs.get(i))
     lines = [
         f"  id {i}: {_named(ours.get(i))} in train, {_named(theirs.get(i))} in val"
-        for i in differing[:_MAX_LISTED]
+        for i in differing[:MAX_LISTED]
     ]
-    if len(differing) > _MAX_LISTED:
-        lines.append(f"  ... and {len(differing) - _MAX_LISTED} more")
+    if len(differing) > MAX_LISTED:
+        lines.append(f"  ... and {len(differing) - MAX_LISTED} more")
     raise ValueError(
         f"The categories of {train.path} and {val.path} differ:\n" + "\n".join(lines) + "\n"
         "Both files must list the same categories with the same ids, used or not."

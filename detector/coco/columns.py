@@ -118,8 +118,8 @@ def _require_sections(dataset: Any, *, source: str) -> None:
         )
     for section in _SECTIONS:
         if not isinstance(dataset[section], list):
-            found = type(dataset[section]).__name__
-            raise ValueError(f'{source}: "{section}" must be a list of objects, found a {found}.{hint}')
+            kind = type(dataset[section]).__name__
+            raise ValueError(f'{source}: "{section}" must be a list of objects, found a {kind}.{hint}')
         for element in dataset[section]:
             if not isinstance(element, dict):
                 raise ValueError(

@@ -127,7 +127,7 @@ class FolderIndex:
     @cached_property
     def files(self) -> tuple[str, ...]:
         """The paths relative to the folder, sorted, without hidden files."""
-        found: list[str] = []
+        paths: list[str] = []
         seen: set[tuple[int, int]] = set()
         for parent, folders, names in os.walk(self.folder, followlinks=True):
             status = os.stat(parent)
@@ -138,10 +138,10 @@ class FolderIndex:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             below = os.path.relpath(parent, self.folder)
             start = "" if below == "." else f"{below}/"
-            found += [start + name for name in names if not name.startswith(".")]
-            if len(found) > self._max_files:
+            paths += [start + name for name in names if not name.startswith(".")]
+            if len(paths) > self._max_files:
                 break
-        return tuple(sorted(found[: self._max_files]))
+        return tuple(sorted(paths[: self._max_files]))
 
     def find(self, name: str) -> Match | None:
         """Return the files nearest to `name`, by its whole path first, then by its base name."""
@@ -154,15 +154,15 @@ class FolderIndex:
         return None
 
     def _lookup(self, level: int, by_base: bool) -> dict[str, list[str]]:
-        return self._lookups.setdefault((level, by_base), self._made_lookup(level, by_base))
+        if (level, by_base) not in self._lookups:
+            self._lookups[level, by_base] = self._new_lookup(level, by_base)
+        return self._lookups[level, by_base]
 
     @cached_property
     def _lookups(self) -> dict[tuple[int, bool], dict[str, list[str]]]:
         return {}
 
-    def _made_lookup(self, level: int, by_base: bool) -> dict[str, list[str]]:
-        if (level, by_base) in self._lookups:
-            return self._lookups[level, by_base]
+    def _new_lookup(self, level: int, by_base: bool) -> dict[str, list[str]]:
         table: dict[str, list[str]] = {}
         for file in self.files:
             key = file.rpartition("/")[2] if by_base else file
@@ -217,10 +217,10 @@ def locate_files(names: list[Any], *, folder: Path, indices: np.ndarray, how: Fi
 
 def _shared(names: Sequence[Any], written: Sequence[Any], indices: Sequence[int]) -> dict[int, str]:
     """Return the files that several different names were matched to, by the images of these names."""
-    meant: dict[str, set[str]] = {}
+    names_by_file: dict[str, set[str]] = {}
     for i in indices:
-        meant.setdefault(names[i], set()).add(written[i])
-    return {i: names[i] for i in indices if len(meant[names[i]]) > 1 and written[i] != names[i]}
+        names_by_file.setdefault(names[i], set()).add(written[i])
+    return {i: names[i] for i in indices if len(names_by_file[names[i]]) > 1 and written[i] != names[i]}
 
 
 def _joined(folder: Path, name: str) -> str:
@@ -257,8 +257,8 @@ def explain_lost(
         i: _problem_text(name, folder=index.folder, match=matches[i], leaves=i in leaving)
         for i, name in names.items()
     }
-    found = _remedies(names, matches, total=total, folder=index.folder, option=option, near=near)
-    return ExplainedNames(texts, list(found))
+    remedies = _remedies(names, matches, total=total, folder=index.folder, option=option, near=near)
+    return ExplainedNames(texts, list(remedies))
 
 
 def _problem_text(name: str, *, folder: Path, match: Match | None, leaves: bool) -> str:
@@ -309,7 +309,7 @@ def _remedies(
                 f"{example}: correct the file names, or take such files with data.file_names=base."
             )
     lost = {i: name for i, name in names.items() if matches.get(i) is None}
-    if elsewhere := _found_elsewhere(list(lost.values()), folder=folder, near=near):
+    if elsewhere := _folder_of_most(list(lost.values()), folder=folder, near=near):
         place, count, needs_base = elsewhere
         base = " data.file_names=base" if needs_base else ""
         yield f"{count} of {total} files are below {place}: pass {advised(option, place)}{base}"
@@ -330,7 +330,7 @@ def _common_start(files: Mapping[str, str]) -> str | None:
     return starts.pop() if len(starts) == 1 else None
 
 
-def _found_elsewhere(
+def _folder_of_most(
     names: Sequence[str], *, folder: Path, near: Sequence[Path]
 ) -> tuple[Path, int, bool] | None:
     """Return the folder that holds most of the names, how many, and whether only by their base names."""

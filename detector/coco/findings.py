@@ -12,7 +12,7 @@ from detector.coco.rules import printable
 
 _log = logging.getLogger(__name__)
 
-MAX_LISTED = 20
+MAX_LISTED = 20  # lines of a message
 
 
 @dataclass

@@ -51,9 +51,15 @@ class ImageChecks:
 
 
 def check_images(
-    raw: RawCoco, ids: np.ndarray, *, folder: Path, found: Findings, checks: ImageChecks, near: Sequence[Path]
+    raw: RawCoco,
+    ids: np.ndarray,
+    *,
+    folder: Path,
+    findings: Findings,
+    checks: ImageChecks,
+    near: Sequence[Path],
 ) -> CheckedImages:
-    """Check entries and files, opening every file; problems go to `found`.
+    """Check entries and files, opening every file; problems go to `findings`.
 
     `near` are folders other than `folder` in which missing files are searched.
     """
@@ -63,7 +69,7 @@ def check_images(
 
     def report(which: np.ndarray, why: Callable[[int], str]) -> None:
         which = which & ~bad
-        found.add(np.flatnonzero(which), lambda i: f"{describe_image(raw, i)}: {why(i)}")
+        findings.add(np.flatnonzero(which), lambda i: f"{describe_image(raw, i)}: {why(i)}")
         bad[:] |= which
 
     def mask(flags: Iterator[bool]) -> np.ndarray:
@@ -96,8 +102,8 @@ def check_images(
     )
     report(mask(i in lost for i in range(len(names))), lambda i: explained.texts[i])
     report(mask(i in failures for i in range(len(names))), lambda i: _failure_text(failures[i]))
-    found.remedies += explained.remedies
-    found.remedies += _range_remedies([e for e in failures.values() if isinstance(e, OpenRangeError)])
+    findings.remedies += explained.remedies
+    findings.remedies += _range_remedies([e for e in failures.values() if isinstance(e, OpenRangeError)])
     notes = [inspection.notes for inspection in inspections.values()]
     _log_notes(folder, raw.file_names, names, notes, located.differences)
     sizes[bad] = 0

@@ -118,14 +118,15 @@ def require_ascending(image_range: Literal["auto"] | ImageRange) -> None:
 
 
 def range_note(
-    ranges: Sequence[ValueRange], *, image_range: ImageRange, option: str, is_found: bool = False
+    ranges: Sequence[ValueRange], *, image_range: ImageRange, option: str, is_auto: bool = False
 ) -> str | None:
     """Return a note on the values of images of more than 8 bits, or None if there is nothing to note.
 
-    A range that was found (auto) is reported. Another one is if images become nearly one shade of gray, or if
-    most of their pixels lie outside it. `option` is the override that would change it, data.image_range.
+    A range that was derived from the images (`is_auto`) is reported. Another one is if images become nearly
+    one shade of gray, or if most of their pixels lie outside it. `option` is the override that would change
+    it, data.image_range.
     """
-    if is_found and ranges:
+    if is_auto and ranges:
         return (
             f"{len(ranges)} images of more than 8 bits hold the values {_span(ranges)}: "
             f"{option}=auto stands for {range_override(image_range, option=option)}, which become black and "

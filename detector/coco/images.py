@@ -146,8 +146,8 @@ def inspect_image(
         stored, notes = decoded.size, decoded.notes
         if options.image_range is not None:
             decoded.require_range(options.image_range)
-    found = exif_orientation(content, options)
-    used = fitting_orientation(stored, found, declared_size)
+    orientation = exif_orientation(content, options)
+    used = fitting_orientation(stored, orientation, declared_size)
     turns = used in (5, 6, 7, 8)
     is_guess = used != 1 and not (turns and stored[0] != stored[1] and declared_size is not None)
     return Inspection(stored[::-1] if turns else stored, is_guess, notes)

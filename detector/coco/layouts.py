@@ -152,8 +152,8 @@ def _existing(split: SplitName, annotations: Path, images: Path) -> SplitFiles:
 def _explain(split: SplitName, folder: Path, matches: list[str]) -> str:
     remedy = f"Or pass data.{split}.annotations=FILE with data.{split}.images=FOLDER."
     if matches:
-        found = " and ".join(matches)
-        return f"data.root={folder}: more than one {split} split: {found}. Remove one. {remedy}"
+        listed = " and ".join(matches)
+        return f"data.root={folder}: more than one {split} split: {listed}. Remove one. {remedy}"
     looked = "\n".join(
         f"  {layout.name}: {_alternatives(layout.annotations, split)} with images in "
         f"{_alternatives(layout.images[0], split)}/"

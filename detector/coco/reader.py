@@ -43,7 +43,7 @@ def read_coco(
         raw,
         ids,
         folder=images_dir,
-        found=problems.images,
+        findings=problems.images,
         checks=checks,
         near=(path.parent, path.parent.parent),
     )

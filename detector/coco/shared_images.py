@@ -83,7 +83,7 @@ def _note_leak(train: CocoAnnotations, val: CocoAnnotations, shared: list[list[_
     _warn(
         val.path,
         f"{count} {len(val)} validation images are training images of {train.path}, too: {examples}"
-        f"{', ...' if len(in_val) > _EXAMPLES else ''}. Their metrics say how well the training was learnt "
+        f"{', ...' if len(in_val) > _EXAMPLES else ''}. Their metrics say how well the training was learned "
         "by heart, not how good the detector is. Validate on other images.",
     )
 

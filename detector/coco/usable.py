@@ -62,7 +62,7 @@ def usable_annotations(
         images=images,
         skip_bad_images=policy.skip,
         as_pixels=_are_in_pixels(raw, problems.fatal, image_of=image_of, images=images, policy=policy),
-        found=problems.boxes,
+        findings=problems.boxes,
     )
     settle(raw.source, problems, policy)
     rows = np.flatnonzero(~bad_row)

@@ -96,8 +96,8 @@ def _categories(
     """Return the category id of each class, and the classes without a unique one."""
     ids, missing = [], []
     for name, trained_id in zip(class_names, category_ids, strict=True):
-        named = [category.id for category in categories if category.name == name]
-        chosen = named if len(named) == 1 else [id_ for id_ in named if id_ == trained_id]
+        same_name = [category.id for category in categories if category.name == name]
+        chosen = same_name if len(same_name) == 1 else [id_ for id_ in same_name if id_ == trained_id]
         ids += chosen[:1]
         if not chosen:
             missing.append(name)

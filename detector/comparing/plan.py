@@ -21,7 +21,7 @@ from detector.data.datamodule import DetectionDataModule
 from detector.earlier import with_earlier_names
 from detector.evaluation.metrics import METRIC_NAMES, MONITORED
 from detector.factory import weights_in
-from detector.reports.gallery import ReadPicture
+from detector.reports.gallery import ReadImage
 from detector.reports.study import ModelSize
 from detector.runs.context import Context, overridden_key
 from detector.runs.model_size import model_size
@@ -40,7 +40,7 @@ class DataFacts:
     fingerprint: str
     num_classes: int
     ground_truth: GroundTruth | None  # None in a job on a cluster, which does not need it
-    read_image: ReadPicture | None
+    read_image: ReadImage | None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from detector.evaluation.result_files import read_results
 from detector.exceptions import RunError
 from detector.profiling.latency import Latency
 from detector.quoting import advised
-from detector.reports.gallery import ReadPicture
+from detector.reports.gallery import ReadImage
 from detector.reports.study import Curve, ModelSize
 from detector.run_folder import RunFolder
 from detector.runs.curves import read_curve
@@ -49,7 +49,7 @@ class Subject:
     notes: tuple[str, ...] = ()
     curves: Mapping[str, Mapping[int, Curve]] | None = None
     sizes: Mapping[str, ModelSize] | None = None
-    read_image: ReadPicture | None = None
+    read_image: ReadImage | None = None
     folders: Mapping[str, Path] | None = None
     latencies: Mapping[str, Sequence[Latency]] | None = None
     run_names: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
@@ -117,15 +117,16 @@ def subject_of_folders(
         ValueError: there are fewer than two variants, a folder is no finished run, or variants cannot be
             compared.
     """
-    named = _paths_by_variant("runs", variants)
-    named, configs = _without_times(
-        named, {variant: [_config_of(folder) for folder in folders] for variant, folders in named.items()}
+    by_variant = _paths_by_variant("runs", variants)
+    by_variant, configs = _without_times(
+        by_variant,
+        {variant: [_config_of(folder) for folder in folders] for variant, folders in by_variant.items()},
     )
     first, first_config = next((variant, variant_configs[0]) for variant, variant_configs in configs.items())
-    val_set = _val_set(named[first][0], first_config, generate_into=generate_into)
+    val_set = _val_set(by_variant[first][0], first_config, generate_into=generate_into)
     truth = validated_truth(val_set, first_config)
     for variant, variant_configs in configs.items():
-        for config, folder in zip(variant_configs, named[variant], strict=True):
+        for config, folder in zip(variant_configs, by_variant[variant], strict=True):
             if all(config[part] == first_config[part] for part in ("data", "training")):
                 continue
             other = _val_set(folder, config, generate_into=generate_into)
@@ -136,7 +137,9 @@ def subject_of_folders(
                     "annotations=."
                 )
     seeds, notes = _seeds(configs)
-    folders = {variant: dict(zip(seeds[variant], paths, strict=True)) for variant, paths in named.items()}
+    folders = {
+        variant: dict(zip(seeds[variant], paths, strict=True)) for variant, paths in by_variant.items()
+    }
     return Subject(
         name="",
         evaluator=make_evaluator(truth),
@@ -154,7 +157,7 @@ def subject_of_folders(
             for variant, variant_configs in configs.items()
         },
         read_image=val_set.read_image,
-        folders={variant: paths[0] for variant, paths in named.items()},
+        folders={variant: paths[0] for variant, paths in by_variant.items()},
         run_names={
             variant: {
                 seed: f"seed {config['seed']}"
@@ -177,12 +180,12 @@ def subject_of_files(
     """
     if annotations is None:
         raise ValueError("predictions= needs its ground truth: annotations=<COCO file>.json.")
-    named = _paths_by_variant("predictions", variants)
+    by_variant = _paths_by_variant("predictions", variants)
     evaluator = make_evaluator(annotations)
     evaluator.truth.require_objects()
-    results: dict[str, dict[int, Results]] = {variant: {} for variant in named}
+    results: dict[str, dict[int, Results]] = {variant: {} for variant in by_variant}
     notes: list[str] = []
-    for variant, files in named.items():
+    for variant, files in by_variant.items():
         for seed, file in enumerate(files):
             results[variant][seed] = read_results(file)
             rows, file_notes = evaluator.read(results[variant][seed], source=str(file))
@@ -193,7 +196,7 @@ def subject_of_files(
         results=results,
         notes=tuple(dict.fromkeys(notes)),
         run_names={
-            variant: {n: file.name for n, file in enumerate(files)} for variant, files in named.items()
+            variant: {n: file.name for n, file in enumerate(files)} for variant, files in by_variant.items()
         },
         is_trained=False,
     )
@@ -217,11 +220,11 @@ def _paths_by_variant(option: str, variants: Sequence[str | Sequence[str]]) -> d
 
 
 def _without_times(
-    named: dict[str, list[Path]], configs: dict[str, list[dict[str, Any]]]
+    by_variant: dict[str, list[Path]], configs: dict[str, list[dict[str, Any]]]
 ) -> tuple[dict[str, list[Path]], dict[str, list[dict[str, Any]]]]:
     """Name runs that only the time in their folder's name tells apart by the options in which they differ."""
-    if not any(_TIME.fullmatch(part) for name in named for part in name.split("/")):
-        return named, configs
+    if not any(_TIME.fullmatch(part) for name in by_variant for part in name.split("/")):
+        return by_variant, configs
     flat = {name: flattened(variant_configs[0]) for name, variant_configs in configs.items()}
     keys = sorted({key for config in flat.values() for key in config if not key.startswith(_DIFFER_BY_RUN)})
     differing = [key for key in keys if len({str(config.get(key)) for config in flat.values()}) > 1]
@@ -232,8 +235,8 @@ def _without_times(
         for name, config in flat.items()
     }
     if len(set(names.values())) < len(names) or len(differing) > _MAX_NAMED:
-        return named, configs
-    return {names[k]: v for k, v in named.items()}, {names[k]: v for k, v in configs.items()}
+        return by_variant, configs
+    return {names[k]: v for k, v in by_variant.items()}, {names[k]: v for k, v in configs.items()}
 
 
 def _config_of(folder: Path) -> dict[str, Any]:

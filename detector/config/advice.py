@@ -19,17 +19,17 @@ def advice(key: str, value: str, cfg: DictConfig, groups: Mapping[str, Sequence[
         return name in groups or (has_key(cfg, name) and (name == IMAGE_SIZE or not is_mapping(cfg, name)))
 
     key = key.replace("-", "_")
-    if found := answer(key, value, whole=True, has=has):
-        return f"{found}."
+    if text := answer(key, value, whole=True, has=has):
+        return f"{text}."
     if re.match(r"data\.augmentations?\.", key):
         return f"{answer('augmentation', value, whole=True, has=has)}."
     known = [*_known_keys(cfg), *(group for group in groups if not group.startswith("hydra"))]
     end = key.lower().rpartition(".")[2]
     same_end = any(name.rpartition(".")[2] == end for name in known)
-    if not same_end and (found := answer(key, value, whole=False, has=has)):
-        return f"{found}."
-    meant = key.lower() if has(key.lower()) else _suggest(key.lower() if same_end else key, known)
-    return f"Did you mean {meant}={value or '...'}?" if meant else None
+    if not same_end and (text := answer(key, value, whole=False, has=has)):
+        return f"{text}."
+    option = key.lower() if has(key.lower()) else _suggest(key.lower() if same_end else key, known)
+    return f"Did you mean {option}={value or '...'}?" if option else None
 
 
 def _suggest(key: str, known: Sequence[str]) -> str | None:

@@ -22,10 +22,10 @@ def annotations_of(name: str) -> dict[str, Any]:
     A class in them is a stand-in of the same name, whose `source` is its dotted name. Parameters of other
     packages, and annotations that are not understood, are missing.
     """
-    found = _definition(name)
-    if found is None:
+    definition = _definition(name)
+    if definition is None:
         return {}
-    return {name: _Names(origin).evaluated(text) for name, text, origin in _parameters(*found)}
+    return {name: _Names(origin).evaluated(text) for name, text, origin in _parameters(*definition)}
 
 
 def source_of(annotation: Any) -> str | None:
@@ -58,15 +58,15 @@ def _statements(module: str) -> dict[str, ast.stmt]:
         spec = None
     if spec is None or spec.origin is None:
         return {}
-    found: dict[str, ast.stmt] = {}
+    statements: dict[str, ast.stmt] = {}
     for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
-            found[node.name] = node
+            statements[node.name] = node
         elif isinstance(node, ast.Assign):
-            found |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
+            statements |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
         elif isinstance(node, ast.ImportFrom):
-            found |= {alias.asname or alias.name: node for alias in node.names}
-    return found
+            statements |= {alias.asname or alias.name: node for alias in node.names}
+    return statements
 
 
 def _parameters(module: str, node: ast.stmt) -> Iterator[tuple[str, ast.expr, str]]:
@@ -83,8 +83,8 @@ def _parameters(module: str, node: ast.stmt) -> Iterator[tuple[str, ast.expr, st
             yield from _parameters(module, inits[0])
             return
         for base in node.bases:
-            if isinstance(base, ast.Name) and (found := _definition(f"{module}.{base.id}")):
-                yield from _parameters(*found)
+            if isinstance(base, ast.Name) and (definition := _definition(f"{module}.{base.id}")):
+                yield from _parameters(*definition)
         for statement in node.body:
             if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
                 yield statement.target.id, statement.annotation, module
@@ -109,10 +109,10 @@ class _Names(dict[str, Any]):
         statement = _statements(self._module).get(name)
         if isinstance(statement, ast.ImportFrom) and statement.module in _LIGHT:
             return getattr(import_module(statement.module), name)
-        found = _definition(f"{self._module}.{name}")
-        if found is None:  # of another package
+        definition = _definition(f"{self._module}.{name}")
+        if definition is None:  # of another package
             return type(name, (), {})
-        module, node = found
+        module, node = definition
         if isinstance(node, ast.Assign):
             return _Names(module).evaluated(node.value)
         return type(name, (), {"source": f"{module}.{name}"})

@@ -261,13 +261,13 @@ def _device(value: str) -> str:
 
 def lone_words(verb: str, words: Sequence[str]) -> str | None:
     """Return the overrides that positional words of a verb probably mean, in order; None if it is unclear."""
-    meant = [_meant(verb, word) for word in words]
+    overrides = [_override_for(verb, word) for word in words]
     if verb == "compare" and len(words) > 1:
         return f"Write runs=[{','.join(words)}]"
-    return None if None in meant else f"Write {' '.join(word for word in meant if word)}"
+    return None if None in overrides else f"Write {' '.join(word for word in overrides if word)}"
 
 
-def _meant(verb: str, word: str) -> str | None:
+def _override_for(verb: str, word: str) -> str | None:
     if word.endswith((".ckpt", ".pt", ".pth")):
         return f"model.weights={word}" if verb in ("train", "info") else f"checkpoint={word}"
     if verb == "evaluate":

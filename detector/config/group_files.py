@@ -118,19 +118,19 @@ def _paths(body: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tupl
 @cache
 def _comments(text: str) -> list[tuple[tuple[str, ...], str]]:
     """Return the path of each key with the comment lines directly above it, and the comment beside it."""
-    found: list[tuple[tuple[str, ...], str]] = []
+    comments: list[tuple[tuple[str, ...], str]] = []
     indents: list[tuple[int, str]] = []
     above: list[str] = []
     for line in text.splitlines():
         match, comment = _KEY.match(line), _COMMENT.search(line)
         if match:
-            if not found:  # they are about the file
+            if not comments:  # they are about the file
                 above = []
             indents = [*(pair for pair in indents if pair[0] < len(match[1])), (len(match[1]), match[2])]
             beside = [comment[1]] if comment else []
-            found.append((tuple(name for _, name in indents), " ".join([*above, *beside])))
+            comments.append((tuple(name for _, name in indents), " ".join([*above, *beside])))
         above = [*above, comment[1]] if comment and not match and line.lstrip().startswith("#") else []
-    return found
+    return comments
 
 
 def _merge(into: dict[str, Any], body: Mapping[str, Any]) -> None:

@@ -24,12 +24,9 @@ from detector.config.errors import ConfigError, closest
 from detector.config.foreign_words import WORDS, as_list, lone_words, own_file
 from detector.config.loading import loaded as _loaded
 from detector.config.words import repaired
-from detector.earlier import present_word, tell
+from detector.earlier import MOVED, present_word, tell
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
-_MOVED = {  # options of earlier versions, and their present names
-    f"model.head.{part}.smooth_l1_beta": f"model.head.{part}.box_loss.beta" for part in ("rpn", "roi")
-}
 _OF_SLURM = ("submitit_local", "submitit_slurm")  # launchers that the extra brings
 
 
@@ -144,15 +141,15 @@ def explain(arguments: Arguments, error: Exception) -> dict[str, str]:
 
 def _sweep_problems(verb: str, overrides: Sequence[str]) -> dict[str, str]:
     """Return the problem of each override with several values, which need -m."""
-    cfg, found = _compose(verb, []), {}
+    cfg, problems = _compose(verb, []), {}
     for override in _parse_overrides(overrides)[0]:
         if override.is_sweep_override():
             word, key = _word(override), override.key_or_group
             is_list = isinstance(OmegaConf.select(cfg, key, throw_on_missing=False), ListConfig)
             listed = f"{key}={as_list(word.partition('=')[2])}"
             brackets = f"A list has brackets: {shlex.quote(listed)}. " if is_list else ""
-            found[word] = f"{word}: several values. {brackets}With -m it runs once for each of them."
-    return found
+            problems[word] = f"{word}: several values. {brackets}With -m it runs once for each of them."
+    return problems
 
 
 def composed(verb: str, words: Sequence[str]) -> DictConfig:
@@ -264,9 +261,9 @@ def _require_pairs(verb: str, overrides: Sequence[str]) -> None:
     if not problems:
         lone = [word for word in overrides if "=" not in word and not word.startswith("~")]
         problems = [f"{word}: expected key=value" for word in lone]
-        meant = lone_words(verb, lone) if lone else None
-        if meant:
-            problems = [f"{' '.join(lone)}: expected key=value. {meant}."]
+        advised_words = lone_words(verb, lone) if lone else None
+        if advised_words:
+            problems = [f"{' '.join(lone)}: expected key=value. {advised_words}."]
     if problems:
         raise ConfigError(problems)
 
@@ -348,8 +345,8 @@ def _key_problem(override: Override, cfg: DictConfig, groups: dict[str, list[str
         return f"{word}: there is no group {key}.{f' Did you mean {suggestion}=...?' if suggestion else ''}"
     if has_key(cfg, key) and not (is_mapping(cfg, key) and not override.is_delete() and key in WORDS):
         return None
-    if key in _MOVED:
-        return f"{word}: {key} is {_MOVED[key]} now. Write {_MOVED[key]}={word.partition('=')[2]}"
+    if key in MOVED:
+        return f"{word}: {key} is {MOVED[key]} now. Write {MOVED[key]}={word.partition('=')[2]}"
     hint = advice(key, word.partition("=")[2], cfg, groups) or "See --help for all options."
     return f"{key}: there is no such option. {hint}"
 

@@ -42,7 +42,7 @@ def every_option(verbs: Mapping[str, str]) -> list[OptionInfo]:
 
     Presets, which only set options (experiments, recipes, comparisons), are left out.
     """
-    found: dict[tuple[str, str], OptionInfo] = {}
+    options: dict[tuple[str, str], OptionInfo] = {}
     for verb, module in verbs.items():
         pending: list[tuple[str, ...]] = [()]
         seen: set[str] = set()
@@ -50,14 +50,14 @@ def every_option(verbs: Mapping[str, str]) -> list[OptionInfo]:
             words = pending.pop(0)
             files = ConfigFiles([config_dir()], verb, words)
             for option in options_of(files, module):
-                if option.group in words or (option.group, option.key) not in found:
-                    found[option.group, option.key] = option
+                if option.group in words or (option.group, option.key) not in options:
+                    options[option.group, option.key] = option
             for group in files.groups:
                 chosen = {f"{group}={choice}" for choice in files.choices(group)} - seen
                 if not group.startswith(_PRESETS):
                     pending += [(*words, word) for word in sorted(chosen)]
                     seen |= chosen
-    return [*found.values()]
+    return [*options.values()]
 
 
 def options_of(files: ConfigFiles, module: str) -> Iterator[OptionInfo]:

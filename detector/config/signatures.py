@@ -26,13 +26,13 @@ class Schema:
 def schema_of(target: Callable[..., Any]) -> Schema:
     """Return the parameters of `target`. An annotation that is absent or cannot be evaluated is Any."""
     parameters = inspect.signature(target).parameters.values()
-    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    accepted = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     namespaces = list(_namespaces(target))
     return Schema(
-        annotations={p.name: _evaluated(p.annotation, namespaces) for p in named},
-        defaults={p.name: p.default for p in named if p.default is not p.empty},
+        annotations={p.name: _evaluated(p.annotation, namespaces) for p in accepted},
+        defaults={p.name: p.default for p in accepted if p.default is not p.empty},
         open=any(p.kind is p.VAR_KEYWORD for p in parameters),
-        positional=frozenset(p.name for p in named if p.kind is p.POSITIONAL_OR_KEYWORD),
+        positional=frozenset(p.name for p in accepted if p.kind is p.POSITIONAL_OR_KEYWORD),
     )
 
 

@@ -73,8 +73,8 @@ def _text(value: str) -> str:
     if parsed is None or isinstance(parsed, bool | int | float | list | dict):
         return quoted(value)
     if isinstance(parsed, Sweep):  # "x,y": a forgotten -m, unless it can only be a path
-        named = os.path.exists(value) or _PATHS_HAVE.search(value)
-        return quoted(value) if named and getattr(parsed, "simple_form", False) else value
+        is_path = os.path.exists(value) or _PATHS_HAVE.search(value)
+        return quoted(value) if is_path and getattr(parsed, "simple_form", False) else value
     if isinstance(parsed, str) and parsed != value and os.path.exists(value):  # has backslashes or blanks
         return quoted(value)
     return value

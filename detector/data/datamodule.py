@@ -259,12 +259,12 @@ class DetectionDataModule(LightningDataModule):
         if self._range_option == "auto":
             self._image_range = find_range(splits[0].deep_values)
         for split in splits:
-            is_found = self._range_option == "auto" and split is splits[0]
+            is_auto = self._range_option == "auto" and split is splits[0]
             if note := range_note(
                 split.deep_values,
                 image_range=self._image_range,
                 option="data.image_range",
-                is_found=is_found,
+                is_auto=is_auto,
             ):
                 _log.warning("%s: %s", split.path, note)
 

@@ -7,13 +7,13 @@ import logging
 import numpy as np
 
 from detector.coco.annotations import CocoAnnotations, xywh_to_xyxy
+from detector.coco.findings import MAX_LISTED
 from detector.coco.layouts import SplitName
 from detector.coco.rules import CROWD_ADVICE, MIN_BOX_SIDE_PX, no_objects
 from detector.data.transforms import ImageSize
 
 _log = logging.getLogger(__name__)
 
-_MAX_LISTED = 20
 _PURPOSE = {"train": "train on", "val": "validate on"}
 
 
@@ -71,9 +71,9 @@ def note_classes_without_objects(train: CocoAnnotations, val: CocoAnnotations) -
         return
     shown = [
         f'"{names[label]}"' + (f" ({in_val[label]} in validation)" if in_val[label] else "")
-        for label in missing[:_MAX_LISTED]
+        for label in missing[:MAX_LISTED]
     ]
-    more = f" and {len(missing) - _MAX_LISTED} more" if len(missing) > _MAX_LISTED else ""
+    more = f" and {len(missing) - MAX_LISTED} more" if len(missing) > MAX_LISTED else ""
     _log.warning(
         "%s: %d of %d classes have no box to train on: %s%s. The model cannot learn to find them.",
         train.path,

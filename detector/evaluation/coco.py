@@ -79,11 +79,11 @@ class CocoEvaluator:
 
     def score(self, rows: Rows, notes: Sequence[str] = ()) -> Metrics:
         """Compute the metrics of the rows that `read` returns, with its notes."""
-        found = curves(self._backend, rows, self.truth)
+        arrays = curves(self._backend, rows, self.truth)
         specs = [spec for spec in self.specs if isinstance(spec, CurveMetric)]
-        values = _summary(*found, specs, classes=slice(None))
+        values = _summary(*arrays, specs, classes=slice(None))
         per_class = {
-            name: _summary(*found, specs, classes=slice(k, k + 1))
+            name: _summary(*arrays, specs, classes=slice(k, k + 1))
             for k, name in enumerate(self.truth.class_names)
         }
         if self._metrics:
@@ -95,13 +95,13 @@ class CocoEvaluator:
 
     def custom(self, matched: Matched, *, by_class: bool = False) -> dict[str, float]:
         """Compute the metrics that are no curves', or those of them with `by_class`."""
-        found: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         for key, metric in self._metrics.items():
             names = [spec.name for spec in metric.specs if spec.by_class or not by_class]
             if names:
                 values = computed(key, metric, matched)
-                found |= {name: values[name] for name in names}
-        return found
+                metrics |= {name: values[name] for name in names}
+        return metrics
 
     def matched(self, results: Sequence[Any], *, source: str = "results") -> Matched:
         """Match the detections with the ground truth; raises as `evaluate`."""

@@ -22,27 +22,27 @@ def confusion(matched: Matched, *, score: float) -> tuple[tuple[int, int, int], 
     rows, truth = matched.rows, matched.truth
     num_classes = len(truth.class_names)
     table = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
-    found = np.zeros(len(truth.images), dtype=bool)
+    is_detected = np.zeros(len(truth.images), dtype=bool)
     others = []
     for number, of_class in enumerate(matched.classes):
         counted = (of_class.scores >= score) & ~of_class.ignored[0, 0]
         hit = counted & of_class.matched[0, 0]
         table[number, number] = np.count_nonzero(hit)
-        found[of_class.found[hit]] = True
+        is_detected[of_class.matched_object[hit]] = True
         others.append(of_class.rows[counted & ~of_class.matched[0, 0]])
     detections = np.sort(np.concatenate(others))  # by image, best first
-    objects = np.flatnonzero(~found & _counts(truth))
+    objects = np.flatnonzero(~is_detected & _counts(truth))
     class_of = truth.annotations.labels
-    taken_for = _taken_for(  # (D), -1 for none
+    overlapped = _overlapped_objects(  # (D), -1 for none
         rows.selected(detections),
         images=truth.images[objects],
         boxes_xywh=truth.annotations.boxes_xywh[objects],
     )
-    wrong = taken_for >= 0
+    wrong = overlapped >= 0
     is_class = np.full(len(detections), num_classes)
-    is_class[wrong] = class_of[objects[taken_for[wrong]]]
+    is_class[wrong] = class_of[objects[overlapped[wrong]]]
     np.add.at(table, (is_class, rows.categories[detections] - 1), 1)
-    missed = np.delete(objects, taken_for[wrong])
+    missed = np.delete(objects, overlapped[wrong])
     table[:num_classes, num_classes] = np.bincount(class_of[missed], minlength=num_classes)
     return tuple((int(i), int(j), int(table[i, j])) for i, j in np.argwhere(table))
 
@@ -54,12 +54,12 @@ def _counts(truth: GroundTruth) -> np.ndarray:
     return ~truth.annotations.crowd & (area >= lowest) & (area <= highest)
 
 
-def _taken_for(rows: Rows, *, images: np.ndarray, boxes_xywh: np.ndarray) -> np.ndarray:
+def _overlapped_objects(rows: Rows, *, images: np.ndarray, boxes_xywh: np.ndarray) -> np.ndarray:
     """Return the object that each detection overlaps, whatever its class (D); -1 for none.
 
     `images` (G) is ascending, like the images of `rows`; each object is taken at most once.
     """
-    taken = np.full(len(rows.images), -1)
+    overlapped = np.full(len(rows.images), -1)
     for image in np.intersect1d(rows.images, images):
         here = slice(*np.searchsorted(rows.images, [image, image + 1]))
         there = slice(*np.searchsorted(images, [image, image + 1]))
@@ -68,6 +68,6 @@ def _taken_for(rows: Rows, *, images: np.ndarray, boxes_xywh: np.ndarray) -> np.
         for number in np.flatnonzero(ious.max(axis=1) >= IOUS[0]):
             best = int(ious[number].argmax())
             if ious[number, best] >= IOUS[0]:
-                taken[here.start + number] = there.start + best
+                overlapped[here.start + number] = there.start + best
                 ious[:, best] = 0.0
-    return taken
+    return overlapped

@@ -16,7 +16,7 @@ from detector.evaluation.confusion import confusion
 from detector.evaluation.matching import IOUS, ClassMatches, Matched, Rows
 
 RECALLS = np.linspace(0.0, 1.0, 101)
-# TIDE (Bolya et al. 2020), in the order of its figures; hotcoco's names.
+# TIDE (Bolya et al. 2020), in the order of its figures, as errors.json names them; hotcoco's names.
 KINDS = {
     "classification": "Cls",
     "localisation": "Loc",
@@ -93,20 +93,20 @@ def class_curves(matched: Matched, errors: ErrorAnalysis) -> list[ClassCurve]:
         if not counts.objects:
             curves.append(ClassCurve(0, (), (), None))
             continue
-        made = int(np.searchsorted(-counts.scores, -errors.best_score, side="right"))
-        right = int(counts.found[made])
+        num_detections = int(np.searchsorted(-counts.scores, -errors.best_score, side="right"))
+        right = int(counts.hits[num_detections])
         curves.append(
             ClassCurve(
                 objects=counts.objects,
                 precision=tuple(_precision_of_class(matches)[0].tolist()),
                 f1=tuple(_f1_of_class(counts, np.array(errors.scores)).tolist()),
-                operating_point=(right / made, right / counts.objects) if made else None,
+                operating_point=(right / num_detections, right / counts.objects) if num_detections else None,
             )
         )
     return curves
 
 
-def analyse_errors(matched: Matched) -> ErrorAnalysis:
+def analyze_errors(matched: Matched) -> ErrorAnalysis:
     rows, truth = matched.rows, matched.truth
     tide = _tide(rows, truth)
     lowest, highest = (rows.scores.min(), rows.scores.max()) if len(rows.scores) else (0.0, 1.0)
@@ -139,17 +139,17 @@ def image_f1(matched: Matched, *, score: float) -> np.ndarray:
     Detections count from `score` on. F1 is 1 for an image without objects and detections.
     """
     num_images = matched.truth.num_images
-    found, made = np.zeros((len(IOUS), num_images)), np.zeros((len(IOUS), num_images))
+    hits, detections = np.zeros((len(IOUS), num_images)), np.zeros((len(IOUS), num_images))
     for of_class in matched.classes:
         chosen = of_class.scores >= score
         for iou in range(len(IOUS)):
             counted = chosen & ~of_class.ignored[0, iou]
             hit = counted & of_class.matched[0, iou]
-            made[iou] += np.bincount(of_class.images[counted], minlength=num_images)
-            found[iou] += np.bincount(of_class.images[hit], minlength=num_images)
+            detections[iou] += np.bincount(of_class.images[counted], minlength=num_images)
+            hits[iou] += np.bincount(of_class.images[hit], minlength=num_images)
     objects = np.sum([of_class.objects[0] for of_class in matched.classes], axis=0)
-    total = made + objects
-    return np.asarray(np.where(total > 0, 2 * found / np.maximum(total, 1), 1.0).mean(axis=0))
+    total = detections + objects
+    return np.asarray(np.where(total > 0, 2 * hits / np.maximum(total, 1), 1.0).mean(axis=0))
 
 
 def _precision(classes: Sequence[ClassMatches]) -> dict[str, tuple[float, ...]]:
@@ -163,12 +163,12 @@ def _precision(classes: Sequence[ClassMatches]) -> dict[str, tuple[float, ...]]:
 def _precision_of_class(matches: ClassMatches) -> np.ndarray:
     """Interpolate precision at `RECALLS` (T, R), equal to pycocotools' to the last digit."""
     kept = ~matches.ignored[0]
-    found = np.cumsum(matches.matched[0] & kept, axis=1)
+    hits = np.cumsum(matches.matched[0] & kept, axis=1)
     false = np.cumsum(~matches.matched[0] & kept, axis=1)
-    precision = found / (found + false + np.spacing(1))
+    precision = hits / (hits + false + np.spacing(1))
     highest = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     highest = np.append(highest, np.zeros((len(IOUS), 1)), axis=1)  # for recalls that are not reached
-    recall = found / matches.objects[0].sum()
+    recall = hits / matches.objects[0].sum()
     return np.stack([one[np.searchsorted(at, RECALLS)] for one, at in zip(highest, recall, strict=True)])
 
 
@@ -176,12 +176,12 @@ def _precision_of_class(matches: ClassMatches) -> np.ndarray:
 class _Counts:
     """The cumulative counts of a class with `objects` objects, over the detections that count, best first.
 
-    Among the first 0, 1, 2 ... detections, `found` is the number that match an object, `misplaced` the sum
+    Among the first 0, 1, 2 ... detections, `hits` is the number that match an object, `misplaced` the sum
     of 1 - IoU of these.
     """
 
     scores: np.ndarray
-    found: np.ndarray
+    hits: np.ndarray
     misplaced: np.ndarray
     objects: int
 
@@ -191,7 +191,7 @@ class _Counts:
         hit = matches.matched[0, 0, kept]
         return cls(
             scores=matches.scores[kept],
-            found=np.append(0, np.cumsum(hit)),
+            hits=np.append(0, np.cumsum(hit)),
             misplaced=np.append(0.0, np.cumsum(np.where(hit, 1 - matches.overlaps[kept], 0.0))),
             objects=int(matches.objects[0].sum()),
         )
@@ -204,8 +204,8 @@ def _f1_by_score(matches: Sequence[ClassMatches], scores: np.ndarray) -> np.ndar
 
 
 def _f1_of_class(counts: _Counts, scores: np.ndarray) -> np.ndarray:
-    made = np.searchsorted(-counts.scores, -scores, side="right")
-    return np.asarray(2 * counts.found[made] / (made + counts.objects))
+    num_detections = np.searchsorted(-counts.scores, -scores, side="right")
+    return np.asarray(2 * counts.hits[num_detections] / (num_detections + counts.objects))
 
 
 def _lrp(matches: Sequence[ClassMatches]) -> Lrp:
@@ -216,16 +216,16 @@ def _lrp(matches: Sequence[ClassMatches]) -> Lrp:
 
 def _lrp_of_class(counts: _Counts) -> tuple[float, float, float, float]:
     last = np.append(counts.scores[1:] != counts.scores[:-1], True)  # equal scores count together
-    made = np.append(0, np.flatnonzero(last) + 1) if counts.scores.size else np.array([0])
-    found, misplaced = counts.found[made], counts.misplaced[made]
-    false, missed = made - found, counts.objects - found
-    error = (misplaced / (1 - IOUS[0]) + false + missed) / (found + false + missed)
+    num_detections = np.append(0, np.flatnonzero(last) + 1) if counts.scores.size else np.array([0])
+    hits, misplaced = counts.hits[num_detections], counts.misplaced[num_detections]
+    false, missed = num_detections - hits, counts.objects - hits
+    error = (misplaced / (1 - IOUS[0]) + false + missed) / (hits + false + missed)
     best = int(error.argmin())
-    if not found[best]:
+    if not hits[best]:
         return float(error[best]), np.nan, np.nan, 1.0
     return (
         float(error[best]),
-        float(misplaced[best] / found[best]),
-        float(false[best] / made[best]),
+        float(misplaced[best] / hits[best]),
+        float(false[best] / num_detections[best]),
         float(missed[best] / counts.objects),
     )

@@ -71,9 +71,9 @@ class ClassMatches:
 
     `rows` (D) holds their positions in the `Rows`, `images` (D) numbers images from 0, `scores` is (D).
     `matched` and `ignored` (A, T, D) tell whether a detection matched an object, and whether it is left out
-    of the count. `objects` (A, N) is the number of objects to find in each image. `found` (D) is the object
-    matched at IoU 0.5 among those of all areas, as an index into the annotations of the ground truth, -1 for
-    none; `overlaps` (D) is the IoU with it, 0 for none.
+    of the count. `objects` (A, N) is the number of objects to find in each image. `matched_object` (D) is the
+    object matched at IoU 0.5 among those of all areas, as an index into the annotations of the ground truth,
+    -1 for none; `overlaps` (D) is the IoU with it, 0 for none.
     """
 
     rows: np.ndarray
@@ -82,7 +82,7 @@ class ClassMatches:
     matched: np.ndarray
     ignored: np.ndarray
     objects: np.ndarray
-    found: np.ndarray
+    matched_object: np.ndarray
     overlaps: np.ndarray
 
 
@@ -149,7 +149,7 @@ def _match_class(all_rows: Rows, chosen: np.ndarray, objects: _Objects, *, num_i
 
     shape = (len(AREAS), len(IOUS), len(images))
     matched, ignored = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
-    found, overlaps = np.full(len(images), -1), np.zeros(len(images))
+    matched_object, overlaps = np.full(len(images), -1), np.zeros(len(images))
     for image in np.unique(objects.images):
         here = slice(starts[image], starts[image + 1])
         there = slice(object_starts[image], object_starts[image + 1])
@@ -163,11 +163,11 @@ def _match_class(all_rows: Rows, chosen: np.ndarray, objects: _Objects, *, num_i
             objects.ignored[:, there],
             matched=matched[..., here],
             ignored=ignored[..., here],
-            found=found[here],
+            matched_object=matched_object[here],
             overlaps=overlaps[here],
         )
-        hit = found[here] >= 0
-        found[here][hit] = objects.places[there][found[here][hit]]
+        hit = matched_object[here] >= 0
+        matched_object[here][hit] = objects.places[there][matched_object[here][hit]]
     outside = _outside(rows.boxes_xywh[:, 2] * rows.boxes_xywh[:, 3])
     ignored |= ~matched & outside[:, None]
     order = np.argsort(-rows.scores, kind="stable")
@@ -178,7 +178,7 @@ def _match_class(all_rows: Rows, chosen: np.ndarray, objects: _Objects, *, num_i
         matched=matched[..., order],
         ignored=ignored[..., order],
         objects=np.stack([np.bincount(objects.images[~i], minlength=num_images) for i in objects.ignored]),
-        found=found[order],
+        matched_object=matched_object[order],
         overlaps=overlaps[order],
     )
 
@@ -190,14 +190,14 @@ def _match_image(
     *,
     matched: np.ndarray,
     ignored: np.ndarray,
-    found: np.ndarray,
+    matched_object: np.ndarray,
     overlaps: np.ndarray,
 ) -> None:
     """Match the detections of one image and class, best first, with its objects.
 
     Each takes the free object of highest IoU that counts, or else that of highest IoU that does not count; of
-    equal IoUs the last. Crowds are always free. Writes to `matched` and `ignored` (A, T, D), `found` (D), an
-    index into the objects of the image and class, and `overlaps` (D); `ious` is (D, G).
+    equal IoUs the last. Crowds are always free. Writes to `matched` and `ignored` (A, T, D), `matched_object`
+    (D), an index into the objects of the image and class, and `overlaps` (D); `ious` is (D, G).
     """
     free = np.ones((len(AREAS), len(IOUS), len(crowd)), dtype=bool)
     counts = ~object_ignored[:, None]
@@ -214,5 +214,5 @@ def _match_image(
         ignored[area, iou, number] = object_ignored[area, chosen]
         free[area, iou, chosen] = crowd[chosen]
         if hit[0, 0]:
-            found[number] = nearest[0, 0]
+            matched_object[number] = nearest[0, 0]
             overlaps[number] = row[nearest[0, 0]]

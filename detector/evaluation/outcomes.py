@@ -12,7 +12,7 @@ from pycocotools import mask
 from detector.evaluation.matching import IOUS, Matched, Rows
 
 OUTCOMES = ("right", "classification", "localisation", "both", "duplicate", "background")
-RIGHT, CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND = range(len(OUTCOMES))
+RIGHT, CLASSIFICATION, LOCALIZATION, BOTH, DUPLICATE, BACKGROUND = range(len(OUTCOMES))
 NOT_COUNTED = -1
 _POSITIVE, _BACKGROUND = IOUS[0], 0.1
 
@@ -56,9 +56,9 @@ def outcomes(matched: Matched) -> Outcomes:
     for of_class in matched.classes:
         counted = ~of_class.ignored[0, 0]
         hit = counted & of_class.matched[0, 0]
-        found = of_class.rows[hit]
-        kinds[found], objects[found] = RIGHT, of_class.found[hit]
-        overlaps[found] = of_class.overlaps[hit]
+        right_rows = of_class.rows[hit]
+        kinds[right_rows], objects[right_rows] = RIGHT, of_class.matched_object[hit]
+        overlaps[right_rows] = of_class.overlaps[hit]
         wrong[of_class.rows[counted & ~of_class.matched[0, 0]]] = True
     by_image = np.argsort(truth.images, kind="stable")
     starts = np.searchsorted(truth.images[by_image], np.arange(matched.truth.num_images + 1))
@@ -84,11 +84,11 @@ def _errors(ious: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     is_inexact = (best_own >= _BACKGROUND) & (best_own < _POSITIVE)
     kinds = np.select(
         [is_inexact, best_other >= _POSITIVE, best_own >= _POSITIVE, best <= _BACKGROUND],
-        [LOCALISATION, CLASSIFICATION, DUPLICATE, BACKGROUND],
+        [LOCALIZATION, CLASSIFICATION, DUPLICATE, BACKGROUND],
         default=BOTH,
     )
     place = np.select(
-        [np.isin(kinds, (LOCALISATION, DUPLICATE)), kinds == CLASSIFICATION, kinds == BOTH],
+        [np.isin(kinds, (LOCALIZATION, DUPLICATE)), kinds == CLASSIFICATION, kinds == BOTH],
         [own.argmax(axis=1), other.argmax(axis=1), ious.argmax(axis=1)],
         default=-1,
     )

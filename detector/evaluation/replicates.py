@@ -47,18 +47,18 @@ class Replicates:
         always, some, hits, before_always, before_some = [], [], [], [], []
         ranked_always = ranked_some = 0
         self.num_classes = 0
-        for found in classes:
+        for of_class in classes:
             self.num_classes += 1
-            objects.append(found.objects[chosen])
-            for matched, ignored in zip(found.matched[chosen], found.ignored[chosen], strict=True):
+            objects.append(of_class.objects[chosen])
+            for matched, ignored in zip(of_class.matched[chosen], of_class.ignored[chosen], strict=True):
                 kept = ~ignored.any(axis=0)
                 rank = ranked_always + np.cumsum(kept)  # always-counted detections up to and including each
-                always.append(found.images[kept])
+                always.append(of_class.images[kept])
                 for matched_here, ignored_here in zip(matched, ignored, strict=True):
                     counted_here = ~kept & ~ignored_here
                     (hit,) = np.nonzero(matched_here & ~ignored_here)
-                    some.append(found.images[counted_here])
-                    hits.append(found.images[hit])
+                    some.append(of_class.images[counted_here])
+                    hits.append(of_class.images[hit])
                     before_always.append(rank[hit])
                     before_some.append(ranked_some + np.cumsum(counted_here)[hit])
                     ranked_some += len(some[-1])
@@ -89,10 +89,10 @@ class Replicates:
         """
         assert weights.shape == (self.num_images,)
         objects = self._objects @ weights  # per list
-        precision, found = self._precision_and_found(weights.astype(np.int32), objects)
+        precision, hits = self._precision_and_hits(weights.astype(np.int32), objects)
         shape = (self.num_classes, len(self.areas), self._num_ious)
         with np.errstate(invalid="ignore", divide="ignore"):
-            recall = found.reshape(shape) / objects.reshape(*shape[:2], 1)
+            recall = hits.reshape(shape) / objects.reshape(*shape[:2], 1)
         defined = (objects > 0).reshape(*shape[:2], 1)
         recall = np.where(defined, recall, np.nan)
         ap = np.where(defined, precision.reshape(*shape, -1).mean(axis=-1), np.nan)
@@ -105,7 +105,7 @@ class Replicates:
         custom = self._custom(weights).items()
         return values | {name: np.array([np.nan if v == UNDEFINED else v]) for name, v in custom}
 
-    def _precision_and_found(self, weights: np.ndarray, objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _precision_and_hits(self, weights: np.ndarray, objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Compute the interpolated precision (S, R) and the weight of the objects found (S)."""
         hit_weights = weights[self._hits]
         hits = _cumulative(hit_weights)
@@ -114,12 +114,12 @@ class Replicates:
         ranked -= np.repeat(always[self._always_start] + some[self._some_start], self._hits_of)
         true = hits[1:] - np.repeat(hits[self._segment_start], self._hits_of)
         precision = true / (ranked + np.spacing(1))
-        found = hits[self._segment_end] - hits[self._segment_start]
+        segment_hits = hits[self._segment_end] - hits[self._segment_start]
         reaching = np.append(np.repeat(self._places, hit_weights), len(self._places))
         first = reaching[np.clip(self._needed(hits, objects), 1, len(reaching)) - 1]
         # No recall is reached before a segment begins: a search for 0 hits may end in the segment before.
         first = np.clip(first, self._segment_start[:, None], self._segment_end[:, None])
-        return self._envelope(precision, first), found
+        return self._envelope(precision, first), segment_hits
 
     def _needed(self, hits: np.ndarray, objects: np.ndarray) -> np.ndarray:
         """Return how many hits, including those of earlier segments, reach each recall (S, R)."""
@@ -165,7 +165,7 @@ def _resampled(one: ClassMatches, counts: np.ndarray) -> ClassMatches:
         matched=one.matched[..., chosen],
         ignored=one.ignored[..., chosen],
         objects=np.repeat(one.objects, counts, axis=1),
-        found=one.found[chosen],
+        matched_object=one.matched_object[chosen],
         overlaps=one.overlaps[chosen],
     )
 

@@ -43,14 +43,14 @@ def _far_beyond(rows: Rows, sizes: np.ndarray, truth: GroundTruth, *, source: st
     count, total = int(far.sum()), len(far)
     if not count:
         return _in_a_corner(rows.boxes_xywh, sizes, source=source)
-    told = (
+    note = (
         f"{source}: {count} of {total} boxes lie outside of their image, or reach beyond it by more than its "
         f"side. {_example(rows, far, truth)}"
     )
     if count < _MANY * total:
-        return (told,)
+        return (note,)
     raise ValueError(
-        f"{told} Write [x, y, width, height] in pixels of the image file, not of a resized image, with the "
+        f"{note} Write [x, y, width, height] in pixels of the image file, not of a resized image, with the "
         "image_id of its image."
     )
 

@@ -78,6 +78,6 @@ def _with_names(row: Any, images: Mapping[Key, str], categories: Mapping[Key, st
         return row
     row = dict(row)
     for table, key, name in ((images, "image_id", "file_name"), (categories, "category_id", "category_name")):
-        if key in row and is_id(row[key]) and (named := table.get(id_key(row[key]))) is not None:
-            row[name] = named
+        if key in row and is_id(row[key]) and (own_name := table.get(id_key(row[key]))) is not None:
+            row[name] = own_name
     return row

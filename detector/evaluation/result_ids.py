@@ -61,15 +61,19 @@ def resolve(results: Sequence[Any], truth: GroundTruth) -> Resolved:
     names = ImageNames(dict(zip(truth.image_numbers, truth.file_names, strict=True)))
     names_decide = isinstance(results, NamedResults)
     if names or _are_missing(images):
-        named = _images_by_name(images, truth, names, names_decide=names_decide)
+        image_answer = _images_by_name(images, truth, names, names_decide=names_decide)
     else:
-        named = _Answer({})
-    if not named.ids and not named.problems and not any(name for _, name in images):
-        named = _images_called_by_id(images, truth, names) or named
-    called = _categories_by_name(categories, truth, names_decide=names_decide)
-    if named.ids or called.ids:
-        results = [_replaced(result, named.ids, called.ids) for result in results]
-    return Resolved(results, (*named.problems, *called.problems), (*named.notes, *called.notes))
+        image_answer = _Answer({})
+    if not image_answer.ids and not image_answer.problems and not any(name for _, name in images):
+        image_answer = _images_by_name_as_id(images, truth, names) or image_answer
+    category_answer = _categories_by_name(categories, truth, names_decide=names_decide)
+    if image_answer.ids or category_answer.ids:
+        results = [_replaced(result, image_answer.ids, category_answer.ids) for result in results]
+    return Resolved(
+        results,
+        (*image_answer.problems, *category_answer.problems),
+        (*image_answer.notes, *category_answer.notes),
+    )
 
 
 def _pairs(results: Sequence[Any], id_name: str, name: str) -> Counter[_Pair]:
@@ -202,22 +206,22 @@ def _shared_images(ids: Mapping[_Pair, Key]) -> list[str]:
     ]
 
 
-def _images_called_by_id(pairs: Counter[_Pair], truth: GroundTruth, names: ImageNames) -> _Answer | None:
+def _images_by_name_as_id(pairs: Counter[_Pair], truth: GroundTruth, names: ImageNames) -> _Answer | None:
     """Match ids that are file names or their stems; None unless all are and no two share an image."""
     used = {key for key, _ in pairs if key is not None}
     find = _finder(names, truth)
     if not used or used <= truth.image_numbers.keys():
         return _ids_that_are_names(used, truth, find)
-    ids = {key: found for key in used if (found := find(key))}
+    ids = {key: image_id for key in used if (image_id := find(key))}
     clear = len(ids) == len(used) and len(set(ids.values())) == len(ids)
     if not clear or any(
-        other in truth.image_numbers and other != found
-        for key, found in ids.items()
+        other in truth.image_numbers and other != image_id
+        for key, image_id in ids.items()
         for other in (key, other_kind(key))
     ):
         return None
-    key, found = min(ids.items())
-    example = f'{shown([key])} for "{truth.file_names[truth.image_numbers[found] - 1]}"'
+    key, image_id = min(ids.items())
+    example = f'{shown([key])} for "{truth.file_names[truth.image_numbers[image_id] - 1]}"'
     note = (
         f"The results call their images by file name or its stem ({example}), not by the ids of the ground "
         "truth: they were matched by it."
@@ -229,11 +233,11 @@ def _ids_that_are_names(
     used: set[Key], truth: GroundTruth, find: Callable[[Key], Key | None]
 ) -> _Answer | None:
     """Return a note if every id is also the name of an image, and some of an image with another id."""
-    others = [(key, found) for key in sorted(used) if (found := find(key)) is not None]
-    if len(used) < 2 or len(others) < len(used) or all(key == found for key, found in others):
+    others = [(key, image_id) for key in sorted(used) if (image_id := find(key)) is not None]
+    if len(used) < 2 or len(others) < len(used) or all(key == image_id for key, image_id in others):
         return None
-    key, found = next(pair for pair in others if pair[0] != pair[1])
-    own, other = (f'"{truth.file_names[truth.image_numbers[k] - 1]}"' for k in (key, found))
+    key, image_id = next(pair for pair in others if pair[0] != pair[1])
+    own, other = (f'"{truth.file_names[truth.image_numbers[k] - 1]}"' for k in (key, image_id))
     return _Answer(
         {},
         notes=(

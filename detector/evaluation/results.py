@@ -67,8 +67,10 @@ class ResultCollector:
     def add(self, batch: Batch, detections: Sequence[Detections]) -> None:
         """Add the detections of a batch as `predict` returns them: in pixels of the resized images."""
         sizes = zip(batch.image_sizes.tolist(), batch.original_sizes.tolist(), strict=True)
-        for index, found, (resized, original) in zip(batch.indices.tolist(), detections, sizes, strict=True):
-            in_file = found.resized(from_size=tuple(resized), to_size=tuple(original))
+        for index, image_detections, (resized, original) in zip(
+            batch.indices.tolist(), detections, sizes, strict=True
+        ):
+            in_file = image_detections.resized(from_size=tuple(resized), to_size=tuple(original))
             self._by_index[index] = detections_to_results(
                 in_file, image_id=self._image_id(index), category_ids=self._category_ids
             )

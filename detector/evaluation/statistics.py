@@ -128,8 +128,11 @@ def draw(runs: Sequence[Replicates], *, num_resamples: int = 1000, seed: int = 0
         return [run.metrics(weight.astype(np.float64)) for run in runs]
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # numpy releases the GIL
-        found = list(threads.map(metrics_of_all, weights))
-    values = {name: np.array([[one[name] for one in row] for row in found]) for name in found[0][0]}
+        metrics_by_draw = list(threads.map(metrics_of_all, weights))
+    values = {
+        name: np.array([[one[name] for one in row] for row in metrics_by_draw])
+        for name in metrics_by_draw[0][0]
+    }
     return Draws(
         observed={name: value[0] for name, value in values.items()},
         replicated={name: value[1:] for name, value in values.items()},
@@ -215,13 +218,17 @@ def corrected_for_variants(comparisons: Mapping[str, Comparison]) -> dict[str, C
     The more there are, the likelier one is to differ by chance.
     """
     ap = _holm(
-        {variant: found.metrics["AP"] for variant, found in comparisons.items() if "AP" in found.metrics}
+        {
+            variant: comparison.metrics["AP"]
+            for variant, comparison in comparisons.items()
+            if "AP" in comparison.metrics
+        }
     )
     return {
-        variant: replace(found, num_variants=len(ap), verdict_p=ap[variant].p_value)
+        variant: replace(comparison, num_variants=len(ap), verdict_p=ap[variant].p_value)
         if variant in ap
-        else found
-        for variant, found in comparisons.items()
+        else comparison
+        for variant, comparison in comparisons.items()
     }
 
 
@@ -306,14 +313,14 @@ def _mean_of_defined(values: np.ndarray) -> np.ndarray:
 
 
 def _defined(differences: Mapping[str, Difference | None]) -> dict[str, Difference]:
-    return {name: found for name, found in differences.items() if found is not None}
+    return {name: difference for name, difference in differences.items() if difference is not None}
 
 
 def _holm(differences: dict[str, Difference]) -> dict[str, Difference]:
     """Correct the p-values for the number of differences (Holm 1979)."""
     largest, corrected = 0.0, {}
     ranked = sorted(differences.items(), key=lambda entry: entry[1].p_value)
-    for rank, (name, found) in enumerate(ranked):
-        largest = max(largest, min(1.0, (len(ranked) - rank) * found.p_value))
-        corrected[name] = replace(found, p_value=largest)
+    for rank, (name, difference) in enumerate(ranked):
+        largest = max(largest, min(1.0, (len(ranked) - rank) * difference.p_value))
+        corrected[name] = replace(difference, p_value=largest)
     return {name: corrected[name] for name in differences}

@@ -23,12 +23,7 @@ def check_map(x: Tensor, *, layer: str, in_channels: int, geometry: Geometry) ->
             f"{layer}: expected x of shape (N, {in_channels}, H, W), got {tuple(x.shape)}. Give it maps of "
             f"{in_channels} channels, or make the layer with in_channels as x has."
         )
-    height, width = geometry.output_size(x.shape[2], x.shape[3])
-    if height < 1 or width < 1:
-        raise ValueError(
-            f"{layer}: an input of {tuple(x.shape[2:])} is too small for kernel {geometry.kernel}, dilation "
-            f"{geometry.dilation} and padding {geometry.padding}. Enlarge the images, or the padding."
-        )
+    geometry.require_output(x.shape[2], x.shape[3], source=layer)
 
 
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -24,53 +24,57 @@ _TWO_SEEDS = "With two seeds the interval is somewhat too narrow: three tell mor
 CLASS_DIFFERENCE_HEADER = ("class", "AP a", "AP b", "b - a", "95 % interval", "p (Holm)")
 
 
-def verdict(found: Comparison, *, a: str, b: str, is_trained: bool = True) -> str:
+def verdict(comparison: Comparison, *, a: str, b: str, is_trained: bool = True) -> str:
     """Say whether b is better than a, in a sentence or two that claim no more than the data show."""
-    if found.identical:
+    if comparison.identical:
         return f"{b} and {a} have identical predictions: there is nothing to tell apart."
-    ap = found.metrics.get("AP")
+    ap = comparison.metrics.get("AP")
     if ap is None:
         return f"{b} and {a} cannot be compared: fewer than 5 images have objects."
-    seeds, images = found.num_seeds, found.num_images
+    seeds, images = comparison.num_seeds, comparison.num_images
     basis = f"{seeds} seed{'s' * (seeds > 1)} and {images} images"
-    claim = f"{_direction(ap)} than" if found.is_real else "not distinguishable from"
-    p = f"; p {found.verdict_p:.3f} for {found.num_variants} variants" if found.num_variants > 1 else ""
+    claim = f"{_direction(ap)} than" if comparison.is_real else "not distinguishable from"
+    p = (
+        f"; p {comparison.verdict_p:.3f} for {comparison.num_variants} variants"
+        if comparison.num_variants > 1
+        else ""
+    )
     claim = (
         f"{b} is {claim} {a} with {basis}: AP {ap.b:.3f} against {ap.a:.3f}, {signed(ap.delta)} "
         f"(95 % interval {interval(ap)}{p})."
     )
-    return " ".join(filter(None, [claim, _advice(found, ap, is_trained=is_trained)]))
+    return " ".join(filter(None, [claim, _advice(comparison, ap, is_trained=is_trained)]))
 
 
 def _direction(ap: Difference) -> Literal["better", "worse"]:
     return "better" if ap.delta > 0 else "worse"
 
 
-def _advice(found: Comparison, ap: Difference, *, is_trained: bool) -> str:
-    narrow = _TWO_SEEDS if found.num_seeds == 2 else ""
-    return " ".join(filter(None, [narrow, _what_would_help(found, ap, is_trained=is_trained)]))
+def _advice(comparison: Comparison, ap: Difference, *, is_trained: bool) -> str:
+    narrow = _TWO_SEEDS if comparison.num_seeds == 2 else ""
+    return " ".join(filter(None, [narrow, _what_would_help(comparison, ap, is_trained=is_trained)]))
 
 
-def _what_would_help(found: Comparison, ap: Difference, *, is_trained: bool) -> str:
+def _what_would_help(comparison: Comparison, ap: Difference, *, is_trained: bool) -> str:
     if ap.detects_nothing:
         return "Neither model detects anything yet: train longer."
-    if ap.leaves_out_zero and not found.is_real:
-        others = f"of {found.num_variants} variants, one may seem so by chance"
+    if ap.leaves_out_zero and not comparison.is_real:
+        others = f"of {comparison.num_variants} variants, one may seem so by chance"
         return f"Alone it would be {_direction(ap)}; {others}."
-    if found.num_seeds == 1 and not is_trained:
+    if comparison.num_seeds == 1 and not is_trained:
         return "One results file of each: the interval is of image noise alone."
-    if found.num_seeds == 1:
+    if comparison.num_seeds == 1:
         return "One seed: the interval is of image noise alone, another seed may differ by more."
-    if found.is_real or ap.is_nothing:
+    if comparison.is_real or ap.is_nothing:
         return ""
-    if found.seeds_needed is None:
+    if comparison.seeds_needed is None:
         return "No number of seeds would tell a difference of this size: it takes more images."
-    about = "Very roughly" if found.num_seeds == 2 else "About"
-    return f"{about} {found.seeds_needed} seeds would tell a difference of this size."
+    about = "Very roughly" if comparison.num_seeds == 2 else "About"
+    return f"{about} {comparison.seeds_needed} seeds would tell a difference of this size."
 
 
-def interval(found: Difference) -> str:
-    return f"{signed(found.low)} to {signed(found.high)}"
+def interval(difference: Difference) -> str:
+    return f"{signed(difference.low)} to {signed(difference.high)}"
 
 
 def difference_rows(differences: Mapping[str, Difference]) -> list[tuple[str, ...]]:
@@ -85,19 +89,19 @@ def clearest_classes(classes: Mapping[str, Difference]) -> dict[str, Difference]
     if len(classes) <= _MANY_CLASSES:
         return dict(classes)
     clearest = set(sorted(classes, key=lambda name: classes[name].p_value)[:_MANY_CLASSES])
-    return {name: found for name, found in classes.items() if name in clearest}
+    return {name: difference for name, difference in classes.items() if name in clearest}
 
 
 def print_study(study: Study, *, console: Console | None = None) -> None:
     """Print the tables, then the verdicts that rest on them."""
     console = console or Console()
     for condition in study.conditions:
-        for variant, found in condition.comparisons.items():
+        for variant, comparison in condition.comparisons.items():
             title = (
                 f"{condition.name}: " * bool(condition.name)
-                + f"a = {condition.baseline}, b = {variant}{means(found)}"
+                + f"a = {condition.baseline}, b = {variant}{means(comparison)}"
             )
-            print_table(title, METRIC_HEADER, difference_rows(found.metrics), console=console)
+            print_table(title, METRIC_HEADER, difference_rows(comparison.metrics), console=console)
         for table in cost_tables(condition):
             print_table(table.title, table.header, table.rows, console=console)
     for line in _lines(study):
@@ -106,7 +110,7 @@ def print_study(study: Study, *, console: Console | None = None) -> None:
 
 def verdicts(study: Study) -> list[tuple[Literal["better", "worse", ""], str]]:
     """Return the verdict on each variant under each condition, with "better" or "worse" where it is clear."""
-    found: list[tuple[Literal["better", "worse", ""], str]] = []
+    entries: list[tuple[Literal["better", "worse", ""], str]] = []
     for condition in study.conditions:
         where = f"{condition.name}: " if condition.name else ""
         for variant, comparison in condition.comparisons.items():
@@ -114,19 +118,19 @@ def verdicts(study: Study) -> list[tuple[Literal["better", "worse", ""], str]]:
             kind: Literal["better", "worse", ""] = ""
             if ap is not None and comparison.is_real:
                 kind = _direction(ap)
-            found.append((kind, where + condition_verdict(condition, variant)))
-    return found
+            entries.append((kind, where + condition_verdict(condition, variant)))
+    return entries
 
 
 def condition_verdict(condition: Condition, variant: str) -> str:
     """Return the verdict on a variant under a condition."""
-    found = condition.comparisons[variant]
-    return verdict(found, a=condition.baseline, b=variant, is_trained=condition.is_trained)
+    comparison = condition.comparisons[variant]
+    return verdict(comparison, a=condition.baseline, b=variant, is_trained=condition.is_trained)
 
 
-def means(found: Comparison) -> str:
+def means(comparison: Comparison) -> str:
     """Return the part of a title that says how many seeds are averaged; empty for a single seed."""
-    return f", means of {found.num_seeds} seeds" if found.num_seeds > 1 else ""
+    return f", means of {comparison.num_seeds} seeds" if comparison.num_seeds > 1 else ""
 
 
 def _lines(study: Study) -> list[str]:
@@ -160,12 +164,12 @@ def write_study(study: Study, folder: Path, *, changes: Sequence[Changes] = ()) 
 def markdown(study: Study) -> str:
     lines = [f"# Comparison: {study.name}", "", *(f"{line}\n" for line in _lines(study))]
     for condition in study.conditions:
-        for variant, found in condition.comparisons.items():
+        for variant, comparison in condition.comparisons.items():
             where = f"{condition.name}: " if condition.name else ""
-            lines += [f"## {where}{variant} (b) against {condition.baseline} (a){means(found)}", ""]
-            lines += _table(METRIC_HEADER, difference_rows(found.metrics))
-            lines += _table(CLASS_DIFFERENCE_HEADER, difference_rows(found.classes))
-            lines += [method(found), ""]
+            lines += [f"## {where}{variant} (b) against {condition.baseline} (a){means(comparison)}", ""]
+            lines += _table(METRIC_HEADER, difference_rows(comparison.metrics))
+            lines += _table(CLASS_DIFFERENCE_HEADER, difference_rows(comparison.classes))
+            lines += [method(comparison), ""]
         for table in cost_tables(condition):
             lines += [f"### {table.title}", "", *_table(table.header, table.rows)]
         if condition.errors:
@@ -185,21 +189,21 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [row(header), row(["---", *["---:"] * (len(header) - 1)]), *map(row, rows), ""]
 
 
-def method(found: Comparison) -> str:
-    return " ".join(filter(None, [_interval_method(found), _classes_left_out(found)]))
+def method(comparison: Comparison) -> str:
+    return " ".join(filter(None, [_interval_method(comparison), _classes_left_out(comparison)]))
 
 
-def _classes_left_out(found: Comparison) -> str:
-    count, of_all = found.num_classes - len(found.classes), found.num_classes
+def _classes_left_out(comparison: Comparison) -> str:
+    count, of_all = comparison.num_classes - len(comparison.classes), comparison.num_classes
     return f"{count} of {of_all} classes without an interval: too few images hold them." if count else ""
 
 
-def _interval_method(found: Comparison) -> str:
-    seeds = found.num_seeds
+def _interval_method(comparison: Comparison) -> str:
+    seeds = comparison.num_seeds
     if seeds == 1:
         return "Interval: paired bootstrap over images; one seed, so image noise alone."
-    deltas = ", ".join(map(signed, found.seed_deltas))
+    deltas = ", ".join(map(signed, comparison.seed_deltas))
     return (
         f"Interval: paired bootstrap over images, crossed with {seeds} seeds (t distribution). AP difference "
-        f"of each seed: {deltas}; sign-flip test over seeds: p = {found.sign_flip_p:.3f}."
+        f"of each seed: {deltas}; sign-flip test over seeds: p = {comparison.sign_flip_p:.3f}."
     )

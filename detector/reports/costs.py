@@ -50,10 +50,10 @@ def cost_tables(condition: Condition) -> list[CostTable]:
 def ap_per_ms(condition: Condition) -> dict[str, float]:
     """Return AP divided by the median time to detect in one image, for the variants that have both."""
     aps: dict[str, float] = {}
-    for variant, found in condition.comparisons.items():
-        if "AP" in found.metrics:
-            aps.setdefault(condition.baseline, found.metrics["AP"].a)
-            aps[variant] = found.metrics["AP"].b
+    for variant, comparison in condition.comparisons.items():
+        if "AP" in comparison.metrics:
+            aps.setdefault(condition.baseline, comparison.metrics["AP"].a)
+            aps[variant] = comparison.metrics["AP"].b
     alone = {
         variant: one.p50_ms
         for variant, of_variant in (condition.latencies or {}).items()

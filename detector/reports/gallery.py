@@ -26,7 +26,7 @@ from detector.evaluation.outcomes import (
     outcomes,
 )
 
-ReadPicture = Callable[[Any], np.ndarray]  # image id -> uint8 RGB, height x width x 3
+ReadImage = Callable[[Any], np.ndarray]  # image id -> uint8 RGB, height x width x 3
 Columns = dict[str, Any]
 
 _BUDGET_BYTES = 13_000_000  # of all thumbnails, in base64
@@ -80,7 +80,7 @@ class Changes:
 
 
 def changes(
-    models: Mapping[str, ModelImages], *, condition: str, runs: str, read: ReadPicture | None, count: int
+    models: Mapping[str, ModelImages], *, condition: str, runs: str, read: ReadImage | None, count: int
 ) -> Changes:
     """Return at most `count` images that gained most from the first model to the second, and lost most."""
     (a, before), (b, after) = models.items()
@@ -148,7 +148,7 @@ def label_suspects(model: ModelImages) -> dict[str, np.ndarray]:
 def gallery(
     models: Mapping[str, ModelImages],
     *,
-    read: ReadPicture | None,
+    read: ReadImage | None,
     images: Sequence[int] | None = None,
 ) -> Columns:
     """Return the columns of these images (numbers from 0), or of all, while thumbnails have room.
@@ -157,9 +157,9 @@ def gallery(
     """
     first = next(iter(models.values()))
     suspects = label_suspects(first)
-    wanted = chosen_images(first, suspects) if images is None else [*images]
-    thumbnails = [None] * len(wanted) if read is None else _thumbnails(_ids(first.truth, wanted), read)
-    shown = wanted[: len(thumbnails)]
+    numbers = chosen_images(first, suspects) if images is None else [*images]
+    thumbnails = [None] * len(numbers) if read is None else _thumbnails(_ids(first.truth, numbers), read)
+    shown = numbers[: len(thumbnails)]
     place = np.full(first.truth.num_images, -1)
     place[shown] = np.arange(len(shown))
     objects, object_place = _object_columns(first, place)
@@ -178,10 +178,10 @@ def gallery(
     }
 
 
-def boxed_image(picture: np.ndarray, *, name: str, side_px: int = 320) -> Columns:
+def boxed_image(pixels: np.ndarray, *, name: str, side_px: int = 320) -> Columns:
     """Return the columns of an image (uint8 RGB, height x width x 3)."""
-    height, width = picture.shape[:2]
-    return {"name": name, "width": width, "height": height, "thumb": _address(picture, side_px)}
+    height, width = pixels.shape[:2]
+    return {"name": name, "width": width, "height": height, "thumb": _address(pixels, side_px)}
 
 
 def _ids(truth: GroundTruth, numbers: Sequence[int]) -> list[Any]:
@@ -189,30 +189,30 @@ def _ids(truth: GroundTruth, numbers: Sequence[int]) -> list[Any]:
     return [ids[number] for number in numbers]
 
 
-def _thumbnails(ids: Sequence[Any], read: ReadPicture) -> list[tuple[str, int, int] | None]:
+def _thumbnails(ids: Sequence[Any], read: ReadImage) -> list[tuple[str, int, int] | None]:
     """Return the address and the size of each image, as long as they fit the budget."""
     side = round((_BUDGET_BYTES / max(1, len(ids)) / _BYTES_A_PIXEL) ** 0.5)
     side = min(max(side, _SMALLEST_SIDE_PX), _LARGEST_SIDE_PX)
 
     def thumbnail(image_id: Any) -> tuple[str, int, int]:
-        picture = read(image_id)
-        return _address(picture, side), picture.shape[1], picture.shape[0]
+        pixels = read(image_id)
+        return _address(pixels, side), pixels.shape[1], pixels.shape[0]
 
-    made: list[tuple[str, int, int] | None] = []
+    thumbnails: list[tuple[str, int, int] | None] = []
     size = 0
     with ThreadPoolExecutor(_READERS) as pool:
         for start in range(0, len(ids), 8 * _READERS):
             for one in pool.map(thumbnail, ids[start : start + 8 * _READERS]):
                 size += len(one[0])
                 if size > _BUDGET_BYTES:
-                    return made
-                made.append(one)
-    return made
+                    return thumbnails
+                thumbnails.append(one)
+    return thumbnails
 
 
-def _address(picture: np.ndarray, side_px: int) -> str:
-    """Return the picture as a JPEG in a data: URL, at most `side_px` long."""
-    small = Image.fromarray(picture)
+def _address(pixels: np.ndarray, side_px: int) -> str:
+    """Return the image as a JPEG in a data: URL, at most `side_px` long."""
+    small = Image.fromarray(pixels)
     small.thumbnail((side_px, side_px), reducing_gap=2.0)
     data = io.BytesIO()
     small.save(data, format="JPEG", quality=_QUALITY)

@@ -13,14 +13,14 @@ def find_accelerator(name: str) -> Literal["cuda", "mps", "cpu"]:
     Raises:
         ValueError: this machine has none.
     """
-    wanted: dict[str, tuple[Literal["cuda", "mps", "cpu"], ...]] = {
+    kinds: dict[str, tuple[Literal["cuda", "mps", "cpu"], ...]] = {
         "auto": ("cuda", "mps", "cpu"),
         "gpu": ("cuda", "mps"),
         "mps": ("mps",),
         "cpu": ("cpu",),
     }
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    for kind in wanted[name]:
+    for kind in kinds[name]:
         if present[kind]:
             return kind
     raise ValueError(f"accelerator={name}: this machine has none that torch can use. Choose auto or cpu.")

@@ -61,8 +61,8 @@ def _worker_message(text: str, data: DetectionDataModule) -> str | None:
 
 
 def _dead_worker_message(text: str, data: DetectionDataModule) -> str:
-    named = re.search(r"pid(?:\(s\))? ([\d, ]+)", text)
-    process_ids = re.findall(r"\d+", named[1]) if named else []
+    match = re.search(r"pid(?:\(s\))? ([\d, ]+)", text)
+    process_ids = re.findall(r"\d+", match[1]) if match else []
     images = [image for number in process_ids for image in data.images_of_worker(int(number))]
     more = f" and {len(images) - _SHOWN_IMAGES} more" if len(images) > _SHOWN_IMAGES else ""
     at = f" It read the images {', '.join(images[:_SHOWN_IMAGES])}{more}." if images else ""

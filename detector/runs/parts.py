@@ -27,8 +27,8 @@ def build_model(
     If it takes class names, rows of pretrained weights are matched by them.
     """
     takes_names = "class_names" in inspect.signature(make).parameters  # a user's own detector may not
-    named = {"class_names": tuple(class_names)} if class_names and takes_names else {}
-    return make(num_classes=num_classes, **named)
+    keywords = {"class_names": tuple(class_names)} if class_names and takes_names else {}
+    return make(num_classes=num_classes, **keywords)
 
 
 def require_buildable(make: Callable[..., Detector]) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from detector.evaluation.coco import CocoEvaluator
-from detector.evaluation.errors import ErrorAnalysis, analyse_errors, class_curves
+from detector.evaluation.errors import ErrorAnalysis, analyze_errors, class_curves
 from detector.evaluation.matching import Matched, Rows, match
 from detector.evaluation.metrics import Metrics
 from detector.evaluation.statistics import Interval, ap_interval
 from detector.files import write_json, write_text_atomically
 from detector.reports.boxes import Boxes
-from detector.reports.gallery import ModelImages, ReadPicture, gallery
+from detector.reports.gallery import ModelImages, ReadImage, gallery
 from detector.reports.html import run_html
 from detector.reports.run import Head, RunReport
 from detector.reports.study import Curve, Losses, OffsetCurve
@@ -39,7 +39,7 @@ class Evaluated:
     model: str = "model"
     data: str = "data"
     facts: Mapping[str, str] = field(default_factory=dict)
-    read_image: ReadPicture | None = None
+    read_image: ReadImage | None = None
     results: Sequence[dict[str, Any]] = ()
 
     @cached_property
@@ -50,7 +50,7 @@ class Evaluated:
 
 def analyzed(matched: Matched) -> tuple[ErrorAnalysis, ModelImages]:
     """Return the error analysis of detections, and the detections for the galleries of the report."""
-    errors = analyse_errors(matched)
+    errors = analyze_errors(matched)
     return errors, ModelImages.of(matched, score=errors.best_score)
 
 

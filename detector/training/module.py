@@ -157,11 +157,12 @@ class DetectionModule(LightningModule):
         with batch_norms_explained(self.model, batch):
             losses = self.model.loss(batch)
         total = torch.stack([*losses.values()]).sum()
-        named = {"loss": total, **losses}  # Lightning divides its "loss" by the number of accumulated batches
-        means = mean_over_ranks(torch.stack([*named.values()]).detach())  # `normalizer`: over all images
+        # Lightning divides its "loss" by the number of accumulated batches.
+        with_total = {"loss": total, **losses}
+        means = mean_over_ranks(torch.stack([*with_total.values()]).detach())  # `normalizer`: over all images
         if not math.isfinite(means[0].item()):
             raise self._non_finite_on_any_rank(losses, batch, is_own=not math.isfinite(total.item()))
-        logged = dict(zip(named, means.unbind(), strict=True))
+        logged = dict(zip(with_total, means.unbind(), strict=True))
         self.log_dict({f"train/{name}": v for name, v in logged.items()}, batch_size=len(batch.indices))
         lr = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         self.log("train/lr", lr, batch_size=len(batch.indices))

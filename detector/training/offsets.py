@@ -167,11 +167,11 @@ def _record_pass(
     outputs: list[Tensor],
     layer: Deformable,
     args: tuple[Any, ...],
-    named: dict[str, Any],
+    keywords: dict[str, Any],
     output: Tensor,
 ) -> None:
     predicted = outputs.pop()
-    inputs = inspect.signature(layer.forward).bind(*args, **named).args
+    inputs = inspect.signature(layer.forward).bind(*args, **keywords).args
     positions = predicted[:, 0].numel()
     if positions > 0:  # e.g. zero if there were no proposals
         with torch.no_grad():

@@ -55,10 +55,10 @@ class TrainingOptions:
 
     def monitored(self, specs: Sequence[MetricSpec]) -> MetricSpec:
         """Return the spec of the monitor; raise ValueError if none has its name."""
-        found = {spec.name: spec for spec in specs}
-        if self.monitor not in found:
-            raise ValueError(f"training.monitor={self.monitor}: expected one of {', '.join(found)}.")
-        return found[self.monitor]
+        by_name = {spec.name: spec for spec in specs}
+        if self.monitor not in by_name:
+            raise ValueError(f"training.monitor={self.monitor}: expected one of {', '.join(by_name)}.")
+        return by_name[self.monitor]
 
 
 def build_trainer(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from detector.layers.deformable import Deformable, replaced_convolutions
 from detector.weights.backbone_names import has_offsets_of_others, to_torchvision
 from detector.weights.files import StoredWeights
-from detector.weights.fit import require_usable
+from detector.weights.fit import first_names, require_usable
 from detector.weights.published import read_weights
 from detector.weights.state import without_prefix
 
@@ -100,15 +100,14 @@ def _load(backbone: nn.Module, state: dict[str, Tensor], *, source: str, archite
             "start anew: %s",
             len(replaced),
             source,
-            _some(replaced),
+            first_names(replaced),
         )
     if lacking:
         log.warning(
-            "%d entries are not in %s and keep their initialization: %s", len(lacking), source, _some(lacking)
+            "%d entries are not in %s and keep their initialization: %s",
+            len(lacking),
+            source,
+            first_names(lacking),
         )
     if unused:
-        log.warning("%d entries of %s are not used: %s", len(unused), source, _some(unused))
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        log.warning("%d entries of %s are not used: %s", len(unused), source, first_names(unused))

@@ -13,7 +13,7 @@ from detector.layers.deform import DeformConv2d
 from detector.layers.deformable import Deformable, replaced_convolutions
 from detector.option_types import WeightsImages
 from detector.weights.class_rows import CLASS_LAYERS, classes_of, matched_rows
-from detector.weights.fit import require_usable
+from detector.weights.fit import first_names, require_usable
 from detector.weights.foreign import DEFORMABLE_PARTS, Converted, State, convert
 from detector.weights.published import read_weights
 from detector.weights.state import without_prefix
@@ -208,15 +208,15 @@ def _with_rows_by_class(
     if not matched.reused:
         _log.warning(
             "%s: of its %d classes (%s) none is among the %d here (%s): the rows of all of them start anew",
-            weights, len(theirs), _some(theirs), len(ours), _some(ours),
+            weights, len(theirs), first_names(theirs), len(ours), first_names(ours),
         )  # fmt: skip
         untrained = {name: own[name] for name in state if name in own and name.startswith(CLASS_LAYERS)}
         return {**state, **untrained}
     _log.log(
         logging.WARNING if matched.new else logging.INFO,
         "%s: its rows of classes are taken by name: for %d of %d classes (%s)%s",
-        weights, len(matched.reused), len(ours), _some(matched.reused),
-        f"; {len(matched.new)} start anew ({_some(matched.new)})" if matched.new else "",
+        weights, len(matched.reused), len(ours), first_names(matched.reused),
+        f"; {len(matched.new)} start anew ({first_names(matched.new)})" if matched.new else "",
     )  # fmt: skip
     return {**state, **matched.state}
 
@@ -231,7 +231,7 @@ def _report_unnamed_rows(state: State, own: State, weights: str, ours: tuple[str
         _log.warning(
             "%s does not say which classes it was trained on: its %d rows of classes are taken in their "
             "order, as %s. If they are others, they start as those all the same.",
-            weights, len(ours), _some(ours),
+            weights, len(ours), first_names(ours),
         )  # fmt: skip
 
 
@@ -273,8 +273,4 @@ def _report(
         (unused, "of the file are not used"),
     ):
         if names:
-            _log.warning("%d entries %s: %s", len(names), fate, _some(names))
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
+            _log.warning("%d entries %s: %s", len(names), fate, first_names(names))

@@ -1,8 +1,8 @@
-"""Check that tensors can be the weights of a model: of the right type, and finite."""
+"""Check that tensors can be the weights of a model: right type, finite; name entries in messages."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -28,6 +28,11 @@ def describe_unusable(problems: Mapping[str, str]) -> str:
     first = "; ".join(f"{name} {problem}" for name, problem in list(problems.items())[:3])
     entries = "1 entry cannot be used" if len(problems) == 1 else f"{len(problems)} entries cannot be used"
     return f"{entries}: {first}{'; ...' if len(problems) > 3 else ''}"
+
+
+def first_names(names: Sequence[str]) -> str:
+    """Return the first three names as a list for a message."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _problem(value: Tensor, own: Tensor | None) -> str | None:

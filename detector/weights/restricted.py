@@ -120,10 +120,10 @@ class Placeholder(dict[Any, Any]):
     dump_patches = False  # torch reads it if its old format holds a whole model
     __hash__ = object.__hash__  # type: ignore[assignment]  # as a member of a set, or a key
 
-    def __new__(cls, *args: object, **named: object) -> Placeholder:
+    def __new__(cls, *args: object, **keywords: object) -> Placeholder:
         return super().__new__(cls)
 
-    def __init__(self, *args: object, **named: object) -> None:
+    def __init__(self, *args: object, **keywords: object) -> None:
         super().__init__()
 
     def __eq__(self, other: object) -> bool:
@@ -144,7 +144,7 @@ class Placeholder(dict[Any, Any]):
     def add(self, item: object) -> None:
         """Leave out an item of a set."""
 
-    def __call__(self, *args: object, **named: object) -> Placeholder:
+    def __call__(self, *args: object, **keywords: object) -> Placeholder:
         return Placeholder()
 
 

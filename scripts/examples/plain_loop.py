@@ -44,9 +44,9 @@ def average_precision(model: Detector, dataset: CocoDataset) -> float:
     model.eval()
     for batch in DataLoader(dataset, batch_size=32, collate_fn=collate):
         columns = [column.tolist() for column in (batch.indices, batch.image_sizes, batch.original_sizes)]
-        for index, size, original, found in zip(*columns, model.predict(batch), strict=True):
-            found = found.resized(from_size=tuple(size), to_size=tuple(original))
-            results += detections_to_results(found, image_id=dataset.image_id(index), category_ids=ids)
+        for index, size, original, detections in zip(*columns, model.predict(batch), strict=True):
+            detections = detections.resized(from_size=tuple(size), to_size=tuple(original))
+            results += detections_to_results(detections, image_id=dataset.image_id(index), category_ids=ids)
     return CocoEvaluator(dataset.ground_truth()).evaluate(results).AP
 
 

@@ -129,7 +129,7 @@ def test_a_sweep_may_leave_fallback_on_stride_without_stages() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (
             {"version": 3, "offset_groups": 4},
@@ -142,13 +142,13 @@ def test_a_sweep_may_leave_fallback_on_stride_without_stages() -> None:
     ids=str,
 )
 def test_options_of_no_deformable_stage_are_told(
-    options: dict[str, Any], told: str, caplog: pytest.LogCaptureFixture
+    options: dict[str, Any], message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And no error: a sweep over the stages may have a point without any."""
     with torch.device("meta"):
         ResNet(18, deform=DeformableStages(**options))
-    assert len(caplog.records) == bool(told)
-    assert told in caplog.text
+    assert len(caplog.records) == bool(message)
+    assert message in caplog.text
 
 
 def test_stages_above_the_last_are_not_built_and_cannot_deform() -> None:

@@ -29,9 +29,9 @@ def test_the_layers_are_those_of_a_resnet() -> None:
 
 @pytest.mark.parametrize("backward", [False, True])
 def test_every_implementation_runs_the_layers(backward: bool) -> None:
-    found = candidates(TINY["C3"][1:], backward=backward, device="cpu", batch=1)
-    assert {"plain conv", "torchvision", "triton"} <= set(found)
-    for run in found.values():
+    backends = candidates(TINY["C3"][1:], backward=backward, device="cpu", batch=1)
+    assert {"plain conv", "torchvision", "triton"} <= set(backends)
+    for run in backends.values():
         run()
 
 
@@ -45,8 +45,10 @@ def test_the_table_has_each_stage_in_both_directions(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A GPU")
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    monkeypatch.setattr(benchmark_deform, "candidates", lambda layers, **given: dict.fromkeys(times, list))
-    monkeypatch.setattr(benchmark, "interleaved_medians", lambda *given, device: times)
+    monkeypatch.setattr(
+        benchmark_deform, "candidates", lambda layers, **arguments: dict.fromkeys(times, list)
+    )
+    monkeypatch.setattr(benchmark, "interleaved_medians", lambda *arguments, device: times)
     text = benchmark_deform.gpu_table(repeats=1)
     assert text.startswith("A GPU.")
     assert text.count("| C4 | 100 | 2000 | 250 | 0.05 | 0.12 |") == 2

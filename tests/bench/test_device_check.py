@@ -37,12 +37,12 @@ def test_a_check_that_raises_is_a_failed_row_and_the_next_goes_on(monkeypatch: p
         raise RuntimeError("CUDA error: an illegal | access\nand more")
 
     monkeypatch.setattr(device_check, "_iou_error", broken)
-    found = {check.name: check for check in checks("cpu")}
-    failed = found.pop("pairwise IoU")
+    by_name = {check.name: check for check in checks("cpu")}
+    failed = by_name.pop("pairwise IoU")
     assert not failed.passed
     assert check_row(failed).endswith(r"| FAILED: RuntimeError: CUDA error: an illegal \| access |")
-    assert all(check.passed for check in found.values())
-    assert list(found)[-1].startswith("Faster R-CNN")
+    assert all(check.passed for check in by_name.values())
+    assert list(by_name)[-1].startswith("Faster R-CNN")
 
 
 @pytest.mark.parametrize("ends", [None, ValueError("wrong")])

@@ -24,13 +24,13 @@ class Server(http.server.BaseHTTPRequestHandler):
     breaks_off_after = len(CONTENT)
 
     def do_GET(self) -> None:
-        given = self.headers.get("Range")
-        self.ranges.append(given)
-        start = int(given.removeprefix("bytes=").removesuffix("-")) if given else 0
+        byte_range = self.headers.get("Range")
+        self.ranges.append(byte_range)
+        start = int(byte_range.removeprefix("bytes=").removesuffix("-")) if byte_range else 0
         if start >= len(CONTENT):
             self.send_error(416)
             return
-        self.send_response(206 if given else 200)
+        self.send_response(206 if byte_range else 200)
         self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
         self.wfile.write(CONTENT[start : start + self.breaks_off_after])
@@ -51,7 +51,7 @@ def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_whole_file_with_progress(url: str, tmp_path: Path) -> None:
     seen: list[tuple[int, int | None]] = []
-    download(url, tmp_path / "a" / "file.zip", md5=MD5, progress=lambda *given: seen.append(given))
+    download(url, tmp_path / "a" / "file.zip", md5=MD5, progress=lambda *arguments: seen.append(arguments))
     assert (tmp_path / "a" / "file.zip").read_bytes() == CONTENT
     assert seen[-1] == (len(CONTENT), len(CONTENT))
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["file.zip"]

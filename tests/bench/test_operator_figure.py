@@ -35,8 +35,8 @@ def test_errors_are_those_of_the_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
     _, _, *rows = benchmark_numerics.numerics_table("cpu").splitlines()
     errors = {tuple(row.split(" | ")[:2]): row.rstrip(" |").split(" | ")[2:] for row in rows}
     assert len(errors) == 6
-    for (name, dtype), found in errors.items():
+    for (name, dtype), measured in errors.items():
         if "gather" in name:
             limit = {"float32": 1e-6, "bfloat16": 5e-3, "float16": 1e-3}[dtype]
-            assert all(1e-9 < float(error) < limit for error in found), (name, dtype, found)
+            assert all(1e-9 < float(error) < limit for error in measured), (name, dtype, measured)
     assert [*errors].count(("| torchvision's operator itself", "bfloat16")) == 1

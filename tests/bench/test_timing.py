@@ -68,6 +68,6 @@ def allocations() -> dict[str, Callable[[], object]]:
 
 @pytest.mark.nightly
 def test_memory_at_the_peak_is_what_a_candidate_holds_for_a_moment() -> None:
-    found = peak_memory_mb(allocations)
-    assert found["64 MB"] == pytest.approx(64, abs=8)
-    assert found["nothing"] < 8
+    peak_mb = peak_memory_mb(allocations)
+    assert peak_mb["64 MB"] == pytest.approx(64, abs=8)
+    assert peak_mb["nothing"] < 8

@@ -44,8 +44,8 @@ def run(**variables: str) -> list[str]:
 @needs_glibc
 @pytest.mark.parametrize("variables", [{}, {"GLIBC_TUNABLES": "glibc.rtld.optional_static_tls=512"}])
 def test_memory_is_not_fetched_again(variables: dict[str, str]) -> None:
-    said, returned, kept = run(**variables)
-    assert said == "True"
+    output, returned, kept = run(**variables)
+    assert output == "True"
     assert int(kept) < int(returned) / 10
 
 
@@ -60,8 +60,8 @@ def test_memory_is_not_fetched_again(variables: dict[str, str]) -> None:
     ],
 )
 def test_a_users_own_setting_stands(name: str, value: str) -> None:
-    said, returned, kept = run(**{name: value})
-    assert said == "False"
+    output, returned, kept = run(**{name: value})
+    assert output == "False"
     assert int(kept) > int(returned) / 2
 
 

@@ -81,13 +81,13 @@ def test_version(detector: Callable[..., tuple[int, str, str]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "told"),
+    ("word", "message"),
     [("trian", "Did you mean train?"), ("xyz", "Verbs: train, "), ("seed=1", "the verb comes first")],
 )
-def test_wrong_verb_is_told(detector: Callable[..., tuple[int, str, str]], word: str, told: str) -> None:
+def test_wrong_verb_is_told(detector: Callable[..., tuple[int, str, str]], word: str, message: str) -> None:
     code, _, err = detector(word)
     assert code == 2
-    assert told in err
+    assert message in err
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["--version"], ["trian"]])
@@ -160,7 +160,7 @@ def test_added_option_must_be_one_of_the_signature(detector: Callable[..., tuple
     assert "Did you mean" in err
 
 
-def test_misspelt_key_in_an_own_file_is_told(
+def test_misspelled_key_in_an_own_file_is_told(
     detector: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
     (tmp_path / "experiment").mkdir()
@@ -240,7 +240,7 @@ def test_failing_job_does_not_stop_the_sweep(detector: Callable[..., tuple[int, 
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["trainig.max_epochs=3"], "Did you mean training.max_epochs=3?"),
         (["max_epochs=3"], "Did you mean training.max_epochs=3?"),
@@ -285,11 +285,11 @@ def test_failing_job_does_not_stop_the_sweep(detector: Callable[..., tuple[int, 
     ],
 )
 def test_mistake_is_told_in_one_message(
-    detector: Callable[..., tuple[int, str, str]], words: list[str], told: str
+    detector: Callable[..., tuple[int, str, str]], words: list[str], message: str
 ) -> None:
     code, out, err = detector("train", *words)
     assert code == 2
-    assert told in err
+    assert message in err
     assert "Traceback" not in out + err
     assert "To append" not in err
     assert echo_command.runs == []
@@ -297,17 +297,19 @@ def test_mistake_is_told_in_one_message(
 
 def test_mistakes_of_all_kinds_are_told_at_once(detector: Callable[..., tuple[int, str, str]]) -> None:
     _, _, err = detector("train", "sed=1", "optimizer=adam", "training.max_epochs=0", "data.root=~/x")
-    for number, told in enumerate(("data.root=~/x:", "optimizer=adam:", "sed:", "training.max_epochs = 0:")):
-        assert f"  {number + 1}. {told}" in err
+    for number, message in enumerate(
+        ("data.root=~/x:", "optimizer=adam:", "sed:", "training.max_epochs = 0:")
+    ):
+        assert f"  {number + 1}. {message}" in err
     assert err.count("data.root") == 3  # once, with its two cures
 
 
 def test_typo_in_every_key_of_the_command_line_gets_the_right_suggestion() -> None:
     from detector.config.overrides import explain, parse_arguments
-    from tests.configurations import leaves, misspelt, plain
+    from tests.configurations import leaves, misspelled, plain
 
     keys = [path for path in leaves(plain("train")) if "." not in path[-1]]
-    words = [f"{'.'.join((*path[:-1], misspelt(path[-1])))}=1" for path in keys]
+    words = [f"{'.'.join((*path[:-1], misspelled(path[-1])))}=1" for path in keys]
     problems = explain(parse_arguments("train", words), ValueError())
     for path, word in zip(keys, words, strict=True):
         assert problems[word].endswith(f"Did you mean {'.'.join(path)}=1?")
@@ -320,20 +322,20 @@ def test_path_needs_no_quotes_of_hydra(detector: Callable[..., tuple[int, str, s
 
 
 @pytest.mark.parametrize(
-    ("text", "words", "told"),
+    ("text", "words", "message"),
     [
         ("defaults: [{override /model/backbone: nope}]", [], "model/backbone/nope"),
         ("training: {max_epoch: 42}", ["sed=1"], "sed: there is no such option"),
     ],
 )
 def test_own_file_is_no_problem_beside_the_true_one(
-    detector: Callable[..., tuple[int, str, str]], tmp_path: Path, text: str, words: list[str], told: str
+    detector: Callable[..., tuple[int, str, str]], tmp_path: Path, text: str, words: list[str], message: str
 ) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}\n")
     code, _, err = detector("train", "--config-dir", str(tmp_path), "experiment=mine", *words)
     assert code == 2
-    assert told in err
+    assert message in err
     assert "there is no experiment/mine.yaml" not in err
 
 
@@ -402,14 +404,14 @@ def test_bug_keeps_its_traceback(detector: Callable[..., tuple[int, str, str]], 
 
 
 @pytest.mark.parametrize(
-    ("seed", "told"), [(903, "the loss is nan"), (904, "No space left on device: 'last.ckpt'")]
+    ("seed", "message"), [(903, "the loss is nan"), (904, "No space left on device: 'last.ckpt'")]
 )
 def test_fault_of_a_run_needs_no_traceback(
-    detector: Callable[..., tuple[int, str, str]], seed: int, told: str
+    detector: Callable[..., tuple[int, str, str]], seed: int, message: str
 ) -> None:
     code, _, err = detector("train", f"seed={seed}")
     assert code == 1
-    assert told in err
+    assert message in err
     assert "Traceback" not in err
 
 

@@ -60,20 +60,20 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 def answer(words: list[str]) -> tuple[int, str]:
     sys.argv = ["detector", "predict", *words]
-    told = StringIO()
-    with redirect_stdout(told), redirect_stderr(told):
+    output = StringIO()
+    with redirect_stdout(output), redirect_stderr(output):
         try:
-            return cli.main(), told.getvalue()
+            return cli.main(), output.getvalue()
         except SystemExit as end:
-            return end.code if isinstance(end.code, int) else 0, told.getvalue()
+            return end.code if isinstance(end.code, int) else 0, output.getvalue()
 
 
 def require_answer(words: list[str]) -> None:
     start = time.process_time()
-    code, told = answer(words)
+    code, output = answer(words)
     assert time.process_time() - start < 10, "of a processor, however busy it is"
     assert code in (0, 1, 2)
-    assert "Traceback" not in told, told
+    assert "Traceback" not in output, output
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -45,10 +45,10 @@ def after(line: str) -> list[str]:
     ],
 )
 def test_line_goes_on(line: str, there: str) -> None:
-    found = after(line)
-    assert there in found
+    completions = after(line)
+    assert there in completions
     last = "" if line.endswith(" ") else line.split()[-1]
-    assert all(one.startswith(last) for one in found)
+    assert all(one.startswith(last) for one in completions)
 
 
 @pytest.mark.parametrize(

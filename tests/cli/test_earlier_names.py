@@ -46,16 +46,16 @@ def test_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
     assert config["lr_scheduler"]["milestones"] == [3]
     assert config["training"]["accumulate_grad_batches"] == 2
     assert config["data"]["image_size"]["min_size"] == 32
-    told = capsys.readouterr().err
-    assert told.count("warning: ") == len(words) + 1
-    assert "training.accumulate_batches is now called training.accumulate_grad_batches" in told
+    message = capsys.readouterr().err
+    assert message.count("warning: ") == len(words) + 1
+    assert "training.accumulate_batches is now called training.accumulate_grad_batches" in message
 
 
 def test_words_of_a_sweep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert detector(monkeypatch, "train", "-m", "schedule=cosine,multistep", "schedule.warmup_steps=1") == 0
     chosen = [run["lr_scheduler"] for run in echo_command.runs]
-    found = [(scheduler["_target_"], scheduler["warmup_steps"]) for scheduler in chosen]
-    assert found == [("detector.training.Cosine", 1), ("detector.training.MultiStep", 1)]
+    schedulers = [(scheduler["_target_"], scheduler["warmup_steps"]) for scheduler in chosen]
+    assert schedulers == [("detector.training.Cosine", 1), ("detector.training.MultiStep", 1)]
     assert capsys.readouterr().err.count("schedule is now called lr_scheduler;") == 1
 
 
@@ -87,9 +87,9 @@ def test_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         assert config["training"]["accumulate_grad_batches"] == batches
         assert (config["lr_scheduler"]["milestones"], config["lr_scheduler"]["gamma"]) == ([2], 0.1)
         assert config["model"]["_target_"] == "detector.models.build_detector"
-    told = capsys.readouterr().err
-    assert told.count("warning: experiment/mine.yaml: ") == 3
-    assert "detector.models.assemble is now called detector.models.build_detector" in told
+    message = capsys.readouterr().err
+    assert message.count("warning: experiment/mine.yaml: ") == 3
+    assert "detector.models.assemble is now called detector.models.build_detector" in message
 
 
 def test_an_option_of_ones_own_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

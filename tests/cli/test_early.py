@@ -17,7 +17,7 @@ PREDICT = VERBS["predict"].module
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (
             ["predict", "checkpoint=missing.ckpt", "source=x"],
@@ -29,7 +29,7 @@ PREDICT = VERBS["predict"].module
         (["export", "checkpoint=missing.ckpt"], ["missing.ckpt: no such file"]),
     ],
 )
-def test_mistake_is_told_without_importing_torch(words: list[str], told: list[str]) -> None:
+def test_mistake_is_told_without_importing_torch(words: list[str], message: list[str]) -> None:
     code = """
 import sys
 from detector.cli.main import main
@@ -41,7 +41,7 @@ sys.exit(code)
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, check=False)
     assert done.returncode == 2
     assert done.stdout == "[]\n"
-    assert all(text in done.stderr for text in told), done.stderr
+    assert all(text in done.stderr for text in message), done.stderr
 
 
 def test_paths_that_exist_are_no_problem(tmp_path: Path) -> None:

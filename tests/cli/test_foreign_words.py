@@ -169,7 +169,7 @@ def is_override(word: str) -> bool:
     return "=" in word and not word.startswith("-")
 
 
-def told(verb: str, words: list[str]) -> str:
+def message_on(verb: str, words: list[str]) -> str:
     if len(words) == 1 and is_override(words[0]):
         return at_once(verb)[words[0]]
     try:
@@ -182,7 +182,7 @@ def told(verb: str, words: list[str]) -> str:
 def test_mistake_is_answered_with_our_word_and_the_same_value(row: str) -> None:
     typed, _, answer = row.partition(" -> ")
     verb, *words = typed.split()
-    assert answer in told(verb, words)
+    assert answer in message_on(verb, words)
 
 
 @cache

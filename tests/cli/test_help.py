@@ -82,13 +82,13 @@ def test_help_knows_own_files(detector: Detector, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["train", "--help", "model.haed"], "Did you mean model.head?"),
         (["train", "--help", "optimizer=adam"], "Did you mean optimizer=adamw?"),
     ],
 )
-def test_wrong_help_is_told(detector: Detector, words: list[str], told: str) -> None:
+def test_wrong_help_is_told(detector: Detector, words: list[str], message: str) -> None:
     code, _, err = detector(*words)
     assert code == 2
-    assert told in err
+    assert message in err

@@ -35,8 +35,8 @@ def test_overrides_of_the_run_are_taken(run: Path, capsys: pytest.CaptureFixture
         "training.resume=runs/a/checkpoints/last.ckpt",
         "output_dir=runs/a",
     )
-    told = "Going on with runs/a: model=faster_rcnn seed=3 optimizer.lr=0.1\n"
-    assert capsys.readouterr().err == told
+    message = "Going on with runs/a: model=faster_rcnn seed=3 optimizer.lr=0.1\n"
+    assert capsys.readouterr().err == message
 
 
 def test_what_is_typed_replaces_what_the_run_had(run: Path) -> None:

@@ -31,10 +31,10 @@ def test_a_full_disk_is_told_once() -> None:
         pytest.skip("the system has no /dev/full")
     with full.open("w") as file:
         process = start(file)
-        _, said = process.communicate("\n\n\n", timeout=60)
+        _, message = process.communicate("\n\n\n", timeout=60)
     assert process.returncode == 0
-    assert said.count("cannot be written any more (No space left on device)") == 1
-    assert said.endswith("done\n")
+    assert message.count("cannot be written any more (No space left on device)") == 1
+    assert message.endswith("done\n")
 
 
 def test_a_closed_pipe_is_told_once_and_lines_are_written_at_once() -> None:
@@ -46,7 +46,7 @@ def test_a_closed_pipe_is_told_once_and_lines_are_written_at_once() -> None:
     assert process.stderr is not None
     process.stdin.write("\n\n\n")
     process.stdin.close()
-    said = process.stderr.read()
+    message = process.stderr.read()
     assert process.wait(timeout=60) == 0
-    assert said.count("(Broken pipe)") == 1
+    assert message.count("(Broken pipe)") == 1
     process.stderr.close()

@@ -23,11 +23,11 @@ def job(folder: Path, *overrides: str, ap: float | None = 0.5) -> SweepJob:
 
 def test_jobs_are_told_apart_by_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_sweep([job(tmp_path / "0", "lr=1"), job(tmp_path / "1", "lr=2", ap=None)])
-    said = capsys.readouterr().out.splitlines()
-    assert said[1].split() == ["job", "overrides", "AP", "AP50", "folder"]
-    assert said[2].split() == ["0", "lr=1", "0.500", "0.750", str(tmp_path / "0")]
-    assert said[3].split() == ["1", "lr=2", "-", "-", str(tmp_path / "1")]
-    assert "compare" not in "".join(said), "one run alone cannot be compared"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["job", "overrides", "AP", "AP50", "folder"]
+    assert lines[2].split() == ["0", "lr=1", "0.500", "0.750", str(tmp_path / "0")]
+    assert lines[3].split() == ["1", "lr=2", "-", "-", str(tmp_path / "1")]
+    assert "compare" not in "".join(lines), "one run alone cannot be compared"
 
 
 def test_seeds_of_a_variant_are_compared_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,9 +61,9 @@ def test_a_sweep_of_training_ends_with_the_command_that_compares_it(
     monkeypatch.setattr("sys.argv", ["detector", "train", "-m", *words, "optimizer.lr=0.01,0.02"])
     monkeypatch.chdir(tmp_path)
     assert cli.main() == 0
-    said = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in said[-3:-1]] == [["1", "optimizer.lr=0.02"], []]
-    command = shlex.split(said[-1].partition(": ")[2])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[-3:-1]] == [["1", "optimizer.lr=0.02"], []]
+    command = shlex.split(lines[-1].partition(": ")[2])
     assert command == ["detector", "compare", f"runs=['{tmp_path}/out/0','{tmp_path}/out/1']"]
     monkeypatch.setattr("sys.argv", [*command, "latency=false", "num_resamples=5", "output_dir=compared"])
     assert cli.main() == 0

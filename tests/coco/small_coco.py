@@ -59,8 +59,8 @@ def as_coco(annotations: CocoAnnotations) -> dict[str, list[dict[str, Any]]]:
 def write_image(path: Path, *, height: int, width: int, seed: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
-    picture = cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
-    path.write_bytes(cv2.imencode(path.suffix, picture)[1].tobytes())
+    pixels = cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
+    path.write_bytes(cv2.imencode(path.suffix, pixels)[1].tobytes())
 
 
 def write_dataset(root: Path, train: dict[str, Any] | None = None, val: dict[str, Any] | None = None) -> Path:

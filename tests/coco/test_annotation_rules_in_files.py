@@ -149,11 +149,11 @@ def test_a_bad_box_is_named_or_dropped(
     box: object,
     words: str,
 ) -> None:
-    annotations, told = read(root, changed(bbox=box, area=200), caplog)
+    annotations, log = read(root, changed(bbox=box, area=200), caplog)
     assert annotations is None
-    assert "annotation 4" in told
-    assert words in told
-    assert "on_bad_box=drop" in told
+    assert "annotation 4" in log
+    assert words in log
+    assert "on_bad_box=drop" in log
     kept, _ = read(root, changed(bbox=box, area=200), caplog, on_bad_box="drop")
     assert len(kept) == 3
 

@@ -168,9 +168,9 @@ def test_real_files(file: str, form: str) -> None:
     boxes = np.array([a["bbox"] for a in content["annotations"]], dtype=np.float64)
     areas = np.array([a.get("area", np.nan) for a in content["annotations"]], dtype=np.float64)
     image_sizes = np.array([sizes[a["image_id"]] for a in content["annotations"]])
-    given = boxes if form == "right" else corners(boxes)
+    written = boxes if form == "right" else corners(boxes)
     for witness in (areas, None):
-        finding = find_box_format(given, image_sizes=image_sizes, areas=witness)
+        finding = find_box_format(written, image_sizes=image_sizes, areas=witness)
         assert (finding is None) == (form == "right")
 
 

@@ -161,8 +161,8 @@ def test_a_name_that_differs_from_a_file_names_it(
     assert f'There is "{to_file("a.jpg")}", which differs by {difference}' in text
     assert f"3 of 3 file names differ by {difference} only" in text
     with caplog.at_level(logging.WARNING):
-        found = read_coco(root / "train.json", images_dir=root / "images", file_names="base")
-    assert names(found) == [to_file(file) for file in FILES]
+        dataset = read_coco(root / "train.json", images_dir=root / "images", file_names="base")
+    assert names(dataset) == [to_file(file) for file in FILES]
     assert f"3 files are taken for names that differ by {difference}" in caplog.text
 
 
@@ -213,12 +213,14 @@ def test_the_index_ends_in_circles_of_links(tmp_path: Path) -> None:
 
 
 def test_two_names_are_not_given_one_file(root: Path) -> None:
-    """Cameras count alike: the picture of one is not the other's."""
+    """Cameras count alike: the image of one is not the other's."""
     for name in ("b.jpg", "c.jpg"):
         (root / "images" / name).unlink()
     places = {"a.jpg": "cam0/a.jpg", "b.jpg": "cam1/a.jpg", "c.jpg": "cam2/a.jpg"}
-    said = problems(root, lambda name: places[name], file_names="base")
-    assert said.count('another file_name means "a.jpg" too (data.file_names=base). Write the folders.') == 3
+    message = problems(root, lambda name: places[name], file_names="base")
+    assert (
+        message.count('another file_name means "a.jpg" too (data.file_names=base). Write the folders.') == 3
+    )
 
 
 def test_an_absolute_name_by_a_link_to_the_folder(root: Path, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ def test_every_ending_of_a_format_that_is_read_is_taken_in_any_case(tmp_path: Pa
     (tmp_path / "sub").mkdir()
     for name in READ:
         (tmp_path / name).touch()
-    found = find_images(str(tmp_path))
-    names = [p.relative_to(tmp_path).as_posix() for p in found.files]
+    files = find_images(str(tmp_path))
+    names = [p.relative_to(tmp_path).as_posix() for p in files.files]
     Image.init()
     assert names == [n for n in READ if "AVIF" in Image.OPEN or not n.endswith(".avif")]
 
@@ -29,9 +29,9 @@ def test_an_image_without_an_ending_is_taken_by_its_first_bytes(tmp_path: Path) 
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "IMG_1", "JPEG")
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a.jpg_large", "WEBP")
     (tmp_path / "notes").write_text("no image")
-    found = find_images(str(tmp_path))
-    assert {p.name for p in found.files} == {"IMG_1", "a.jpg_large"}
-    assert [p.name for p in found.others] == ["notes"]
+    files = find_images(str(tmp_path))
+    assert {p.name for p in files.files} == {"IMG_1", "a.jpg_large"}
+    assert [p.name for p in files.others] == ["notes"]
 
 
 def test_the_rest_is_counted_and_named(tmp_path: Path) -> None:
@@ -39,16 +39,16 @@ def test_the_rest_is_counted_and_named(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     os.mkfifo(tmp_path / "pipe")
-    found = find_images(str(tmp_path))
-    assert [p.name for p in found.files] == ["a.jpg"]
-    assert found.num_skipped == 8
+    files = find_images(str(tmp_path))
+    assert [p.name for p in files.files] == ["a.jpg"]
+    assert files.num_skipped == 8
     for words in (
         "2 .json (x.json, y.JSON)",
         "1 .eps (z.eps)",
         "3 hidden",
         "2 without an ending (pipe, readme)",
     ):
-        assert words in found.note()
+        assert words in files.note()
 
 
 def test_nothing_to_read_names_what_is_there(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ NAMES = ["a.jpg", "x/b.jpg", "y/b.jpg", "x/é.png", "000123.jpg", "deep/x/c.jpg"
 def test_a_name_means_the_image_with_the_longest_common_end(name: str, expected: list[str]) -> None:
     names = ImageNames({id_key(n): n for n in NAMES})
     assert [value for _, value in names.candidates(name)] == expected
-    found = names.find(name)
-    assert (found and found[1]) == (expected[0] if len(expected) == 1 else None)
+    match = names.find(name)
+    assert (match and match[1]) == (expected[0] if len(expected) == 1 else None)
 
 
 def test_a_whole_name_wins_over_a_longer_one() -> None:

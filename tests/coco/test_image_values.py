@@ -124,12 +124,12 @@ def test_auto_is_one_range_for_all_images(ranges: list[ValueRange], expected: ob
 
 
 def test_what_is_said_of_a_range() -> None:
-    def note(*ranges: ValueRange, image_range: Any = "full", is_found: bool = False) -> str | None:
+    def note(*ranges: ValueRange, image_range: Any = "full", is_auto: bool = False) -> str | None:
         return range_note(
             ranges,
             image_range=floats(image_range),
             option="data.image_range",
-            is_found=is_found,
+            is_auto=is_auto,
         )
 
     bright = values_of(0, 60_000, 65535)
@@ -142,16 +142,18 @@ def test_what_is_said_of_a_range() -> None:
     assert "Of 1 images of more than 8 bits 1 become one shade" in str(
         note(bright, image_range=(60_000, 65_000))
     )
-    assert "stands for 'data.image_range=[0,4095]'" in str(note(DEEP, image_range=(0, 4095), is_found=True))
+    assert "stands for 'data.image_range=[0,4095]'" in str(note(DEEP, image_range=(0, 4095), is_auto=True))
 
 
-@pytest.mark.parametrize(("median", "is_told"), [(0, False), (2_000, False), (4_000, False), (4_001, True)])
-def test_a_range_that_most_pixels_lie_outside_of_is_told(median: int, is_told: bool) -> None:
+@pytest.mark.parametrize(
+    ("median", "is_reported"), [(0, False), (2_000, False), (4_000, False), (4_001, True)]
+)
+def test_a_range_that_most_pixels_lie_outside_of_is_told(median: int, is_reported: bool) -> None:
     """Black at the lower end is a background; what is above the upper end was to be seen."""
     image = ValueRange(0.0, 60_000.0, float(median), 65535)
     note = range_note([image, image], image_range=(0.0, 4_000.0), option="data.image_range")
-    assert (note is not None) == is_told
-    if is_told:
+    assert (note is not None) == is_reported
+    if is_reported:
         assert "Of 2 images of more than 8 bits 2 have most of their pixels become black or white" in str(
             note
         )
@@ -166,10 +168,10 @@ def deep_dataset(root: Path, scale: float, dtype: type = np.uint16) -> Path:
     content = valid()
     write_dataset(root)
     for image in content["images"]:
-        grey = cv2.imread(str(root / "images" / image["file_name"]), cv2.IMREAD_GRAYSCALE)
-        assert grey is not None
+        gray = cv2.imread(str(root / "images" / image["file_name"]), cv2.IMREAD_GRAYSCALE)
+        assert gray is not None
         image["file_name"] = image["file_name"].replace(".jpg", ending)
-        Image.fromarray((grey.astype(float) * scale).astype(dtype)).save(root / "images" / image["file_name"])
+        Image.fromarray((gray.astype(float) * scale).astype(dtype)).save(root / "images" / image["file_name"])
     for split in ("train", "val"):
         (root / f"{split}.json").write_text(json.dumps(content))
     return root
@@ -263,7 +265,7 @@ def test_colors_whose_low_bits_no_decoder_gives_are_refused_with_a_range() -> No
 def test_the_case_of_8_bits_in_16(caplog: pytest.LogCaptureFixture) -> None:
     folder = shared_path("cases/deep8")
     with caplog.at_level(logging.WARNING):
-        found = read_coco(folder / "train.json", images_dir=folder / "images")
-    assert find_range(found.deep_values) == (0, 255)
-    note = range_note(found.deep_values, image_range="full", option="data.image_range")
+        dataset = read_coco(folder / "train.json", images_dir=folder / "images")
+    assert find_range(dataset.deep_values) == (0, 255)
+    note = range_note(dataset.deep_values, image_range="full", option="data.image_range")
     assert "8 of 8 images" in str(note)

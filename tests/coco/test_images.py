@@ -18,13 +18,13 @@ _STORE = {
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,  # stored so that turning it clockwise shows the picture
+    6: Image.Transpose.ROTATE_90,  # stored so that turning it clockwise shows the image
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
 
 
-def picture(height: int = 40, width: int = 56) -> np.ndarray:
+def sample_image(height: int = 40, width: int = 56) -> np.ndarray:
     """Smooth, and different under every rotation and mirror."""
     y, x = np.mgrid[:height, :width]
     channels = [x * 4, y * 6, (x + y) % 100]
@@ -38,7 +38,7 @@ def encode(array: np.ndarray, fmt: str = "PNG", **options: Any) -> bytes:
 
 
 def with_orientation(orientation: int, fmt: str = "PNG", **options: Any) -> bytes:
-    stored = Image.fromarray(picture())
+    stored = Image.fromarray(sample_image())
     if _STORE[orientation] is not None:
         stored = stored.transpose(cast(Image.Transpose, _STORE[orientation]))
     exif = Image.Exif()
@@ -51,13 +51,13 @@ def with_orientation(orientation: int, fmt: str = "PNG", **options: Any) -> byte
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied_where_it_fits(orientation: int) -> None:
     shown = decode_image(with_orientation(orientation), declared_size=(40, 56))
-    np.testing.assert_array_equal(shown, picture())
+    np.testing.assert_array_equal(shown, sample_image())
 
 
 @pytest.mark.parametrize("fmt", ["JPEG", "WEBP"])
 def test_exif_orientation_is_read_from_every_format(fmt: str) -> None:
     shown = decode_image(with_orientation(6, fmt, quality=100), declared_size=(40, 56))
-    assert np.abs(shown.astype(int) - picture()).mean() < 4
+    assert np.abs(shown.astype(int) - sample_image()).mean() < 4
 
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
@@ -67,8 +67,8 @@ def test_exif_orientation_is_not_applied_where_only_the_stored_size_fits(orienta
     np.testing.assert_array_equal(decode_image(content, declared_size=(56, 40)), stored)
 
 
-def test_without_a_declared_size_a_picture_is_as_viewers_show_it() -> None:
-    np.testing.assert_array_equal(decode_image(with_orientation(8), declared_size=None), picture())
+def test_without_a_declared_size_an_image_is_as_viewers_show_it() -> None:
+    np.testing.assert_array_equal(decode_image(with_orientation(8), declared_size=None), sample_image())
 
 
 def test_a_size_that_fits_neither_way_names_both() -> None:
@@ -91,7 +91,7 @@ def test_inspection_agrees_with_decoding(tmp_path: Path, orientation: int, fmt: 
 @pytest.mark.parametrize("part", [0.0, 0.02, 0.3, 0.95])
 def test_a_truncated_file_is_an_error_in_every_format(tmp_path: Path, fmt: str, part: float) -> None:
     path = tmp_path / "image"
-    content = encode(picture(), fmt)
+    content = encode(sample_image(), fmt)
     path.write_bytes(content[: int(len(content) * part)])
     with pytest.raises(ValueError, match=r"truncated|cut off|empty") as error:
         read_image(path, declared_size=None)
@@ -101,7 +101,7 @@ def test_a_truncated_file_is_an_error_in_every_format(tmp_path: Path, fmt: str, 
 
 
 def test_padding_after_the_end_of_a_jpeg_is_no_truncation() -> None:
-    content = encode(picture(), "JPEG")
+    content = encode(sample_image(), "JPEG")
     np.testing.assert_allclose(
         decode_image(content + bytes(100), declared_size=None).astype(int),
         decode_image(content, declared_size=None).astype(int),
@@ -115,18 +115,18 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fmt", ["PNG", "TIFF"])
-def test_16_bit_grey_becomes_its_high_byte(fmt: str) -> None:
-    high = picture()[..., 1]
+def test_16_bit_gray_becomes_its_high_byte(fmt: str) -> None:
+    high = sample_image()[..., 1]
     deep = high.astype(np.uint16) * 256 + 200
     shown = decode_image(encode(deep, fmt), declared_size=None)
     np.testing.assert_array_equal(shown, np.repeat(high[..., None], 3, axis=2))
 
 
-def test_grey_palette_and_alpha_become_rgb() -> None:
-    colour = Image.fromarray(picture())
-    alpha = colour.copy()
-    alpha.putalpha(Image.fromarray(picture()[..., 0]))
-    for image in (colour.convert("L"), colour.convert("P"), alpha, colour.convert("LA"), colour.convert("1")):
+def test_gray_palette_and_alpha_become_rgb() -> None:
+    color = Image.fromarray(sample_image())
+    alpha = color.copy()
+    alpha.putalpha(Image.fromarray(sample_image()[..., 0]))
+    for image in (color.convert("L"), color.convert("P"), alpha, color.convert("LA"), color.convert("1")):
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
         expected = np.array(image.convert("RGB"))
@@ -135,9 +135,9 @@ def test_grey_palette_and_alpha_become_rgb() -> None:
 
 def test_cmyk_jpeg_becomes_rgb() -> None:
     buffer = io.BytesIO()
-    Image.fromarray(picture()).convert("CMYK").save(buffer, "JPEG", quality=100)
+    Image.fromarray(sample_image()).convert("CMYK").save(buffer, "JPEG", quality=100)
     shown = decode_image(buffer.getvalue(), declared_size=None)
-    assert np.abs(shown.astype(int) - picture()).mean() < 6
+    assert np.abs(shown.astype(int) - sample_image()).mean() < 6
 
 
 @pytest.mark.parametrize(
@@ -214,12 +214,12 @@ def test_16_bit_files_are_not_clipped(name: str) -> None:
     shown = read_image(shared_path(FIXTURES) / name, declared_size=None)
     assert shown.dtype == np.uint8
     assert shown.shape[2] == 3
-    assert 40 < shown.mean() < 160  # PIL's own conversion of 16-bit grey comes out white
+    assert 40 < shown.mean() < 160  # PIL's own conversion of 16-bit gray comes out white
 
 
-def test_a_file_that_is_no_picture_is_said_to_be_none(tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "notes.jpg"
-    path.write_text("no picture")
+    path.write_text("no image")
     with pytest.raises(ImageFileError) as error:
         read_image(path, declared_size=None)
     assert str(error.value) == f"{path}: is no image of a known format, or cut off."

@@ -61,8 +61,8 @@ def test_areas_that_are_none_are_those_of_the_box() -> None:
 
 
 def faults(box: list[float], size: tuple[int, int] = (HEIGHT, WIDTH)) -> list[str]:
-    found = odd_boxes(np.array([box], dtype=np.float64), image_sizes=np.array([size]))
-    return [words for which, words in found if which[0]]
+    actual = odd_boxes(np.array([box], dtype=np.float64), image_sizes=np.array([size]))
+    return [words for which, words in actual if which[0]]
 
 
 @pytest.mark.parametrize(
@@ -149,10 +149,10 @@ def test_repeats_of_many_are_found_and_nothing_else() -> None:
     images, categories = random.integers(0, 20, 5000), random.integers(0, 3, 5000)
     again = random.permutation(5000)
     both = [np.concatenate([part, part[again]]) for part in (images, categories, boxes)]
-    found = repeated_objects(*both, np.ones(10_000), np.zeros(10_000))  # type: ignore[call-arg]  # 3 parts
+    actual = repeated_objects(*both, np.ones(10_000), np.zeros(10_000))  # type: ignore[call-arg]  # 3 parts
     rows = list(zip(both[0].tolist(), both[1].tolist(), map(tuple, both[2].tolist()), strict=True))
-    assert int((~found).sum()) == len(set(rows))
-    assert found[5000:].all()
+    assert int((~actual).sum()) == len(set(rows))
+    assert actual[5000:].all()
 
 
 def test_none_of_none() -> None:

@@ -13,7 +13,7 @@ from detector.coco.shared_images import note_shared_images
 from tests.coco.small_coco import valid, write_dataset, write_image
 
 
-def told(
+def log_of(
     root: Path,
     caplog: pytest.LogCaptureFixture,
     *,
@@ -42,11 +42,11 @@ def told(
 
 
 def test_different_images_are_nothing_to_tell(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert told(tmp_path, caplog) == ""
+    assert log_of(tmp_path, caplog) == ""
 
 
 def test_validation_on_the_training_images_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    words = told(tmp_path, caplog, val=valid())
+    words = log_of(tmp_path, caplog, val=valid())
     assert "all 3 validation images are training images" in words
     assert '"a.jpg"' in words
 
@@ -55,7 +55,7 @@ def test_a_part_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     content = valid()
     content["images"][0]["file_name"] = "other.jpg"
     write_image(tmp_path / "images/other.jpg", height=48, width=64, seed=77)
-    assert "2 of 3 validation images are training images" in told(tmp_path, caplog, val=content)
+    assert "2 of 3 validation images are training images" in log_of(tmp_path, caplog, val=content)
 
 
 def test_copies_in_another_folder_under_other_names_are_seen_by_their_content(
@@ -68,7 +68,7 @@ def test_copies_in_another_folder_under_other_names_are_seen_by_their_content(
         copy.parent.mkdir(exist_ok=True)
         shutil.copyfile(tmp_path / "images" / image["file_name"], copy)
         image["file_name"] = copy.name
-    words = told(tmp_path, caplog, val=content, val_images="val")
+    words = log_of(tmp_path, caplog, val=content, val_images="val")
     assert "all 3 validation images are training images" in words
 
 
@@ -76,7 +76,7 @@ def test_copies_in_another_folder_under_other_names_are_seen_by_their_content(
 def test_two_ids_of_one_file_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
     content = valid()
     content["images"].append({**content["images"][0], "id": 99, "file_name": name})
-    words = told(tmp_path, caplog, train=content)
+    words = log_of(tmp_path, caplog, train=content)
     assert "1 image file is listed more than once, under 2 ids" in words
     assert '"a.jpg"' in words
 
@@ -90,7 +90,7 @@ def test_every_object_as_an_image_of_its_own_is_counted(
         image = next(i for i in valid()["images"] if i["id"] == annotation["image_id"])
         content["images"].append({**image, "id": 100 + annotation["id"]})
         annotation["image_id"] = 100 + annotation["id"]
-    assert "1 image file is listed more than once, under 3 ids" in told(tmp_path, caplog, train=content)
+    assert "1 image file is listed more than once, under 3 ids" in log_of(tmp_path, caplog, train=content)
 
 
 def test_copies_in_one_split_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -98,6 +98,6 @@ def test_copies_in_one_split_are_named(tmp_path: Path, caplog: pytest.LogCapture
     shutil.copyfile(tmp_path / "images/a.jpg", tmp_path / "images/d.jpg")
     content = valid()
     content["images"].append({**content["images"][0], "id": 99, "file_name": "d.jpg"})
-    words = told(tmp_path, caplog, train=content)
+    words = log_of(tmp_path, caplog, train=content)
     assert "2 of 4 image files are 1 images under several names" in words
     assert '"a.jpg" = "d.jpg"' in words

@@ -71,19 +71,19 @@ def compare_files(files: Path, *names: str, out: str = "out") -> int:
 def test_two_results_files(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare_files(files, "a", "b") == 0
     (condition,) = comparison(files / "out")["conditions"]
-    found = condition["comparisons"]["b.json"]
+    actual = condition["comparisons"]["b.json"]
     truth = json.loads((files / "gt.json").read_text())
     scores = [CocoEvaluator(truth).evaluate(json.loads((files / f"{x}.json").read_text())).AP for x in "ab"]
-    assert found["metrics"]["AP"]["delta"] == pytest.approx(scores[1] - scores[0])
-    assert found["verdict"].startswith("b.json is better than a.json with 1 seed and 60 images: AP ")
-    assert "interval is of image noise alone" in found["verdict"]
-    assert "another seed" not in found["verdict"]  # whose training is not known
+    assert actual["metrics"]["AP"]["delta"] == pytest.approx(scores[1] - scores[0])
+    assert actual["verdict"].startswith("b.json is better than a.json with 1 seed and 60 images: AP ")
+    assert "interval is of image noise alone" in actual["verdict"]
+    assert "another seed" not in actual["verdict"]  # whose training is not known
     assert condition["shown_runs"] == {}
-    said = capsys.readouterr().out
-    assert found["verdict"] in said
+    output = capsys.readouterr().out
+    assert actual["verdict"] in output
     report = (files / "out/report.md").read_text(encoding="utf-8")
     assert report.startswith("# Comparison: b.json against a.json\n")
-    assert found["verdict"] in report
+    assert actual["verdict"] in report
     assert "| AP50 |" in report
     assert "| oLRP |" in report
     assert "| thing |" in report
@@ -112,13 +112,13 @@ def test_seeds_of_files_make_an_interval_with_both_noises(files: Path) -> None:
     words = (f"predictions=[{a},{b}]", f"annotations={files / 'gt.json'}", f"output_dir={files / 'out'}")
     assert detector(*words, "num_resamples=100") == 0
     (condition,) = comparison(files / "out")["conditions"]
-    found = condition["comparisons"]["b.json"]
-    assert len(found["seed_deltas"]) == 2
+    actual = condition["comparisons"]["b.json"]
+    assert len(actual["seed_deltas"]) == 2
     of_a, of_b = (condition["metrics"][variant] for variant in condition["metrics"])
     deltas = [of_b[seed]["AP"] - of_a[seed]["AP"] for seed in of_a]
-    assert deltas == pytest.approx(found["seed_deltas"])
-    assert found["metrics"]["AP"]["seed_error"] > 0
-    assert "2 seeds and 60 images" in found["verdict"]
+    assert deltas == pytest.approx(actual["seed_deltas"])
+    assert actual["metrics"]["AP"]["seed_error"] > 0
+    assert "2 seeds and 60 images" in actual["verdict"]
     assert condition["shown_runs"] == {"a.json": "a.json, one of 2", "b.json": "b.json, one of 2"}
     runs = "a.json: a.json, one of 2; b.json: b.json, one of 2"
     report = (files / "out/report.md").read_text(encoding="utf-8")
@@ -153,9 +153,9 @@ def test_results_for_unknown_images_name_the_arm(files: Path, capsys: pytest.Cap
     strange = [{**row, "image_id": row["image_id"] + 1000} for row in rows]
     (files / "b.json").write_text(json.dumps(strange))
     assert compare_files(files, "a", "b") == 2
-    said = capsys.readouterr().err
-    assert "b.json: " in said
-    assert "results name images that the ground truth does not have" in said
+    output = capsys.readouterr().err
+    assert "b.json: " in output
+    assert "results name images that the ground truth does not have" in output
 
 
 def test_a_ground_truth_without_small_objects_leaves_them_out(tmp_path: Path) -> None:
@@ -243,11 +243,11 @@ def test_latency_is_measured_once_for_the_same_models(
         Subject(name, evaluator, {}, folders=folders)
         for name, folders in (("1", {"x": a, "y": b}), ("2", {"x": a, "y": b}), ("3", {"x": a, "y": a}))
     ]
-    found = with_latencies(
+    actual = with_latencies(
         [*subjects, Subject("4", evaluator, {})], accelerator="cpu", generate_into=tmp_path / "data"
     )
     assert measured == [("x", "y", "1"), ("x", "y", "4")] * 2
-    assert [subject.latencies is None for subject in found] == [False, False, False, True]
+    assert [subject.latencies is None for subject in actual] == [False, False, False, True]
 
 
 def test_runs_at_a_time_have_a_device_each(
@@ -297,8 +297,8 @@ def planned_alone(monkeypatch: pytest.MonkeyPatch) -> list[PlannedRun]:
 @pytest.mark.slow
 def test_arms_are_trained_once(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert variants(dataset, tmp_path) == 0
-    said = capsys.readouterr().out
-    assert "2 runs, 2 of them to train" in said
+    output = capsys.readouterr().out
+    assert "2 runs, 2 of them to train" in output
     (condition,) = comparison(tmp_path / "out")["conditions"]
     assert len(condition["comparisons"]["deformable"]["seed_deltas"]) == 1
     regular, deformable = condition["sizes"]["regular"], condition["sizes"]["deformable"]
@@ -320,9 +320,9 @@ def test_every_mistake_of_every_arm_is_told_before_anything_is_trained(
 ) -> None:
     bad = "+compare.variants.bad=['model.backbone.deform.stagess=[5]']"
     assert variants(dataset, tmp_path, bad, "+compare.variants.worse=['training.max_epochs=-1']") == 2
-    said = capsys.readouterr().err
-    assert "variant bad: model.backbone.deform.stagess: there is no such option" in said
-    assert "variant worse: training.max_epochs = -1" in said
+    output = capsys.readouterr().err
+    assert "variant bad: model.backbone.deform.stagess: there is no such option" in output
+    assert "variant worse: training.max_epochs = -1" in output
     assert variants(dataset, tmp_path, "compare.stages=[7]") == 2
     assert "variant deformable:" in capsys.readouterr().err
     assert variants(dataset, tmp_path, "seed=3") == 2
@@ -334,10 +334,10 @@ def test_every_mistake_of_every_arm_is_told_before_anything_is_trained(
 
 def test_nothing_is_without_effect(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert variants(dataset, tmp_path, "model.backbone.deform.stages=[4]") == 2
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert (
         "model.backbone.deform.stages=[4]: has no effect, every variant sets model.backbone.deform.stages"
-        in said
+        in output
     )
     assert detector("runs=[a,b]", "seeds=[0,1]", "model=fcos", f"output_dir={tmp_path}/out") == 2
     assert (
@@ -415,14 +415,14 @@ def test_the_arms_that_were_trained_are_compared_and_the_report_names_the_one_th
     (condition,) = comparison(tmp_path / "out")["conditions"]
     assert list(condition["comparisons"]) == ["deformable"]
     assert len(condition["comparisons"]["deformable"]["seed_deltas"]) == 2
-    told = [
+    notes = [
         *(f"broken, seed {seed} failed: exit code 1: the disk is full" for seed in (0, 1)),
         "broken is left out: no seed of it and of regular was trained.",
     ]
-    assert condition["notes"] == told
+    assert condition["notes"] == notes
     for name in ("report.md", "report.html"):
         report = (tmp_path / "out" / name).read_text(encoding="utf-8")
-        assert all(note in report for note in told)
+        assert all(note in report for note in notes)
 
 
 @pytest.mark.nightly
@@ -432,10 +432,10 @@ def test_a_run_that_fails_ends_only_itself(
     """Its loss is not finite: the report has the other seed, and says so."""
     bad = "compare.variants={deformable:['optimizer.lr=1e30','training.gradient_clip_val=null']}"
     assert variants(dataset, tmp_path, bad) == 1
-    said = capsys.readouterr()
-    assert "deformable, seed 0: failed: exit code 1" in said.out
-    assert "no seed with which regular and another variant were trained" in said.err
-    assert "lower optimizer.lr" in said.err
+    output = capsys.readouterr()
+    assert "deformable, seed 0: failed: exit code 1" in output.out
+    assert "no seed with which regular and another variant were trained" in output.err
+    assert "lower optimizer.lr" in output.err
 
 
 @pytest.mark.nightly
@@ -495,8 +495,8 @@ def test_points_are_planned_each_with_all_arms(
     planned = planned_alone(monkeypatch)
     conditions = "compare.conditions={one:['optimizer.lr=0.01'],two:['optimizer.lr=0.02']}"
     assert variants(dataset, tmp_path, conditions, "seeds=[3,4]") == 1
-    found = [(run.condition, run.variant, run.seed, run.config["optimizer"]["lr"]) for run in planned]
-    assert found == [
+    actual = [(run.condition, run.variant, run.seed, run.config["optimizer"]["lr"]) for run in planned]
+    assert actual == [
         (condition, variant, seed, lr)
         for condition, lr in (("one", 0.01), ("two", 0.02))
         for variant in ("regular", "deformable")

@@ -34,9 +34,9 @@ def test_a_metric_of_ones_own_has_an_interval(tmp_path: Path) -> None:
     allowed = "+allow_targets=[tests.extensions.]"
     assert detector(*words, f"output_dir={tmp_path}/out", "num_resamples=50", MISSED, allowed) == 0
     (condition,) = json.loads((tmp_path / "out" / "comparison.json").read_text())["conditions"]
-    found = condition["comparisons"]["b.json"]["metrics"]["Missed50"]
-    assert found["low"] < found["delta"] < found["high"] < 0
-    assert found["a"] == condition["metrics"]["a.json"]["0"]["Missed50"]
+    difference = condition["comparisons"]["b.json"]["metrics"]["Missed50"]
+    assert difference["low"] < difference["delta"] < difference["high"] < 0
+    assert difference["a"] == condition["metrics"]["a.json"]["0"]["Missed50"]
 
 
 def test_only_the_monitor_makes_another_run_of_a_metric(

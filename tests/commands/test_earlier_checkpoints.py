@@ -35,7 +35,9 @@ def test_it_evaluates_as_one_with_present_names(tmp_path: Path) -> None:
         read = load_checkpoint(path)
         assert (read.config, read.metrics) == (config, {"val/loss_box_reg": 1.0})
         assert read.epoch_rows == [{"epoch": 1, "val/loss_box_reg": 1.0}]
-        found = evaluate_checkpoint(str(path), data_overrides={}, evaluator=CocoEvaluator, accelerator="cpu")
-        results.append(found.results)
+        evaluated = evaluate_checkpoint(
+            str(path), data_overrides={}, evaluator=CocoEvaluator, accelerator="cpu"
+        )
+        results.append(evaluated.results)
     assert results[0]
     assert results[0] == results[1]

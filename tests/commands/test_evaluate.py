@@ -59,9 +59,9 @@ def test_a_report_matches_the_detections_once(files: list[str], monkeypatch: pyt
         monkeypatch.setattr(
             module,
             name,
-            lambda *given, **named: (
+            lambda *arguments, **named: (
                 calls.append(name)  # type: ignore[func-returns-value]  # None, so that the call follows
-                or function(*given, **named)
+                or function(*arguments, **named)
             ),
         )
 

@@ -96,10 +96,10 @@ def test_python_predicts_what_evaluation_scores(trained: Path) -> None:
     scored = sorted((one for one in results if one["image_id"] in (100, 101)), key=json.dumps)
     images = [load_image(trained / f"data/images/val{number}.png") for number in range(2)]
     model = Predictor(trained / "run/checkpoints/best.ckpt")
-    found = model.predict_batch(images, score_threshold=0.0)
+    predicted = model.predict_batch(images, score_threshold=0.0)
     again = [
         one
-        for image_id, detections in zip((100, 101), found, strict=True)
+        for image_id, detections in zip((100, 101), predicted, strict=True)
         for one in detections_to_results(detections, image_id=image_id, category_ids=model.category_ids)
     ]
     assert sorted(again, key=json.dumps) == scored

@@ -25,7 +25,7 @@ def test_notes_are_printed_and_written(tmp_path: Path, capsys: pytest.CaptureFix
     assert evaluate(tmp_path / "dt.json", tmp_path / "gt.json", tmp_path / "out") == 0
     (note,) = json.loads((tmp_path / "out/metrics.json").read_text())["notes"]
     assert '("a" for "a.jpg")' in note
-    said = capsys.readouterr().out
-    assert f"note: {note}" in said
-    assert "another seed" not in said
+    output = capsys.readouterr().out
+    assert f"note: {note}" in output
+    assert "another seed" not in output
     assert "call their images by file name" in (tmp_path / "out/report.html").read_text(encoding="utf-8")

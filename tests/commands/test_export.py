@@ -93,9 +93,9 @@ def trained(name: str, folder: Path) -> Path:
     return checkpoint
 
 
-def check_onnx(name: str, file: Path, said: str) -> None:
-    assert "0 have no counterpart" in said
-    assert int(said.split(" detections")[0].split()[-1]) > 50
+def check_onnx(name: str, file: Path, message: str) -> None:
+    assert "0 have no counterpart" in message
+    assert int(message.split(" detections")[0].split()[-1]) > 50
     graph = onnx.load(file)
     assert not list(file.parent.glob("*.data"))
     assert ("DeformConv" in {node.op_type for node in graph.graph.node}) == ("deformable" in name)
@@ -113,8 +113,8 @@ def check_onnx(name: str, file: Path, said: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_in_every_format(name: str, folder: Path, tmp_path: Path) -> None:
     words = [f"checkpoint={trained(name, folder)}", f"output_dir={tmp_path}"]
-    said, _ = exported(words, [*words, "format=torch_export"])
-    check_onnx(name, tmp_path / "detector.onnx", said)
+    message, _ = exported(words, [*words, "format=torch_export"])
+    check_onnx(name, tmp_path / "detector.onnx", message)
     check_torch_export(tmp_path / "detector.pt2")
 
 
@@ -191,9 +191,9 @@ def test_a_file_that_takes_one_size_only_is_refused(
 
     monkeypatch.setattr(export, "_write", rigid)
     assert detector(f"checkpoint={checkpoint}", f"output_dir={tmp_path}") == 1
-    said = capsys.readouterr().err
-    assert "detector.refused.onnx does not run on images of shape (1, 3, 128, 96)" in said
-    assert "Got invalid dimensions" in said
+    message = capsys.readouterr().err
+    assert "detector.refused.onnx does not run on images of shape (1, 3, 128, 96)" in message
+    assert "Got invalid dimensions" in message
     assert {p.name for p in tmp_path.iterdir()} == {"detector.refused.onnx"}
 
 
@@ -228,7 +228,7 @@ def test_a_file_that_could_not_be_checked_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "Give checkpoint="),
         (["checkpoint=nowhere.ckpt"], "nowhere.ckpt"),
@@ -242,14 +242,14 @@ def test_a_file_that_could_not_be_checked_is_refused(
 )
 def test_wrong_use_is_told(
     arguments: list[str],
-    said: str,
+    message: str,
     checkpoint: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = [word.replace("CHECKPOINT", str(checkpoint)) for word in arguments]
     assert detector(*words, f"output_dir={tmp_path / 'out'}") == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -284,11 +284,11 @@ def test_differences_are_of_the_same_detections() -> None:
     expected = Detections(boxes, torch.tensor([0.9, 0.8, 0.8, 0.1]), labels)
     order = torch.tensor([0, 2, 1, 3])
     moved = boxes[order] + torch.tensor([[0.25], [0], [0], [50]])
-    found = Detections(moved, torch.tensor([0.9, 0.8, 0.79, 0.1]), labels[order])
-    result = difference([found], [expected], score_tolerance=0.001, limit=4)
+    actual = Detections(moved, torch.tensor([0.9, 0.8, 0.79, 0.1]), labels[order])
+    result = difference([actual], [expected], score_tolerance=0.001, limit=4)
     assert (result.count, result.box_px, result.missing) == (4, 0.25, 0)
     assert result.score == pytest.approx(0.01)
-    assert difference([found], [expected], score_tolerance=0.001, limit=5).missing == 2  # none was cut off
+    assert difference([actual], [expected], score_tolerance=0.001, limit=5).missing == 2  # none was cut off
     nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
     assert difference([nothing], [expected], score_tolerance=0.001, limit=100).missing == 4
     assert difference([nothing], [nothing], score_tolerance=0.001, limit=100).missing == 0
@@ -302,4 +302,4 @@ def test_deformable_roi_pooling_with_too_free_samples_is_refused_by_name() -> No
 
 def test_padding_is_no_detection() -> None:
     boxes, scores, labels = torch.ones(2, 3, 4), torch.ones(2, 3), torch.tensor([[0, 1, -1], [-1, -1, -1]])
-    assert [len(found) for found in detections(boxes, scores, labels)] == [2, 0]
+    assert [len(actual) for actual in detections(boxes, scores, labels)] == [2, 0]

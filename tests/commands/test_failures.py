@@ -28,7 +28,7 @@ def data(tmp_path: Path) -> DetectionDataModule:
     )
 
 
-def told(data: DetectionDataModule, error: Exception) -> str:
+def message_on(data: DetectionDataModule, error: Exception) -> str:
     with (
         pytest.raises(RunError) as caught,
         explained(data, batch_option="batch_size", lower=("data.num_workers",)),
@@ -53,7 +53,7 @@ def real_numpy_error() -> MemoryError:
 def test_out_of_memory_says_what_was_asked_for_and_what_to_lower(
     data: DetectionDataModule, error: Callable[[], Exception]
 ) -> None:
-    text = told(data, error())
+    text = message_on(data, error())
     assert "The memory of the machine is not enough" in text
     for words in (
         "data.batch_size=16",
@@ -90,9 +90,9 @@ def test_other_errors_are_no_lack_of_memory(data: DetectionDataModule) -> None:
 
 def test_memory_that_runs_out_elsewhere_is_a_message_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert report(MemoryError()) == FAILED
-    said = capsys.readouterr().err
-    assert "The memory of the machine is not enough" in said
-    assert "Traceback" not in said
+    message = capsys.readouterr().err
+    assert "The memory of the machine is not enough" in message
+    assert "Traceback" not in message
 
 
 def test_a_killed_worker_names_its_images_and_the_kernel(
@@ -100,20 +100,20 @@ def test_a_killed_worker_names_its_images_and_the_kernel(
 ) -> None:
     read = {41: ["7 (a.jpg)", "9 (b.jpg)"]}
     monkeypatch.setattr(data, "images_of_worker", lambda process_id: read[process_id])
-    text = told(data, RuntimeError("DataLoader worker (pid 41) is killed by signal: Killed. "))
+    text = message_on(data, RuntimeError("DataLoader worker (pid 41) is killed by signal: Killed. "))
     for words in ("7 (a.jpg), 9 (b.jpg)", "kernel", "memory", "data.num_workers=0"):
         assert words in text
-    text = told(data, RuntimeError("DataLoader worker (pid(s) 41) exited unexpectedly"))
+    text = message_on(data, RuntimeError("DataLoader worker (pid(s) 41) exited unexpectedly"))
     assert "a.jpg" in text
     assert "kernel" not in text
 
 
 def test_a_loader_that_gives_nothing_names_its_time_out(data: DetectionDataModule) -> None:
-    text = told(data, RuntimeError("DataLoader timed out after 300 seconds"))
+    text = message_on(data, RuntimeError("DataLoader timed out after 300 seconds"))
     assert "data.worker_timeout_s=300" in text
     assert "data.num_workers=0" in text
 
 
 def test_too_many_open_files_name_the_limit(data: DetectionDataModule) -> None:
     for error in (OSError(24, "Too many open files"), RuntimeError("received 0 items of ancdata")):
-        assert "ulimit -n" in told(data, error)
+        assert "ulimit -n" in message_on(data, error)

@@ -20,10 +20,10 @@ def test_a_second_command_is_told_who_holds_the_folder(tmp_path: Path) -> None:
             sole_use(tmp_path, command="predict"),
         ):
             pass
-        said = str(caught.value)
-        assert str(os.getpid()) in said
-        assert "detector train" in said
-        assert "since 2" in said
+        message = str(caught.value)
+        assert str(os.getpid()) in message
+        assert "detector train" in message
+        assert "since 2" in message
         with pytest.raises(ValueError, match="is in use"), sole_use(tmp_path, command="train"):
             pass  # the refused one did not let it go
 

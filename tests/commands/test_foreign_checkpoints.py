@@ -174,8 +174,8 @@ def test_generated_data_that_is_there_is_read_where_it_is(tmp_path: Path) -> Non
     root = WarpedShapes(num_train=1, num_val=2, image_size=64).generate(tmp_path / "shapes")
     trained = {"root": str(root), "source": SHAPES, "val": None}
     before = written(tmp_path)
-    found = stored_data(trained, {}, generate_into=tmp_path / "out")
-    assert (found["root"], found["source"]) == (str(root), None)
+    actual = stored_data(trained, {}, generate_into=tmp_path / "out")
+    assert (actual["root"], actual["source"]) == (str(root), None)
     assert written(tmp_path) == before
     other = {**trained, "source": {**SHAPES, "num_val": 3}}
     assert stored_data(other, {}, generate_into=tmp_path / "out")["root"] == str(tmp_path / "out")

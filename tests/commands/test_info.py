@@ -80,15 +80,15 @@ def test_deformable_pooling_is_listed(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_memory_and_time_are_told_of_the_image_size(capsys: pytest.CaptureFixture[str]) -> None:
-    def kept_mb(said: str) -> float:
-        (line,) = (line for line in said.splitlines() if line.startswith("Memory that"))
+    def kept_mb(message: str) -> float:
+        (line,) = (line for line in message.splitlines() if line.startswith("Memory that"))
         assert "of an image of 64 x 96: " in line
         return float(line.split()[-2])
 
     size = "image_size=[64,96]"
     timed, deformable = _info(capsys, size), _info(capsys, size, "model.backbone.deform.stages=[3,4,5]")
     assert 0 < kept_mb(timed) < kept_mb(deformable)
-    found = re.search(r"Time to detect in it: ([\d.]+) ms, in 95 % of 3 rounds at most ([\d.]+) ms", timed)
-    assert found is not None
-    assert 0 < float(found[1]) <= float(found[2])
+    match = re.search(r"Time to detect in it: ([\d.]+) ms, in 95 % of 3 rounds at most ([\d.]+) ms", timed)
+    assert match is not None
+    assert 0 < float(match[1]) <= float(match[2])
     assert "Time to detect" not in _info(capsys, size, "latency=false")

@@ -35,15 +35,15 @@ def offline(tmp_path: Path) -> dict[str, str]:
 def test_the_library_sees_children_and_compiled_code(offline: dict[str, str], tmp_path: Path) -> None:
     """By a name that is reserved to exist nowhere, and an address that is reserved for documentation."""
     asks = (
-        "import ctypes; found = ctypes.byref(ctypes.c_void_p()); "
-        "ctypes.CDLL(None).getaddrinfo(b'nowhere.invalid', b'80', None, found)"
+        "import ctypes; result = ctypes.byref(ctypes.c_void_p()); "
+        "ctypes.CDLL(None).getaddrinfo(b'nowhere.invalid', b'80', None, result)"
     )
     connects = "import socket; socket.socket().connect_ex(('192.0.2.1', 80))"
     for code in (asks, connects):
         child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}], check=True)"
         subprocess.run([sys.executable, "-c", child], env=offline, check=True)
-    told = (tmp_path / "attempts").read_text()
-    assert told == "look-up of nowhere.invalid\nconnection to 192.0.2.1\n"
+    log = (tmp_path / "attempts").read_text()
+    assert log == "look-up of nowhere.invalid\nconnection to 192.0.2.1\n"
 
 
 def test_no_command_asks_the_network(offline: dict[str, str], tmp_path: Path) -> None:

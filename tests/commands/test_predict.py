@@ -58,11 +58,11 @@ def test_folder_of_images(
     out = tmp_path / "out"
     words = (f"checkpoint={checkpoint}", f"source={images}", f"output_dir={out}", "score_threshold=0.001")
     assert detector(*words, "batch_size=2", "accelerator=cpu") == 0
-    said = capsys.readouterr()
-    assert "cut.jpg" in said.err
-    assert "annotations" not in said.err  # there are none to correct
-    assert "in 3 images, 2 files skipped" in said.out
-    assert "1 .md (notes.md)" in said.err
+    output = capsys.readouterr()
+    assert "cut.jpg" in output.err
+    assert "annotations" not in output.err  # there are none to correct
+    assert "in 3 images, 2 files skipped" in output.out
+    assert "1 .md (notes.md)" in output.err
     drawn = {str(p.relative_to(out / "pictures")) for p in (out / "pictures").rglob("*.jpg")}
     assert drawn == {"a.png.jpg", "sub/b.jpg", "sub/ü c.jpg"}
     results = json.loads((out / "predictions.json").read_text(encoding="utf-8"))
@@ -117,10 +117,10 @@ def test_results_with_the_ids_of_annotations_evaluate(
 
 
 def test_no_cell_runs_in_a_spreadsheet(tmp_path: Path) -> None:
-    found = Detections(torch.tensor([[-3.5, 0.0, 4.0, 4.0]]), torch.tensor([0.5]), torch.tensor([0]))
+    detections = Detections(torch.tensor([[-3.5, 0.0, 4.0, 4.0]]), torch.tensor([0.5]), torch.tensor([0]))
     file = Path('=HYPERLINK("x").jpg')
     with ResultFiles(tmp_path, ["@class"], PredictedIds([-7], ["+1"])) as results:
-        results.add(1, file, found)
+        results.add(1, file, detections)
     with (tmp_path / "predictions.csv").open(newline="", encoding="utf-8") as rows:
         (row,) = csv.DictReader(rows)
     assert row["file"] == f"'{file}"
@@ -157,12 +157,12 @@ def test_what_is_read_in_part_is_said(
     cv2.imwrite(str(folder / "large.bmp"), np.zeros((50, 50, 3), np.uint8))
     words = (f"checkpoint={checkpoint}", f"source={folder}", "draw=false", "accelerator=cpu")
     assert detector(*words, "max_image_pixels=1600", f"output_dir={tmp_path}/out") == 0
-    said = capsys.readouterr()
-    assert "in 2 images, 1 files skipped" in said.out
-    assert "max_image_pixels=1600" in said.err
-    assert "1 files have several frames or pages" in said.err
-    assert "1 of 1 images of more than 8 bits use less than a quarter" in said.err
-    assert "'image_range=[3961,4000]'" in said.err
+    output = capsys.readouterr()
+    assert "in 2 images, 1 files skipped" in output.out
+    assert "max_image_pixels=1600" in output.err
+    assert "1 files have several frames or pages" in output.err
+    assert "1 of 1 images of more than 8 bits use less than a quarter" in output.err
+    assert "'image_range=[3961,4000]'" in output.err
 
 
 def test_files_are_read_as_in_training(checkpoint: Path, tmp_path: Path) -> None:
@@ -192,18 +192,18 @@ def test_threshold_that_is_no_score(checkpoint: Path, images: Path, threshold: f
 def test_every_form_of_an_image_gives_the_same(checkpoint: Path, images: Path) -> None:
     model = Predictor(checkpoint)
     file = images / "a.png"
-    picture = Image.open(file)
-    array = np.array(picture)
+    pil_image = Image.open(file)
+    array = np.array(pil_image)
     tensor = torch.from_numpy(array).permute(2, 0, 1)
     expected = model.predict(file, score_threshold=0.001)
     assert len(expected)
     assert expected.class_names == model.class_names
     assert expected.path == file
-    for image in (str(file), picture, array, tensor, tensor / 255):
+    for image in (str(file), pil_image, array, tensor, tensor / 255):
         alone = model(image, score_threshold=0.001)
         assert isinstance(alone, Detections)
         torch.testing.assert_close(alone.boxes, expected.boxes)
-    many = model([file, picture, array], score_threshold=0.001, batch_size=2)
+    many = model([file, pil_image, array], score_threshold=0.001, batch_size=2)
     assert [len(one) for one in many] == [len(expected)] * 3
     assert len(model(tensor[None].repeat(2, 1, 1, 1))) == 2
     assert np.array_equal(np.asarray(expected.read_image()), array)  # type: ignore[misc]  # a Predictor's has it
@@ -211,8 +211,8 @@ def test_every_form_of_an_image_gives_the_same(checkpoint: Path, images: Path) -
 
 def test_files_of_a_folder_or_glob_know_their_path(checkpoint: Path, images: Path) -> None:
     model = Predictor(checkpoint)
-    assert [found.path for found in model(images / "sub")] == [images / "sub/b.jpg", images / "sub/ü c.jpg"]  # type: ignore[union-attr]  # of a folder: a list
-    assert [found.path for found in model(f"{images}/*.png")] == [images / "a.png"]  # type: ignore[union-attr]  # of a glob: a list
+    assert [result.path for result in model(images / "sub")] == [images / "sub/b.jpg", images / "sub/ü c.jpg"]  # type: ignore[union-attr]  # of a folder: a list
+    assert [result.path for result in model(f"{images}/*.png")] == [images / "a.png"]  # type: ignore[union-attr]  # of a glob: a list
     with pytest.raises(ValueError, match=r"nowhere.jpg: found no file. Expected an image, a folder, a glob"):
         model("nowhere.jpg")
 

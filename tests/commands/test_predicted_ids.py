@@ -22,8 +22,8 @@ def ids(
 
 
 def test_ids_are_those_of_the_file_names_and_classes(tmp_path: Path) -> None:
-    found = ids(tmp_path, "/data/b.jpg", "/data/a.jpg", classes=("dog", "cat"))
-    assert (found.image_ids, found.category_ids, found.note) == ([20, 10], [3, 1], "")
+    actual = ids(tmp_path, "/data/b.jpg", "/data/a.jpg", classes=("dog", "cat"))
+    assert (actual.image_ids, actual.category_ids, actual.note) == ([20, 10], [3, 1], "")
 
 
 def test_images_that_are_not_predicted_are_told(tmp_path: Path) -> None:
@@ -37,8 +37,8 @@ def test_boxes_of_the_annotations_do_not_matter(tmp_path: Path, caplog: pytest.L
 
 
 def test_without_annotations_files_are_counted() -> None:
-    found = counted_ids([Path("a"), Path("b")], (7, 9))
-    assert ([*found.image_ids], found.category_ids) == ([1, 2], (7, 9))
+    actual = counted_ids([Path("a"), Path("b")], (7, 9))
+    assert ([*actual.image_ids], actual.category_ids) == ([1, 2], (7, 9))
 
 
 @pytest.mark.parametrize(

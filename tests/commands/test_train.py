@@ -43,9 +43,9 @@ def finished(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def interrupted(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The `finished` run with loader processes, interrupted in its second epoch, and what it said."""
     run = tmp_path_factory.mktemp("runs") / "interrupted"
-    with redirect_stderr(io.StringIO()) as said:
+    with redirect_stderr(io.StringIO()) as output:
         interrupt_in_epoch_2(dataset, run, "data.num_workers=2", "training.ema_decay=0.9")
-    return run, said.getvalue()
+    return run, output.getvalue()
 
 
 def interrupt_in_epoch_2(dataset: Path, run: Path, *overrides: str) -> None:
@@ -63,7 +63,7 @@ def interrupt_in_epoch_2(dataset: Path, run: Path, *overrides: str) -> None:
 @pytest.fixture(scope="module")
 def stopped(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A run on parts of the images that learns nothing and is stopped for it, and what it said."""
-    with redirect_stdout(io.StringIO()) as said:
+    with redirect_stdout(io.StringIO()) as output:
         run = run_training(
             dataset,
             tmp_path_factory.mktemp("runs") / "stopped",
@@ -75,7 +75,7 @@ def stopped(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
             "training.limit_val_batches=1",
             "data.val_batch_size=2",
         )
-    return run, said.getvalue()
+    return run, output.getvalue()
 
 
 def rows(run: Path) -> list[dict[str, str]]:
@@ -167,14 +167,14 @@ def test_a_plain_model_logs_no_offsets(finished: Path) -> None:
 
 
 def test_evaluating_the_best_checkpoint_gives_its_validation_again(finished: Path) -> None:
-    found = evaluate_checkpoint(
+    evaluation = evaluate_checkpoint(
         str(finished / "checkpoints" / "best.ckpt"),
         data_overrides={},
         evaluator=CocoEvaluator,
         accelerator="cpu",
     )
-    assert found.metrics.to_dict() == json.loads((finished / "metrics.json").read_text())
-    assert found.results == json.loads((finished / "predictions.json").read_text())
+    assert evaluation.metrics.to_dict() == json.loads((finished / "metrics.json").read_text())
+    assert evaluation.results == json.loads((finished / "predictions.json").read_text())
 
 
 def test_evaluated_weights_are_the_average_not_the_trained_ones(finished: Path) -> None:
@@ -249,24 +249,24 @@ def test_epochs_without_a_validation_have_no_metrics_in_their_row(stopped: tuple
 
 
 def test_part_of_the_validation_is_scored_against_that_part_and_said(stopped: tuple[Path, str]) -> None:
-    run, said = stopped
+    run, output = stopped
     results = json.loads((run / "predictions.json").read_text())
     assert {result["image_id"] for result in results} <= {200, 201}
     limits = "training.limit_train_batches=1 of 2 batches, training.limit_val_batches=1 of 3 batches"
-    assert f"note: epochs are shortened, for trials: {limits}\n" in said
+    assert f"note: epochs are shortened, for trials: {limits}\n" in output
     subject = "on the first 2 of 6 validation images (training.limit_val_batches=1)"
-    assert subject in said
+    assert subject in output
     assert subject in (run / "report.html").read_text()
 
 
 def test_training_stops_when_the_metric_does_not_improve_and_says_so(stopped: tuple[Path, str]) -> None:
-    run, said = stopped
+    run, output = stopped
     assert [row["epoch"] for row in rows(run)] == ["1", "2", "3", "4"]
     note = (
         "stopped after epoch 4 of 9: no better val/AP in 1 validation (training.early_stopping_patience=1); "
         "the schedule was planned for 9 epochs"
     )
-    assert f"note: {note}\n" in said
+    assert f"note: {note}\n" in output
     assert note in (run / "report.html").read_text()
     assert (run / "stopped.txt").read_text() == f"{note}\n"
 
@@ -302,14 +302,14 @@ def test_deterministic_algorithms_train_deformable_stages(dataset: Path, tmp_pat
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize(
-    ("option", "told"),
+    ("option", "message"),
     [
         ("training.precision=16-mixed", "needs a GPU"),
         ("training.accelerator=gpu", "this machine has none"),
     ],
 )
-def test_missing_hardware_is_told_before_anything_is_read(tmp_path: Path, option: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_missing_hardware_is_told_before_anything_is_read(tmp_path: Path, option: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         run_training(tmp_path / "no data here", tmp_path / "run", option)
 
 
@@ -363,7 +363,7 @@ def test_non_finite_loss_names_term_step_and_images(
 
 
 def test_interrupted_run_says_what_is_kept(interrupted: tuple[Path, str]) -> None:
-    run, said = interrupted
+    run, output = interrupted
     last = run / "checkpoints" / "last.ckpt"
-    assert f"Kept: {last}, after epoch 1." in said
-    assert f"training.resume={last}" in said
+    assert f"Kept: {last}, after epoch 1." in output
+    assert f"training.resume={last}" in output

@@ -41,8 +41,8 @@ def training(root: Path, output_dir: Path, *overrides: str) -> Iterator[subproce
 def trained(root: Path, output_dir: Path, *overrides: str) -> list[dict[str, str]]:
     """The rows of metrics.csv of a run."""
     with training(root, output_dir, *overrides) as process:
-        said, _ = process.communicate(timeout=400)
-        assert process.returncode == 0, said
+        output, _ = process.communicate(timeout=400)
+        assert process.returncode == 0, output
     with (output_dir / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -91,13 +91,13 @@ def test_one_that_ends_ends_all(tmp_path: Path, rank: int, number: signal.Signal
             time.sleep(0.2)
         other = other_rank(process)
         os.kill((process.pid, other)[rank], number)
-        said, _ = process.communicate(timeout=60)
-        assert process.returncode == code, said
-        assert "Traceback" not in said
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == code, output
+        assert "Traceback" not in output
         if number == signal.SIGKILL and rank == 1:
-            assert "the process of device 1 ended first, killed (SIGKILL)" in said
+            assert "the process of device 1 ended first, killed (SIGKILL)" in output
         if code != -signal.SIGKILL:
-            assert f"Kept: {last}" in said
+            assert f"Kept: {last}" in output
     deadline = time.monotonic() + 30
     while Path(f"/proc/{other}").exists() and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -117,11 +117,11 @@ def test_the_error_of_one_device_comes_first_and_ends_the_others(tmp_path: Path)
         while not last.is_file() and process.poll() is None:
             time.sleep(0.2)
         (root / "images" / "val205.png").unlink()  # of the second device
-        said, _ = process.communicate(timeout=60)
-        assert process.returncode == 1, said
-        assert "Traceback" not in said
-        own, told = (
-            said.index("val205.png"),
-            said.index("the process of device 1 ended first, with exit code 2"),
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 1, output
+        assert "Traceback" not in output
+        own, message = (
+            output.index("val205.png"),
+            output.index("the process of device 1 ended first, with exit code 2"),
         )
-        assert own < told
+        assert own < message

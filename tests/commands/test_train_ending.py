@@ -74,10 +74,10 @@ def test_an_interrupted_report_is_finished_by_the_printed_command(
         with pytest.raises(SystemExit) as caught:
             run_training(dataset, run)
     assert caught.value.code == 143
-    said = capsys.readouterr().err
-    assert f"Reading {run / 'predictions.json'} ..." in said
-    assert "while the report was written" in said
-    assert f"training.resume={last}" in said
+    message = capsys.readouterr().err
+    assert f"Reading {run / 'predictions.json'} ..." in message
+    assert "while the report was written" in message
+    assert f"training.resume={last}" in message
     (run / "metrics.csv").unlink()  # as a kill in the last epoch leaves it
     monkeypatch.setattr(train, "fit", _kill)  # nothing is trained
     run_training(dataset, run, f"training.resume={last}")
@@ -110,10 +110,10 @@ def test_a_checkpoint_that_cannot_be_read_is_named_too(
     last.parent.mkdir()
     last.touch()
     monkeypatch.setattr("detector.runs.resume.load_checkpoint", fail)
-    said = resume_hint(Checkpoints(tmp_path), Context({}))
-    assert str(last) in said
-    assert str(error) in said
-    assert "after epoch" not in said
+    message = resume_hint(Checkpoints(tmp_path), Context({}))
+    assert str(last) in message
+    assert str(error) in message
+    assert "after epoch" not in message
 
 
 def test_a_run_killed_in_its_first_checkpoint_starts_anew(
@@ -166,12 +166,12 @@ def test_a_full_disk_says_what_is_kept_and_how_to_go_on(
     monkeypatch.setattr(DetectionModule, "on_train_epoch_start", fill)
     with pytest.raises(RunError) as caught:
         run_training(dataset, run)
-    said = str(caught.value)
-    assert f"{run}/" in said
-    assert "No space left on device" in said
-    assert "needed" in said
-    assert f"Kept: {last}, after epoch 1." in said
-    assert f"training.resume={last}" in said
+    message = str(caught.value)
+    assert f"{run}/" in message
+    assert "No space left on device" in message
+    assert "needed" in message
+    assert f"Kept: {last}, after epoch 1." in message
+    assert f"training.resume={last}" in message
     assert not [*run.rglob("*.tmp")]
 
 

@@ -52,9 +52,9 @@ def test_two_devices_score_all_images_once_and_scale_the_rate(tmp_path: Path) ->
     process = start(
         root, tmp_path / "run", "training.devices=2", "data.batch_size=2", "data.val_batch_size=4"
     )
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    assert "learning rate: 0.01 = optimizer.lr 0.01 x 4 images a step" in said
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert "learning rate: 0.01 = optimizer.lr 0.01 x 4 images a step" in output
     metrics = evaluate_checkpoint(
         str(tmp_path / "run" / "checkpoints" / "best.ckpt"),
         data_overrides={},
@@ -75,9 +75,9 @@ def test_sigterm_keeps_the_last_epoch_and_is_no_success(tmp_path: Path) -> None:
     while not last.is_file() and process.poll() is None:
         time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGTERM, said
-    assert f"Kept: {last}" in said
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert f"Kept: {last}" in output
     assert load_checkpoint(last).epoch >= 1
 
 

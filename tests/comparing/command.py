@@ -20,14 +20,14 @@ def detector(*arguments: object) -> int:
 
 
 def comparison(folder: Path) -> dict[str, Any]:
-    found = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
-    assert isinstance(found, dict)
-    return found
+    content = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    assert isinstance(content, dict)
+    return content
 
 
 def command_words(dataset: Path, tmp_path: Path, *, out: str) -> list[str]:
-    given = tiny_overrides(dataset, tmp_path / out)
-    kept = [w for w in given if not w.startswith(("name=", "training.max"))]
+    overrides = tiny_overrides(dataset, tmp_path / out)
+    kept = [w for w in overrides if not w.startswith(("name=", "training.max"))]
     return [
         *kept,
         "training.max_epochs=1",

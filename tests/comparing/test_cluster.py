@@ -76,9 +76,9 @@ def test_slurm_gets_an_array_with_the_options_of_the_launcher_and_an_interrupt_c
         assert f"#SBATCH --{option}\n" in submitted
     assert f"#SBATCH --output={tmp_path}/out/.submitit/%A_%a/%A_%a_0_log.out" in submitted
     assert (slurm / "scancel.txt").read_text() == "12_0\n12_1\n"
-    said = capsys.readouterr()
-    assert "2 jobs submitted by hydra/launcher=submitit_slurm: 12_0, 12_1." in said.out
-    assert "Interrupted. The same command goes on from here." in said.err
+    output = capsys.readouterr()
+    assert "2 jobs submitted by hydra/launcher=submitit_slurm: 12_0, 12_1." in output.out
+    assert "Interrupted. The same command goes on from here." in output.err
     # A job knows its run, and not the annotations of a whole dataset.
     (file,) = tmp_path.glob("out/.submitit/12_1/*.pkl")
     assert pickle.loads(file.read_bytes()).args[0].folder == stub_plan[1].folder
@@ -94,9 +94,9 @@ def test_what_slurm_refuses_is_told(
 ) -> None:
     (slurm / "sbatch").write_text("#!/bin/sh\necho 'invalid partition specified: gpu' >&2\nexit 1\n")
     assert variants(dataset, tmp_path, "hydra/launcher=submitit_slurm") == 1
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert (
-        "hydra/launcher=submitit_slurm: no job could be submitted: invalid partition specified: gpu" in said
+        "hydra/launcher=submitit_slurm: no job could be submitted: invalid partition specified: gpu" in output
     )
 
 
@@ -149,10 +149,10 @@ def test_a_job_starts_all_processes_of_its_run_itself_and_says_that_its_time_ran
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (run,) = planned_runs(tmp_path, 1)
-    given: list[Any] = []
+    arguments: list[Any] = []
 
     def train_run(run: PlannedRun, **options: Any) -> str:
-        given.append(options)
+        arguments.append(options)
         raise UncompletedJobError("Job not requeued because: timed-out too many times.")
 
     monkeypatch.setattr(cluster, "train_run", train_run)
@@ -160,9 +160,9 @@ def test_a_job_starts_all_processes_of_its_run_itself_and_says_that_its_time_ran
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     job = cluster._Training(("--config-dir", "mine"))
     assert job(run).endswith("The same command goes on; hydra.launcher.timeout_min gives it more time.")
-    assert given[0]["flags"] == ("--config-dir", "mine")
-    assert given[0]["environment"]["SLURM_JOB_ID"] == "12"
-    assert "SLURM_NTASKS" not in given[0]["environment"]
+    assert arguments[0]["flags"] == ("--config-dir", "mine")
+    assert arguments[0]["environment"]["SLURM_JOB_ID"] == "12"
+    assert "SLURM_NTASKS" not in arguments[0]["environment"]
     again = job.checkpoint(run)
     assert (again.function, again.args) == (job, (run,))
 
@@ -198,9 +198,9 @@ def test_jobs_train_as_processes_here_do(
 ) -> None:
     bad = "+compare.variants.broken=['optimizer.lr=1e30','training.gradient_clip_val=null']"
     assert variants(dataset, tmp_path, bad, "hydra/launcher=submitit_local") == 0
-    said = capsys.readouterr().out
-    assert "3 jobs submitted by hydra/launcher=submitit_local" in said
-    assert "broken, seed 0: failed: exit code 1: detector failed: Training stopped at epoch 1" in said
+    output = capsys.readouterr().out
+    assert "3 jobs submitted by hydra/launcher=submitit_local" in output
+    assert "broken, seed 0: failed: exit code 1: detector failed: Training stopped at epoch 1" in output
     (condition,) = comparison(tmp_path / "out")["conditions"]
     assert list(condition["comparisons"]) == ["deformable"]
     assert "broken, seed 0 failed: exit code 1" in condition["notes"][0]

@@ -24,17 +24,17 @@ def test_each_run_is_matched_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         coco,
         "match",
-        lambda *given: (
-            calls.append(given)  # type: ignore[func-returns-value]  # None, so that the call follows
-            or match(*given)
+        lambda *arguments: (
+            calls.append(arguments)  # type: ignore[func-returns-value]  # None, so that the call follows
+            or match(*arguments)
         ),
     )
 
-    def picture(image_id: Any) -> np.ndarray:
+    def white(image_id: Any) -> np.ndarray:
         return np.zeros((8, 8, 3), dtype=np.uint8)
 
     condition, models = compared(
-        Subject("", CocoEvaluator(truth), results, read_image=picture), num_resamples=5
+        Subject("", CocoEvaluator(truth), results, read_image=white), num_resamples=5
     )
     (changes,) = changed_images(models, pairs=1)
     assert len(calls) == 4

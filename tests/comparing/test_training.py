@@ -47,8 +47,8 @@ def test_parallel_2_trains_two_at_a_time_each_on_a_gpu_of_its_own(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setitem(os.environ, "CUDA_VISIBLE_DEVICES", "5,7")
     runs = planned_runs(tmp_path, 6)
-    found = training.train_all(runs, train=partial(training.train_here, parallel=2))
-    assert found == {run.folder: f"trained {run.seed}" for run in runs}
+    results = training.train_all(runs, train=partial(training.train_here, parallel=2))
+    assert results == {run.folder: f"trained {run.seed}" for run in runs}
     assert seen == [{"5", "7"}] * 6
 
 
@@ -60,8 +60,8 @@ def test_what_fails_around_a_run_ends_that_run_alone(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(training, "train_run", train_run)
     runs = planned_runs(tmp_path, 2)
-    found = training.train_all(runs, train=partial(training.train_here, parallel=1))
-    assert found == {runs[0].folder: "No space left on device"}
+    results = training.train_all(runs, train=partial(training.train_here, parallel=1))
+    assert results == {runs[0].folder: "No space left on device"}
 
 
 # What stands for a training: it says that it began, and that SIGTERM let it end.
@@ -119,12 +119,12 @@ def test_signal_to_the_comparison_alone_ends_its_trainings_with_it(
     )
     _wait_for(lambda: len(list(runs.glob("*/began"))) == parallel, during=process)
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=60)
     _wait_for(lambda: len(list(runs.glob("*/ended"))) == parallel)
     assert len(list(runs.glob("*/began"))) == parallel, "no other run was begun"
     if number == signal.SIGTERM:
         assert process.returncode == 143
-        assert "Interrupted. The same command goes on from here." in said
+        assert "Interrupted. The same command goes on from here." in output
 
 
 def test_waiting_ends_with_the_process() -> None:

@@ -79,7 +79,7 @@ def test_boxes_and_areas_are_those_of_the_polygons_inside_the_image(tiny: Path, 
 
 
 def test_a_lone_object_is_found_by_its_box() -> None:
-    options = replace(TINY, objects=(1, 1), clutter=0, colour_distance=200.0)
+    options = replace(TINY, objects=(1, 1), clutter=0, color_distance=200.0)
     for index in range(10):
         image, (thing,) = draw_scene(options, key=(0, 0, index))
         empty, _ = draw_scene(replace(options, scale=(0.02, 0.02)), key=(0, 0, index))
@@ -209,6 +209,12 @@ def test_equal_parameters_reuse_the_folder(tiny: Path, monkeypatch: pytest.Monke
     assert TINY.generate(tiny) == tiny
 
 
+def test_a_folder_of_an_earlier_version_is_reused(tiny: Path) -> None:
+    """It was recorded, and named by a hash, while `color_distance` was `colour_distance`."""
+    assert json.loads((tiny / "warped_shapes.json").read_text())["parameters"]["colour_distance"] == 100.0
+    assert TINY._folder_beside(Path("s")).name == "s-strength0.5-seed0-73d5fb4c"
+
+
 def test_other_parameters_go_beside_and_leave_the_folder_alone(tmp_path: Path) -> None:
     first = TINY.generate(tmp_path / "s")
     before = files(first)
@@ -307,7 +313,7 @@ def test_says_what_it_does_once_off_a_terminal(tmp_path: Path, capsys: pytest.Ca
         ("min_visible", 1.1),
         ("min_visible", 0.0),
         ("clutter", -1),
-        ("colour_distance", -1.0),
+        ("color_distance", -1.0),
     ],
 )
 def test_wrong_options_are_named(option: str, value: Any) -> None:

@@ -171,8 +171,8 @@ def test_no_detections_give_zeros() -> None:
 
 def test_what_has_no_ground_truth_is_undefined() -> None:
     truth = ground_truth(annotations=[])
-    found = [{"image_id": 10, "category_id": 1, "bbox": [1.0, 1.0, 5.0, 5.0], "score": 0.5}]
-    assert twelve(CocoEvaluator(truth).evaluate(found)) == [-1.0] * 12
+    rows = [{"image_id": 10, "category_id": 1, "bbox": [1.0, 1.0, 5.0, 5.0], "score": 0.5}]
+    assert twelve(CocoEvaluator(truth).evaluate(rows)) == [-1.0] * 12
 
 
 def test_order_of_rows_has_no_effect_between_images_and_scores() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from detector.evaluation.backends import curves
 from detector.evaluation.coco import CocoEvaluator
-from detector.evaluation.errors import ErrorAnalysis, analyse_errors, image_f1
+from detector.evaluation.errors import ErrorAnalysis, analyze_errors, image_f1
 from tests.evaluation.problems import (
     annotation,
     by_pycocotools,
@@ -24,9 +24,9 @@ SHIFTED = [10.0, 30.0, 40.0, 40.0]  # IoU 1/3 with BOX
 FAR = [60.0, 55.0, 20.0, 20.0]
 
 
-def analysed(truth: dict[str, Any], results: list[dict[str, Any]]) -> ErrorAnalysis:
+def analyzed(truth: dict[str, Any], results: list[dict[str, Any]]) -> ErrorAnalysis:
     evaluator = CocoEvaluator(truth)
-    return analyse_errors(evaluator.matched(results))
+    return analyze_errors(evaluator.matched(results))
 
 
 def detection(image: int, category: int, box: list[float], score: float) -> dict[str, Any]:
@@ -52,50 +52,50 @@ DOG = detection(20, 3, BOX, 0.9)
     ],
 )
 def test_each_kind_is_told_from_the_others(kind: str, results: list[dict[str, Any]]) -> None:
-    found = analysed(one_object(), [DOG, *results])
-    assert {name for name, count in found.counts.items() if count and name != "missed"} == {kind}
-    assert found.counts["missed"] == (kind == "both")  # as in TIDE: mending it would need two things
+    errors = analyzed(one_object(), [DOG, *results])
+    assert {name for name, count in errors.counts.items() if count and name != "missed"} == {kind}
+    assert errors.counts["missed"] == (kind == "both")  # as in TIDE: mending it would need two things
     if kind in ("classification", "localisation"):
-        assert found.lost[kind] == pytest.approx(0.5)  # one of two classes has no AP
+        assert errors.lost[kind] == pytest.approx(0.5)  # one of two classes has no AP
 
 
 def test_what_is_missed_costs_recall() -> None:
     truth = ground_truth(annotations=[annotation(1, 10, 1, BOX), annotation(2, 20, 1, BOX)])
-    found = analysed(truth, [detection(10, 1, BOX, 0.9)])
-    assert found.counts == {**dict.fromkeys(found.counts, 0), "missed": 1}
-    assert found.lost["missed"] == pytest.approx(1 - 51 / 101)
+    errors = analyzed(truth, [detection(10, 1, BOX, 0.9)])
+    assert errors.counts == {**dict.fromkeys(errors.counts, 0), "missed": 1}
+    assert errors.lost["missed"] == pytest.approx(1 - 51 / 101)
 
 
 def test_perfect_detections_have_no_error() -> None:
     truth = ground_truth()
-    found = analysed(truth, perfect_results(truth))
-    assert set(found.lost.values()) == {0.0}
-    assert found.best_f1 == 1
-    assert found.lrp.total == pytest.approx(0, abs=1e-12)
-    assert found.precision["0.50:0.95"] == (1.0,) * 101
+    errors = analyzed(truth, perfect_results(truth))
+    assert set(errors.lost.values()) == {0.0}
+    assert errors.best_f1 == 1
+    assert errors.lrp.total == pytest.approx(0, abs=1e-12)
+    assert errors.precision["0.50:0.95"] == (1.0,) * 101
 
 
 def test_f1_counts_detections_from_a_score_on() -> None:
-    found = analysed(one_object(), [DOG, detection(10, 1, BOX, 0.5), detection(10, 1, FAR, 0.2)])
-    assert found.f1[95] == 0
-    assert found.f1[60] == pytest.approx(0.5)  # the dog alone
-    assert found.f1[30] == pytest.approx(1.0)
-    assert found.f1[10] == pytest.approx((1 + 2 / 3) / 2)
-    assert found.best_score == pytest.approx(0.21)
+    errors = analyzed(one_object(), [DOG, detection(10, 1, BOX, 0.5), detection(10, 1, FAR, 0.2)])
+    assert errors.f1[95] == 0
+    assert errors.f1[60] == pytest.approx(0.5)  # the dog alone
+    assert errors.f1[30] == pytest.approx(1.0)
+    assert errors.f1[10] == pytest.approx((1 + 2 / 3) / 2)
+    assert errors.best_score == pytest.approx(0.21)
 
 
 def test_lrp_of_a_hand_made_case() -> None:
     near = [10.0, 10.0, 40.0, 32.0]  # IoU 0.8
     truth = ground_truth(annotations=[annotation(1, 10, 1, BOX), annotation(2, 20, 1, BOX)])
-    found = analysed(truth, [detection(10, 1, near, 0.9), detection(10, 1, FAR, 0.8)]).lrp
+    lrp = analyzed(truth, [detection(10, 1, near, 0.9), detection(10, 1, FAR, 0.8)]).lrp
     # From 0.9 on: one found at 0.2 / 0.5, none false, one missed.
-    assert found.total == pytest.approx((0.4 + 0 + 1) / 2)
-    assert (found.localisation, found.false_positives, found.missed) == pytest.approx((0.2, 0.0, 0.5))
+    assert lrp.total == pytest.approx((0.4 + 0 + 1) / 2)
+    assert (lrp.localisation, lrp.false_positives, lrp.missed) == pytest.approx((0.2, 0.0, 0.5))
 
 
 def test_confusions_count_objects_by_what_they_were_taken_for() -> None:
-    found = analysed(one_object(), [DOG, detection(10, 3, BOX, 0.9)])
-    assert found.confusion == ((0, 1, 1), (1, 1, 1))
+    errors = analyzed(one_object(), [DOG, detection(10, 3, BOX, 0.9)])
+    assert errors.confusion == ((0, 1, 1), (1, 1, 1))
 
 
 @pytest.mark.parametrize("make", [random_problem, crowded_problem])
@@ -103,11 +103,11 @@ def test_confusions_count_objects_by_what_they_were_taken_for() -> None:
 def test_confusions_are_those_of_ap(seed: int, make: Any) -> None:
     """The diagonal is what pycocotools counts as right at that score, and no object or detection is lost."""
     truth, results = make(seed)
-    found = analysed(truth, results)
+    errors = analyzed(truth, results)
     table = np.zeros((4, 4), dtype=int)
-    for row, column, count in found.confusion:
+    for row, column, count in errors.confusion:
         table[row, column] = count
-    kept = [r for r in results if r["score"] >= found.best_score]
+    kept = [r for r in results if r["score"] >= errors.best_score]
     run = by_pycocotools(truth, kept)
     right, wrong, objects = np.zeros(3, dtype=int), np.zeros(3, dtype=int), np.zeros(3, dtype=int)
     for entry in run.evalImgs:
@@ -120,45 +120,45 @@ def test_confusions_are_those_of_ap(seed: int, make: Any) -> None:
     np.testing.assert_array_equal(np.diag(table)[:3], right)
     np.testing.assert_array_equal(table[:, :3].sum(axis=0), right + wrong)
     np.testing.assert_array_equal(table[:3].sum(axis=1), objects)
-    assert sum(found.counts_at_best.values()) - found.counts_at_best["missed"] == wrong.sum()
+    assert sum(errors.counts_at_best.values()) - errors.counts_at_best["missed"] == wrong.sum()
 
 
 def test_a_surer_detection_of_another_class_takes_no_object_from_its_own() -> None:
-    found = analysed(one_object(), [DOG, detection(10, 3, BOX, 0.95), detection(10, 1, BOX, 0.9)])
-    assert found.confusion == ((0, 0, 1), (1, 1, 1), (2, 1, 1))
+    errors = analyzed(one_object(), [DOG, detection(10, 3, BOX, 0.95), detection(10, 1, BOX, 0.9)])
+    assert errors.confusion == ((0, 0, 1), (1, 1, 1), (2, 1, 1))
 
 
 def test_an_object_is_taken_for_one_class_once() -> None:
-    found = analysed(one_object(), [DOG, detection(10, 3, BOX, 0.9), detection(10, 3, BOX, 0.9)])
-    assert found.confusion == ((0, 1, 1), (1, 1, 1), (2, 1, 1))
+    errors = analyzed(one_object(), [DOG, detection(10, 3, BOX, 0.9), detection(10, 3, BOX, 0.9)])
+    assert errors.confusion == ((0, 1, 1), (1, 1, 1), (2, 1, 1))
 
 
 def test_errors_are_counted_at_the_best_score_too() -> None:
-    found = analysed(one_object(), [DOG, detection(10, 1, BOX, 0.8), detection(10, 1, FAR, 0.1)])
-    assert (found.counts["background"], found.counts_at_best["background"]) == (1, 0)
+    errors = analyzed(one_object(), [DOG, detection(10, 1, BOX, 0.8), detection(10, 1, FAR, 0.1)])
+    assert (errors.counts["background"], errors.counts_at_best["background"]) == (1, 0)
 
 
 def test_what_lies_in_a_crowd_is_no_confusion() -> None:
     truth = one_object()
     truth["annotations"].append(annotation(3, 10, 1, [50.0, 40.0, 40.0, 30.0], iscrowd=1))
-    found = analysed(truth, [DOG, detection(10, 1, BOX, 0.9), *[detection(10, 1, FAR, 0.9)] * 2])
-    assert found.confusion == ((0, 0, 1), (1, 1, 1))
+    errors = analyzed(truth, [DOG, detection(10, 1, BOX, 0.9), *[detection(10, 1, FAR, 0.9)] * 2])
+    assert errors.confusion == ((0, 0, 1), (1, 1, 1))
 
 
 def test_scores_may_be_any_number() -> None:
     truth = ground_truth()
     for scale in (-1.0, 100.0):
-        found = analysed(truth, [{**r, "score": r["score"] * scale} for r in perfect_results(truth)])
-        assert found.best_f1 == 1
-        assert found.confusion
+        errors = analyzed(truth, [{**r, "score": r["score"] * scale} for r in perfect_results(truth)])
+        assert errors.best_f1 == 1
+        assert errors.confusion
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_precision_averages_to_the_metrics(seed: int) -> None:
     truth, results = random_problem(seed)
-    metrics, found = CocoEvaluator(truth).evaluate(results), analysed(truth, results)
+    metrics, errors = CocoEvaluator(truth).evaluate(results), analyzed(truth, results)
     for name, value in (("0.50", metrics.AP50), ("0.75", metrics.AP75), ("0.50:0.95", metrics.AP)):
-        assert np.mean(found.precision[name]) == pytest.approx(value)
+        assert np.mean(errors.precision[name]) == pytest.approx(value)
 
 
 @pytest.mark.parametrize("make", [random_problem, crowded_problem])
@@ -170,8 +170,8 @@ def test_precision_is_that_of_pycocotools_to_the_last_digit(seed: int, make: Any
     of_all = precision[:, :, :, 0, 2]
     defined = of_all[:, :, (of_all > -1).all(axis=(0, 1))]
     expected = {"0.50": defined[:1], "0.75": defined[5:6], "0.50:0.95": defined}
-    found = analyse_errors(matched).precision
-    assert found == {iou: tuple(one.mean(axis=(0, 2)).tolist()) for iou, one in expected.items()}
+    precisions = analyze_errors(matched).precision
+    assert precisions == {iou: tuple(one.mean(axis=(0, 2)).tolist()) for iou, one in expected.items()}
 
 
 def test_images_have_an_f1_of_their_own() -> None:
@@ -191,7 +191,7 @@ def test_false_alarms_in_an_empty_image_are_worse_than_none() -> None:
 
 def test_nothing_to_find_and_nothing_found_is_no_failure() -> None:
     truth = ground_truth()
-    assert analysed(truth, []).lrp.total == 1
-    empty = analysed({**truth, "annotations": []}, perfect_results(truth))
+    assert analyzed(truth, []).lrp.total == 1
+    empty = analyzed({**truth, "annotations": []}, perfect_results(truth))
     assert empty.best_f1 == 0
     assert empty.lrp.total is None

@@ -48,26 +48,26 @@ def test_more_of_the_curves_is_computed_and_shown_beside_cocos() -> None:
     """Here AR at IoU 0.9, which is not above AR over all IoUs."""
     truth, results = random_problem(0)
     metric = CurveMetric("AR90", "AR at 0.90", kind="recall", iou=0.9)
-    found = CocoEvaluator(truth, metrics={"ar90": metric}).evaluate(results)
-    assert 0 <= found.AR90 < found.AR100
-    assert found.per_class.keys() == {"class 7", "class 2", "class 5"}
-    assert all("AR90" in of_class for of_class in found.per_class.values())
-    assert found.to_dict()["AR90"] == found.AR90
-    assert tables.summary_rows(found)[-1] == ("AR at 0.90", f"{found.AR90:.4f}", "0.90", "all", "100")
+    evaluated = CocoEvaluator(truth, metrics={"ar90": metric}).evaluate(results)
+    assert 0 <= evaluated.AR90 < evaluated.AR100
+    assert evaluated.per_class.keys() == {"class 7", "class 2", "class 5"}
+    assert all("AR90" in of_class for of_class in evaluated.per_class.values())
+    assert evaluated.to_dict()["AR90"] == evaluated.AR90
+    assert tables.summary_rows(evaluated)[-1] == ("AR at 0.90", f"{evaluated.AR90:.4f}", "0.90", "all", "100")
 
 
 def test_a_class_of_ones_own_is_computed_by_class_where_it_says_so() -> None:
     truth, results = random_problem(0)
-    found = CocoEvaluator(truth, metrics={"x": Returning({"size": 2, "shape": 3.5})}).evaluate(results)
-    assert (found.size, found.shape) == (2.0, 3.5)
-    assert {tuple(of_class)[12:] for of_class in found.per_class.values()} == {("size",)}
-    assert tables.class_header(found)[-2:] == ("AR100", "size")
-    assert {row[-1] for row in tables.class_rows(found, complete_in=None)[0]} == {"2.0000"}
-    assert tables.summary_rows(found)[-1] == ("shape", "3.5000", "", "all", "")
+    evaluated = CocoEvaluator(truth, metrics={"x": Returning({"size": 2, "shape": 3.5})}).evaluate(results)
+    assert (evaluated.size, evaluated.shape) == (2.0, 3.5)
+    assert {tuple(of_class)[12:] for of_class in evaluated.per_class.values()} == {("size",)}
+    assert tables.class_header(evaluated)[-2:] == ("AR100", "size")
+    assert {row[-1] for row in tables.class_rows(evaluated, complete_in=None)[0]} == {"2.0000"}
+    assert tables.summary_rows(evaluated)[-1] == ("shape", "3.5000", "", "all", "")
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         (
             ZeroDivisionError("no boxes"),
@@ -82,10 +82,10 @@ def test_a_class_of_ones_own_is_computed_by_class_where_it_says_so() -> None:
         ),
     ],
 )
-def test_a_metric_that_fails_is_named_with_its_class(values: Any, told: str) -> None:
+def test_a_metric_that_fails_is_named_with_its_class(values: Any, message: str) -> None:
     evaluator = CocoEvaluator(random_problem(0)[0], metrics={"extent": Returning(values)})
     with pytest.raises(
-        SharedError, match=rf"evaluation\.metrics\.extent: {__name__}\.Returning\.compute {told}"
+        SharedError, match=rf"evaluation\.metrics\.extent: {__name__}\.Returning\.compute {message}"
     ):
         evaluator.evaluate([])
 
@@ -126,29 +126,32 @@ def test_undefined_is_no_number() -> None:
 
 
 def test_metrics_are_attributes_and_survive_a_copy(numbers: dict[str, float]) -> None:
-    made = Metrics(numbers, {"cat": numbers}, notes=("a note",))
-    assert numbers["AP75"] == made.AP75
+    original = Metrics(numbers, {"cat": numbers}, notes=("a note",))
+    assert numbers["AP75"] == original.AP75
     assert (
-        made == pickle.loads(pickle.dumps(made)) == copy.deepcopy(made) == Metrics.from_dict(made.to_dict())
+        original
+        == pickle.loads(pickle.dumps(original))
+        == copy.deepcopy(original)
+        == Metrics.from_dict(original.to_dict())
     )
     with pytest.raises(AttributeError, match="AP60"):
-        _ = made.AP60
+        _ = original.AP60
 
 
 def test_metrics_of_other_versions_and_runs_are_read_back(numbers: dict[str, float]) -> None:
     """A file from before a metric was added, by a run that had another one."""
     content = {**numbers, "old": -0.5, "per_class": {"cat": numbers}, "notes": ["a note"]}
     specs = Metrics(numbers, {}).specs
-    found = Metrics.from_dict(content, [*specs, MetricSpec("new", "new", by_class=True)])
-    assert (found.AP75, found.old) == (numbers["AP75"], -0.5)
-    assert found.specs == (*specs, MetricSpec("old", "old"))
-    assert found.notes == ("a note", "metrics.json was written without new")
-    assert tables.summary_rows(found)[-1][:2] == ("old", "-0.5000")
-    assert found.to_dict() == {**content, "notes": [*found.notes]}
+    evaluated = Metrics.from_dict(content, [*specs, MetricSpec("new", "new", by_class=True)])
+    assert (evaluated.AP75, evaluated.old) == (numbers["AP75"], -0.5)
+    assert evaluated.specs == (*specs, MetricSpec("old", "old"))
+    assert evaluated.notes == ("a note", "metrics.json was written without new")
+    assert tables.summary_rows(evaluated)[-1][:2] == ("old", "-0.5000")
+    assert evaluated.to_dict() == {**content, "notes": [*evaluated.notes]}
 
 
 def test_a_metric_by_class_may_be_absent_from_the_classes_of_a_file(numbers: dict[str, float]) -> None:
     content = {**numbers, "size": 2.0, "per_class": {"cat": numbers}, "notes": []}
-    found = Metrics.from_dict(content, [*Returning.specs])
-    assert tables.class_header(found)[-1] == "size"
-    assert tables.class_rows(found, complete_in=None)[0][0][-1] == "-"
+    evaluated = Metrics.from_dict(content, [*Returning.specs])
+    assert tables.class_header(evaluated)[-1] == "size"
+    assert tables.class_rows(evaluated, complete_in=None)[0][0][-1] == "-"

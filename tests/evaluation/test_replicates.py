@@ -43,14 +43,14 @@ def copied(
     return new, new_results
 
 
-def assert_equal(found: dict[str, np.ndarray], truth: Any, results: Any) -> None:
+def assert_equal(actual: dict[str, np.ndarray], truth: Any, results: Any) -> None:
     expected = CocoEvaluator(truth).evaluate(results)
     per_class = [*expected.per_class.values()]
     assert set(NAMES) <= set(METRIC_NAMES)
-    assert found.keys() == set(NAMES)
+    assert actual.keys() == set(NAMES)
     for name in NAMES:
-        wanted = [np.nan if one[name] == -1 else one[name] for one in per_class]
-        np.testing.assert_allclose(found[name], wanted, rtol=1e-12, atol=0)
+        means = [np.nan if one[name] == -1 else one[name] for one in per_class]
+        np.testing.assert_allclose(actual[name], means, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -73,11 +73,11 @@ def test_weights_of_one_give_the_metrics(seed: int) -> None:
 
 def test_without_detections_all_is_zero() -> None:
     truth, _ = random_problem(0)
-    found = Replicates(CocoEvaluator(truth).matched([]).classes).metrics(
+    actual = Replicates(CocoEvaluator(truth).matched([]).classes).metrics(
         np.ones(len(truth["images"]), dtype=int)
     )
-    assert_equal(found, truth, [])
-    assert np.nansum(found["AP"]) == 0
+    assert_equal(actual, truth, [])
+    assert np.nansum(actual["AP"]) == 0
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -87,9 +87,9 @@ def test_matches_drawn_again_are_those_of_copied_images(seed: int) -> None:
     weights = np.random.default_rng(seed).integers(0, 4, len(truth["images"]))
     drawn = resampled(CocoEvaluator(truth).matched(results), weights.astype(np.float64))
     expected = CocoEvaluator(copied(truth, results, weights)[0]).matched(copied(truth, results, weights)[1])
-    for found, wanted in zip(drawn.classes, expected.classes, strict=True):
+    for actual, expected_class in zip(drawn.classes, expected.classes, strict=True):
         for name in ("images", "scores", "matched", "ignored", "objects", "overlaps"):
-            np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+            np.testing.assert_array_equal(getattr(actual, name), getattr(expected_class, name))
 
 
 def test_metrics_by_class_of_ones_own_are_drawn_too() -> None:
@@ -102,12 +102,12 @@ def test_metrics_by_class_of_ones_own_are_drawn_too() -> None:
     }
     evaluator = CocoEvaluator(truth, metrics=metrics)
     weights = np.random.default_rng(0).integers(0, 4, len(truth["images"]))
-    found = replicates_of(evaluator.matched(results), evaluator).metrics(weights)
-    assert found.keys() == {*NAMES, "AR60", "Missed60"}
+    actual = replicates_of(evaluator.matched(results), evaluator).metrics(weights)
+    assert actual.keys() == {*NAMES, "AR60", "Missed60"}
     new_truth, new_results = copied(truth, results, weights)
     expected = CocoEvaluator(new_truth, metrics=metrics).evaluate(new_results)
-    assert found["Missed60"].tolist() == [expected.Missed60]
-    assert np.nanmean(found["AR60"]) == pytest.approx(expected.AR60)
+    assert actual["Missed60"].tolist() == [expected.Missed60]
+    assert np.nanmean(actual["AR60"]) == pytest.approx(expected.AR60)
     no_objects = np.zeros(len(weights), dtype=int)
     assert np.isnan(
         replicates_of(evaluator.matched(results), evaluator).metrics(no_objects)["Missed60"]

@@ -42,16 +42,16 @@ def batch(indices: list[int], *, resized: tuple[int, int], original: tuple[int, 
 
 
 def test_boxes_become_xywh_and_labels_original_ids() -> None:
-    found = detections([[1, 2, 11, 22], [0, 0, 4, 4]], [0.75, 0.5], [1, 0])
-    assert detections_to_results(found, image_id="img", category_ids=(7, 90)) == [
+    some = detections([[1, 2, 11, 22], [0, 0, 4, 4]], [0.75, 0.5], [1, 0])
+    assert detections_to_results(some, image_id="img", category_ids=(7, 90)) == [
         {"image_id": "img", "category_id": 90, "bbox": [1.0, 2.0, 10.0, 20.0], "score": 0.75},
         {"image_id": "img", "category_id": 7, "bbox": [0.0, 0.0, 4.0, 4.0], "score": 0.5},
     ]
 
 
 def test_rounding_keeps_two_decimals_of_boxes_and_six_of_scores() -> None:
-    found = detections([[1.23456, 2.34567, 10.98765, 20.45678]], [0.123456789], [0])
-    (result,) = detections_to_results(found, image_id=1, category_ids=(1,))
+    some = detections([[1.23456, 2.34567, 10.98765, 20.45678]], [0.123456789], [0])
+    (result,) = detections_to_results(some, image_id=1, category_ids=(1,))
     assert result["bbox"] == pytest.approx([1.23456, 2.34567, 9.75309, 18.11111], abs=0.005)
     assert result["score"] == pytest.approx(0.123456789, abs=5e-7)
     assert len(str(result["bbox"][0])) <= len("1.2346")
@@ -73,9 +73,9 @@ def test_collector_scales_to_the_original_image() -> None:
 
 def test_collector_keeps_an_image_seen_twice_once() -> None:
     first, second = (ResultCollector(image_id=lambda index: index, category_ids=(5,)) for _ in range(2))
-    found = detections([[0, 0, 4, 4]], [0.5], [0])
-    first.add(batch([0, 2], resized=(8, 8), original=(8, 8)), [found, found])
-    second.add(batch([1, 0], resized=(8, 8), original=(8, 8)), [found, found])
+    some = detections([[0, 0, 4, 4]], [0.5], [0])
+    first.add(batch([0, 2], resized=(8, 8), original=(8, 8)), [some, some])
+    second.add(batch([1, 0], resized=(8, 8), original=(8, 8)), [some, some])
     first.merge(second.state())
     assert [result["image_id"] for result in first.results()] == [0, 1, 2]
 
@@ -93,9 +93,9 @@ def test_evaluating_the_file_equals_evaluating_in_memory(tmp_path: Path) -> None
     collector = ResultCollector(image_id=lambda i: truth["images"][i]["id"], category_ids=(2, 5, 7))
     boxes = torch.tensor([a["bbox"] for a in truth["annotations"]])
     boxes = torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1) + torch.randn(len(boxes), 4) * 3
-    found = Detections(boxes, torch.rand(len(boxes)), torch.randint(0, 3, (len(boxes),)))
+    some = Detections(boxes, torch.rand(len(boxes)), torch.randint(0, 3, (len(boxes),)))
     for index in range(len(truth["images"])):
-        collector.add(batch([index], resized=(300, 300), original=(400, 400)), [found])
+        collector.add(batch([index], resized=(300, 300), original=(400, 400)), [some])
     in_memory = CocoEvaluator(truth).evaluate(collector.results())
     write_predictions(tmp_path / "predictions.json", collector.results())
     assert in_memory.AP50 > 0

@@ -43,39 +43,41 @@ def test_differences_are_those_of_the_metrics() -> None:
     random = np.random.default_rng(0)
     truth = world(30, random)
     a, b = ([run_of(truth, random, skill=skill) for _ in range(2)] for skill in (0.5, 0.9))
-    found = compared(truth, a, b)
+    comparison = compared(truth, a, b)
     evaluator = CocoEvaluator(truth)
     scores = [[evaluator.evaluate(results) for results in variant] for variant in (a, b)]
     for name in (spec.name for spec in BY_CLASS):
-        if name not in found.metrics:
+        if name not in comparison.metrics:
             continue
         means = [np.mean([getattr(metrics, name) for metrics in variant]) for variant in scores]
-        assert found.metrics[name].delta == pytest.approx(means[1] - means[0], abs=1e-12)
-        assert (found.metrics[name].a, found.metrics[name].b) == pytest.approx(tuple(means))
-    assert found.seed_deltas == pytest.approx([y.AP - x.AP for x, y in zip(*scores, strict=True)])
-    assert found.classes["other"].b == pytest.approx(np.mean([m.per_class["other"]["AP"] for m in scores[1]]))
-    assert "APl" not in found.metrics  # no large object
+        assert comparison.metrics[name].delta == pytest.approx(means[1] - means[0], abs=1e-12)
+        assert (comparison.metrics[name].a, comparison.metrics[name].b) == pytest.approx(tuple(means))
+    assert comparison.seed_deltas == pytest.approx([y.AP - x.AP for x, y in zip(*scores, strict=True)])
+    assert comparison.classes["other"].b == pytest.approx(
+        np.mean([m.per_class["other"]["AP"] for m in scores[1]])
+    )
+    assert "APl" not in comparison.metrics  # no large object
 
 
 def test_a_large_difference_is_real_and_a_class_at_a_time() -> None:
     random = np.random.default_rng(0)
     truth = world(60, random)
-    found = compared(truth, [run_of(truth, random, skill=0.4)], [run_of(truth, random, skill=0.95)])
-    assert found.metrics["AP"].low > 0.1
-    assert found.metrics["AP"].p_value < 1e-3
-    assert all(one.p_value < 0.05 for one in found.classes.values())
-    assert found.seeds_needed is None  # one seed tells nothing of the seeds
-    assert found.metrics["AP"].seed_error == 0
+    comparison = compared(truth, [run_of(truth, random, skill=0.4)], [run_of(truth, random, skill=0.95)])
+    assert comparison.metrics["AP"].low > 0.1
+    assert comparison.metrics["AP"].p_value < 1e-3
+    assert all(one.p_value < 0.05 for one in comparison.classes.values())
+    assert comparison.seeds_needed is None  # one seed tells nothing of the seeds
+    assert comparison.metrics["AP"].seed_error == 0
 
 
 def test_identical_predictions_differ_by_nothing() -> None:
     random = np.random.default_rng(0)
     truth = world(20, random)
     results = run_of(truth, random)
-    found = compared(truth, [results], [results])
-    assert found.identical
-    assert (found.metrics["AP"].low, found.metrics["AP"].high) == (0, 0)
-    assert found.metrics["AP"].p_value == 1
+    comparison = compared(truth, [results], [results])
+    assert comparison.identical
+    assert (comparison.metrics["AP"].low, comparison.metrics["AP"].high) == (0, 0)
+    assert comparison.metrics["AP"].p_value == 1
     assert not compared(truth, [results], [results[1:]]).identical
 
 
@@ -86,8 +88,8 @@ def test_a_class_in_few_images_has_no_interval() -> None:
     rare = [row for row in truth["annotations"] if row["category_id"] == 2][:1]
     truth["annotations"] = [row for row in truth["annotations"] if row["category_id"] == 1] + rare
     common = [row for row in run_of(truth, random) if row["category_id"] == 1]
-    found = {"image_id": rare[0]["image_id"], "category_id": 2, "bbox": rare[0]["bbox"], "score": 0.9}
-    result = compared(truth, [common], [[*common, found]])
+    detection = {"image_id": rare[0]["image_id"], "category_id": 2, "bbox": rare[0]["bbox"], "score": 0.9}
+    result = compared(truth, [common], [[*common, detection]])
     assert result.classes.keys() == {"thing"}
     assert result.metrics["AP"].p_value > 0
 
@@ -106,13 +108,13 @@ def test_seeds_widen_the_interval_and_tell_how_many_are_needed() -> None:
     truth = world(60, random)
     a = [run_of(truth, random, skill=0.6) for _ in range(2)]
     b = [run_of(truth, random, skill=skill) for skill in (0.65, 0.95)]
-    found = compared(truth, a, b)
+    comparison = compared(truth, a, b)
     alone = compared(truth, a[1:], b[1:])
     assert alone.metrics["AP"].leaves_out_zero
-    assert not found.metrics["AP"].leaves_out_zero
-    assert found.metrics["AP"].seed_error > 3 * found.metrics["AP"].image_error
-    assert found.seeds_needed is not None
-    assert found.seeds_needed > 2
+    assert not comparison.metrics["AP"].leaves_out_zero
+    assert comparison.metrics["AP"].seed_error > 3 * comparison.metrics["AP"].image_error
+    assert comparison.seeds_needed is not None
+    assert comparison.seeds_needed > 2
 
 
 def test_the_interval_of_one_model_is_that_of_its_draws() -> None:
@@ -120,11 +122,11 @@ def test_the_interval_of_one_model_is_that_of_its_draws() -> None:
     truth = world(60, random)
     evaluator, results = CocoEvaluator(truth), run_of(truth, random)
     matched = evaluator.matched(results)
-    found = ap_interval(matched, num_resamples=200)
-    assert found is not None
-    assert found.value == pytest.approx(evaluator.evaluate(results).AP)
+    interval = ap_interval(matched, num_resamples=200)
+    assert interval is not None
+    assert interval.value == pytest.approx(evaluator.evaluate(results).AP)
     draws = draw([Replicates(matched.classes)], num_resamples=200).replicated["AP"].mean(axis=-1)
-    assert 0.9 < np.mean((found.low < draws) & (draws < found.high)) < 0.99
+    assert 0.9 < np.mean((interval.low < draws) & (draws < interval.high)) < 0.99
     truth["annotations"] = [row for row in truth["annotations"] if row["image_id"] < 4]
     assert ap_interval(CocoEvaluator(truth).matched(results)) is None
 
@@ -166,8 +168,8 @@ def test_p_values_of_classes_are_corrected_for_their_number() -> None:
     random = np.random.default_rng(3)
     truth = world(40, random)
     a, b = [run_of(truth, random, skill=0.6)], [run_of(truth, random, skill=0.7)]
-    found = compared(truth, a, b)
-    both = sorted(found.classes.values(), key=lambda one: one.p_value)
+    comparison = compared(truth, a, b)
+    both = sorted(comparison.classes.values(), key=lambda one: one.p_value)
     evaluator = CocoEvaluator(truth)
     draws = draw([Replicates(evaluator.matched(r).classes) for r in (*a, *b)], num_resamples=100)
     alone = {
@@ -194,10 +196,10 @@ def matched_run(objects: np.ndarray, random: np.random.Generator, *, luck: float
     skill = 0.7 + luck * random.standard_normal()
     image, score, matched = [], [], []
     for number, count in enumerate(objects):
-        found, false = random.binomial(count, skill), random.binomial(count, 0.4)
-        quality = np.append(random.uniform(0.5, 1, found), np.zeros(false))
-        image += [number] * (found + false)
-        score.append(np.append(random.beta(4, 2, found), random.beta(2, 4, false)))
+        hits, false = random.binomial(count, skill), random.binomial(count, 0.4)
+        quality = np.append(random.uniform(0.5, 1, hits), np.zeros(false))
+        image += [number] * (hits + false)
+        score.append(np.append(random.beta(4, 2, hits), random.beta(2, 4, false)))
         matched.append(quality >= IOUS[:, None])
     order = np.argsort(-np.concatenate(score), kind="stable")
     of_all = np.concatenate(matched, axis=1)[:, order]
@@ -210,7 +212,7 @@ def matched_run(objects: np.ndarray, random: np.random.Generator, *, luck: float
                 matched=np.stack([of_all, *[np.zeros_like(of_all)] * 3]),
                 ignored=np.zeros((4, *of_all.shape), dtype=bool),
                 objects=np.stack([objects, *[np.zeros_like(objects)] * 3]),
-                found=np.full(len(order), -1),
+                matched_object=np.full(len(order), -1),
                 overlaps=np.zeros(len(order)),
             )
         ]
@@ -229,8 +231,8 @@ def test_under_the_null_the_interval_covers_zero_95_times_of_100(seeds: int) -> 
         objects = random.integers(1, 4, size=150)
         runs = [matched_run(objects, random, luck=luck) for _ in range(2 * seeds)]
         draws = draw(runs, num_resamples=60, seed=number)
-        found = compare(draws, range(seeds), range(seeds, 2 * seeds), class_names=["thing"])
-        covered += not found.metrics["AP"].leaves_out_zero
+        comparison = compare(draws, range(seeds), range(seeds, 2 * seeds), class_names=["thing"])
+        covered += not comparison.metrics["AP"].leaves_out_zero
     assert 0.93 <= covered / worlds <= 0.97
 
 
@@ -241,15 +243,15 @@ def variant_with(p_value: float) -> Comparison:
 
 def test_a_verdict_on_one_of_many_variants_takes_more() -> None:
     assert variant_with(0.04).is_real
-    found = corrected_for_variants(
+    comparisons = corrected_for_variants(
         {"x": variant_with(0.04), "y": variant_with(0.004), "z": variant_with(0.5)}
     )
-    assert [found[variant].verdict_p for variant in "xyz"] == pytest.approx([0.08, 0.012, 0.5])
-    assert [found[variant].is_real for variant in "xyz"] == [False, True, False]
+    assert [comparisons[variant].verdict_p for variant in "xyz"] == pytest.approx([0.08, 0.012, 0.5])
+    assert [comparisons[variant].is_real for variant in "xyz"] == [False, True, False]
 
 
 def test_a_variant_without_ap_does_not_count() -> None:
     bare = replace(variant_with(0.5), metrics={}, verdict_p=1.0)
-    found = corrected_for_variants({"x": variant_with(0.04), "y": bare})
-    assert found["x"].is_real
-    assert not found["y"].is_real
+    comparisons = corrected_for_variants({"x": variant_with(0.04), "y": bare})
+    assert comparisons["x"].is_real
+    assert not comparisons["y"].is_real

@@ -22,13 +22,13 @@ LABELS, REGIONS, LIMIT = 7, 60, 50
 class Suppression(nn.Module):
     """Of candidates like these."""
 
-    def __init__(self, found: Candidates) -> None:
+    def __init__(self, case: Candidates) -> None:
         super().__init__()
-        self.found = found
+        self.case = case
 
     def forward(self, boxes: Tensor, scores: Tensor, labels: Tensor, allowed: Tensor) -> Tensor:
-        found = replace(self.found, boxes=boxes, scores=scores, labels=labels, allowed=allowed)
-        return padded_class_nms(found)
+        case = replace(self.case, boxes=boxes, scores=scores, labels=labels, allowed=allowed)
+        return padded_class_nms(case)
 
 
 def candidates(images: int, *, alternating: bool) -> Candidates:
@@ -46,15 +46,15 @@ def candidates(images: int, *, alternating: bool) -> Candidates:
     return Candidates(boxes, scores, labels, allowed, LABELS, 0.5, LIMIT, alternating)
 
 
-def inputs(found: Candidates) -> dict[str, Tensor]:
-    return {name: getattr(found, name).contiguous() for name in ("boxes", "scores", "labels", "allowed")}
+def inputs(case: Candidates) -> dict[str, Tensor]:
+    return {name: getattr(case, name).contiguous() for name in ("boxes", "scores", "labels", "allowed")}
 
 
-def written(found: Candidates, file: Path) -> Path:
+def written(case: Candidates, file: Path) -> Path:
     """The suppression of any number of images: the indices, and the scores that `NonMaxSuppression` takes."""
     batch = torch.export.Dim("batch")
-    shapes = {name: {0: batch} for name in inputs(found)}
-    graph = torch.export.export(Suppression(found), (), inputs(found), dynamic_shapes=shapes)
+    shapes = {name: {0: batch} for name in inputs(case)}
+    graph = torch.export.export(Suppression(case), (), inputs(case), dynamic_shapes=shapes)
     program = torch.onnx.export(
         graph,
         dynamo=True,
@@ -78,12 +78,12 @@ def test_suppression_in_onnx_is_that_of_the_model(alternating: bool, tmp_path: P
         written(candidates(2, alternating=alternating), tmp_path / "nms.onnx"),
         providers=["CPUExecutionProvider"],
     )
-    found = candidates(3, alternating=alternating)
-    index, scores = session.run(None, {name: value.numpy() for name, value in inputs(found).items()})
-    for row, expected in zip(index, batch_class_nms(found), strict=True):
+    case = candidates(3, alternating=alternating)
+    index, scores = session.run(None, {name: value.numpy() for name, value in inputs(case).items()})
+    for row, expected in zip(index, batch_class_nms(case), strict=True):
         assert row.tolist() == expected.tolist() + [-1] * (LIMIT - len(expected))
     kept = (index >= 0).sum(axis=1)
     assert (kept[:2] == LIMIT).all()
     assert 0 < kept[2] < LIMIT
     if alternating:  # else their number would grow with the square of the labels
-        assert np.size(scores) == found.scores.numel()
+        assert np.size(scores) == case.scores.numel()

@@ -85,7 +85,7 @@ def test_files_do_not_tell_where_they_were_made(folder: Path) -> None:
     with zipfile.ZipFile(folder / "graph.pt2") as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     parts["onnx"] = (folder / "graph.onnx").read_bytes()
-    told = [
+    leaks = [
         str(ROOT),
         str(Path.home()),
         sys.prefix,
@@ -95,8 +95,8 @@ def test_files_do_not_tell_where_they_were_made(folder: Path) -> None:
         "/torch/",
         "stack_trace",
     ]
-    found = {(name, word) for name, content in parts.items() for word in told if word.encode() in content}
-    assert not found
+    actual = {(name, word) for name, content in parts.items() for word in leaks if word.encode() in content}
+    assert not actual
     (made_by,) = onnx.load(folder / "graph.onnx").metadata_props
     assert made_by.value == "a test"
 
@@ -113,10 +113,10 @@ class Calibration(CalibrationDataReader):
 def test_static_quantization_with_its_defaults_finds_objects(folder: Path) -> None:
     """A number far from all scores would leave these one step of int8."""
     quantize_static(folder / "graph.onnx", folder / "int8.onnx", Calibration())
-    found, expected = run_onnx(folder / "int8.onnx"), run_onnx(folder / "graph.onnx")
+    actual, expected = run_onnx(folder / "int8.onnx"), run_onnx(folder / "graph.onnx")
     assert (expected[2] >= 0).sum() > 50
-    assert (found[2] >= 0).sum() >= 0.5 * (expected[2] >= 0).sum()
-    assert found[1].max() == pytest.approx(expected[1].max(), rel=0.3)
+    assert (actual[2] >= 0).sum() >= 0.5 * (expected[2] >= 0).sum()
+    assert actual[1].max() == pytest.approx(expected[1].max(), rel=0.3)
 
 
 def test_no_number_in_a_graph_is_far_from_the_others(folder: Path) -> None:

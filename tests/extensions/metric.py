@@ -27,7 +27,7 @@ class Missed(Metric):
     def compute(self, matched: Matched) -> Mapping[str, float]:
         place = round((self.iou - 0.5) / 0.05)
         objects = sum(int(one.objects[0].sum()) for one in matched.classes)
-        found = sum(
+        hits = sum(
             int(np.count_nonzero(one.matched[0, place] & ~one.ignored[0, place])) for one in matched.classes
         )
-        return {self.specs[0].name: 1 - found / objects if objects else -1.0}
+        return {self.specs[0].name: 1 - hits / objects if objects else -1.0}

@@ -36,5 +36,5 @@ def test_torchvisions_grid(size: tuple[int, int]) -> None:
     theirs = anchor_utils.AnchorGenerator(tuple((8 * s,) for s in strides), ((0.5, 1.0, 2.0),) * 5)
     images = ImageList(torch.zeros(1, 3, *size), [size])
     (expected,) = theirs(images, [torch.zeros(1, 1, *shape) for shape in shapes])
-    found = AnchorGenerator(grid="torchvision")(shapes, strides, device=CPU)
-    assert torch.equal(torch.cat(found), expected)
+    actual = AnchorGenerator(grid="torchvision")(shapes, strides, device=CPU)
+    assert torch.equal(torch.cat(actual), expected)

@@ -42,7 +42,7 @@ def test_options_train_and_predict(options: dict[str, Any]) -> None:
     assert losses["loss_box_reg"].item() > 0
     total(losses).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    assert all(len(found) for found in model.eval().predict(batch))
+    assert all(len(detections) for detections in model.eval().predict(batch))
 
 
 @pytest.mark.parametrize(("chosen", "expected"), [("last", [1]), ("all", [0, 1]), (1, [1]), (0, [])])
@@ -68,27 +68,27 @@ def test_more_deformable_convolutions_than_the_box_head_has_are_an_error() -> No
 
 @pytest.mark.parametrize("argument", ["features", "output_size", "sampling_ratio", "aligned"])
 def test_what_the_head_sets_for_its_pooling_is_refused(argument: str) -> None:
-    told = (
+    message = (
         f"head.roi.pooling: regions are 7 x 7 bins, .* of head.roi, so that {argument} cannot be chosen here"
     )
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         small_faster_rcnn(pooling=partial(RoIAlign, **cast(Any, {argument: 1})))
 
 
 @pytest.mark.parametrize("modulation", ["none", "doubled_sigmoid"])
 def test_deformable_pooling_starts_as_the_regular_one_of_the_same_seed(modulation: Modulation) -> None:
-    found = []
+    losses = []
     for pooling in (RoIAlign, partial(DeformRoIPool, width=16, modulation=modulation)):
         torch.manual_seed(0)
-        found.append(small_faster_rcnn(pooling=pooling).loss(make_batch(BOXES, LABELS, sizes=SIZES)))
-    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
+        losses.append(small_faster_rcnn(pooling=pooling).loss(make_batch(BOXES, LABELS, sizes=SIZES)))
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=1e-4)
 
 
 def test_class_agnostic_boxes_are_shared_by_the_classes() -> None:
     torch.manual_seed(0)
     model = small_faster_rcnn(class_agnostic=True, nms_iou_threshold=1.0, detections_per_image=150).eval()
-    (found, _) = model.predict(make_batch(BOXES, LABELS, sizes=SIZES))
-    boxes = [found.boxes[found.labels == label] for label in range(3)]
+    (detections, _) = model.predict(make_batch(BOXES, LABELS, sizes=SIZES))
+    boxes = [detections.boxes[detections.labels == label] for label in range(3)]
     assert torch.equal(boxes[0].unique(dim=0), boxes[1].unique(dim=0))
 
 
@@ -96,9 +96,11 @@ def test_labels_of_the_candidates_alternate_as_they_say() -> None:
     """An exported file relies on it, and without it suppression would grow with the square of the classes."""
     batch = make_batch(BOXES, LABELS, sizes=SIZES)
     model = small_faster_rcnn().eval()
-    found = model.head.candidates(model(batch.images, batch.image_sizes))
-    assert found.labels_alternate
-    assert torch.equal(found.labels, torch.arange(found.labels.shape[1]).expand_as(found.labels) % 3)
+    detections = model.head.candidates(model(batch.images, batch.image_sizes))
+    assert detections.labels_alternate
+    assert torch.equal(
+        detections.labels, torch.arange(detections.labels.shape[1]).expand_as(detections.labels) % 3
+    )
 
 
 @pytest.mark.parametrize("loss", [SmoothL1(), L1(), GIoU()], ids=str)

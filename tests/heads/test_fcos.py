@@ -48,8 +48,8 @@ def test_deformable_convolutions_are_the_last_of_each_tower_and_start_as_plain_o
         assert [type(m).__name__ for m in tower[::3]] == ["Conv3x3", "DeformConv2d"]
     features, sizes = [torch.randn(1, 32, 8, 8), torch.randn(1, 32, 4, 4)], torch.tensor([[64, 64]])
     plain.load_state_dict({k: v for k, v in deformable.state_dict().items() if ".offset." not in k})
-    expected, found = plain(features, sizes), deformable(features, sizes)
-    torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-4)
+    expected, actual = plain(features, sizes), deformable(features, sizes)
+    torch.testing.assert_close(actual.logits, expected.logits, rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="deformable_convs: expected at most num_convs=2, got 3"):
         head(deformable_convs=3)
 
@@ -66,7 +66,7 @@ def test_level_scales_multiply_the_distances_of_their_level_alone() -> None:
     with torch.no_grad():
         scaled.regression_head.scales[1].fill_(3.0)
     features, sizes = [torch.randn(1, 32, 8, 8), torch.randn(1, 32, 4, 4)], torch.tensor([[64, 64]])
-    expected, found = plain(features, sizes), scaled(features, sizes)
-    torch.testing.assert_close(found.distances[:, :64], expected.distances[:, :64])
-    torch.testing.assert_close(found.distances[:, 64:], 3 * expected.distances[:, 64:])
-    torch.testing.assert_close(found.centerness, expected.centerness)
+    expected, actual = plain(features, sizes), scaled(features, sizes)
+    torch.testing.assert_close(actual.distances[:, :64], expected.distances[:, :64])
+    torch.testing.assert_close(actual.distances[:, 64:], 3 * expected.distances[:, 64:])
+    torch.testing.assert_close(actual.centerness, expected.centerness)

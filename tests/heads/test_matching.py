@@ -30,7 +30,7 @@ def test_each_image_of_a_batch_is_matched_as_torchvision_matches_it(
     anchors, boxes = random_boxes(60, seed), random_boxes(count + 2, seed + 1)
     images = [boxes[:count], boxes[count:], boxes[:0]]
     targets = pad_targets([image.tolist() for image in images], [[0] * len(image) for image in images])
-    found = match_boxes(
+    actual = match_boxes(
         anchors.expand(3, -1, -1),
         targets,
         background_iou=0.3,
@@ -38,9 +38,9 @@ def test_each_image_of_a_batch_is_matched_as_torchvision_matches_it(
         allow_low_quality_matches=allow_low_quality_matches,
     )
     matcher = Matcher(0.6, 0.3, allow_low_quality_matches=allow_low_quality_matches)
-    for image, matched in zip(images[:2], found, strict=False):
+    for image, matched in zip(images[:2], actual, strict=False):
         assert torch.equal(matched, matcher(box_iou(image, anchors)))
-    assert (found[2] == BACKGROUND).all()
+    assert (actual[2] == BACKGROUND).all()
 
 
 def test_pieces_give_the_same_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,23 +59,23 @@ def test_pieces_give_the_same_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> N
 def test_every_box_is_learned_by_the_anchors_nearest_to_it() -> None:
     anchors = torch.tensor([[[0.0, 0, 10, 10], [20, 20, 30, 30], [20, 20, 30, 30], [50, 50, 60, 60]]])
     targets = pad_targets([[[18.0, 18, 24, 24]]], [[0]])
-    found = match_boxes(
+    actual = match_boxes(
         anchors, targets, background_iou=0.05, foreground_iou=0.9, allow_low_quality_matches=True
     )
-    assert found.tolist() == [[BACKGROUND, 0, 0, BACKGROUND]]
-    found = match_boxes(
+    assert actual.tolist() == [[BACKGROUND, 0, 0, BACKGROUND]]
+    actual = match_boxes(
         anchors, targets, background_iou=0.05, foreground_iou=0.9, allow_low_quality_matches=False
     )
-    assert found.tolist() == [[BACKGROUND, IGNORED, IGNORED, BACKGROUND]]
+    assert actual.tolist() == [[BACKGROUND, IGNORED, IGNORED, BACKGROUND]]
 
 
 def test_a_box_that_no_anchor_touches_makes_none_foreground() -> None:
     anchors = torch.tensor([[[0.0, 0, 10, 10]]])
     targets = pad_targets([[[50.0, 50, 60, 60]]], [[0]])
-    found = match_boxes(
+    actual = match_boxes(
         anchors, targets, background_iou=0.3, foreground_iou=0.7, allow_low_quality_matches=True
     )
-    assert found.tolist() == [[BACKGROUND]]
+    assert actual.tolist() == [[BACKGROUND]]
 
 
 @settings(max_examples=40, deadline=None)

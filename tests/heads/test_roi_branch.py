@@ -36,8 +36,8 @@ class Point(RoIBranch):
         xy = targets.keypoints.xy[foreground.image, foreground.matched, 0]
         size = foreground.boxes[:, 2:] - foreground.boxes[:, :2]
         wanted = (xy - foreground.boxes[:, :2]) / size
-        found = self._parts(features, foreground.boxes, foreground.image)
-        return {"loss_point": F.l1_loss(found, wanted, reduction="sum") / max(1, len(wanted))}
+        actual = self._parts(features, foreground.boxes, foreground.image)
+        return {"loss_point": F.l1_loss(actual, wanted, reduction="sum") / max(1, len(wanted))}
 
     def add_to(self, features: Sequence[Tensor], detections: Detections, image: Tensor) -> Detections:
         boxes = detections.boxes
@@ -76,10 +76,10 @@ def test_a_branch_changes_no_other_loss_and_no_box() -> None:
     losses = seeded_loss(branched)
     assert losses.pop("loss_point").item() > 0
     assert losses == seeded_loss(plain)
-    for expected, found in zip(plain.predict(batch()), branched.predict(batch()), strict=True):
+    for expected, actual in zip(plain.predict(batch()), branched.predict(batch()), strict=True):
         assert expected.keypoints is None
-        assert torch.equal(found.boxes, expected.boxes)
-        assert torch.equal(found.scores, expected.scores)
+        assert torch.equal(actual.boxes, expected.boxes)
+        assert torch.equal(actual.scores, expected.scores)
 
 
 def test_a_branch_learns_what_its_regions_are_matched_with() -> None:
@@ -100,11 +100,11 @@ def test_a_branch_learns_what_its_regions_are_matched_with() -> None:
 def test_detections_get_the_field_each_in_its_own_image() -> None:
     branched = model(branches={"point": Point}).eval()
     together = branched.predict(batch())
-    for i, found in enumerate(together):
-        assert found.keypoints is not None
-        assert found.keypoints.xy.shape == (len(found), 1, 2)
+    for i, actual in enumerate(together):
+        assert actual.keypoints is not None
+        assert actual.keypoints.xy.shape == (len(actual), 1, 2)
         (alone,) = branched.predict(batch().select(slice(i, i + 1)))
-        torch.testing.assert_close(alone.keypoints.xy, found.keypoints.xy, rtol=1e-3, atol=1e-2)
+        torch.testing.assert_close(alone.keypoints.xy, actual.keypoints.xy, rtol=1e-3, atol=1e-2)
 
 
 def test_images_without_objects_or_detections_pass() -> None:
@@ -114,7 +114,7 @@ def test_images_without_objects_or_detections_pass() -> None:
     empty = replace(empty, targets=replace(empty.targets, keypoints=points))
     total(branched.train().loss(empty)).backward()
     assert branched.head.roi_heads.branches["point"].linear.weight.grad is not None
-    assert [len(found) for found in branched.eval().predict(batch())] == [0, 0]
+    assert [len(actual) for actual in branched.eval().predict(batch())] == [0, 0]
 
 
 def test_a_loss_that_another_part_has_is_not_overwritten() -> None:

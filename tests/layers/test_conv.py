@@ -49,8 +49,8 @@ def test_wide_layers_train_by_winograd_and_give_the_same(calls: list[torch.Size]
 def test_small_maps_go_along_with_a_large_one(calls: list[torch.Size]) -> None:
     layer = Conv3x3(256, 256)
     maps = [torch.randn(1, 256, size, size) for size in (56, 4)]
-    for found, x in zip(apply_to_levels(layer, maps), maps, strict=True):
-        torch.testing.assert_close(found, nn.Conv2d.forward(layer, x))
+    for actual, x in zip(apply_to_levels(layer, maps), maps, strict=True):
+        torch.testing.assert_close(actual, nn.Conv2d.forward(layer, x))
     assert calls == [x.shape for x in maps]
 
 
@@ -58,9 +58,9 @@ def test_a_tower_takes_all_levels_layer_by_layer(calls: list[torch.Size]) -> Non
     """However its layers are nested, with the parameters of each level's own pass."""
     layers = [nn.Sequential(Conv3x3(256, 256), nn.ReLU(inplace=True)), nn.GroupNorm(32, 256)]
     tower, maps = nn.Sequential(*layers), [torch.randn(1, 256, size, size) for size in (56, 4)]
-    found = apply_to_levels(tower, maps)
+    actual = apply_to_levels(tower, maps)
     assert calls == [x.shape for x in maps]
-    torch.testing.assert_close(found, [tower(x) for x in maps])
+    torch.testing.assert_close(actual, [tower(x) for x in maps])
 
 
 def test_wide_layers_infer_by_winograd_on_larger_maps(calls: list[torch.Size]) -> None:

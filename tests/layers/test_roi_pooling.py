@@ -32,9 +32,9 @@ def layer(**options: Any) -> DeformRoIPool:
 @pytest.mark.parametrize("sampling", [{"sampling_ratio": 0, "aligned": True}, {}], ids=str)
 def test_starts_as_roi_align(modulation: str, response: float, sampling: dict[str, Any]) -> None:
     regular = RoIAlign(LEVELS, output_size=5, **sampling)
-    found = layer(modulation=modulation, **sampling)(features(), BOXES, IMAGE)
+    actual = layer(modulation=modulation, **sampling)(features(), BOXES, IMAGE)
     expected = response * regular(features(), BOXES, IMAGE)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
@@ -81,10 +81,10 @@ def test_no_regions() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [features()[:2], [x[:, :2] for x in features()], [x[0] for x in features()]]
+    "arguments", [features()[:2], [x[:, :2] for x in features()], [x[0] for x in features()]]
 )
-def test_features_that_do_not_fit_are_named(given: list[Tensor]) -> None:
+def test_features_that_do_not_fit_are_named(arguments: list[Tensor]) -> None:
     with pytest.raises(
         ValueError, match=r"expected features of 3 levels, each of shape \(B, 3, H, W\), got \["
     ):
-        layer()(given, BOXES, IMAGE)
+        layer()(arguments, BOXES, IMAGE)

@@ -29,10 +29,10 @@ LEVELS = [FeatureSpec(f"p{i}", 32, 2**i) for i in (3, 4, 5)]
     ids=["neck", "fcos", "roi"],
 )
 def test_another_layer_is_refused_with_its_place(part: Any, option: str) -> None:
-    told = (
+    message = (
         f"{option}: expected detector.layers.DeformConv2d, got DepthwiseDeformConv2d.*model/backbone/deform"
     )
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         part(deform=partial(DepthwiseDeformConv2d, version=3))
 
 
@@ -42,7 +42,7 @@ def test_a_plain_convolution_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "count", "told"),
+    ("options", "count", "message"),
     [
         ({"modulation": "none", "offset_groups": 2}, 0, "modulation=none, offset_groups=2 changes nothing"),
         ({"modulation": "none"}, 1, ""),
@@ -52,11 +52,11 @@ def test_a_plain_convolution_is_refused() -> None:
     ids=str,
 )
 def test_options_without_a_convolution_to_take_them_are_told(
-    options: dict[str, Any], count: int, told: str, caplog: pytest.LogCaptureFixture
+    options: dict[str, Any], count: int, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     require_deform_conv(partial(DeformConv2d, **options), option="neck.deform", count=count)
-    assert len(caplog.records) == bool(told)
-    assert told in caplog.text
+    assert len(caplog.records) == bool(message)
+    assert message in caplog.text
 
 
 @pytest.mark.parametrize(

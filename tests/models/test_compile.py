@@ -21,10 +21,10 @@ model = make(stages=stages)
 batch = make_batch([[[8.0, 8, 40, 40]], [[0, 0, 50, 64]]], [[0], [1]], sizes=[(64, 64), (64, 50)])
 expected = model.loss(batch)
 model.compile(backend="aot_eager")  # as training does; fullgraph=True would allow numbers of tensors, too
-found = model.loss(batch)
-total(found).backward()
+losses = model.loss(batch)
+total(losses).backward()
 for name, value in expected.items():
-    torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(losses[name], value, rtol=1e-4, atol=1e-5)
 assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 counters = torch._dynamo.utils.counters
 assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"], counters

@@ -32,9 +32,9 @@ def test_losses_and_gradients_start_as_those_of_the_plain_detector(modulation: M
     # In float64: rounding of float32 turns an activation at zero on or off, with another gradient.
     plain = build(DeformableStages()).double()
     deformable = build(DeformableStages(stages=(3, 4, 5), modulation=modulation)).double()
-    expected, found = plain.loss(BATCH), deformable.loss(BATCH)
-    torch.testing.assert_close(found, expected)
-    for losses in (expected, found):
+    expected, actual = plain.loss(BATCH), deformable.loss(BATCH)
+    torch.testing.assert_close(actual, expected)
+    for losses in (expected, actual):
         torch.stack([*losses.values()]).sum().backward()
     gradients = dict(deformable.named_parameters())
     for name, parameter in plain.named_parameters():

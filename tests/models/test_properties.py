@@ -74,26 +74,26 @@ def test_images_of_a_batch_are_detected_as_each_alone(make: Make) -> None:
     for i in range(2):
         one = batch()
         alone = replace(one.select(slice(i, i + 1)), targets=one.targets.select(slice(0)))
-        (found,) = model.predict(alone)
-        torch.testing.assert_close(found.scores, together[i].scores, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(found.boxes, together[i].boxes, rtol=1e-3, atol=1e-2)
+        (actual,) = model.predict(alone)
+        torch.testing.assert_close(actual.scores, together[i].scores, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(actual.boxes, together[i].boxes, rtol=1e-3, atol=1e-2)
 
 
 def test_detections_lie_in_their_image_and_come_best_first(make: Make) -> None:
     model = make().eval()
-    for (height, width), found in zip(SIZES, model.predict(batch()), strict=True):
-        assert 0 < len(found) <= 100
-        assert found.boxes.min() >= 0
-        assert found.boxes[:, 2].max() <= width
-        assert found.boxes[:, 3].max() <= height
-        assert found.scores.diff().le(0).all()
+    for (height, width), actual in zip(SIZES, model.predict(batch()), strict=True):
+        assert 0 < len(actual) <= 100
+        assert actual.boxes.min() >= 0
+        assert actual.boxes[:, 2].max() <= width
+        assert actual.boxes[:, 3].max() <= height
+        assert actual.scores.diff().le(0).all()
 
 
 def test_loss_and_predict_equal_each_alone(make: Make) -> None:
     model = make().eval()
-    losses, found = model.loss_and_predict(batch())
+    losses, actual = model.loss_and_predict(batch())
     assert losses["loss_cls"].item() == pytest.approx(model.loss(batch())["loss_cls"].item(), rel=1e-6)
-    assert torch.equal(found[0].boxes, model.predict(batch())[0].boxes)
+    assert torch.equal(actual[0].boxes, model.predict(batch())[0].boxes)
 
 
 def test_activations_that_are_not_finite_give_no_detections(make: Make) -> None:
@@ -101,4 +101,4 @@ def test_activations_that_are_not_finite_give_no_detections(make: Make) -> None:
     with torch.no_grad():
         for parameter in model.neck.parameters():
             parameter.fill_(torch.nan)
-    assert [len(found) for found in model.predict(batch())] == [0, 0]
+    assert [len(actual) for actual in model.predict(batch())] == [0, 0]

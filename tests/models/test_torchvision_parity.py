@@ -217,29 +217,29 @@ def _losses(pair: Pair, images: list[int]) -> tuple[dict[str, Tensor], dict[str,
     """Ours and torchvision's, both under our names. Nothing learns: statistics stay as they are."""
     batch = _batch(images)
     with torch.no_grad():
-        found = pair.ours.eval().loss(batch)
+        losses = pair.ours.eval().loss(batch)
         pair.theirs.train()
         for module in pair.theirs.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
         expected = pair.theirs(_their_images(batch), _their_targets(pair, images))
-    return found, {pair.loss_names[name]: value for name, value in expected.items()}
+    return losses, {pair.loss_names[name]: value for name, value in expected.items()}
 
 
 @pytest.mark.parametrize("images", CASES, ids=str)
 def test_losses_are_equal(pair: Pair, images: list[int]) -> None:
-    found, expected = _losses(pair, images)
-    assert found.keys() == expected.keys()
+    losses, expected = _losses(pair, images)
+    assert losses.keys() == expected.keys()
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6, check_dtype=False)
+        torch.testing.assert_close(losses[name], value, rtol=1e-5, atol=1e-6, check_dtype=False)
 
 
 @pytest.mark.parametrize("images", CASES, ids=str)
 def test_detections_are_equal(pair: Pair, images: list[int]) -> None:
     batch = _batch(images)
     with torch.no_grad():
-        expected, found = pair.theirs.eval()(_their_images(batch)), pair.ours.eval().predict(batch)
-    for wanted, got in zip(expected, found, strict=True):
+        expected, detections = pair.theirs.eval()(_their_images(batch)), pair.ours.eval().predict(batch)
+    for wanted, got in zip(expected, detections, strict=True):
         assert len(got) == len(wanted["scores"]) > 0
         torch.testing.assert_close(got.scores, wanted["scores"], rtol=1e-4, atol=1e-5, check_dtype=False)
         theirs = Detections(wanted["boxes"], wanted["scores"], wanted["labels"] - pair.first_label)
@@ -260,13 +260,13 @@ def test_detections_by_winograds_convolution_are_those_by_torchs(
 
     by_winograd = winograd.winograd_conv3x3
     monkeypatch.setattr(winograd, "winograd_conv3x3", counted)
-    found = {}
+    detections = {}
     for name, least in {"direct": 10**12, "winograd": 0}.items():
         monkeypatch.setattr(winograd, "_LEAST_WITHOUT", least)
         with torch.no_grad():
-            found[name] = model.predict(batch)
+            detections[name] = model.predict(batch)
         assert bool(calls) == (name == "winograd")
-    for expected, got in zip(found["direct"], found["winograd"], strict=True):
+    for expected, got in zip(detections["direct"], detections["winograd"], strict=True):
         assert len(got) == len(expected) > 0
         distance = torch.cdist(_as_points(got), _as_points(expected), p=torch.inf)
         assert distance.amin(dim=1).max() < 1e-2
@@ -284,13 +284,13 @@ def test_an_image_without_boxes_has_no_box_loss(pair: Pair) -> None:
 def test_training_losses_and_gradients_are_equal(pair: Pair) -> None:
     """In training mode, with statistics of the batch."""
     images, batch = [0, 1], _batch([0, 1])
-    found = pair.ours.train().loss(batch)
+    losses = pair.ours.train().loss(batch)
     expected = pair.theirs.train()(_their_images(batch), _their_targets(pair, images))
     for name, value in expected.items():
         torch.testing.assert_close(
-            found[pair.loss_names[name]], value, rtol=1e-5, atol=1e-6, check_dtype=False
+            losses[pair.loss_names[name]], value, rtol=1e-5, atol=1e-6, check_dtype=False
         )
-    torch.stack(list(found.values())).sum().backward()
+    torch.stack(list(losses.values())).sum().backward()
     torch.stack(list(expected.values())).sum().backward()
     named: dict[str, Any] = {name: p.grad for name, p in pair.theirs.named_parameters() if p.requires_grad}
     ours: dict[str, Any] = {name: p.grad for name, p in pair.ours.named_parameters()}
@@ -300,7 +300,7 @@ def test_training_losses_and_gradients_are_equal(pair: Pair) -> None:
         assert (ours[name] - gradient).norm() <= 1e-2 * gradient.norm(), name
 
 
-def _as_points(found: Detections) -> Tensor:
+def _as_points(detections: Detections) -> Tensor:
     """Boxes in pixels, scores and labels in units that tell them apart."""
-    points = [found.boxes, 100 * found.scores[:, None], 1000 * found.labels[:, None]]
+    points = [detections.boxes, 100 * detections.scores[:, None], 1000 * detections.labels[:, None]]
     return torch.cat(points, dim=1).double()

@@ -82,5 +82,7 @@ def test_bfloat16_gradients_of_maps_of_one_cell_are_those_of_float32() -> None:
             total = torch.stack([level.float().square().sum() for level in neck([x])]).sum()
         total.backward()
         gradients.append(cast(Any, neck.extra_blocks).p7.weight.grad.clone())
-    for found in gradients[1:]:
-        torch.testing.assert_close(found, gradients[0], rtol=0.1, atol=0.05 * float(gradients[0].abs().max()))
+    for actual in gradients[1:]:
+        torch.testing.assert_close(
+            actual, gradients[0], rtol=0.1, atol=0.05 * float(gradients[0].abs().max())
+        )

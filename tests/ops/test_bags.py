@@ -34,9 +34,9 @@ def test_gradients() -> None:
 def test_no_bags() -> None:
     rows, none = torch.randn(4, 3, requires_grad=True), torch.zeros(0, dtype=torch.int32)
     weights = torch.zeros(0, requires_grad=True)
-    found = embedding_bag(rows, none, none, weights)
-    assert found.shape == (0, 3)
-    found.sum().backward()
+    actual = embedding_bag(rows, none, none, weights)
+    assert actual.shape == (0, 3)
+    actual.sum().backward()
     assert rows.grad is not None
     assert rows.grad.eq(0).all()
     assert weights.grad is not None
@@ -54,7 +54,7 @@ def test_gradients_of_bags_of_one_size(lowest: int) -> None:
     summed = F.embedding_bag(index.view(6, 4), rows, mode="sum", per_sample_weights=weights.view(6, 4))
     expected = torch.autograd.grad(summed, (rows, weights), grad)
 
-    bags, found = EmbeddingBags.of(4, most=9, like=index), torch.zeros_like(rows)
+    bags, actual = EmbeddingBags.of(4, most=9, like=index), torch.zeros_like(rows)
     with torch.no_grad():
-        bags.add_row_gradient(grad, index, weights, into=found)
-        torch.testing.assert_close((found, bags.weight_gradient(grad, rows, index)), expected)
+        bags.add_row_gradient(grad, index, weights, into=actual)
+        torch.testing.assert_close((actual, bags.weight_gradient(grad, rows, index)), expected)

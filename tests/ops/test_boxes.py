@@ -54,9 +54,9 @@ def test_focal_loss_equals_torchvisions() -> None:
     labels = torch.randint(-1, 4, (2, 7))
     one_hot = torch.nn.functional.one_hot(labels.clamp(min=0), 4).float() * (labels >= 0)[..., None]
     expected = torchvision.ops.sigmoid_focal_loss(logits, one_hot, reduction="sum")
-    found = Focal()(logits, labels)
-    torch.testing.assert_close(found, expected)
-    (gradient,) = torch.autograd.grad(found, logits)
+    actual = Focal()(logits, labels)
+    torch.testing.assert_close(actual, expected)
+    (gradient,) = torch.autograd.grad(actual, logits)
     (expected_gradient,) = torch.autograd.grad(expected, logits)
     torch.testing.assert_close(gradient, expected_gradient)
 

@@ -122,8 +122,8 @@ def test_gather_passes_gradcheck(name: str) -> None:
     arguments = case.arguments()
 
     def function(*tensors: Tensor) -> Tensor:
-        given = iter(tensors)
-        full: list[Any] = [None if t is None else next(given) for t in arguments]
+        values = iter(tensors)
+        full: list[Any] = [None if t is None else next(values) for t in arguments]
         return deform_conv2d(*full, **case.geometry(), backend="gather")
 
     assert torch.autograd.gradcheck(function, [t for t in arguments if t is not None], fast_mode=True)
@@ -205,14 +205,14 @@ def require_offsets_to_be_survived(
     the operator itself reads where such an offset says, and that may end the process."""
     for case, value in itertools.product(cases, unusual):
         for share in (0.01, 1.0):
-            found, expected = (unusual_result(function, case, value, share, name) for name in BACKENDS)
-            for name in found:
+            actual, expected = (unusual_result(function, case, value, share, name) for name in BACKENDS)
+            for name in actual:
                 message = f"{case}, {value} in {share} of the offsets: {name}"
                 torch.testing.assert_close(
-                    found[name], expected[name], equal_nan=True, rtol=1e-4, atol=1e-4, msg=message
+                    actual[name], expected[name], equal_nan=True, rtol=1e-4, atol=1e-4, msg=message
                 )
             if math.isnan(value) and share < 1:  # where all are NaN, their own gradient is 0
-                assert all(tensor.isnan().any() for name, tensor in found.items() if name != "bias"), case
+                assert all(tensor.isnan().any() for name, tensor in actual.items() if name != "bias"), case
 
 
 def unusual_result(
@@ -227,9 +227,9 @@ def unusual_result(
     names = [
         n for n, t in zip(("x", "offset", "weight", "bias", "mask"), arguments, strict=True) if t is not None
     ]
-    found = {"y": y.detach(), **dict(zip(names, grads, strict=True))}
-    found["x"] = found["x"].sum((2, 3))  # which pixel is NaN is not said
-    return found
+    actual = {"y": y.detach(), **dict(zip(names, grads, strict=True))}
+    actual["x"] = actual["x"].sum((2, 3))  # which pixel is NaN is not said
+    return actual
 
 
 def run(code: str) -> None:
@@ -303,8 +303,8 @@ def test_backward_of_gather_within_autocast_keeps_its_precision() -> None:
     y = deform_conv2d(x, offset, weight, padding=1, backend="gather")
     expected = torch.autograd.grad(y.sum(), (x, offset, weight), retain_graph=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = torch.autograd.grad(y.sum(), (x, offset, weight))
-    torch.testing.assert_close(found, expected)
+        actual = torch.autograd.grad(y.sum(), (x, offset, weight))
+    torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -395,9 +395,9 @@ def test_coordinates_keep_their_digits_on_a_wide_map() -> None:
     """Added to a column of 4000, a shift in float32 would be off by up to 1e-4 pixels."""
     case = Case(batch=1, size=(1, 4000), channels=(2, 2))
     arguments = case.arguments(torch.float32)
-    found = deform_conv2d(*arguments, **case.geometry(), backend="gather")
+    actual = deform_conv2d(*arguments, **case.geometry(), backend="gather")
     exact = deform_conv2d(*(a.double() for a in arguments), **case.geometry(), backend="gather")
-    assert (found - exact).norm() < 3e-7 * exact.norm()
+    assert (actual - exact).norm() < 3e-7 * exact.norm()
 
 
 @st.composite
@@ -438,11 +438,11 @@ def test_gradient_checkpointing_changes_nothing() -> None:
     layer = DeformConv2d(4, 6, 3, padding=1)
     torch.nn.init.normal_(layer.offset.weight, std=0.2)
     x = torch.randn(2, 4, 7, 6, requires_grad=True)
-    found, expected = (
+    actual, expected = (
         torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])
         for y in (checkpoint(layer, x, use_reentrant=False), layer(x))
     )
-    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
 
 
 def test_channels_last_input_is_read_in_place() -> None:

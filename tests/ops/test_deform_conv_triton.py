@@ -37,8 +37,8 @@ def moved(arguments: list[Any]) -> list[Any]:
 
 def result_and_gradients(arguments: list[Any], case: Case, backend: Backend = "triton") -> list[Tensor]:
     y = deform_conv2d(*arguments, **case.geometry(), backend=backend)
-    given = [t for t in arguments if t is not None]
-    return [t.cpu() for t in (y, *torch.autograd.grad(y.sin().sum(), given))]
+    values = [t for t in arguments if t is not None]
+    return [t.cpu() for t in (y, *torch.autograd.grad(y.sin().sum(), values))]
 
 
 @contextmanager
@@ -85,8 +85,8 @@ def test_deterministic_gradients_equal_torchvisions_and_add_nothing_atomically(
 def test_deterministic_gradients_are_the_same_bits_each_time() -> None:
     case = Case(size=(6, 6), kernel=(1, 2), padding=(0, 1))
     with deterministic():
-        found = [result_and_gradients(moved(case.arguments(torch.float32)), case) for _ in range(2)]
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+        actual = [result_and_gradients(moved(case.arguments(torch.float32)), case) for _ in range(2)]
+    assert all(torch.equal(a, b) for a, b in zip(*actual, strict=True))
 
 
 @pytest.mark.parametrize("ordered", [False, True])
@@ -99,11 +99,11 @@ def test_half_precision_differs_by_its_rounding_alone(
     x, offset, weight, bias, mask = (t.detach() for t in case.arguments())
     x, weight, bias = (t.to(dtype) for t in (x, weight / 16, bias))
     exact = [t.double().requires_grad_() for t in (x, offset.float(), weight, bias, mask.float())]
-    given = moved([x, offset.float(), weight, bias, mask.float()])
+    values = moved([x, offset.float(), weight, bias, mask.float()])
     with deterministic() if ordered else nullcontext():
-        found = result_and_gradients(given, case)
-    assert [t.dtype for t in found] == [dtype, dtype, torch.float32, dtype, dtype, torch.float32]
-    for a, b in zip(found, result_and_gradients(exact, case, "torchvision"), strict=True):
+        actual = result_and_gradients(values, case)
+    assert [t.dtype for t in actual] == [dtype, dtype, torch.float32, dtype, dtype, torch.float32]
+    for a, b in zip(actual, result_and_gradients(exact, case, "torchvision"), strict=True):
         assert (a.double() - b).norm() / b.norm() < limit
 
 
@@ -131,11 +131,11 @@ def test_backward_within_autocast_keeps_its_precision() -> None:
     arguments = moved(SMALL.arguments(torch.float32))
     y = deform_conv2d(*arguments, **SMALL.geometry(), backend="triton")
     with torch.autocast(DEVICE, dtype=torch.bfloat16):
-        found = torch.autograd.grad(y.sum(), arguments)
+        actual = torch.autograd.grad(y.sum(), arguments)
     expected = torch.autograd.grad(
         deform_conv2d(*arguments, **SMALL.geometry(), backend="torchvision").sum(), arguments
     )
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_parts_of_the_batch_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,8 +152,8 @@ def test_a_single_gradient_is_that_of_all() -> None:
         arguments = [t.detach() for t in moved(case.arguments())]
         arguments[wanted].requires_grad_()
         y = deform_conv2d(*arguments, **SMALL.geometry(), backend="triton")
-        (found,) = torch.autograd.grad(y.sin().sum(), arguments[wanted])
-        torch.testing.assert_close(found.cpu(), expected)
+        (actual,) = torch.autograd.grad(y.sin().sum(), arguments[wanted])
+        torch.testing.assert_close(actual.cpu(), expected)
 
 
 def test_non_contiguous_tensors_are_read_by_their_strides() -> None:
@@ -161,8 +161,8 @@ def test_non_contiguous_tensors_are_read_by_their_strides() -> None:
     expected = result_and_gradients(case.arguments(), case, "torchvision")
     strided = [torch.stack([t, -t], dim=-1)[..., 0].detach() for t in moved(case.arguments())]
     assert not any(t.is_contiguous() for t in strided)
-    found = result_and_gradients([t.requires_grad_() for t in strided], case)
-    torch.testing.assert_close(found, expected)
+    actual = result_and_gradients([t.requires_grad_() for t in strided], case)
+    torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -238,11 +238,11 @@ def test_a_layer_compiles_to_one_graph() -> None:
         torch.nn.init.normal_(layer.offset.weight)
         compiled = torch.compile(layer, fullgraph=True)
         x = torch.randn(2, 2, 3, 4, device="{DEVICE}", requires_grad=True)
-        found = []
+        results = []
         for function in (compiled, layer):
             y = function(x)
-            found.append([y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])])
-        torch.testing.assert_close(*found)
+            results.append([y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])])
+        torch.testing.assert_close(*results)
         """
     )
 
@@ -329,6 +329,6 @@ def test_a_missing_triton_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_coordinates_keep_their_digits_on_a_wide_map() -> None:
     arguments = Case(batch=1, size=(1, 4000), channels=(2, 2)).arguments(torch.float32)
-    found = deform_conv2d(*moved(arguments), padding=1, backend="triton").cpu()
+    actual = deform_conv2d(*moved(arguments), padding=1, backend="triton").cpu()
     exact = deform_conv2d(*(a.double() for a in arguments), padding=1, backend="torchvision")
-    assert (found - exact).norm() < 3e-7 * exact.norm()
+    assert (actual - exact).norm() < 3e-7 * exact.norm()

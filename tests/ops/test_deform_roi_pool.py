@@ -103,33 +103,33 @@ def interpolated(plane: Tensor, y: float, x: float) -> float:
 @pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("modulated", [False, True])
 def test_equals_its_definition(sampling_ratio: int, aligned: bool, modulated: bool) -> None:
-    given = problem() if modulated else problem() | {"mask": None}
-    found = pyramid_deform_roi_pool(**given, sampling_ratio=sampling_ratio, aligned=aligned)
-    expected = by_definition(**given, sampling_ratio=sampling_ratio, aligned=aligned)
-    torch.testing.assert_close(found, expected)
+    inputs = problem() if modulated else problem() | {"mask": None}
+    actual = pyramid_deform_roi_pool(**inputs, sampling_ratio=sampling_ratio, aligned=aligned)
+    expected = by_definition(**inputs, sampling_ratio=sampling_ratio, aligned=aligned)
+    torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("sampling_ratio", [1, 2])
 def test_what_is_recorded_is_the_same(sampling_ratio: int, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = pyramid_deform_roi_pool(**problem(), sampling_ratio=sampling_ratio)
     monkeypatch.setattr("detector.ops.deform_roi_pool.is_recorded", lambda: True)
-    found = pyramid_deform_roi_pool(**problem(), sampling_ratio=sampling_ratio)
-    torch.testing.assert_close(found, expected)
+    actual = pyramid_deform_roi_pool(**problem(), sampling_ratio=sampling_ratio)
+    torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("sampling_ratio", [0, 1, 2])
 @pytest.mark.parametrize("aligned", [False, True])
 def test_without_offsets_equals_roi_align(sampling_ratio: int, aligned: bool) -> None:
     """Gradients too. With sampling_ratio=0 the reference is torchvision's, whose constants are float32."""
-    given = problem(size=7)
-    features = [x.requires_grad_() for x in given["features"]]
+    inputs = problem(size=7)
+    features = [x.requires_grad_() for x in inputs["features"]]
     sampling: dict[str, Any] = {"sampling_ratio": sampling_ratio, "aligned": aligned}
     regions = (features, STRIDES, BOXES, IMAGE)
-    found = pyramid_deform_roi_pool(*regions, torch.zeros_like(given["offset"]), **sampling)
+    actual = pyramid_deform_roi_pool(*regions, torch.zeros_like(inputs["offset"]), **sampling)
     expected = pyramid_roi_align(*regions, output_size=7, **sampling)
     grad = torch.randn_like(expected)
     for a, b in zip(
-        (found, *torch.autograd.grad(found, features, grad)),
+        (actual, *torch.autograd.grad(actual, features, grad)),
         (expected, *torch.autograd.grad(expected, features, grad)),
         strict=True,
     ):
@@ -142,17 +142,17 @@ def test_an_offset_of_one_is_a_tenth_of_the_region() -> None:
     offset = torch.zeros(1, 2, 1, 1)
     offset[0, 0], offset[0, 1] = 1.0, -2.0
     boxes = torch.tensor([[10.0, 12, 20, 32]])
-    found = pyramid_deform_roi_pool([image], (1,), boxes, torch.zeros(1).long(), offset)
-    torch.testing.assert_close(found.flatten(), torch.tensor([15.0 + 1, 22.0 - 4]))
+    actual = pyramid_deform_roi_pool([image], (1,), boxes, torch.zeros(1).long(), offset)
+    torch.testing.assert_close(actual.flatten(), torch.tensor([15.0 + 1, 22.0 - 4]))
 
 
 @pytest.mark.parametrize("sampling_ratio", [0, 2])
 def test_gradients(sampling_ratio: int) -> None:
     """Of regions inside, over the border, and outside, of two images and levels."""
-    given = problem(size=2)
+    inputs = problem(size=2)
     features = [draw(2, 2, 6, 7).requires_grad_(), draw(2, 2, 3, 4).requires_grad_()]
     boxes = torch.tensor([[1.0, 2, 19.3, 16], [-9, 3, 14, 22], [20, 9, 900, 700], [90, 90, 99, 99]]).double()
-    offset, mask = (given[name][:4].clone().requires_grad_() for name in ("offset", "mask"))
+    offset, mask = (inputs[name][:4].clone().requires_grad_() for name in ("offset", "mask"))
 
     def pooled(finest: Tensor, coarsest: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
         return pyramid_deform_roi_pool(
@@ -170,11 +170,11 @@ def test_gradients(sampling_ratio: int) -> None:
 
 def test_regions_that_nothing_is_sampled_in_are_zero() -> None:
     """Without samples, or with all of them outside; what they depend on has a gradient of 0."""
-    given = problem(size=2) | {"boxes": BOXES[[5, 6]], "image_index": IMAGE[:2]}
-    offset, mask = (given.pop(name)[:2].requires_grad_() for name in ("offset", "mask"))
-    found = pyramid_deform_roi_pool(**given, offset=offset, mask=mask, sampling_ratio=0, aligned=True)
-    assert found.eq(0).all()
-    found.sum().backward()
+    inputs = problem(size=2) | {"boxes": BOXES[[5, 6]], "image_index": IMAGE[:2]}
+    offset, mask = (inputs.pop(name)[:2].requires_grad_() for name in ("offset", "mask"))
+    actual = pyramid_deform_roi_pool(**inputs, offset=offset, mask=mask, sampling_ratio=0, aligned=True)
+    assert actual.eq(0).all()
+    actual.sum().backward()
     assert offset.grad.eq(0).all()
     assert mask.grad.eq(0).all()
 
@@ -184,44 +184,44 @@ def test_a_nan_offset_gives_nan_where_it_is_used_and_nowhere_else(
     recorded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("detector.ops.deform_roi_pool.is_recorded", lambda: recorded)
-    given = problem()
-    given["offset"][0, 1, 2, 1] = math.nan
-    wrong = pyramid_deform_roi_pool(**given).isnan().nonzero()
+    inputs = problem()
+    inputs["offset"][0, 1, 2, 1] = math.nan
+    wrong = pyramid_deform_roi_pool(**inputs).isnan().nonzero()
     assert {tuple(place) for place in wrong[:, [0, 2, 3]].tolist()} == {(0, 2, 1)}
 
 
 def test_no_regions() -> None:
     offset = torch.zeros(0, 2, 7, 7, requires_grad=True)
     features = [torch.randn(1, 3, 8, 8, requires_grad=True)]
-    found = pyramid_deform_roi_pool(features, (4,), torch.zeros(0, 4), torch.zeros(0).long(), offset)
-    assert found.shape == (0, 3, 7, 7)
-    found.sum().backward()
+    actual = pyramid_deform_roi_pool(features, (4,), torch.zeros(0, 4), torch.zeros(0).long(), offset)
+    assert actual.shape == (0, 3, 7, 7)
+    actual.sum().backward()
     assert features[0].grad is not None
     assert features[0].grad.eq(0).all()
 
 
 def test_half_precision_is_rounded_at_the_end_only() -> None:
-    given: dict[str, Any] = {
+    inputs: dict[str, Any] = {
         k: v.float() if isinstance(v, Tensor) and k != "image_index" else v for k, v in problem().items()
     }
-    half = [x.bfloat16() for x in given.pop("features")]
-    exact = pyramid_deform_roi_pool([x.float() for x in half], **given)
+    half = [x.bfloat16() for x in inputs.pop("features")]
+    exact = pyramid_deform_roi_pool([x.float() for x in half], **inputs)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = pyramid_deform_roi_pool(half, **given)
-    assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found, exact.bfloat16(), rtol=0, atol=0)
+        actual = pyramid_deform_roi_pool(half, **inputs)
+    assert actual.dtype == torch.bfloat16
+    torch.testing.assert_close(actual, exact.bfloat16(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("aligned", [False, True])
 def test_statistics_of_the_bins_equal_loops(aligned: bool) -> None:
-    given = problem()
-    offset, mask, size = 4 * given["offset"], given["mask"], 3
+    inputs = problem()
+    offset, mask, size = 4 * inputs["offset"], inputs["mask"], 3
     levels = pyramid_level(BOXES, num_levels=3, finest_stride_px=4).tolist()
     lengths, left = [], []
     for r, level in enumerate(levels):
         x0, y0, x1, y1 = (side / STRIDES[level] - 0.5 * aligned for side in BOXES[r].tolist())
         width, height = (side if aligned else max(side, 1.0) for side in (x1 - x0, y1 - y0))
-        rows, columns = given["features"][level].shape[2:]
+        rows, columns = inputs["features"][level].shape[2:]
 
         def inside(x: float, y: float, rows: int = rows, columns: int = columns) -> bool:
             return -1 < x < columns and -1 < y < rows
@@ -234,11 +234,11 @@ def test_statistics_of_the_bins_equal_loops(aligned: bool) -> None:
                 if inside(x, y):
                     left.append(not inside(x + dx, y + dy))
     assert 0 < sum(left) < len(left) < len(lengths)
-    found = roi_sampling_statistics(given["features"], STRIDES, BOXES, offset, mask, aligned=aligned)
-    assert found["mean_px"].item() == pytest.approx(sum(lengths) / len(lengths))
-    assert found["outside"].item() == pytest.approx(sum(left) / len(left))
-    assert found["modulation_mean"].item() == pytest.approx(mask.mean().item())
-    without = roi_sampling_statistics(given["features"], STRIDES, BOXES, offset, None, aligned=aligned)
+    actual = roi_sampling_statistics(inputs["features"], STRIDES, BOXES, offset, mask, aligned=aligned)
+    assert actual["mean_px"].item() == pytest.approx(sum(lengths) / len(lengths))
+    assert actual["outside"].item() == pytest.approx(sum(left) / len(left))
+    assert actual["modulation_mean"].item() == pytest.approx(mask.mean().item())
+    without = roi_sampling_statistics(inputs["features"], STRIDES, BOXES, offset, None, aligned=aligned)
     assert without.keys() == {"mean_px", "outside"}
 
 
@@ -246,11 +246,11 @@ def test_statistics_of_the_bins_equal_loops(aligned: bool) -> None:
 @pytest.mark.parametrize("plane", [0, 1])
 def test_a_nan_offset_gives_nan_in_its_bin_alone_and_in_gradients(plane: int, sampling_ratio: int) -> None:
     """Zeros would hide it."""
-    given = problem()
-    given["offset"][3, :, 0, 0] = 0.1  # inside of the map
-    given["offset"][3, plane, 0, 0] = math.nan
-    leaves = [t.requires_grad_() for t in (*given["features"], given["offset"], given["mask"])]
-    y = pyramid_deform_roi_pool(**given, sampling_ratio=sampling_ratio)
+    inputs = problem()
+    inputs["offset"][3, :, 0, 0] = 0.1  # inside of the map
+    inputs["offset"][3, plane, 0, 0] = math.nan
+    leaves = [t.requires_grad_() for t in (*inputs["features"], inputs["offset"], inputs["mask"])]
+    y = pyramid_deform_roi_pool(**inputs, sampling_ratio=sampling_ratio)
     assert {tuple(place) for place in y.isnan().nonzero().tolist()} == {(3, c, 0, 0) for c in (0, 1)}
     *of_features, of_offset, of_mask = torch.autograd.grad(y.sum(), leaves)
     assert [bool(grad.isnan().any()) for grad in of_features] == [False, True, False]
@@ -260,9 +260,9 @@ def test_a_nan_offset_gives_nan_in_its_bin_alone_and_in_gradients(plane: int, sa
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, 1e30, -1e10])
 def test_a_bin_far_outside_is_zero_and_has_finite_gradients(value: float) -> None:
-    given = problem()
-    given["offset"][3, :, 1, 2] = value
-    leaves = [t.requires_grad_() for t in (*given["features"], given["offset"], given["mask"])]
-    y = pyramid_deform_roi_pool(**given)
+    inputs = problem()
+    inputs["offset"][3, :, 1, 2] = value
+    leaves = [t.requires_grad_() for t in (*inputs["features"], inputs["offset"], inputs["mask"])]
+    y = pyramid_deform_roi_pool(**inputs)
     assert y[3, :, 1, 2].eq(0).all()
     assert all(grad.isfinite().all() for grad in torch.autograd.grad(y.sum(), leaves))

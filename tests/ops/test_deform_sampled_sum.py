@@ -86,8 +86,8 @@ def interpolated(plane: Tensor, h: float, w: float) -> float:
     ids=str,
 )
 def test_equals_its_definition(options: Options) -> None:
-    given_ = arguments(options)
-    torch.testing.assert_close(deform_sampled_sum(*given_, **options), by_definition(*given_, options))
+    inputs = arguments(options)
+    torch.testing.assert_close(deform_sampled_sum(*inputs, **options), by_definition(*inputs, options))
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
@@ -112,13 +112,13 @@ def test_both_ways_agree_for_all_shapes(
     size: tuple[int, int],
 ) -> None:
     options: Options = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
-    given_ = arguments(options, batch=batch, channels=groups * per_group, groups=groups, size=size)
-    found = []
+    inputs = arguments(options, batch=batch, channels=groups * per_group, groups=groups, size=size)
+    actual = []
     for gather_from in WAYS.values():
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(depthwise, "_GATHER_FROM", gather_from)
-            found.append(deform_sampled_sum(*given_, **options))
-    torch.testing.assert_close(*found)
+            actual.append(deform_sampled_sum(*inputs, **options))
+    torch.testing.assert_close(*actual)
 
 
 @pytest.mark.usefixtures("_way")
@@ -132,16 +132,16 @@ def test_gradients() -> None:
 def test_samples_far_outside_are_zero() -> None:
     x, offset, modulation = arguments({"kernel_size": 3, "padding": 1})
     for shift in (-1e9, -100.0, 100.0, 1e9):
-        found = deform_sampled_sum(x, torch.full_like(offset, shift), modulation, kernel_size=3, padding=1)
-        assert found.eq(0).all()
+        actual = deform_sampled_sum(x, torch.full_like(offset, shift), modulation, kernel_size=3, padding=1)
+        assert actual.eq(0).all()
 
 
 @pytest.mark.usefixtures("_way")
 def test_half_precision_is_rounded_at_the_end_only() -> None:
     x, offset, modulation = (t.bfloat16() for t in arguments({"kernel_size": 3, "padding": 1}))
-    found = deform_sampled_sum(x, offset, modulation, kernel_size=3, padding=1)
+    actual = deform_sampled_sum(x, offset, modulation, kernel_size=3, padding=1)
     exact = deform_sampled_sum(x.float(), offset.float(), modulation.float(), kernel_size=3, padding=1)
-    assert torch.equal(found, exact.bfloat16())
+    assert torch.equal(actual, exact.bfloat16())
 
 
 @pytest.mark.parametrize(
@@ -173,10 +173,10 @@ def test_shapes_that_do_not_fit_are_named(change: dict[str, Tensor], message: st
 def test_a_nan_offset_gives_nan_where_it_is_used_and_in_gradients(
     dtype: torch.dtype, size: tuple[int, int]
 ) -> None:
-    given = [t.to(dtype) for t in arguments({"padding": 1}, size=size)]
-    given[1][0, 21, 2, 3] = math.nan  # the second group's
-    leaves = [t.requires_grad_() for t in given]
-    y = deform_sampled_sum(*given, kernel_size=3, padding=1)
+    inputs = [t.to(dtype) for t in arguments({"padding": 1}, size=size)]
+    inputs[1][0, 21, 2, 3] = math.nan  # the second group's
+    leaves = [t.requires_grad_() for t in inputs]
+    y = deform_sampled_sum(*inputs, kernel_size=3, padding=1)
     assert {tuple(place) for place in y.isnan().nonzero().tolist()} == {(0, c, 2, 3) for c in (2, 3)}
     of_x, of_offset, of_modulation = torch.autograd.grad(y.sum(), leaves)
     assert of_x.isnan().any()
@@ -188,11 +188,11 @@ def test_a_nan_offset_gives_nan_where_it_is_used_and_in_gradients(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("value", [math.inf, -math.inf, 1e30, -1e10])
 def test_what_is_far_outside_counts_nothing(value: float, dtype: torch.dtype) -> None:
-    found = []
+    actual = []
     for far in (value, math.copysign(1000, value)):
-        given = [t.to(dtype) for t in arguments({"padding": 1})]
-        given[1][0, 20:22] = far
-        leaves = [t.requires_grad_() for t in given]
-        y = deform_sampled_sum(*given, kernel_size=3, padding=1)
-        found.append([y, *torch.autograd.grad(y.sin().sum(), leaves)])
-    torch.testing.assert_close(*found)
+        inputs = [t.to(dtype) for t in arguments({"padding": 1})]
+        inputs[1][0, 20:22] = far
+        leaves = [t.requires_grad_() for t in inputs]
+        y = deform_sampled_sum(*inputs, kernel_size=3, padding=1)
+        actual.append([y, *torch.autograd.grad(y.sin().sum(), leaves)])
+    torch.testing.assert_close(*actual)

@@ -97,9 +97,9 @@ def test_the_proposal_network_takes_every_loss(loss: BoxLoss) -> None:
 
 
 def test_the_loss_of_classes_is_the_one_given() -> None:
-    batch, found = make_batch([[[8.0, 8, 40, 40]]], [[0]], sizes=[(64, 64)]), []
+    batch, actual = make_batch([[[8.0, 8, 40, 40]]], [[0]], sizes=[(64, 64)]), []
     for alpha in (0.25, 0.5):
         torch.manual_seed(0)
         model = small_fcos(classification_loss=Focal(alpha)).eval()
-        found.append(model.loss(batch)["loss_cls"].item())
-    assert found[0] != pytest.approx(found[1], rel=1e-3)
+        actual.append(model.loss(batch)["loss_cls"].item())
+    assert actual[0] != pytest.approx(actual[1], rel=1e-3)

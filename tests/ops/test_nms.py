@@ -43,8 +43,8 @@ def test_order_of_the_boxes_does_not_matter(seed: int) -> None:
 def test_a_batch_is_its_images_and_only_candidates_count() -> None:
     problems = [problem(seed) for seed in (0, 1)]
     boxes, scores, labels = (torch.stack(parts) for parts in zip(*problems, strict=True))
-    found = Candidates(boxes, scores, labels, scores > 0.4, num_labels=3, iou_threshold=0.5, limit=4)
-    for (b, s, c), allowed, index in zip(problems, found.allowed, batch_class_nms(found), strict=True):
+    case = Candidates(boxes, scores, labels, scores > 0.4, num_labels=3, iou_threshold=0.5, limit=4)
+    for (b, s, c), allowed, index in zip(problems, case.allowed, batch_class_nms(case), strict=True):
         expected = kept(b[allowed], s[allowed], c[allowed], limit=4)
         assert torch.equal(index, torch.where(allowed)[0][expected])
 
@@ -52,18 +52,18 @@ def test_a_batch_is_its_images_and_only_candidates_count() -> None:
 def test_detections_are_what_suppression_keeps_best_first() -> None:
     boxes, scores, labels = (torch.stack(parts) for parts in zip(problem(0), problem(1), strict=True))
     candidates = Candidates(boxes, scores, labels, scores > 0.4, num_labels=3, iou_threshold=0.5, limit=4)
-    for i, (found, index) in enumerate(zip(suppressed(candidates), batch_class_nms(candidates), strict=True)):
-        assert 0 < len(found) == len(index)
-        assert torch.equal(found.boxes, boxes[i, index])
-        assert torch.equal(found.labels, labels[i, index])
-        assert found.scores.tolist() == sorted(scores[i, index].tolist(), reverse=True)
+    for i, (case, index) in enumerate(zip(suppressed(candidates), batch_class_nms(candidates), strict=True)):
+        assert 0 < len(case) == len(index)
+        assert torch.equal(case.boxes, boxes[i, index])
+        assert torch.equal(case.labels, labels[i, index])
+        assert case.scores.tolist() == sorted(scores[i, index].tolist(), reverse=True)
 
 
 def test_padded_indices_are_those_of_the_batch() -> None:
     problems = [problem(seed) for seed in (0, 1)]
     boxes, scores, labels = (torch.stack(parts) for parts in zip(*problems, strict=True))
-    found = Candidates(boxes, scores, labels, scores > 0.8, num_labels=3, iou_threshold=0.5, limit=20)
-    for row, expected in zip(padded_class_nms(found), batch_class_nms(found), strict=True):
+    case = Candidates(boxes, scores, labels, scores > 0.8, num_labels=3, iou_threshold=0.5, limit=20)
+    for row, expected in zip(padded_class_nms(case), batch_class_nms(case), strict=True):
         assert 0 < len(expected) < 20
         assert row.tolist() == expected.tolist() + [-1] * (20 - len(expected))
 
@@ -71,10 +71,8 @@ def test_padded_indices_are_those_of_the_batch() -> None:
 def test_nothing_to_keep() -> None:
     boxes, scores, labels = problem(0)
     none = torch.zeros(1, len(boxes), dtype=torch.bool)
-    found = Candidates(
-        boxes[None], scores[None], labels[None], none, num_labels=3, iou_threshold=0.5, limit=4
-    )
-    assert [len(index) for index in batch_class_nms(found)] == [0]
+    case = Candidates(boxes[None], scores[None], labels[None], none, num_labels=3, iou_threshold=0.5, limit=4)
+    assert [len(index) for index in batch_class_nms(case)] == [0]
 
 
 @settings(max_examples=30, deadline=None)
@@ -83,5 +81,5 @@ def test_torchvisions_operator_alone_keeps_the_same(seed: int, threshold: float,
     problems = [problem(seed + image) for image in range(3)]
     boxes, scores, labels = (torch.stack(parts) for parts in zip(*problems, strict=True))
     boxes[1] -= 1000  # images do not meet, wherever their boxes are
-    found = Candidates(boxes, scores, labels, scores > threshold, 3, 0.5, limit)
-    assert torch.equal(torchvision_class_nms(found), padded_class_nms(found))
+    case = Candidates(boxes, scores, labels, scores > threshold, 3, 0.5, limit)
+    assert torch.equal(torchvision_class_nms(case), padded_class_nms(case))

@@ -81,18 +81,18 @@ def test_statistics_are_those_of_a_loop(
     random = torch.Generator().manual_seed(seed)
     offset = 2 * torch.randn(2, 2 * groups * geometry.taps, height, width, generator=random)
     mask = torch.rand(2, groups * geometry.taps, height, width, generator=random)
-    found = sampling_statistics(offset, mask, geometry=geometry, input_size=input_size)
+    statistics = sampling_statistics(offset, mask, geometry=geometry, input_size=input_size)
     expected = by_hand(offset, mask, geometry, input_size)
-    assert {name: value.item() for name, value in found.items()} == pytest.approx(expected, rel=1e-4)
+    assert {name: value.item() for name, value in statistics.items()} == pytest.approx(expected, rel=1e-4)
 
 
 def test_of_a_plain_convolution_they_are_its_own() -> None:
     """Its padding is outside, but no offset carried it there."""
     dilated = Geometry((3, 3), (1, 1), (2, 2), (2, 2), 1, 1)
-    found = sampling_statistics(
+    statistics = sampling_statistics(
         torch.zeros(1, 18, 4, 4), torch.ones(1, 9, 4, 4), geometry=dilated, input_size=(4, 4)
     )
-    assert {name: value.item() for name, value in found.items()} == pytest.approx(
+    assert {name: value.item() for name, value in statistics.items()} == pytest.approx(
         {
             "mean_px": 0,
             "effective_dilation": 2,
@@ -104,26 +104,26 @@ def test_of_a_plain_convolution_they_are_its_own() -> None:
 
 
 def test_without_a_mask_there_is_no_modulation() -> None:
-    found = sampling_statistics(torch.zeros(1, 18, 4, 4), None, geometry=PLAIN, input_size=(4, 4))
-    assert found.keys() == {"mean_px", "effective_dilation", "outside"}
+    statistics = sampling_statistics(torch.zeros(1, 18, 4, 4), None, geometry=PLAIN, input_size=(4, 4))
+    assert statistics.keys() == {"mean_px", "effective_dilation", "outside"}
 
 
 def test_one_tap_that_has_all_the_modulation_has_no_entropy() -> None:
     mask = torch.zeros(1, 9, 4, 4)
     mask[:, 4] = 2
-    found = sampling_statistics(torch.zeros(1, 18, 4, 4), mask, geometry=PLAIN, input_size=(4, 4))
-    assert found["modulation_entropy"].item() == 0
+    statistics = sampling_statistics(torch.zeros(1, 18, 4, 4), mask, geometry=PLAIN, input_size=(4, 4))
+    assert statistics["modulation_entropy"].item() == 0
 
 
 def test_half_precision_is_measured_in_float32() -> None:
     offset = torch.full((1, 18, 200, 200), 0.5, dtype=torch.float16)
-    found = sampling_statistics(offset, None, geometry=PLAIN, input_size=(200, 200))
-    assert found["mean_px"].item() == pytest.approx(0.5 * 2**0.5, rel=1e-5)
+    statistics = sampling_statistics(offset, None, geometry=PLAIN, input_size=(200, 200))
+    assert statistics["mean_px"].item() == pytest.approx(0.5 * 2**0.5, rel=1e-5)
 
 
 def test_the_sign_of_unbounded_modulation_is_no_matter_to_its_entropy() -> None:
     weights = torch.tensor([1.0, -1, 2, 0])[:, None]
-    found = modulation_statistics(weights, dim=0)
+    statistics = modulation_statistics(weights, dim=0)
     entropy = -(2 * 0.25 * math.log(0.25) + 0.5 * math.log(0.5)) / math.log(4)
-    assert found["modulation_entropy"].item() == pytest.approx(entropy)
-    assert found["modulation_mean"].item() == 0.5
+    assert statistics["modulation_entropy"].item() == pytest.approx(entropy)
+    assert statistics["modulation_mean"].item() == 0.5

@@ -31,8 +31,8 @@ def draw(*sizes: tuple[int, ...]) -> list[torch.Tensor]:
     return [torch.randn(size, generator=random) for size in sizes]
 
 
-def close(found: torch.Tensor, expected: torch.Tensor) -> None:
-    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
+def close(actual: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(actual.double(), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("m", [1, 17, 48])  # oneDNN gets another shape where they are no multiple of 16
@@ -56,8 +56,8 @@ def test_a_product_and_its_gradients(m: int, groups: int) -> None:
 def test_many_products_and_their_gradients(m: int, fewest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "_FEWEST_PRODUCTS", fewest)
     rows, kernels, grads = draw((2, 3, m, 8), (2, 3, 4, 8), (2, 3, m, 4))
-    found = torch.stack([torch.stack(group) for group in batched_linear(rows, kernels)])
-    close(found, rows.double() @ kernels.double().mT)
+    actual = torch.stack([torch.stack(group) for group in batched_linear(rows, kernels)])
+    close(actual, rows.double() @ kernels.double().mT)
     into = torch.ones(2, 3, 4, 8)
     add_batched_linear_weight_grads(grads, rows, into=into)
     close(into, grads.double().mT @ rows.double() + 1)
@@ -105,9 +105,9 @@ def test_a_linear_layer_and_its_gradients(
     arguments = draw((17, 8), (5, 8), *([(5,)] if bias else []))
     grad = draw((17, 5))[0]
     inputs, wide = ([t.to(d).requires_grad_() for t in arguments] for d in (torch.float32, torch.float64))
-    found, expected = linear(*inputs, *[None][bias:]), F.linear(*wide)
-    close(found, expected)
-    of_inputs = torch.autograd.grad(found, inputs, grad)
+    actual, expected = linear(*inputs, *[None][bias:]), F.linear(*wide)
+    close(actual, expected)
+    of_inputs = torch.autograd.grad(actual, inputs, grad)
     for a, b in zip(of_inputs, torch.autograd.grad(expected, wide, grad.double()), strict=True):
         close(a, b)
 

@@ -22,17 +22,21 @@ class Ranks:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._patch = monkeypatch
-        self.given: list[list[Tensor]] = []
+        self.contributions: list[list[Tensor]] = []
 
     def run(self, *ranks: Callable[[], Losses]) -> list[Losses]:
         for name, value in (("is_initialized", True), ("get_world_size", len(ranks))):
             self._patch.setattr(torch.distributed, name, lambda value=value: value)
         for rank in ranks:
-            self.given.append([])
-            self._patch.setattr(torch.distributed, "all_reduce", lambda x: self.given[-1].append(x.clone()))
+            self.contributions.append([])
+            self._patch.setattr(
+                torch.distributed, "all_reduce", lambda x: self.contributions[-1].append(x.clone())
+            )
             rank()
-        assert len({len(given) for given in self.given}) == 1, "every rank takes part in every collective"
-        totals = [torch.stack(values).sum(dim=0) for values in zip(*self.given, strict=True)]
+        assert len({len(contributions) for contributions in self.contributions}) == 1, (
+            "every rank takes part in every collective"
+        )
+        totals = [torch.stack(values).sum(dim=0) for values in zip(*self.contributions, strict=True)]
         results = []
         for rank in ranks:
             left = iter(totals)
@@ -112,7 +116,7 @@ def test_a_validation_loss_waits_for_no_other_rank(
     batch = make_batch([[ONE]], [[0]], sizes=[(64, 64)])
     ranks = Ranks(monkeypatch)
     ranks.run(lambda: model.loss(batch), dict)
-    assert [*map(len, ranks.given)] == [0, 0]
+    assert [*map(len, ranks.contributions)] == [0, 0]
 
 
 def test_one_process_keeps_its_values() -> None:

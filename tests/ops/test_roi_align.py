@@ -23,8 +23,8 @@ def test_pooled_features_equal_torchvisions() -> None:
     expected = theirs(
         {str(i): x for i, x in enumerate(features)}, [boxes[image == 0], boxes[image == 1]], [size] * 2
     )
-    found = pyramid_roi_align(features, STRIDES, boxes, image, output_size=7)
-    torch.testing.assert_close(found, torch.cat([expected[:20], expected[20:]])[_interleaved()])
+    actual = pyramid_roi_align(features, STRIDES, boxes, image, output_size=7)
+    torch.testing.assert_close(actual, torch.cat([expected[:20], expected[20:]])[_interleaved()])
 
 
 def _interleaved() -> torch.Tensor:
@@ -50,9 +50,9 @@ def test_gather_equals_torchvisions_kernel(
         y = pyramid_roi_align(features, STRIDES, boxes, image, output_size=7, aligned=aligned)
         return [y, *torch.autograd.grad(y, features, grad)]
 
-    found = both()
-    monkeypatch.setattr(roi_align, "_gather_pays", lambda *given: False)
-    for a, b in zip(found, both(), strict=True):
+    actual = both()
+    monkeypatch.setattr(roi_align, "_gather_pays", lambda *arguments: False)
+    for a, b in zip(actual, both(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
@@ -65,5 +65,5 @@ def test_levels_double_with_the_side() -> None:
 
 def test_no_regions() -> None:
     features = [torch.randn(1, 3, 8, 8) for _ in STRIDES]
-    found = pyramid_roi_align(features, STRIDES, torch.zeros(0, 4), torch.zeros(0).long(), output_size=7)
-    assert found.shape == (0, 3, 7, 7)
+    actual = pyramid_roi_align(features, STRIDES, torch.zeros(0, 4), torch.zeros(0).long(), output_size=7)
+    assert actual.shape == (0, 3, 7, 7)

@@ -36,18 +36,18 @@ def test_values_and_gradients_equal_a_direct_convolution(
     grads = [torch.randn(batch, 7, *size).double() for size in sizes]
     inputs = [t.requires_grad_() for t in (weight, bias, *maps)]
     exact = [conv(x, weight, bias) for x in maps]
-    found = winograd_conv3x3(maps, weight, bias)
+    actual = winograd_conv3x3(maps, weight, bias)
     expected = torch.autograd.grad(exact, inputs, grads)
-    for a, b in zip([*found, *torch.autograd.grad(found, inputs, grads)], [*exact, *expected], strict=True):
+    for a, b in zip([*actual, *torch.autograd.grad(actual, inputs, grads)], [*exact, *expected], strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 9)])
 def test_results_may_be_changed_in_place(size: tuple[int, int]) -> None:
     weight, maps = torch.randn(7, 5, 3, 3, requires_grad=True), [torch.randn(2, 5, *size) for _ in range(2)]
-    found = [F.relu(y, inplace=True) for y in winograd_conv3x3(maps, weight, None)]
-    cast(torch.Tensor, sum(y.sum() for y in found)).backward()
-    assert all(y.is_contiguous(memory_format=torch.channels_last) for y in found)
+    actual = [F.relu(y, inplace=True) for y in winograd_conv3x3(maps, weight, None)]
+    cast(torch.Tensor, sum(y.sum() for y in actual)).backward()
+    assert all(y.is_contiguous(memory_format=torch.channels_last) for y in actual)
 
 
 def test_gradients_can_be_differentiated_again() -> None:
@@ -64,8 +64,8 @@ def test_gradients_can_be_differentiated_again() -> None:
 def test_frozen_inputs_get_no_gradient() -> None:
     torch.manual_seed(0)
     weight, maps = torch.randn(7, 5, 3, 3, requires_grad=True), [torch.randn(1, 5, 8, 8)]
-    (found,) = winograd_conv3x3(maps, weight, None)
-    found.sum().backward()
+    (actual,) = winograd_conv3x3(maps, weight, None)
+    actual.sum().backward()
     assert weight.grad is not None
     assert maps[0].grad is None
 
@@ -80,9 +80,9 @@ def test_errors_of_a_wide_layer_stay_near_fp32(library: str, monkeypatch: pytest
     x, weight = (t.requires_grad_() for t in inputs)
     wide = [t.detach().double().requires_grad_() for t in inputs]
     y, exact = winograd_conv3x3([x], weight, None)[0], cast(Any, F.conv2d)(*wide, padding=1)
-    found = [y, *torch.autograd.grad(y, (x, weight), grad)]
+    actual = [y, *torch.autograd.grad(y, (x, weight), grad)]
     expected = [exact, *torch.autograd.grad(exact, wide, grad.double())]
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(actual, expected, strict=True):
         assert (a - b).norm() < 5e-6 * b.norm()
 
 
@@ -96,5 +96,5 @@ def test_autocast_around_backward_alone_casts_nothing(library: str, monkeypatch:
     expected = torch.autograd.grad(winograd_conv3x3([x], weight, None)[0], (weight, x), grad)
     (y,) = winograd_conv3x3([x], weight, None)
     with torch.autocast("cpu", torch.bfloat16):
-        found = torch.autograd.grad(y, (weight, x), grad)
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        actual = torch.autograd.grad(y, (weight, x), grad)
+    assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))

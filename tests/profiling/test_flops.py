@@ -48,9 +48,9 @@ def test_a_resnet_costs_what_is_published() -> None:
             raise AssertionError("nothing is detected here")
 
     model = Detector(backbone, Nothing(), Nothing())
-    found = count_flops(model, image_size=(224, 224))
-    assert found.matrix == pytest.approx(2 * (4.0893e9 - 2.05e6), rel=1e-3)
-    assert found.sampling == 0
+    counts = count_flops(model, image_size=(224, 224))
+    assert counts.matrix == pytest.approx(2 * (4.0893e9 - 2.05e6), rel=1e-3)
+    assert counts.sampling == 0
 
 
 def test_images_are_padded_as_batches_are() -> None:

@@ -60,16 +60,16 @@ def test_percentiles_of_each(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(latency, "FEWEST_ROUNDS", 5)
     times = [0.0, *(n / 1000 for n in (3, 1, 2, 5, 4))]
     candidates = {"a": clock.candidate("a", *times), "b": clock.candidate("b", 0.007)}
-    found = measure_latencies(candidates, batch_size=8, device="cpu")
-    assert list(found) == ["a", "b"]
-    assert (found["a"].batch_size, found["a"].rounds) == (8, 5)
-    assert (found["a"].p50_ms, found["a"].p95_ms) == pytest.approx((3.0, 4.8))
-    assert (found["b"].p50_ms, found["b"].p95_ms) == pytest.approx((7.0, 7.0))
+    latencies = measure_latencies(candidates, batch_size=8, device="cpu")
+    assert list(latencies) == ["a", "b"]
+    assert (latencies["a"].batch_size, latencies["a"].rounds) == (8, 5)
+    assert (latencies["a"].p50_ms, latencies["a"].p95_ms) == pytest.approx((3.0, 4.8))
+    assert (latencies["b"].p50_ms, latencies["b"].p95_ms) == pytest.approx((7.0, 7.0))
 
 
 def test_each_candidate_has_its_seconds(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency, "SECONDS", 2.0)
-    found = measure_latencies(
+    latencies = measure_latencies(
         {name: clock.candidate(name, 0.25) for name in "ab"}, batch_size=1, device="cpu"
     )
-    assert [one.rounds for one in found.values()] == [8, 8]
+    assert [one.rounds for one in latencies.values()] == [8, 8]

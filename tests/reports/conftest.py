@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from detector.evaluation.coco import CocoEvaluator
-from detector.evaluation.errors import ErrorAnalysis, analyse_errors, class_curves
+from detector.evaluation.errors import ErrorAnalysis, analyze_errors, class_curves
 from detector.evaluation.replicates import Replicates
 from detector.evaluation.statistics import compare, draw
 from detector.profiling.latency import Latency
@@ -55,7 +55,7 @@ def study() -> Study:
 
 
 def analyzed(evaluator: CocoEvaluator, results: list[dict[str, Any]]) -> ErrorAnalysis:
-    return analyse_errors(evaluator.matched(results))
+    return analyze_errors(evaluator.matched(results))
 
 
 def read(image_id: Any) -> np.ndarray:
@@ -93,7 +93,7 @@ def report() -> RunReport:
     for one in results[::9]:
         one["category_id"] = 3 - one["category_id"]
     matched = evaluator.matched(results)
-    errors = analyse_errors(matched)
+    errors = analyze_errors(matched)
     boxes = Boxes.of_annotations(evaluator.truth.annotations)
     sample = boxed_image(read(9), name="first.jpg")
     return RunReport(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from detector.evaluation.coco import CocoEvaluator
-from detector.evaluation.errors import analyse_errors, class_curves
+from detector.evaluation.errors import analyze_errors, class_curves
 from detector.reports.charts import ap_chart, f1_chart, loss_chart, precision_chart
 from detector.reports.errors import confusions
 from detector.reports.study import Curve, Losses
@@ -51,7 +51,7 @@ def model() -> tuple[list[str], object]:
 
 def test_each_class_has_its_curves_and_the_operating_point_of_the_confusion(model: tuple) -> None:
     names, matched = model
-    errors = analyse_errors(matched)
+    errors = analyze_errors(matched)
     curves = class_curves(matched, errors)
     assert np.mean([c.f1 for c in curves], axis=0) == pytest.approx(errors.f1)
     assert np.mean([c.precision for c in curves], axis=0) == pytest.approx(errors.precision["0.50"])
@@ -71,7 +71,7 @@ def test_a_class_without_objects_has_no_curve(model: tuple) -> None:
     truth = world(3, np.random.default_rng(0))
     truth["categories"].append({"id": 3, "name": "unseen"})
     matched = CocoEvaluator(truth).matched([])
-    errors = analyse_errors(matched)
+    errors = analyze_errors(matched)
     curves = class_curves(matched, errors)
     assert (curves[2].objects, curves[2].operating_point) == (0, None)
     names = [s["name"] for s in f1_chart(curves, ["thing", "other", "unseen"], errors)["series"]]

@@ -11,7 +11,7 @@ from detector.reports.comparison import difference_rows, method, verdict
 from detector.reports.study import Condition
 
 
-def found(
+def comparison(
     a: float, b: float, *, half: float = 0.01, seeds: int = 3, needed: int | None = 11, classes: int = 0
 ) -> Comparison:
     ap = Difference(a, b, b - a, b - a - half, b - a + half, 0.5, 0.01, 0.01)
@@ -22,23 +22,23 @@ def found(
 
 
 def test_seeds_are_advised_for_a_difference_that_may_be_one() -> None:
-    assert verdict(found(0.5, 0.505), a="a", b="b").endswith(
+    assert verdict(comparison(0.5, 0.505), a="a", b="b").endswith(
         "About 11 seeds would tell a difference of this size."
     )
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3])
 def test_models_that_detect_nothing_are_trained_longer(seeds: int) -> None:
-    told = verdict(found(0.0, 0.0004, seeds=seeds), a="a", b="b")
-    assert told.endswith("Neither model detects anything yet: train longer.")
-    assert "would tell" not in told
+    text = verdict(comparison(0.0, 0.0004, seeds=seeds), a="a", b="b")
+    assert text.endswith("Neither model detects anything yet: train longer.")
+    assert "would tell" not in text
 
 
 def test_another_seed_is_told_of_trainings_alone() -> None:
-    one = found(0.5, 0.505, seeds=1)
+    one = comparison(0.5, 0.505, seeds=1)
     assert "another seed may differ" in verdict(one, a="a", b="b")
-    told = verdict(one, a="a", b="b", is_trained=False)
-    assert told.endswith("One results file of each: the interval is of image noise alone.")
+    text = verdict(one, a="a", b="b", is_trained=False)
+    assert text.endswith("One results file of each: the interval is of image noise alone.")
 
 
 def test_the_run_that_is_shown_is_named() -> None:
@@ -50,25 +50,25 @@ def test_the_run_that_is_shown_is_named() -> None:
 
 
 def test_no_seeds_are_advised_for_no_difference() -> None:
-    assert "would" not in verdict(found(0.5, 0.5004, needed=None), a="a", b="b")
+    assert "would" not in verdict(comparison(0.5, 0.5004, needed=None), a="a", b="b")
 
 
 def test_what_rounds_to_zero_has_no_sign() -> None:
-    one = found(0.5, 0.49996, half=0.0001)
+    one = comparison(0.5, 0.49996, half=0.0001)
     assert "0.500 against 0.500, 0.000 (95 % interval 0.000 to 0.000)" in verdict(one, a="a", b="b")
     assert difference_rows(one.metrics) == [("AP", "0.500", "0.500", "0.000", "0.000 to 0.000", "0.500")]
     assert "of each seed: 0.000, 0.000, 0.000;" in method(one)
 
 
 def test_two_seeds_are_said_to_be_few() -> None:
-    told = verdict(found(0.5, 0.505, seeds=2), a="a", b="b")
-    assert "With two seeds the interval is somewhat too narrow" in told
-    assert told.endswith("Very roughly 11 seeds would tell a difference of this size.")
-    assert "two seeds" not in verdict(found(0.5, 0.505), a="a", b="b")
+    text = verdict(comparison(0.5, 0.505, seeds=2), a="a", b="b")
+    assert "With two seeds the interval is somewhat too narrow" in text
+    assert text.endswith("Very roughly 11 seeds would tell a difference of this size.")
+    assert "two seeds" not in verdict(comparison(0.5, 0.505), a="a", b="b")
 
 
 def test_classes_without_an_interval_are_counted() -> None:
-    assert method(found(0.5, 0.6, classes=7)).endswith(
+    assert method(comparison(0.5, 0.6, classes=7)).endswith(
         "7 of 7 classes without an interval: too few images hold them."
     )
-    assert "without an interval" not in method(found(0.5, 0.6))
+    assert "without an interval" not in method(comparison(0.5, 0.6))

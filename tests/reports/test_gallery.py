@@ -56,7 +56,7 @@ def test_columns_hold_objects_detections_and_thumbnails() -> None:
     assert (model["threshold"], shown["floor"]) == (0.5, 0.05)
 
 
-def test_without_pictures_boxes_are_shown_alone() -> None:
+def test_without_images_boxes_are_shown_alone() -> None:
     truth = ground_truth(images=[{"id": 10, "file_name": ""}, {"id": 20}])
     model = ModelImages.of(CocoEvaluator(truth).matched([]), score=0.5)
     shown = {image["name"]: image for image in gallery({"": model}, read=None)["images"]}

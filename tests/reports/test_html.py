@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from detector.evaluation.coco import CocoEvaluator, CocoMetrics
-from detector.evaluation.errors import ClassCurve, analyse_errors
+from detector.evaluation.errors import ClassCurve, analyze_errors
 from detector.evaluation.metrics import METRIC_NAMES
 from detector.reports.comparison import clearest_classes
 from detector.reports.gallery import Changes
@@ -30,7 +30,7 @@ def run_of_classes(count: int) -> RunReport:
     evaluator = CocoEvaluator(truth)
     curves = [ClassCurve(1, (0.0,) * 101, (0.0,) * 101, None)] * count
     return RunReport(
-        Head("a", "b"), metrics, analyse_errors(evaluator.matched([])), curves, names, num_images=3
+        Head("a", "b"), metrics, analyze_errors(evaluator.matched([])), curves, names, num_images=3
     )
 
 

@@ -70,8 +70,8 @@ def test_classes_are_sorted_best_first() -> None:
 
 
 def test_many_classes_are_cut_in_the_middle_with_a_note() -> None:
-    found = metrics({f"c{i:02}": i / 100 for i in range(50)})
-    rows, notes = class_rows(found, complete_in="out/metrics.json")
+    metrics_of_50 = metrics({f"c{i:02}": i / 100 for i in range(50)})
+    rows, notes = class_rows(metrics_of_50, complete_in="out/metrics.json")
     assert [row[0] for row in rows] == [
         *(f"c{i:02}" for i in range(49, 39, -1)),
         "...",

@@ -239,12 +239,12 @@ def test_any_changed_byte_is_told_or_does_no_harm(run: Path, tmp_path: Path) -> 
         content[rng.randrange(len(content))] ^= rng.randrange(1, 256)
         path.write_bytes(content)
         try:
-            found = load_checkpoint(path).state_dict
+            loaded = load_checkpoint(path).state_dict
         except ValueError as error:
             noticed += 1
             assert _is_users(error)  # noqa: PT017 (either is right)
         else:
-            assert all(torch.equal(found[name], value) for name, value in expected.items())
+            assert all(torch.equal(loaded[name], value) for name, value in expected.items())
     assert noticed > 50
 
 

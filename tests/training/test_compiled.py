@@ -22,8 +22,8 @@ import sys
 from pathlib import Path
 import torch
 torch._dynamo.config.recompile_limit = 2
-torch.nn.Module.compile = lambda self, **given: setattr(
-    self, "_compiled_call_impl", torch.compile(self._call_impl, backend="aot_eager", **given)
+torch.nn.Module.compile = lambda self, **options: setattr(
+    self, "_compiled_call_impl", torch.compile(self._call_impl, backend="aot_eager", **options)
 )
 from tests.training.tiny import run_training
 run_training(Path(sys.argv[1]), Path(sys.argv[2]), "training.compile=true", *sys.argv[3:])

@@ -61,8 +61,8 @@ def test_all_that_breaks_a_model_is_found(
 def test_an_epoch_that_breaks_the_model_ends_the_run_and_is_not_kept(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def after_the_last_batch_of_epoch_2(module: DetectionModule, *given: Any) -> None:
-        if module.current_epoch == 1 and given[-1] == 1:
+    def after_the_last_batch_of_epoch_2(module: DetectionModule, *arguments: Any) -> None:
+        if module.current_epoch == 1 and arguments[-1] == 1:
             break_weights(module)
 
     monkeypatch.setattr(DetectionModule, "on_train_batch_end", after_the_last_batch_of_epoch_2)

@@ -31,8 +31,10 @@ FINE = {"mean_px": 0.5, "effective_dilation": 1.2, "outside": 0.01, "gradient_no
 
 def two_layers() -> nn.Sequential:
     torch.manual_seed(0)
-    made = [DeformConv2d(3, 3, 3, stride=stride, padding=1, offset_init="normal") for stride in (2, 1)]
-    return nn.Sequential(*made)
+    convolutions = [
+        DeformConv2d(3, 3, 3, stride=stride, padding=1, offset_init="normal") for stride in (2, 1)
+    ]
+    return nn.Sequential(*convolutions)
 
 
 # --- the meter ---
@@ -43,12 +45,12 @@ def test_meter_finds_the_statistics_of_what_a_layer_computes() -> None:
     meter = OffsetMeter(model)
     meter.start()
     model(x)
-    found = meter.stop()
+    statistics = meter.stop()
     offset, mask = cast(DeformConv2d, model[0]).sampling(x)
     geometry = Geometry((3, 3), (2, 2), (1, 1), (1, 1), 1, 1)
     expected = sampling_statistics(offset, mask, geometry=geometry, input_size=(9, 8))
-    assert found.keys() == {"0", "1"}
-    assert found["0"] == pytest.approx({name: value.item() for name, value in expected.items()})
+    assert statistics.keys() == {"0", "1"}
+    assert statistics["0"] == pytest.approx({name: value.item() for name, value in expected.items()})
 
 
 def test_meter_weights_passes_by_their_positions() -> None:
@@ -70,12 +72,12 @@ def test_meter_finds_layers_of_every_kind() -> None:
     meter.start()
     total(model.train().loss(make_batch([[[8.0, 8, 40, 40]]], [[0]], sizes=[(64, 64)]))).backward()
     meter.record_gradients()
-    found = meter.stop()
+    statistics = meter.stop()
     expected = {"mean_px": 0, "outside": 0, "modulation_mean": 1, "modulation_entropy": 1}
-    pooled = found["head.roi_heads.pooling"]
+    pooled = statistics["head.roi_heads.pooling"]
     assert pooled.pop("gradient_norm") > 0
     assert pooled == pytest.approx(expected)
-    depthwise = found["neck.layer_blocks.0.0"]
+    depthwise = statistics["neck.layer_blocks.0.0"]
     assert depthwise.pop("gradient_norm") > 0
     assert depthwise == pytest.approx({**expected, "modulation_mean": 1 / 9, "effective_dilation": 1})
 
@@ -107,21 +109,21 @@ def test_meter_takes_the_norm_of_the_gradients_of_the_branch() -> None:
     meter.start()
     model(torch.randn(1, 3, 8, 8)).square().sum().backward()
     meter.record_gradients()
-    found = meter.stop()
+    statistics = meter.stop()
     gradients = [p.grad.flatten() for p in cast(Any, model[0]).offset.parameters()]
-    assert found["0"]["gradient_norm"] == pytest.approx(torch.cat(gradients).norm().item())
-    assert "gradient_norm" not in found["1"]
+    assert statistics["0"]["gradient_norm"] == pytest.approx(torch.cat(gradients).norm().item())
+    assert "gradient_norm" not in statistics["1"]
 
 
 def test_meter_knows_inputs_by_their_names() -> None:
     model, x = two_layers(), torch.randn(2, 3, 9, 8)
-    meter, found = OffsetMeter(model), []
+    meter, statistics = OffsetMeter(model), []
     for call in (lambda: model[0](x), lambda: model[0](x=x)):
         meter.start()
         call()
-        found.append(meter.stop())
-    assert found[0] == found[1]
-    assert found[0].keys() == {"0"}
+        statistics.append(meter.stop())
+    assert statistics[0] == statistics[1]
+    assert statistics[0].keys() == {"0"}
 
 
 @pytest.mark.parametrize("end", [OffsetMeter.stop, OffsetMeter.cancel])
@@ -174,7 +176,7 @@ def move(layer: DeformConv2d) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"outside": 0.6}, r"leave the feature map at step 50: a \(60% of its samples\)"),
         (
@@ -186,10 +188,10 @@ def move(layer: DeformConv2d) -> None:
     ],
 )
 def test_offsets_that_blow_up_are_told_with_the_remedy(
-    values: dict[str, float], told: str, caplog: pytest.LogCaptureFixture
+    values: dict[str, float], message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     watch()[0].check({"a": {**FINE, **values}}, step=50)
-    assert re.search(told, caplog.text)
+    assert re.search(message, caplog.text)
     assert "optimizer.offset_lr_multiplier=0.1 (it was 1)" in caplog.text
     assert "max_offset_px" in caplog.text
 
@@ -204,7 +206,7 @@ def test_remedy_that_is_set_already_is_not_advised(caplog: pytest.LogCaptureFixt
 
 
 @pytest.mark.parametrize(
-    ("lr_multiplier", "frozen", "told"),
+    ("lr_multiplier", "frozen", "message"),
     [
         (1.0, False, "gradient norm 0.1). Raise optimizer.offset_lr_multiplier (it is 1)"),
         (0.0, False, "optimizer.offset_lr_multiplier=0 keeps them"),
@@ -212,14 +214,14 @@ def test_remedy_that_is_set_already_is_not_advised(caplog: pytest.LogCaptureFixt
     ],
 )
 def test_offsets_that_stay_zero_are_told_with_the_cause(
-    lr_multiplier: float, frozen: bool, told: str, caplog: pytest.LogCaptureFixture
+    lr_multiplier: float, frozen: bool, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     watching, _ = watch(lr_multiplier, frozen=frozen)
     watching.check({"a": {**FINE, "mean_px": 0.0}}, step=199)
     assert not caplog.text, "a tenth of the run is 200 steps"
     watching.check({"a": {**FINE, "mean_px": 0.0}}, step=200)
     assert "Offsets do not move at step 200: a (0 px on average" in caplog.text
-    assert told in caplog.text
+    assert message in caplog.text
 
 
 def test_short_runs_are_given_100_steps(caplog: pytest.LogCaptureFixture) -> None:
@@ -231,7 +233,7 @@ def test_short_runs_are_given_100_steps(caplog: pytest.LogCaptureFixture) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "fine", "too_much", "told"),
+    ("name", "fine", "too_much", "message"),
     [
         ("mean_px", 0.0101, 0.0099, "do not move"),
         ("mean_px", 14.9, 15.1, "blow up"),  # ten times the reach of a 3x3 kernel
@@ -239,14 +241,14 @@ def test_short_runs_are_given_100_steps(caplog: pytest.LogCaptureFixture) -> Non
     ],
 )
 def test_what_is_too_much(
-    name: str, fine: float, too_much: float, told: str, caplog: pytest.LogCaptureFixture
+    name: str, fine: float, too_much: float, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     watching, layer = watch()
     move(layer)
     watching.check({"a": {**FINE, name: fine}}, step=200)
     assert not caplog.text
     watching.check({"a": {**FINE, name: too_much}}, step=200)
-    assert told in caplog.text
+    assert message in caplog.text
 
 
 def test_offsets_that_stay_where_they_started_are_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -273,8 +275,8 @@ def test_a_warning_comes_once_for_each_layer_and_cause(caplog: pytest.LogCapture
     watching.check({"a": out, "b": out, "c": FINE}, step=50)
     watching.check({"a": out, "b": far, "c": out}, step=100)
     watching.check({"a": out, "b": far, "c": out}, step=150)
-    told = [record.getMessage() for record in caplog.records]
-    assert [text.partition(". ")[0] for text in told] == [
+    message = [record.getMessage() for record in caplog.records]
+    assert [text.partition(". ")[0] for text in message] == [
         "Offsets leave the feature map at step 50: a (60% of its samples), b (60% of its samples)",
         "Offsets blow up at step 100: b (20.0 px on average, and without offsets it reaches 1.5)",
         "Offsets leave the feature map at step 100: c (60% of its samples)",

@@ -81,7 +81,7 @@ def load(model: Detector, state: Mapping[str, Any], **config: Any) -> None:
     """What `model.weights=x.pth` does with a file of such a state, of our model if it has a `config`."""
     with pytest.MonkeyPatch.context() as patch:
         stored = StoredWeights(hollow(state), config=config)
-        patch.setattr(detectors, "read_weights", lambda *given, **options: stored)
+        patch.setattr(detectors, "read_weights", lambda *keywords, **options: stored)
         detectors.load_detector_weights(model, "x.pth")
 
 

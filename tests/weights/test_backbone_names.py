@@ -40,8 +40,8 @@ def paddle_detection(name: str, depth: int) -> str:
     name = re.sub(r"^conv1\.", "conv1.conv1.conv.", paddle(name, depth))
     name = re.sub(r"^bn1\.", "conv1.conv1.norm.", name)
 
-    def block(found: re.Match[str]) -> str:
-        stage, number = int(found[1]) + 1, int(found[2])
+    def block(match: re.Match[str]) -> str:
+        stage, number = int(match[1]) + 1, int(match[2])
         letter = chr(ord("a") + number)
         if stage == 4 and COUNTS[depth][2] > 10 and number:
             letter = f"b{number}"
@@ -196,5 +196,5 @@ def test_values_of_no_use_are_an_error(value: Tensor, message: str, tmp_path: Pa
 def test_half_precision_weights_load(tmp_path: Path) -> None:
     state = {k: v.half() if v.is_floating_point() else v for k, v in trained().state_dict().items()}
     torch.save(state, tmp_path / "x.pth")
-    found = ResNet(18, norm="batch", weights=str(tmp_path / "x.pth")).conv1.weight
-    assert torch.equal(found, state["conv1.weight"].float())
+    weight = ResNet(18, norm="batch", weights=str(tmp_path / "x.pth")).conv1.weight
+    assert torch.equal(weight, state["conv1.weight"].float())

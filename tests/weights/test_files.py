@@ -37,9 +37,9 @@ def read(path: Path) -> StoredWeights:
     return read_weights(str(path), option="model.weights", published={})
 
 
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    assert list(found) == list(expected)
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert list(actual) == list(expected)
+    assert all(torch.equal(actual[name], expected[name]) for name in expected)
 
 
 class Buffer:
@@ -126,8 +126,8 @@ def test_plain_files_are_read_without_a_word(tmp_path: Path, caplog: pytest.LogC
 class Call:
     """Pickled as a call of a function."""
 
-    def __init__(self, function: Any, *given: object) -> None:
-        self.call = function, given
+    def __init__(self, function: Any, *stored: object) -> None:
+        self.call = function, stored
 
     def __reduce__(self) -> Any:
         return self.call
@@ -242,12 +242,12 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
             "empty": ("F32", [0, 4], b""),
         },
     )
-    found = read(path).state
-    assert torch.equal(found["b"], torch.arange(6.0).reshape(2, 3))
-    assert torch.equal(found["half"], torch.arange(3).half())
-    assert torch.equal(found["brain"], torch.tensor([1.0, 2.0], dtype=torch.bfloat16))
-    assert (found["count"].item(), found["empty"].shape) == (7, (0, 4))
-    found["b"].add_(1)  # they are tensors of their own
+    actual = read(path).state
+    assert torch.equal(actual["b"], torch.arange(6.0).reshape(2, 3))
+    assert torch.equal(actual["half"], torch.arange(3).half())
+    assert torch.equal(actual["brain"], torch.tensor([1.0, 2.0], dtype=torch.bfloat16))
+    assert (actual["count"].item(), actual["empty"].shape) == (7, (0, 4))
+    actual["b"].add_(1)  # they are tensors of their own
 
 
 @pytest.mark.parametrize(

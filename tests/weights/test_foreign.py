@@ -117,13 +117,13 @@ def test_80_classes_take_the_rows_of_their_ids(
     torchvision_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     theirs = torch.load(torchvision_file, weights_only=True)
-    found = small(80, weights=str(torchvision_file)).state_dict()
+    actual = small(80, weights=str(torchvision_file)).state_dict()
     scores, boxes = (f"box_predictor.{layer}.weight" for layer in ("cls_score", "bbox_pred"))
-    got, expected = found[f"head.roi_heads.{scores}"], theirs[f"roi_heads.{scores}"]
+    got, expected = actual[f"head.roi_heads.{scores}"], theirs[f"roi_heads.{scores}"]
     assert torch.equal(got[0], expected[0])  # background
     assert torch.equal(got[80], expected[90])  # toothbrush
     assert torch.equal(got[12], expected[13])  # stop sign: 12 is no class
-    got, expected = found[f"head.roi_heads.{boxes}"], theirs[f"roi_heads.{boxes}"]
+    got, expected = actual[f"head.roi_heads.{boxes}"], theirs[f"roi_heads.{boxes}"]
     assert torch.equal(got[4 * 80 :], expected[4 * 90 :])
     assert "the 80 classes of this model start as COCO's 80" in caplog.text
 
@@ -139,7 +139,7 @@ def test_published_weights_without_epsilon_give_torchvisions_features(
     for module in theirs.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eps = 1e-30  # torch 2.11 refuses 0
-    monkeypatch.setattr(pretrained, "read_weights", lambda *given, **options: StoredWeights(state))
+    monkeypatch.setattr(pretrained, "read_weights", lambda *own_names, **options: StoredWeights(state))
     ours = small(80, weights="fasterrcnn_resnet50_fpn.COCO_V1").eval()
     x = torch.randn(1, 3, 64, 64)
     expected = list(theirs.eval().backbone.body(x).values())
@@ -153,8 +153,8 @@ def test_checkpoint_of_ours_starts_another_run(tmp_path: Path) -> None:
     content = {f"averaged.model.{k}": v + 1 if v.is_floating_point() else v for k, v in state.items()}
     content |= {f"model.{k}": v for k, v in state.items()}
     torch.save({"state_dict": content, "detector": {"weights": "averaged.model."}}, tmp_path / "best.ckpt")
-    found = small(weights=str(tmp_path / "best.ckpt")).state_dict()
-    assert torch.equal(found["backbone.conv1.weight"], state["backbone.conv1.weight"] + 1)
+    actual = small(weights=str(tmp_path / "best.ckpt")).state_dict()
+    assert torch.equal(actual["backbone.conv1.weight"], state["backbone.conv1.weight"] + 1)
 
 
 def test_new_classes_and_offsets_start_anew_and_are_reported(
@@ -197,8 +197,8 @@ def test_mmdetection_faster_rcnn() -> None:
     ours = from_mmdetection(theirs)
     require_fit(ours, dry(faster_rcnn, deform=MODULATED))
     assert convert(theirs).state.keys() == ours.keys()
-    found = ours["head.roi_heads.box_predictor.cls_score.bias"]
-    assert torch.equal(found, torch.cat([theirs[classes][-1:], theirs[classes][:-1]]))  # background last
+    actual = ours["head.roi_heads.box_predictor.cls_score.bias"]
+    assert torch.equal(actual, torch.cat([theirs[classes][-1:], theirs[classes][:-1]]))  # background last
     assert torch.equal(ours["head.roi_heads.box_predictor.bbox_pred.weight"][4:], theirs[boxes])
     assert torch.equal(ours["backbone.layer2.1.conv2.offset.weight"], theirs[offset])
 
@@ -274,7 +274,7 @@ CAFFE = (MEAN_RGB[::-1], (1.0, 1.0, 1.0))
     ("mean", "std"), [(None, None), CAFFE, (MEAN_RGB[::-1], STD_RGB[::-1]), (MEAN_RGB, STD_RGB)]
 )
 def test_detectron2_images(mean: Any, std: Any) -> None:
-    """The same picture, as Detectron2 sees it and as we do, gives the same first response."""
+    """The same image, as Detectron2 sees it and as we do, gives the same first response."""
     stem = "backbone.bottom_up.stem.conv1.weight"
     theirs = with_values(detectron2_faster_rcnn(), stem)
     for name, value in (("pixel_mean", mean), ("pixel_std", std)):

@@ -60,9 +60,9 @@ def pooling(modulation: Modulation) -> dict[str, Any]:
 
 def test_another_modulation_of_the_pooling_is_an_error_that_names_the_option() -> None:
     state = {"head.roi_heads.pooling.offset.0.mask.0.weight": torch.zeros(1)}
-    found = Converted(state, {}, {"head.roi.pooling": Sampling("sigmoid")})
+    converted = Converted(state, {}, {"head.roi.pooling": Sampling("sigmoid")})
     with pytest.raises(ValueError, match=r"Set model\.head\.roi\.pooling\.modulation=sigmoid"):
-        _check_modulation(dry(small, roi=pooling("doubled_sigmoid")), "x.pth", found)
+        _check_modulation(dry(small, roi=pooling("doubled_sigmoid")), "x.pth", converted)
 
 
 def test_deformable_pooling_starts_anew_where_the_weights_have_none(caplog: pytest.LogCaptureFixture) -> None:
@@ -78,8 +78,8 @@ def test_depthwise_layers_start_anew_in_the_place_of_convolutions(caplog: pytest
         file = dry(small, deform=DeformableStages(stages=stages, **options)).state_dict()
         load(dry(small, deform=DeformableStages(stages=(5,), version=4)), file)
         of_file = {"regular": 2, "v2": 6, "v4": 0}[name]
-        said = f"{of_file} entries of the file are of convolutions that are deformable and depth-wise here"
-        assert (said in caplog.handler.stream.getvalue()) == (of_file > 0)
+        message = f"{of_file} entries of the file are of convolutions that are deformable and depth-wise here"
+        assert (message in caplog.handler.stream.getvalue()) == (of_file > 0)
         assert "not used" not in caplog.handler.stream.getvalue()
         assert "are new" not in caplog.handler.stream.getvalue()
 
@@ -160,8 +160,10 @@ def test_masks_that_a_file_does_not_tell_the_function_of_are_warned_of(
         caplog.clear()
         model = dry(small, deform=DeformableStages(**LAST_STAGE, modulation=modulation))
         load(model, model.state_dict())
-        told = "If they were not trained with model.backbone.deform.modulation=sigmoid, set it as they were"
-        assert (told in caplog.text) == (modulation == "sigmoid")
+        message = (
+            "If they were not trained with model.backbone.deform.modulation=sigmoid, set it as they were"
+        )
+        assert (message in caplog.text) == (modulation == "sigmoid")
 
 
 def test_half_an_offset_branch_is_an_error() -> None:

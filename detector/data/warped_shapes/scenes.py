@@ -45,7 +45,7 @@ class SceneOptions(Protocol):
     @property
     def min_visible(self) -> float: ...
     @property
-    def colour_distance(self) -> float: ...
+    def color_distance(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -192,6 +192,6 @@ def _paint(canvas: Pixels, layer: Layer, options: SceneOptions, rng: Generator) 
     height, width = patch.shape[:2]
     weight = cv2.resize(layer.mask * np.uint8(255), (width, height), interpolation=cv2.INTER_AREA)
     behind = np.array(cv2.mean(patch, mask=weight)[:3], np.float32)
-    color = textures.color_unlike(behind, distance=options.colour_distance, rng=rng)
+    color = textures.color_unlike(behind, distance=options.color_distance, rng=rng)
     texture = textures.random_texture(height, width, color=color, contrast=60.0, rng=rng)
     patch += (weight / np.float32(255))[..., None] * (texture - patch)

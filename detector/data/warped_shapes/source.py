@@ -45,7 +45,7 @@ class WarpedShapes:
     scale: range of the square root of an object's whole area, as fractions of `image_size`.
     clutter: most lines, and most soft spots, per image.
     min_visible: least fraction of an object left by other layers and the border. All drawn have a box.
-    colour_distance: least distance between an object's color and its background, RGB in [0, 255].
+    color_distance: least distance between an object's color and its background, RGB in [0, 255].
     """
 
     strength: Fraction = 0.5
@@ -59,13 +59,13 @@ class WarpedShapes:
     scale: tuple[Fraction, Fraction] = (0.2, 0.7)
     clutter: NonNegativeInt = 2
     min_visible: Fraction = 0.7
-    colour_distance: NonNegativeFloat = 100.0
+    color_distance: NonNegativeFloat = 100.0
 
     def __post_init__(self) -> None:
         # 0 and 0.0 must give the same folder
-        for name in ("strength", "rotation", "affine", "min_visible", "colour_distance"):
+        for name in ("strength", "rotation", "affine", "min_visible", "color_distance"):
             object.__setattr__(self, name, float(getattr(self, name)))
-        for name in ("seed", "clutter", "colour_distance"):
+        for name in ("seed", "clutter", "color_distance"):
             _require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         for name, least in (("num_train", 1), ("num_val", 1), ("image_size", 32)):
             _require(getattr(self, name) >= least, name, f"at least {least}", getattr(self, name))
@@ -111,6 +111,7 @@ class WarpedShapes:
 
     def _record(self) -> dict[str, Any]:
         parameters = json.loads(json.dumps(asdict(self)))  # as read back: tuples become lists
+        parameters["colour_distance"] = parameters.pop("color_distance")  # its name in folders that are there
         return {"generator": type(self).__name__, "version": _VERSION, "parameters": parameters}
 
     def _write(self, staged: Path, folder: Path) -> None:

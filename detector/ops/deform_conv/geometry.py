@@ -54,6 +54,16 @@ class Geometry:
         (kh, kw), (sh, sw), (ph, pw), (dh, dw) = self.kernel, self.stride, self.padding, self.dilation
         return (height + 2 * ph - dh * (kh - 1) - 1) // sh + 1, (width + 2 * pw - dw * (kw - 1) - 1) // sw + 1
 
+    def require_output(self, height: int, width: int, *, source: str) -> tuple[int, int]:
+        """Return `output_size`; raise ValueError, beginning with `source`, if the input is too small."""
+        out_height, out_width = self.output_size(height, width)
+        if out_height < 1 or out_width < 1:
+            raise ValueError(
+                f"{source}: an input of {(height, width)} is too small for kernel {self.kernel}, dilation "
+                f"{self.dilation} and padding {self.padding}. Enlarge the images, or the padding."
+            )
+        return out_height, out_width
+
 
 def homes(
     geometry: Geometry, out_h: int, out_w: int, *, device: torch.device
@@ -109,8 +119,8 @@ def check_tensors(
     x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None
 ) -> None:
     """Raise ValueError if a number of dimensions, a device or a dtype does not fit."""
-    named = {"x": x, "offset": offset, "weight": weight, "bias": bias, "mask": mask}
-    tensors = {name: tensor for name, tensor in named.items() if tensor is not None}
+    by_name = {"x": x, "offset": offset, "weight": weight, "bias": bias, "mask": mask}
+    tensors = {name: tensor for name, tensor in by_name.items() if tensor is not None}
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise ValueError(f"deform_conv2d: {name} must be floating point, got {tensor.dtype}.")
@@ -170,12 +180,7 @@ def _check_sampling(x: Tensor, offset: Tensor, mask: Tensor | None, geometry: Ge
             f"deform_conv2d: {x.shape[1]} input channels cannot be split in the {geometry.offset_groups} "
             f"offset groups of an offset with {channels} channels."
         )
-    height, width = geometry.output_size(x.shape[2], x.shape[3])
-    if height < 1 or width < 1:
-        raise ValueError(
-            f"deform_conv2d: an input of {tuple(x.shape[2:])} is too small for kernel {geometry.kernel}, "
-            f"dilation {geometry.dilation} and padding {geometry.padding}."
-        )
+    height, width = geometry.require_output(x.shape[2], x.shape[3], source="deform_conv2d")
     expected = {"offset": 2 * geometry.offset_groups * taps, "mask": geometry.offset_groups * taps}
     for name, tensor in (("offset", offset), ("mask", mask)):
         shape = (x.shape[0], expected[name], height, width)
