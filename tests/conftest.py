@@ -23,7 +23,11 @@ install_import_hook("detector", "beartype.beartype")
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
-    """Hydra sets handlers, on the streams of the test that called it."""
-    handlers = list(logging.root.handlers)
+    """Hydra sets handlers, on the streams of the test that called it, and with hydra.verbose the level.
+
+    At the level of debugging, it composes each configuration of the tests that follow once more, to print it.
+    """
+    handlers, level = list(logging.root.handlers), logging.root.level
     yield
     logging.root.handlers = handlers
+    logging.root.setLevel(level)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ MANDATORY = {
 PLACES = {"model/layers": "model.neck.deform"}
 
 
+@cache
 def group_overrides(file: Path) -> tuple[str, list[str]]:
     """The verb that uses the group of a file, and the overrides that choose it."""
     group, choice = file.relative_to(config_dir()).parent.as_posix(), file.stem

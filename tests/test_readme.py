@@ -76,6 +76,12 @@ def run(command: Command, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
     return cli.main()
 
 
+def once_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Latencies are measured in one round: their numbers do not count here."""
+    monkeypatch.setattr(latency, "SECONDS", 0.0)
+    monkeypatch.setattr(latency, "FEWEST_ROUNDS", 1)
+
+
 def only_once(command: Command, words: Sequence[str]) -> list[str]:
     """The words whose options the command does not set itself, and that its data have."""
     keys = {word.partition("=")[0] for word in command.words}
@@ -225,6 +231,7 @@ def test_command_with_files_of_its_page_runs(command: Command, trained: Path, tm
 
 @pytest.mark.parametrize("command", shown("detector info"))
 def test_info_command_runs(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    once_timed(monkeypatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     write_files(command.page, tmp_path)
@@ -291,7 +298,7 @@ def test_compare_command_plans_and_compares(
         return {}
 
     monkeypatch.setattr(compare, "train_all", train_all)
-    monkeypatch.setattr(latency, "SECONDS", 0.0)
+    once_timed(monkeypatch)
     trains = not any(word.startswith(("runs=", "predictions=")) for word in command.words)
     more = only_once(command, [*TINY, "data.source.num_train=64", "data.source.num_val=16"] if trains else [])
     more = [word for word in more if not word.startswith(("model.neck", "training.limit_val_batches"))]

@@ -35,8 +35,8 @@ _START = (
     "and export it is checkpoint={}"
 )
 _PRETRAINED = (
-    "model=fcos_coco and model=faster_rcnn_coco start from weights trained on COCO; model.weights=FILE is for "
-    "others, model.backbone.weights=IMAGENET1K_V1 for a backbone alone"
+    "model=fcos_coco and model=faster_rcnn_coco start from weights trained on COCO; model.weights=FILE is "
+    "for others, model.backbone.weights=IMAGENET1K_V1 for a backbone alone"
 )
 _BATCH = ("data.batch_size={}", "batch_size={}", "data.val_batch_size={}")
 _WORKERS = ("data.num_workers={}",)

@@ -29,6 +29,7 @@ from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from detector.config.errors import ConfigError
+from detector.config.paths import config_dir
 from detector.config.targets import is_among
 from detector.earlier import present_key, renamed, tell
 
@@ -42,6 +43,7 @@ _SHIPPED_TARGETS = {
     "sweeper": ("hydra._internal.core_plugins.basic_sweeper.BasicSweeper",),
     "callbacks": (),
 }
+_HYDRAS_OWN_PATHS = ("pkg://hydra.conf", "structured://")
 _LOGGING = ("hydra_logging", "job_logging")
 _HANDLERS = ("logging.StreamHandler", "logging.FileHandler", "logging.NullHandler", "logging.Formatter")
 _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
@@ -101,6 +103,9 @@ class _GuardedLoader(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
+        # Without the validation, Hydra asks for `hydra.mode` alone, which no shipped file sets.
+        if not validate_sweep_overrides and self._is_of_shipped_files():
+            return OmegaConf.create({"hydra": {"mode": None}})
         try:
             cfg = super().load_configuration(
                 config_name, overrides, run_mode, from_shell, validate_sweep_overrides
@@ -113,6 +118,13 @@ class _GuardedLoader(ConfigLoaderImpl):
         if problems:
             raise ConfigError(list(dict.fromkeys(problems)))
         return cfg
+
+    def _is_of_shipped_files(self) -> bool:
+        """Return whether neither a folder nor an option of Hydra is the user's own."""
+        if any(override.lstrip("+~").startswith("hydra.") for override in self._typed):
+            return False
+        paths = [element.path for element in self.config_search_path.get_path()]
+        return {path.removeprefix("file://") for path in paths} <= {str(config_dir()), *_HYDRAS_OWN_PATHS}
 
     def _load_single_config(self, default: ResultDefault, repo: Any) -> ConfigResult:
         """Load a file, with options of the user's own files by their present names."""

@@ -56,7 +56,8 @@ def parse_arguments(verb: str, words: Sequence[str]) -> Arguments:
     parsed, unknown = parser.parse_known_intermixed_args(list(words))
     if unknown:
         with _loaded(None):
-            cfg, groups = _compose(verb, []), _groups(verb)
+            cfg = _compose(verb, [])
+            groups = _groups(cfg)
         options = [word for word in unknown if word.startswith("-")]
         raise ConfigError([_explain_dashes(option, words, cfg, groups) for option in options])
     flags = list(words)
@@ -106,7 +107,7 @@ def _present(verb: str, overrides: Sequence[str]) -> list[str]:
     if words == list(overrides):
         return words
     try:
-        groups = _groups(verb)
+        groups = _groups(_compose(verb, []))
         cfg = _compose(verb, [word for word in words if _key_and_value(word)[0] in groups])
     except COMPOSITION_ERRORS:  # explained later
         cfg = OmegaConf.create()
@@ -141,14 +142,15 @@ def explain(arguments: Arguments, error: Exception) -> dict[str, str]:
 
 def _sweep_problems(verb: str, overrides: Sequence[str]) -> dict[str, str]:
     """Return the problem of each override with several values, which need -m."""
-    cfg, problems = _compose(verb, []), {}
-    for override in _parse_overrides(overrides)[0]:
-        if override.is_sweep_override():
-            word, key = _word(override), override.key_or_group
-            is_list = isinstance(OmegaConf.select(cfg, key, throw_on_missing=False), ListConfig)
-            listed = f"{key}={as_list(word.partition('=')[2])}"
-            brackets = f"A list has brackets: {shlex.quote(listed)}. " if is_list else ""
-            problems[word] = f"{word}: several values. {brackets}With -m it runs once for each of them."
+    sweeps = [override for override in _parse_overrides(overrides)[0] if override.is_sweep_override()]
+    cfg = _compose(verb, []) if sweeps else OmegaConf.create()
+    problems = {}
+    for override in sweeps:
+        word, key = _word(override), override.key_or_group
+        is_list = isinstance(OmegaConf.select(cfg, key, throw_on_missing=False), ListConfig)
+        listed = f"{key}={as_list(word.partition('=')[2])}"
+        brackets = f"A list has brackets: {shlex.quote(listed)}. " if is_list else ""
+        problems[word] = f"{word}: several values. {brackets}With -m it runs once for each of them."
     return problems
 
 
@@ -185,12 +187,13 @@ def composed_with_choices(arguments: Arguments) -> tuple[dict[str, Any], dict[st
 
 def _override_problems(verb: str, overrides: Sequence[str]) -> dict[str, str]:
     parsed, unparsed = _parse_overrides(overrides)
-    groups = _groups(verb)
+    default = _compose(verb, [])
+    groups = _groups(default)
     choices = [override for override in parsed if override.key_or_group in groups]
     problems = {word: problem for word, problem in zip(overrides, unparsed, strict=True) if problem}
     problems |= {_word(o): problem for o in choices if (problem := _group_problem(o, groups))}
     chosen = [_word(o) for o in choices if not o.is_sweep_override() and _word(o) not in problems]
-    cfg = _compose(verb, chosen)
+    cfg = _compose(verb, chosen) if chosen else default
     keys = [override for override in parsed if override not in choices]
     problems |= {_word(o): problem for o in keys if (problem := _key_problem(o, cfg, groups))}
     return problems
@@ -296,10 +299,13 @@ def _syntax_problem(word: str, error: Exception) -> str:
     return f"{word}: not understood: {_cleaned(error)}"
 
 
-def _groups(verb: str) -> dict[str, list[str]]:
-    """Return the groups of a verb with their choices, including those inside a choice that is not chosen."""
+def _groups(default: DictConfig) -> dict[str, list[str]]:
+    """Return the groups of a verb with their choices, including those inside a choice that is not chosen.
+
+    `default` is the verb's configuration without overrides.
+    """
     loader = GlobalHydra.instance().config_loader()
-    groups = {g: loader.get_group_options(g) for g in _compose(verb, []).hydra.runtime.choices}
+    groups = {g: loader.get_group_options(g) for g in default.hydra.runtime.choices}
     pending = [g for g in loader.list_groups("") if g != "hydra" and g in groups]
     while pending:
         group = pending.pop()

@@ -2,46 +2,51 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from omegaconf import OmegaConf
 
 from detector.cli.early import early_problems
 from detector.cli.main import VERBS
+from tests.forks import forked
 
-ROOT = Path(__file__).resolve().parents[2]
 PREDICT = VERBS["predict"].module
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (
-            ["predict", "checkpoint=missing.ckpt", "source=x"],
-            ["missing.ckpt: no such file", "source=x: found"],
-        ),
-        (["predict", "score_threshold=3"], ["score_threshold = 3: expected a number >= 0 and <= 1"]),
-        (["train", "epochs=3", "seed=-1"], ["Write training.max_epochs=3", "seed = -1"]),
-        (["train", "data=coco", "data.root=nowhere"], ["data.root=nowhere: no such folder"]),
-        (["export", "checkpoint=missing.ckpt"], ["missing.ckpt: no such file"]),
-    ],
-)
-def test_mistake_is_told_without_importing_torch(words: list[str], message: list[str]) -> None:
-    code = """
+MISTAKES = [
+    (["predict", "checkpoint=missing.ckpt", "source=x"], ["missing.ckpt: no such file", "source=x: found"]),
+    (["predict", "score_threshold=3"], ["score_threshold = 3: expected a number >= 0 and <= 1"]),
+    (["train", "epochs=3", "seed=-1"], ["Write training.max_epochs=3", "seed = -1"]),
+    (["train", "data=coco", "data.root=nowhere"], ["data.root=nowhere: no such folder"]),
+    (["export", "checkpoint=missing.ckpt"], ["missing.ckpt: no such file"]),
+]
+
+
+@pytest.fixture(scope="module")
+def answers() -> list[CompletedProcess[str]]:
+    """What each mistake is answered with."""
+    scripts = [
+        f"""
 import sys
+sys.argv = ["detector", *{words}]
 from detector.cli.main import main
 code = main()
 print([m for m in ("torch", "numpy", "lightning") if m in sys.modules])
 sys.exit(code)
 """
-    command = [sys.executable, "-c", code, *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, check=False)
-    assert done.returncode == 2
-    assert done.stdout == "[]\n"
-    assert all(text in done.stderr for text in message), done.stderr
+        for words, _ in MISTAKES
+    ]
+    return forked(scripts, loaded="import detector.cli.jobs")
+
+
+@pytest.mark.parametrize("number", range(len(MISTAKES)), ids=lambda number: " ".join(MISTAKES[number][0]))
+def test_mistake_is_told_without_importing_torch(number: int, answers: list[CompletedProcess[str]]) -> None:
+    answer = answers[number]
+    assert answer.returncode == 2
+    assert answer.stdout == "[]\n"
+    assert all(text in answer.stderr for text in MISTAKES[number][1]), answer.stderr
 
 
 def test_paths_that_exist_are_no_problem(tmp_path: Path) -> None:
@@ -59,16 +64,3 @@ def test_missing_path_is_a_problem(key: str, tmp_path: Path) -> None:
 def test_generated_data_need_not_exist(tmp_path: Path) -> None:
     data = {"_target_": "detector.data.DetectionDataModule", "root": f"{tmp_path}/new", "source": {"seed": 0}}
     assert early_problems(OmegaConf.create({"data": data}), VERBS["train"].module) == []
-
-
-@pytest.mark.parametrize(
-    "module", ["detector.commands.predict", "detector.commands.export", "detector.layers.deform"]
-)
-def test_module_imports_no_framework_of_training(module: str) -> None:
-    code = (
-        f"import {module}, sys; print([m for m in ('lightning', 'scipy', 'matplotlib') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
-    )
-    assert done.stdout == "[]\n"
