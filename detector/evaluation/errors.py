@@ -109,9 +109,7 @@ def class_curves(matched: Matched, errors: ErrorAnalysis) -> list[ClassCurve]:
 def analyse_errors(matched: Matched) -> ErrorAnalysis:
     rows, truth = matched.rows, matched.truth
     tide = _tide(rows, truth)
-    lowest, highest = (rows.scores.min(), rows.scores.max()) if len(rows.scores) else (0.0, 1.0)
-    scores = np.linspace(min(0.0, lowest), max(1.0, highest), 101)
-    f1 = _f1_by_score(matched.classes, scores)
+    scores, f1 = _f1_by_score(matched)
     best = float(scores[int(f1.argmax())])
     at_best = _tide(rows.selected(rows.scores >= best), truth)
     return ErrorAnalysis(
@@ -125,6 +123,12 @@ def analyse_errors(matched: Matched) -> ErrorAnalysis:
         lrp=_lrp(matched.classes),
         confusion=confusion(matched, score=best),
     )
+
+
+def best_f1_threshold(matched: Matched) -> float | None:
+    """Return the `best_score` of an `ErrorAnalysis`; None if no detection matches an object."""
+    scores, f1 = _f1_by_score(matched)
+    return float(scores[int(f1.argmax())]) if f1.any() else None
 
 
 def _tide(rows: Rows, truth: GroundTruth) -> dict[str, Any]:
@@ -197,10 +201,13 @@ class _Counts:
         )
 
 
-def _f1_by_score(matches: Sequence[ClassMatches], scores: np.ndarray) -> np.ndarray:
-    """Average F1 over the classes at each of `scores`; zeros without objects."""
-    rows = [_f1_of_class(counts, scores) for counts in map(_Counts.of, matches) if counts.objects]
-    return np.mean(rows, axis=0) if rows else np.zeros(len(scores))
+def _f1_by_score(matched: Matched) -> tuple[np.ndarray, np.ndarray]:
+    """Return score thresholds, and the mean F1 of the classes at each; zeros without objects."""
+    made = matched.rows.scores
+    lowest, highest = (made.min(), made.max()) if len(made) else (0.0, 1.0)
+    scores = np.linspace(min(0.0, lowest), max(1.0, highest), 101)
+    rows = [_f1_of_class(counts, scores) for counts in map(_Counts.of, matched.classes) if counts.objects]
+    return scores, np.mean(rows, axis=0) if rows else np.zeros(len(scores))
 
 
 def _f1_of_class(counts: _Counts, scores: np.ndarray) -> np.ndarray:
