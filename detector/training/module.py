@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from detector.checkpoint import ModelRecord, describe_checkpoint
 from detector.coco.ground_truth import GroundTruth
 from detector.evaluation.coco import CocoEvaluator
-from detector.evaluation.errors import best_f1_threshold
+from detector.evaluation.f1 import best_f1_threshold
 from detector.evaluation.matching import Rows, match
 from detector.evaluation.metrics import Metrics
 from detector.evaluation.results import ResultCollector

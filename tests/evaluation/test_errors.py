@@ -9,7 +9,8 @@ import pytest
 
 from detector.evaluation.backends import curves
 from detector.evaluation.coco import CocoEvaluator
-from detector.evaluation.errors import ErrorAnalysis, analyse_errors, best_f1_threshold, image_f1
+from detector.evaluation.errors import ErrorAnalysis, analyse_errors, image_f1
+from detector.evaluation.f1 import best_f1_threshold
 from tests.evaluation.problems import (
     annotation,
     by_pycocotools,
