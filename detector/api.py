@@ -30,6 +30,7 @@ from detector.config.overrides import (
 )
 from detector.config.targets import allowing
 from detector.exceptions import DetectorError, exit_code
+from detector.option_types import ScoreThreshold
 from detector.predictor import Predictor
 from detector.quoting import override, quoted, shell_command
 from detector.run_folder import Row, RunFolder
@@ -254,7 +255,7 @@ def predict(
     source: PathLike,
     *,
     annotations: PathLike | None = None,
-    score_threshold: float | None = None,
+    score_threshold: ScoreThreshold | None = None,
     device: Literal["auto", "cpu", "gpu", "mps"] | None = None,
     output_dir: PathLike | None = None,
     overrides: Sequence[str] = (),

@@ -42,7 +42,9 @@ class Checkpoint(ModelRecord):
 
     `state_dict` holds the weights that were evaluated (the moving average if the run kept one), under the
     names of `Detector`. `epoch` counts finished epochs. `metrics` come from the validation at the end of that
-    epoch; empty without one. `epoch_rows` are the rows of metrics.csv up to then; empty in older files.
+    epoch; empty without one. `best_f1_threshold` is the score from which detections have the best F1 in it;
+    None if there was none, in older files, and where no detection was right. `epoch_rows` are the rows of
+    metrics.csv up to then; empty in older files.
     """
 
     path: Path
@@ -50,13 +52,20 @@ class Checkpoint(ModelRecord):
     metrics: dict[str, float]
     epoch: int
     step: int
+    best_f1_threshold: float | None = None
     epoch_rows: list[Row] = field(default_factory=list)
 
 
 def describe_checkpoint(
-    record: ModelRecord, *, weights: str, metrics: Mapping[str, float], epoch: int, step: int
+    record: ModelRecord,
+    *,
+    weights: str,
+    metrics: Mapping[str, float],
+    epoch: int,
+    step: int,
+    best_f1_threshold: float | None = None,
 ) -> dict[str, Any]:
-    """Return the "detector" entry of a file.
+    """Return the "detector" entry of a file; arguments are as in `Checkpoint`.
 
     `weights` is the prefix of the evaluated weights in its "state_dict".
     """
@@ -69,6 +78,7 @@ def describe_checkpoint(
         "metrics": dict(metrics),
         "epoch": epoch,
         "step": step,
+        "best_f1_threshold": best_f1_threshold,
     }
 
 
@@ -106,6 +116,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         metrics=present_row(entry["metrics"]),
         epoch=entry["epoch"],
         step=entry["step"],
+        best_f1_threshold=entry.get("best_f1_threshold"),
         epoch_rows=[present_row(row) for row in content.get(EPOCH_ROWS, [])],
     )
 

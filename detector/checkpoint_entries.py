@@ -22,6 +22,10 @@ def entry_problems(content: Mapping[Any, Any]) -> list[str]:
         for name, (fits, expected) in _ENTRIES.items()
         if name not in entry or not fits(entry[name])
     ]
+    if not _is_threshold(threshold := entry.get("best_f1_threshold")):  # older files have none
+        problems.append(
+            f"detector.best_f1_threshold is {shown(threshold)}, expected a number >= 0 and <= 1, or None"
+        )
     if not problems and len(entry["class_names"]) != len(entry["category_ids"]):
         problems.append(
             f"detector.class_names has {len(entry['class_names'])} and detector.category_ids "
@@ -88,6 +92,10 @@ def _is_int64(value: object) -> bool:
 
 def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 2**63
+
+
+def _is_threshold(value: object) -> bool:
+    return value is None or (type(value) in (int, float) and 0 <= value <= 1)  # type: ignore[operator]  # a number
 
 
 def _are_names(value: object) -> bool:

@@ -16,8 +16,7 @@ from torch import Tensor
 # A label needs some pixels: images with a smaller side are enlarged, unless the other gets too large.
 _SMALLEST_SIDE_PX, _ENLARGED_SIDE_PX = 480, 4096
 _LARGEST_SIDE_PX = 32_768  # limit of a drawing; JPEG allows at most 65,500
-_MANY_BOXES = 20  # with more, labels are smaller and translucent
-_SEE_THROUGH, _OPAQUE = 130, 255
+_LABEL_ALPHA = 180  # of 255: what is under a label stays visible among many boxes
 _GOLDEN_RATIO = 0.618034
 
 Color = tuple[int, int, int]
@@ -41,6 +40,9 @@ def draw_detections(
 ) -> Image.Image:
     """Draw each box on the image with its class and score, best on top.
 
+    Lines and labels depend on the size of the image alone, colors on the class alone, so that the images of a
+    folder look alike.
+
     `image`: an array (uint8 RGB, height x width x 3), a PIL image, or the path of a file.
     """
     drawing = _opened(image)
@@ -48,9 +50,8 @@ def draw_detections(
     size = [max(1, round(side * factor)) for side in drawing.size]
     drawing = drawing.resize((size[0], size[1]), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(drawing, "RGBA")  # blends colors
-    many = len(detections.boxes) > _MANY_BOXES
-    line = max(1 if many else 2, round(min(drawing.size) / (400 if many else 250)))
-    font = _font(max(10, round(min(drawing.size) / 48)) if many else max(13, round(min(drawing.size) / 36)))
+    line = max(2, round(min(drawing.size) / 300))
+    font = _font(max(12, round(min(drawing.size) / 42)))
     boxes = (detections.boxes * factor).tolist()
     for box, score, label in reversed(
         [*zip(boxes, detections.scores.tolist(), detections.labels.tolist(), strict=True)]
@@ -58,7 +59,7 @@ def draw_detections(
         color = class_color(label)
         draw.rectangle(_drawable(box), outline=color, width=line)
         text = f"{class_names[label]} {score:.2f}" if scores else class_names[label]
-        _label(draw, box, text, color=color, alpha=_SEE_THROUGH if many else _OPAQUE, font=font)
+        _label(draw, box, text, color=color, font=font)
     return drawing
 
 
@@ -102,10 +103,9 @@ def _label(
     text: str,
     *,
     color: Color,
-    alpha: int,
     font: ImageFont.FreeTypeFont,
 ) -> None:
-    """Write a label above the box, or inside it at the edge of the image; `alpha` is out of 255.
+    """Write a label above the box, or inside it at the edge of the image.
 
     A label never reaches beyond the image.
     """
@@ -114,7 +114,7 @@ def _label(
     image_width, image_height = draw.im.size
     x = max(0, min(box[0], image_width - width - 1))
     y = box[1] - height if box[1] >= height else max(0, min(box[1], image_height - height - 1))
-    draw.rectangle((x, y, x + width, y + height), fill=(*color, alpha))
+    draw.rectangle((x, y, x + width, y + height), fill=(*color, _LABEL_ALPHA))
     dark = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140
     draw.text((x + 3 - left, y + 3 - top), text, fill="black" if dark else "white", font=font)
 

@@ -11,6 +11,7 @@ NonNegativeInt = Annotated[int, Ge(0)]
 PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Interval(ge=0, le=1)]
+ScoreThreshold = Fraction | Literal["auto"]  # auto: that of the best F1 in the validation of the checkpoint
 
 # Choices that several modules take.
 WeightsImages = Literal["auto", "imagenet", "caffe"]  # how the images of pretrained weights were scaled

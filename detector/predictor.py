@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -27,20 +28,22 @@ from detector.data.transforms import ImageSize, resize
 from detector.factory import without_weights
 from detector.layers.deform import replace_backends
 from detector.models.detector import Detector
-from detector.option_types import PositiveInt
+from detector.option_types import PositiveInt, ScoreThreshold
 from detector.structures import Batch, Detections
 from detector.weights.fit import unusable
 
 _log = logging.getLogger(__name__)
 
 ImageInput = np.ndarray | Tensor | Image.Image | str | os.PathLike[str]
+USUAL_SCORE_THRESHOLD = 0.3  # where a checkpoint has none of its own
 _SHOWN = 5  # class names in the text of a predictor
 
 
 class Predictor:
     """A trained detector that uses the image preparation, precision and memory layout of its training.
 
-    `checkpoint` is the file that `detector train` wrote.
+    `checkpoint` is the file that `detector train` wrote. Its `best_f1_threshold` is the score from which
+    detections had the best F1 in validation, or None; `score_threshold="auto"` takes it, or 0.3 for None.
 
     Examples:
         >>> predictor = Predictor("path/to/best.ckpt")
@@ -60,6 +63,7 @@ class Predictor:
         check_used(checkpoint.config, source=str(checkpoint.path))
         self.class_names = checkpoint.class_names
         self.category_ids = checkpoint.category_ids
+        self.best_f1_threshold = checkpoint.best_f1_threshold
         self.image_size = cast(ImageSize, build(checkpoint.config["data"]["image_size"]))
         self.reading = _reading(checkpoint.config["data"])  # how image files are read; may be replaced
         self.device = torch.device(device)
@@ -85,7 +89,7 @@ class Predictor:
         self,
         images: ImageInput | Sequence[ImageInput],
         *,
-        score_threshold: float = 0.3,
+        score_threshold: ScoreThreshold = "auto",
         batch_size: PositiveInt = 4,
     ) -> Detections | list[Detections]:
         """Return the detections in one image as `predict` does, or a list of them for many.
@@ -101,7 +105,7 @@ class Predictor:
         chunks = (many[start : start + batch_size] for start in starts)
         return [one for chunk in chunks for one in self.predict_batch(chunk, score_threshold=score_threshold)]
 
-    def predict(self, image: ImageInput, *, score_threshold: float = 0.3) -> Detections:
+    def predict(self, image: ImageInput, *, score_threshold: ScoreThreshold = "auto") -> Detections:
         """Return detections with at least this score, in pixels of the image, best first, on the CPU.
 
         `image`: the path of a file (rotated to its EXIF orientation), a PIL image, a uint8 RGB array (height,
@@ -115,11 +119,10 @@ class Predictor:
         return detections
 
     def predict_batch(
-        self, images: Sequence[ImageInput], *, score_threshold: float = 0.3
+        self, images: Sequence[ImageInput], *, score_threshold: ScoreThreshold = "auto"
     ) -> list[Detections]:
         """Run `predict` on several images of any sizes in one pass."""
-        if not 0 <= score_threshold <= 1:
-            raise ValueError(f"score_threshold = {score_threshold}: expected a number >= 0 and <= 1.")
+        threshold = self.lowest_score(score_threshold)
         if not images:
             return []
         batch = self.batch([load_image(image, self.reading) for image in images])
@@ -127,7 +130,7 @@ class Predictor:
         sizes = zip(batch.image_sizes.tolist(), batch.original_sizes.tolist(), strict=True)
         return [
             replace(
-                detections.select(detections.scores >= score_threshold)
+                detections.select(detections.scores >= threshold)
                 .resized(from_size=tuple(resized), to_size=tuple(original))
                 .to("cpu"),
                 class_names=self.class_names,
@@ -136,6 +139,18 @@ class Predictor:
             )
             for image, detections, (resized, original) in zip(images, detected, sizes, strict=True)
         ]
+
+    def lowest_score(self, score_threshold: ScoreThreshold) -> float:
+        """Return the number that a threshold stands for.
+
+        Raises:
+            ValueError: it is neither "auto" nor in [0, 1].
+        """
+        if score_threshold == "auto":
+            return USUAL_SCORE_THRESHOLD if self.best_f1_threshold is None else self.best_f1_threshold
+        if not (isinstance(score_threshold, Real) and 0 <= score_threshold <= 1):
+            raise ValueError(f"score_threshold = {score_threshold}: expected a number >= 0 and <= 1 or auto.")
+        return float(score_threshold)
 
     def batch(self, images: Sequence[np.ndarray]) -> Batch:
         """Return the images as model input: resized, padded to one size, on the model's device."""

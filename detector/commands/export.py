@@ -177,6 +177,7 @@ def _metadata(detector: Predictor) -> dict[str, str]:
     return {
         "class_names": json.dumps(detector.class_names, ensure_ascii=False),
         "category_ids": json.dumps(detector.category_ids),
+        "best_f1_threshold": json.dumps(detector.best_f1_threshold),
         "image_size": json.dumps({"min_size": size.choices[-1], "max_size": size.max_size}),
         "image_range": json.dumps(detector.reading.image_range),
         "made_by": f"detector {__version__}",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
-import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from itertools import islice
+from math import floor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,13 +26,16 @@ from detector.commands.predicted_ids import PredictedIds, counted_ids, ids_of_an
 from detector.drawings import draw_detections
 from detector.evaluation.results import detections_to_results
 from detector.files import GrowingFile, write_atomically
-from detector.option_types import Fraction, PositiveInt
+from detector.option_types import PositiveInt, ScoreThreshold
 from detector.predictor import Predictor
 from detector.run_folder import RunFolder
 from detector.runs.accelerator import find_accelerator
+from detector.runs.console import echo
 from detector.runs.context import Context
 from detector.runs.record import require_no_training_run, require_writable, write_record
 from detector.structures import Detections
+
+_SHOWN = 10  # classes in the counts
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Options:
     checkpoint: str | None = None
     source: str | None = None
     annotations: str | None = None
-    score_threshold: Fraction = 0.3
+    score_threshold: ScoreThreshold = "auto"
     batch_size: PositiveInt = 4
     draw: bool = True
     image_range: Literal["full"] | tuple[float, float] | None = None
@@ -74,27 +78,78 @@ def run(options: Options, context: Context) -> None:
     detector.reading = _reading(options, detector.reading)
     ids = _ids(options.annotations, files, detector)
     write_record(output_dir, context)
+    threshold = detector.lowest_score(options.score_threshold)
+    echo(f"score threshold: {_threshold_text(options.score_threshold, detector)}")
     if source.num_skipped:
-        print(f"skipped, not images by their names: {source.note()}", file=sys.stderr)
+        echo(f"skipped: not images by their names: {source.note()}", error=True)
     skipped = 0
     notes: dict[Path, ImageNotes] = {}
+    best = Best()
     with ResultFiles(output_dir, detector.class_names, ids) as results:
         for number, file, image, detections in _detected(detector, files, options, notes):
             if isinstance(image, ImageFileError):
                 skipped += 1
-                print(f"skipped: {image}", file=sys.stderr)
+                echo(f"skipped: {image}", error=True)
                 continue
+            best.add(file, detections)
+            detections = detections[detections.scores >= threshold]
             results.add(number, file, detections)
             if options.draw:
                 _draw(image, detections, output_dir / "pictures" / names[number - 1], detector.class_names)
     if skipped == len(files):
         raise ValueError(f"source={options.source}: none of {len(files)} files is an image.")
     if ids.note:
-        print(f"note: {ids.note}")
+        echo(f"note: {ids.note}", error=True)
     _print_notes(notes, detector.reading)
+    images = _counted(len(files) - skipped, "image")
+    if not results.count:
+        echo(f"note: no box in {images} reaches score_threshold={threshold:g}: {best.note()}", error=True)
     count = skipped + source.num_skipped
-    skipped_note = f", {count} files skipped" if count else ""
-    print(f"{results.count} boxes in {len(files) - skipped} images{skipped_note}. Written to {output_dir}")
+    skipped_note = f", {_counted(count, 'file')} skipped" if count else ""
+    echo(f"boxes: {results.count}{_by_class(results.counts)} in {images}{skipped_note}")
+    echo(f"Written to {output_dir}")
+
+
+class Best:
+    """The highest score of any box, whatever the threshold, and the file with it."""
+
+    def __init__(self) -> None:
+        self.score = 0.0
+        self.file: Path | None = None
+
+    def add(self, file: Path, detections: Detections) -> None:
+        score = max(detections.scores.tolist(), default=0.0)
+        if score > self.score:
+            self.score, self.file = score, file
+
+    def note(self) -> str:
+        """Say what the score was, and which threshold it reaches."""
+        if self.file is None:
+            return "the model returns no box at all"
+        reached = floor(1000 * self.score) / 1000
+        return (
+            f"the best score was {self.score:.3f} ({self.file.name}). Lower it: score_threshold={reached:g}"
+        )
+
+
+def _threshold_text(chosen: ScoreThreshold, detector: Predictor) -> str:
+    threshold = f"{detector.lowest_score(chosen):g}"
+    if chosen != "auto":
+        return threshold
+    if detector.best_f1_threshold is None:
+        return f"{threshold} (the checkpoint has no best F1 on validation)"
+    return f"{threshold} (best F1 on validation)"
+
+
+def _by_class(counts: Counter[str]) -> str:
+    """Return the numbers of boxes by class in parentheses, most frequent first; "" without boxes."""
+    most = [f"{count} {name}" for name, count in counts.most_common(_SHOWN)]
+    more = ", ..." if len(counts) > _SHOWN else ""
+    return f" ({', '.join(most)}{more})" if most else ""
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _ids(annotations: str | None, files: Sequence[Path], detector: Predictor) -> PredictedIds:
@@ -119,14 +174,12 @@ def _print_notes(notes: Mapping[Path, ImageNotes], reading: ReadOptions) -> None
     frames = [file.name for file, note in notes.items() if note.has_frames]
     if frames:
         names = ", ".join(frames[:5]) + (", ..." if len(frames) > 5 else "")
-        print(
-            f"{len(frames)} files have several frames or pages: the first of each is read ({names})",
-            file=sys.stderr,
-        )
+        have = "1 file has" if len(frames) == 1 else f"{len(frames)} files have"
+        echo(f"note: {have} several frames or pages: the first of each is read ({names})", error=True)
     values = [note.values for note in notes.values() if note.values is not None]
     assert reading.image_range is not None
     if note := range_note(values, image_range=reading.image_range, option="image_range"):
-        print(f"warning: {note}", file=sys.stderr)
+        echo(f"warning: {note}", error=True)
 
 
 def _draw(image: np.ndarray, detections: Detections, target: Path, class_names: Sequence[str]) -> None:
@@ -138,7 +191,7 @@ def _draw(image: np.ndarray, detections: Detections, target: Path, class_names: 
         drawing = draw_detections(image, detections, class_names=class_names)
         write_atomically(target, lambda temporary: drawing.save(temporary, format="JPEG", quality=92))
     except OSError as error:
-        print(f"not drawn: {error}", file=sys.stderr)
+        echo(f"not drawn: {error}", error=True)
 
 
 def drawn_names(files: Sequence[Path]) -> list[str]:
@@ -165,7 +218,7 @@ def _detected(
 ) -> Iterator[tuple[int, Path, Any, Any]]:
     """Yield number (from 1), file, image or its read error, and detections; a batch is processed at a time.
 
-    Notes on the files that were read are added to `notes`.
+    Detections are those of any score. Notes on the files that were read are added to `notes`.
     """
     console = Console(stderr=True)
     shown = track(files, "Predicting", console=console, disable=not console.is_terminal)
@@ -173,9 +226,7 @@ def _detected(
     while batch := list(islice(numbered, options.batch_size)):
         images = [_load(file, detector.reading, notes) for _, file in batch]
         good = [image for image in images if isinstance(image, np.ndarray)]
-        detections = iter(
-            detector.predict_batch(good, score_threshold=options.score_threshold) if good else ()
-        )
+        detections = iter(detector.predict_batch(good, score_threshold=0.0))
         for (number, file), image in zip(batch, images, strict=True):
             yield number, file, image, next(detections) if isinstance(image, np.ndarray) else None
 
@@ -194,7 +245,7 @@ class ResultFiles:
     """A writer of predictions.json and predictions.csv, image by image; both complete if interrupted."""
 
     def __init__(self, folder: Path, class_names: Sequence[str], ids: PredictedIds) -> None:
-        self.count = 0
+        self.counts: Counter[str] = Counter()  # by class
         self._class_names, self._ids = class_names, ids
         self._folder = folder
 
@@ -212,18 +263,23 @@ class ResultFiles:
         finally:
             self._csv.close()
 
+    @property
+    def count(self) -> int:
+        return self.counts.total()
+
     def add(self, number: int, file: Path, detections: Detections) -> None:
         """Write the detections of `file`, whose position among the files is `number`, from 1."""
         image_id = self._ids.image_ids[number - 1]
         results = detections_to_results(detections, image_id=image_id, category_ids=self._ids.category_ids)
         objects, rows = [], []
         for result, label in zip(results, detections.labels.tolist(), strict=True):
-            objects.append(json.dumps({**result, "file_name": str(file)}, ensure_ascii=False))
             name = self._class_names[label]
+            row = {**result, "category_name": name, "file_name": str(file)}
+            objects.append(json.dumps(row, ensure_ascii=False))
             rows.append([str(file), image_id, result["category_id"], name, result["score"], *result["bbox"]])
         if objects:
             self._json.append((",\n" if self.count else "[\n") + ",\n".join(objects), end="\n]\n")
-            self.count += len(objects)
+            self.counts.update(self._class_names[label] for label in detections.labels.tolist())
             self._csv.append(_csv_lines(rows))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from detector.coco.ground_truth import GroundTruth
 from detector.evaluation.backends import hotcoco_run
 from detector.evaluation.confusion import confusion
+from detector.evaluation.f1 import Counts, f1_by_score, f1_of_class
 from detector.evaluation.matching import IOUS, ClassMatches, Matched, Rows
 
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -89,7 +90,7 @@ def class_curves(matched: Matched, errors: ErrorAnalysis) -> list[ClassCurve]:
     """Return the curves of each class, in the order of the classes."""
     curves = []
     for matches in matched.classes:
-        counts = _Counts.of(matches)
+        counts = Counts.of(matches)
         if not counts.objects:
             curves.append(ClassCurve(0, (), (), None))
             continue
@@ -99,7 +100,7 @@ def class_curves(matched: Matched, errors: ErrorAnalysis) -> list[ClassCurve]:
             ClassCurve(
                 objects=counts.objects,
                 precision=tuple(_precision_of_class(matches)[0].tolist()),
-                f1=tuple(_f1_of_class(counts, np.array(errors.scores)).tolist()),
+                f1=tuple(f1_of_class(counts, np.array(errors.scores)).tolist()),
                 operating_point=(right / num_detections, right / counts.objects) if num_detections else None,
             )
         )
@@ -109,9 +110,7 @@ def class_curves(matched: Matched, errors: ErrorAnalysis) -> list[ClassCurve]:
 def analyze_errors(matched: Matched) -> ErrorAnalysis:
     rows, truth = matched.rows, matched.truth
     tide = _tide(rows, truth)
-    lowest, highest = (rows.scores.min(), rows.scores.max()) if len(rows.scores) else (0.0, 1.0)
-    scores = np.linspace(min(0.0, lowest), max(1.0, highest), 101)
-    f1 = _f1_by_score(matched.classes, scores)
+    scores, f1 = f1_by_score(matched)
     best = float(scores[int(f1.argmax())])
     at_best = _tide(rows.selected(rows.scores >= best), truth)
     return ErrorAnalysis(
@@ -172,49 +171,13 @@ def _precision_of_class(matches: ClassMatches) -> np.ndarray:
     return np.stack([one[np.searchsorted(at, RECALLS)] for one, at in zip(highest, recall, strict=True)])
 
 
-@dataclass(frozen=True)
-class _Counts:
-    """The cumulative counts of a class with `objects` objects, over the detections that count, best first.
-
-    Among the first 0, 1, 2 ... detections, `hits` is the number that match an object, `misplaced` the sum
-    of 1 - IoU of these.
-    """
-
-    scores: np.ndarray
-    hits: np.ndarray
-    misplaced: np.ndarray
-    objects: int
-
-    @classmethod
-    def of(cls, matches: ClassMatches) -> _Counts:
-        kept = ~matches.ignored[0, 0]
-        hit = matches.matched[0, 0, kept]
-        return cls(
-            scores=matches.scores[kept],
-            hits=np.append(0, np.cumsum(hit)),
-            misplaced=np.append(0.0, np.cumsum(np.where(hit, 1 - matches.overlaps[kept], 0.0))),
-            objects=int(matches.objects[0].sum()),
-        )
-
-
-def _f1_by_score(matches: Sequence[ClassMatches], scores: np.ndarray) -> np.ndarray:
-    """Average F1 over the classes at each of `scores`; zeros without objects."""
-    rows = [_f1_of_class(counts, scores) for counts in map(_Counts.of, matches) if counts.objects]
-    return np.mean(rows, axis=0) if rows else np.zeros(len(scores))
-
-
-def _f1_of_class(counts: _Counts, scores: np.ndarray) -> np.ndarray:
-    num_detections = np.searchsorted(-counts.scores, -scores, side="right")
-    return np.asarray(2 * counts.hits[num_detections] / (num_detections + counts.objects))
-
-
 def _lrp(matches: Sequence[ClassMatches]) -> Lrp:
-    parts = np.array([_lrp_of_class(c) for c in map(_Counts.of, matches) if c.objects]).reshape(-1, 4)
+    parts = np.array([_lrp_of_class(c) for c in map(Counts.of, matches) if c.objects]).reshape(-1, 4)
     defined = [part[~np.isnan(part)] for part in parts.T]
     return Lrp(*(float(part.mean()) if part.size else None for part in defined))
 
 
-def _lrp_of_class(counts: _Counts) -> tuple[float, float, float, float]:
+def _lrp_of_class(counts: Counts) -> tuple[float, float, float, float]:
     last = np.append(counts.scores[1:] != counts.scores[:-1], True)  # equal scores count together
     num_detections = np.append(0, np.flatnonzero(last) + 1) if counts.scores.size else np.array([0])
     hits, misplaced = counts.hits[num_detections], counts.misplaced[num_detections]

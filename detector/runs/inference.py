@@ -60,11 +60,11 @@ def evaluate_checkpoint(
         category_ids=data.category_ids,
     )
     predict(checkpoint, data, validation.collector, kind)
-    results, metrics = validation.score()
+    results, rows, metrics = validation.score()
     title = f"{path} (epoch {checkpoint.epoch}) on {source}"
     scorer = validation.evaluator
     return Evaluated(
-        rows=scorer.rows(results),
+        rows=rows,
         metrics=metrics,
         title=title,
         evaluator=scorer,

@@ -17,6 +17,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from detector.checkpoint import ModelRecord, describe_checkpoint
 from detector.coco.ground_truth import GroundTruth
 from detector.evaluation.coco import CocoEvaluator
+from detector.evaluation.f1 import best_f1_threshold
+from detector.evaluation.matching import Rows, match
 from detector.evaluation.metrics import Metrics
 from detector.evaluation.results import ResultCollector
 from detector.exceptions import SharedError
@@ -72,14 +74,15 @@ class Validation:
         self._num_images = ground_truth.num_images
         self.collector = ResultCollector(image_id=image_id, category_ids=tuple(category_ids))
 
-    def score(self) -> tuple[list[dict[str, Any]], Metrics]:
-        """Return the collected results and their metrics."""
+    def score(self) -> tuple[list[dict[str, Any]], Rows, Metrics]:
+        """Return the collected results, as they are and as the evaluator's rows, and their metrics."""
         indices = self.collector.state()
         if self._num_images != len(indices):
             self._num_images = len(indices)
             self.evaluator = self._make_evaluator(self._ground_truth_of([*indices]))
         results = self.collector.results()
-        return results, self.evaluator.evaluate(results)
+        rows, notes = self.evaluator.read(results)
+        return results, rows, self.evaluator.score(rows, notes)
 
     def _ground_truth_of(self, indices: list[int]) -> GroundTruth:
         if len(indices) == self._ground_truth.num_images:
@@ -91,8 +94,8 @@ class DetectionModule(LightningModule):
     """A Lightning module that trains a detector and validates it, or its weight average with `ema_decay`.
 
     Logs `train/loss`, each term as `train/<name>`, `train/lr`; after a validation `val/loss`, `val/<name>`
-    and the metrics as `val/AP`, `val/AP50`, ... . `results` and `metrics` hold those of the last
-    validation.
+    and the metrics as `val/AP`, `val/AP50`, ... . `results`, `metrics` and `best_f1_threshold` hold those
+    of the last validation.
 
     Args:
         train_image_id: maps an index of the training set to its original id, for error messages.
@@ -131,6 +134,7 @@ class DetectionModule(LightningModule):
         self.seed = seed
         self.results: list[dict[str, Any]] = []
         self.metrics: Metrics | None = None
+        self.best_f1_threshold: float | None = None
         self.validated_epoch = -1
         self.validation_is_finite = True
         self._averaged_step = 0
@@ -221,7 +225,8 @@ class DetectionModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         self._gather()
         self.log_dict({f"val/{name}": value for name, value in self._val_losses.means().items()})
-        self.results, self.metrics = self.validation.score()
+        self.results, rows, self.metrics = self.validation.score()
+        self.best_f1_threshold = best_f1_threshold(match(rows, self.validation.evaluator.truth))
         self.validated_epoch = self.current_epoch
         self.log_dict({f"val/{name}": value for name, value in self.metrics.values.items()})
 
@@ -258,6 +263,7 @@ class DetectionModule(LightningModule):
             self.record,
             weights=evaluated,
             metrics=self.validation_metrics(),
+            best_f1_threshold=self.best_f1_threshold if self._is_validated else None,
             epoch=self.current_epoch + 1,
             step=self.global_step,
         )
@@ -279,9 +285,13 @@ class DetectionModule(LightningModule):
         )
         self._averaged_step = checkpoint["global_step"]
 
+    @property
+    def _is_validated(self) -> bool:
+        return self.validated_epoch == self.current_epoch
+
     def validation_metrics(self) -> dict[str, float]:
         """Return the values that the validation of this epoch logged; empty if there was none."""
-        if self.validated_epoch != self.current_epoch:
+        if not self._is_validated:
             return {}
         logged = self.trainer.callback_metrics
         return {name: float(value) for name, value in logged.items() if name.startswith("val/")}

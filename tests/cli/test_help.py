@@ -50,7 +50,7 @@ def test_help_has_every_option_of_its_verb(detector: Detector, verb: str) -> Non
         (["train", "--help", "model.head"], "  model.head.num_convs="),
         (["train", "--help", "training.devices"], "number of devices of this machine; auto: all"),
         (["help", "train", "data"], "  data.val_batch_size="),
-        (["predict", "-h"], "score_threshold=0.3"),
+        (["predict", "-h"], "score_threshold=auto"),
     ],
 )
 def test_help_shows(detector: Detector, words: list[str], shown: str) -> None:

@@ -259,6 +259,13 @@ def test_the_size_in_the_metadata_is_the_one_of_evaluation(checkpoint: Path) -> 
     assert json.loads(export._metadata(model)["image_size"]) == {"min_size": 48, "max_size": 64}
 
 
+def test_the_threshold_of_the_best_f1_is_in_the_metadata(checkpoint: Path) -> None:
+    model = Predictor(checkpoint)
+    for threshold, text in ((0.41, "0.41"), (None, "null")):
+        model.best_f1_threshold = threshold
+        assert export._metadata(model)["best_f1_threshold"] == text
+
+
 def test_the_range_of_values_is_in_the_metadata(checkpoint: Path) -> None:
     model = Predictor(checkpoint)
     assert json.loads(export._metadata(model)["image_range"]) == "full"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -12,10 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
+from detector.checkpoint import read_content, save_atomically
 from detector.cli.main import main
 from detector.coco.image_files import find_images
 from detector.coco.images import ImageFileError, ReadOptions
-from detector.commands.predict import ResultFiles, drawn_names
+from detector.commands.predict import ResultFiles, _by_class, drawn_names
 from detector.commands.predicted_ids import PredictedIds
 from detector.evaluation.coco import CocoEvaluator
 from detector.predictor import Predictor, _reading, load_image
@@ -75,6 +77,7 @@ def test_folder_of_images(
         rows = list(csv.DictReader(file))
     assert len(rows) == len(results)
     assert {row["class"] for row in rows} <= {"disc", "square"}
+    assert [row["class"] for row in rows] == [r["category_name"] for r in results]
     assert [float(row["score"]) for row in rows] == [r["score"] for r in results]
     # In pixels of each image, and readable as COCO results.
     wide = [r["bbox"] for r in results if r["image_id"] == 3]
@@ -86,6 +89,64 @@ def test_folder_of_images(
         "annotations": [],
     }
     CocoEvaluator(truth).evaluate(results)
+
+
+def with_threshold(checkpoint: Path, threshold: float | None, file: Path) -> Path:
+    """The checkpoint with another threshold of the best F1."""
+    content = read_content(checkpoint)
+    content["detector"]["best_f1_threshold"] = threshold
+    save_atomically(content, file)
+    return file
+
+
+def test_auto_is_the_best_f1_of_validation(
+    checkpoint: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = Predictor(checkpoint).predict(images / "a.png", score_threshold=0.0).scores
+    middle = round(scores.median().item(), 4)
+    own = with_threshold(checkpoint, middle, tmp_path / "own.ckpt")
+    words = (f"source={images}/a.png", "accelerator=cpu")
+    assert detector(f"checkpoint={own}", *words, f"output_dir={tmp_path}/out") == 0
+    assert f"score threshold: {middle:g} (best F1 on validation)" in capsys.readouterr().out
+    results = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert len(results) == (scores >= middle).sum()
+    assert len(Predictor(own)(images / "a.png")) == len(results)
+
+
+def test_auto_of_a_checkpoint_without_a_threshold_is_said(
+    checkpoint: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    none = with_threshold(checkpoint, None, tmp_path / "none.ckpt")
+    assert Predictor(none).lowest_score("auto") == 0.3
+    assert detector(f"checkpoint={none}", f"source={images}/a.png", f"output_dir={tmp_path}/out") == 0
+    assert "score threshold: 0.3 (the checkpoint has no best F1 on validation)" in capsys.readouterr().out
+
+
+def test_threshold_that_no_box_reaches_is_answered_with_the_best_score(
+    checkpoint: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Predictor(checkpoint)
+    found = {name: model.predict(images / name, score_threshold=0.0) for name in ("sub/b.jpg", "sub/ü c.jpg")}
+    scores = {name: one.scores.max().item() for name, one in found.items()}
+    best = max(scores, key=lambda name: scores[name])
+    words = (f"checkpoint={checkpoint}", f"source={images}/sub", "score_threshold=1.0", "accelerator=cpu")
+    assert detector(*words, "batch_size=1", f"output_dir={tmp_path}/out") == 0
+    said = capsys.readouterr()
+    assert "note: no box in 2 images reaches score_threshold=1: the best score was" in said.err
+    assert f"({Path(best).name}). Lower it: score_threshold=" in said.err
+    suggested = float(said.err.rpartition("score_threshold=")[2])
+    assert suggested <= scores[best] < suggested + 0.0011
+    assert "boxes: 0 in 2 images\n" in said.out
+
+
+def test_boxes_are_counted_by_class(tmp_path: Path) -> None:
+    labels = torch.tensor([1, 2, 2, 0, 2, 1])
+    found = Detections(torch.tensor([[0.0, 0, 4, 4]] * 6), torch.full((6,), 0.5), labels)
+    with ResultFiles(tmp_path, ["cat", "dog", "cow"], PredictedIds([1], [1, 2, 3])) as results:
+        results.add(1, Path("a.jpg"), found)
+    assert _by_class(results.counts) == " (3 cow, 2 dog, 1 cat)"
+    assert _by_class(Counter(map(str, range(11)))) == f" ({', '.join(f'1 {n}' for n in range(10))}, ...)"
+    assert _by_class(Counter()) == ""
 
 
 def test_results_with_the_ids_of_annotations_evaluate(
@@ -158,9 +219,9 @@ def test_what_is_read_in_part_is_said(
     words = (f"checkpoint={checkpoint}", f"source={folder}", "draw=false", "accelerator=cpu")
     assert detector(*words, "max_image_pixels=1600", f"output_dir={tmp_path}/out") == 0
     output = capsys.readouterr()
-    assert "in 2 images, 1 files skipped" in output.out
+    assert "in 2 images, 1 file skipped" in output.out
     assert "max_image_pixels=1600" in output.err
-    assert "1 files have several frames or pages" in output.err
+    assert "note: 1 file has several frames or pages" in output.err
     assert "1 of 1 images of more than 8 bits use less than a quarter" in output.err
     assert "'image_range=[3961,4000]'" in output.err
 

@@ -133,6 +133,31 @@ def test_checkpoint_holds_the_metrics_of_its_validation(finished: Path) -> None:
     assert {"val/loss", "val/loss_cls"} <= checkpoint.metrics.keys()
 
 
+def test_checkpoint_holds_the_threshold_of_the_best_f1_of_its_validation(
+    dataset: Path, tmp_path: Path
+) -> None:
+    trainer, module, data = assembled(dataset, tmp_path / "run")
+    module.trainer = trainer
+    truth = json.loads((dataset / "val.json").read_text())["annotations"]
+    rows: list[list[dict[str, Any]]] = [[] for _ in data.val_set.annotations.file_names]
+    for object_ in truth:
+        row = {key: object_[key] for key in ("image_id", "category_id", "bbox")}
+        wrong = {**row, "bbox": [0, 0, 1, 1], "score": 0.4}
+        rows[object_["image_id"] - 200] += [{**row, "score": 0.9}, wrong]
+    module.validation.collector.merge(dict(enumerate(rows)))
+    module._val_losses.add({"loss": torch.zeros(())}, images=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "log_dict", lambda values: None)
+        module.on_validation_epoch_end()
+    for is_validated in (True, False):
+        module.validated_epoch = 0 if is_validated else -1
+        content: dict[str, Any] = {"state_dict": {}, "loops": {"fit_loop": {"epoch_progress": {}}}}
+        module.on_save_checkpoint(content)
+        threshold = content["detector"]["best_f1_threshold"]
+        assert threshold == (pytest.approx(0.41) if is_validated else None)
+        assert threshold is None or type(threshold) is float
+
+
 def test_metrics_csv_has_one_row_an_epoch_with_both_losses_and_metrics(finished: Path) -> None:
     assert [row["epoch"] for row in rows(finished)] == ["1", "2"]
     assert all(float(row[name]) > 0 for row in rows(finished) for name in ("train/loss", "val/loss", "lr"))

@@ -10,6 +10,7 @@ import pytest
 from detector.evaluation.backends import curves
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.errors import ErrorAnalysis, analyze_errors, image_f1
+from detector.evaluation.f1 import best_f1_threshold
 from tests.evaluation.problems import (
     annotation,
     by_pycocotools,
@@ -73,6 +74,13 @@ def test_perfect_detections_have_no_error() -> None:
     assert errors.best_f1 == 1
     assert errors.lrp.total == pytest.approx(0, abs=1e-12)
     assert errors.precision["0.50:0.95"] == (1.0,) * 101
+
+
+def test_threshold_of_the_best_f1_is_that_of_the_report() -> None:
+    evaluator = CocoEvaluator(one_object())
+    matched = evaluator.matched([DOG, detection(10, 1, BOX, 0.5), detection(10, 1, FAR, 0.2)])
+    assert best_f1_threshold(matched) == analyze_errors(matched).best_score == pytest.approx(0.21)
+    assert best_f1_threshold(evaluator.matched([detection(10, 1, FAR, 0.2)])) is None
 
 
 def test_f1_counts_detections_from_a_score_on() -> None:

@@ -61,6 +61,20 @@ def test_file_holds_plain_containers_only(path: Path) -> None:
     assert torch.load(path, weights_only=True)["detector"]["class_names"] == ["cat", "dog"]
 
 
+def test_threshold_of_the_best_f1_may_be_missing_but_not_wrong(tmp_path: Path) -> None:
+    file, other = tmp_path / "a.ckpt", content()
+    for value in (0.41, None):
+        save_atomically({**other, "detector": {**other["detector"], "best_f1_threshold": value}}, file)
+        assert load_checkpoint(file).best_f1_threshold == value
+    for wrong in (1.5, float("nan"), "0.4", True):
+        save_atomically({**other, "detector": {**other["detector"], "best_f1_threshold": wrong}}, file)
+        with pytest.raises(ValueError, match=r"best_f1_threshold is .*, expected a number >= 0 and <= 1"):
+            load_checkpoint(file)
+    del other["detector"]["best_f1_threshold"]  # as in files of earlier versions
+    save_atomically(other, file)
+    assert load_checkpoint(file).best_f1_threshold is None
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no such file.*checkpoints/best\.ckpt"):
         load_checkpoint(tmp_path / "none.ckpt")
