@@ -117,16 +117,15 @@ def subject_of_folders(
         ValueError: there are fewer than two variants, a folder is no finished run, or variants cannot be
             compared.
     """
-    by_variant = _paths_by_variant("runs", variants)
-    by_variant, configs = _without_times(
-        by_variant,
-        {variant: [_config_of(folder) for folder in folders] for variant, folders in by_variant.items()},
+    runs = _paths_by_variant("runs", variants)
+    runs, configs = _without_times(
+        runs, {variant: [_config_of(folder) for folder in folders] for variant, folders in runs.items()}
     )
     first, first_config = next((variant, variant_configs[0]) for variant, variant_configs in configs.items())
-    val_set = _val_set(by_variant[first][0], first_config, generate_into=generate_into)
+    val_set = _val_set(runs[first][0], first_config, generate_into=generate_into)
     truth = validated_truth(val_set, first_config)
     for variant, variant_configs in configs.items():
-        for config, folder in zip(variant_configs, by_variant[variant], strict=True):
+        for config, folder in zip(variant_configs, runs[variant], strict=True):
             if all(config[part] == first_config[part] for part in ("data", "training")):
                 continue
             other = _val_set(folder, config, generate_into=generate_into)
@@ -137,9 +136,7 @@ def subject_of_folders(
                     "annotations=."
                 )
     seeds, notes = _seeds(configs)
-    folders = {
-        variant: dict(zip(seeds[variant], paths, strict=True)) for variant, paths in by_variant.items()
-    }
+    folders = {variant: dict(zip(seeds[variant], paths, strict=True)) for variant, paths in runs.items()}
     return Subject(
         name="",
         evaluator=make_evaluator(truth),
@@ -157,7 +154,7 @@ def subject_of_folders(
             for variant, variant_configs in configs.items()
         },
         read_image=val_set.read_image,
-        folders={variant: paths[0] for variant, paths in by_variant.items()},
+        folders={variant: paths[0] for variant, paths in runs.items()},
         run_names={
             variant: {
                 seed: f"seed {config['seed']}"
