@@ -61,6 +61,7 @@ SLOW = {
     '"optimizer.offset_lr_multiplier=1.0"]\'',
     "detector train -m 'model.backbone.deform.stages=[],[4],[3,4]' seed=0,1",
 }
+SLOW |= {c.line for c in COMMANDS if "compare.variants.tenth" in c.line}
 SUBMITTED = "hydra/launcher=submitit"  # to a cluster
 KINDS = (*(f"detector {verb}" for verb in cli.VERBS), "python scripts/", "pip install", "eval")
 
