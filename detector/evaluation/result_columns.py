@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -55,11 +54,6 @@ def result_columns(results: Sequence[Any]) -> ResultColumns | None:
     if not (np.isfinite(xywh).all() and np.isfinite(score).all() and (xywh[:, 2:] >= 0).all()):
         return None
     return ResultColumns(image_ids, category_ids, xywh, score)
-
-
-def count_keys(ids: Sequence[Any]) -> Counter[Key]:
-    """Count the uses of each id, an integer or a string."""
-    return Counter({id_key(value): count for value, count in Counter(ids).items()})
 
 
 def numbered_by(ids: Sequence[Any], numbers: dict[Key, int]) -> np.ndarray:

@@ -7,7 +7,6 @@ what the file holds, and evaluating the file again gives the same numbers to the
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +15,14 @@ from typing import Any
 import torch
 
 from detector.coco.ground_truth import GroundTruth
-from detector.coco.ids import Key, id_key, is_id, mismatch_hint, shift_hint, shown
-from detector.coco.rules import is_box, is_finite_number
-from detector.evaluation.result_columns import count_keys, result_columns
-from detector.evaluation.result_ids import Resolved, has_text, resolve
+from detector.coco.ids import id_key
+from detector.evaluation.result_columns import ResultColumns, result_columns
+from detector.evaluation.result_ids import Resolved, resolve
 from detector.files import write_text_atomically
 from detector.structures import Batch, Detections
 
 BOX_DECIMALS = 3  # whole pixels cost 0.7 AP points
 SCORE_DECIMALS = 6  # fewer make ties
-RESULT_KEYS = ("image_id", "category_id", "bbox", "score")
-_NAME_OF = {"image_id": "file_name", "category_id": "category_name"}  # what may stand in for an id
 
 
 def detections_to_results(
@@ -99,94 +95,21 @@ def check_results(results: Sequence[Any], *, truth: GroundTruth, source: str) ->
             classes.
     """
     resolved = resolve(results, truth)
-    results = resolved.results
-    if (columns := result_columns(results)) is not None and not resolved.problems:
-        images, categories = count_keys(columns.image_ids), count_keys(columns.category_ids)
-        _require_none([*_unknown_images(images, truth), *_unknown_categories(categories, truth)], source)
+    columns = result_columns(resolved.results)
+    if columns is not None and not resolved.problems and _are_known(columns, truth):
         return replace(resolved, columns=columns)
-    faults: Counter[str] = Counter()
-    first: dict[str, int] = {}
-    images, categories = Counter[Key](), Counter[Key]()
-    for position, result in enumerate(results):
-        fault = _result_fault(result)
-        if fault:
-            faults[fault] += 1
-            first.setdefault(fault, position)
-            continue
-        if "image_id" in result and not (resolved.problems and has_text(result, "file_name")):
-            images[id_key(result["image_id"])] += 1
-        if "category_id" in result:
-            categories[id_key(result["category_id"])] += 1
-    problems = [
-        f"{n} of {len(results)} results: {fault}. The first is number {first[fault]} (counted from 0): "
-        f"{_short(results[first[fault]])}."
-        for fault, n in faults.items()
-    ]
-    problems += [*resolved.problems, *_unknown_images(images, truth), *_unknown_categories(categories, truth)]
-    _require_none(problems, source)
+    from detector.evaluation.result_problems import require_valid  # the words are needed for mistakes only
+
+    require_valid(resolved, truth, source=source)
     return resolved
 
 
-def _require_none(problems: Sequence[str], source: str) -> None:
-    if problems:
-        raise ValueError("\n".join(f"{source}: {problem}" for problem in problems))
+def _are_known(columns: ResultColumns, truth: GroundTruth) -> bool:
+    pairs = ((columns.image_ids, truth.image_numbers), (columns.category_ids, truth.category_numbers))
+    return all({*map(id_key, {*ids})} <= numbers.keys() for ids, numbers in pairs)
 
 
 def write_predictions(path: Path, results: Iterable[dict[str, Any]]) -> None:
     """Write results, one per line, atomically: the file is complete or absent."""
     lines = ",\n".join(json.dumps(result, ensure_ascii=False, allow_nan=False) for result in results)
     write_text_atomically(path, f"[\n{lines}\n]\n" if lines else "[]\n")
-
-
-def _result_fault(result: Any) -> str:
-    """Return what is wrong with one result, worded alike for like faults; empty when it is valid."""
-    if not isinstance(result, dict):
-        return f"is a {type(result).__name__}, not an object"
-    missing = [
-        key for key in RESULT_KEYS if key not in result and not has_text(result, _NAME_OF.get(key, ""))
-    ]
-    if missing:
-        return f"has no {', '.join(missing)} (only boxes with a score are evaluated)"
-    if not is_finite_number(result["score"]):
-        return "score is not a finite number"
-    if not is_box(result["bbox"]):
-        return "bbox is not four finite numbers [x, y, width, height]"
-    if min(result["bbox"][2:]) < 0:
-        return "bbox has a negative width or height; it is [x, y, width, height], not [x1, y1, x2, y2]"
-    for key in ("image_id", "category_id"):
-        if key in result and not is_id(result[key]):
-            return f"{key} is not a number or a text"
-    return ""
-
-
-def _unknown_images(used: Counter[Key], truth: GroundTruth) -> list[str]:
-    unknown = used.keys() - truth.image_numbers.keys()
-    if not unknown:
-        return []
-    hint = mismatch_hint(unknown, truth.image_numbers) or shift_hint(used, truth.image_numbers)
-    if {f"{value}" for _, value in unknown} <= {*truth.file_names}:
-        hint = "They are file names, others are ids: write the ids of all images."
-    return [
-        f"{sum(used[key] for key in unknown)} results name images that the ground truth does not have: "
-        f"{shown(unknown)}. Its images are {shown(truth.image_numbers)}. "
-        + (hint or "Evaluate against the annotations that the predictions were made for.")
-    ]
-
-
-def _unknown_categories(used: Counter[Key], truth: GroundTruth) -> list[str]:
-    unknown = used.keys() - truth.category_numbers.keys()
-    if not unknown:
-        return []
-    known = truth.category_numbers
-    classes = ", ".join(f"{shown([key])} {truth.class_names[n - 1]}" for key, n in list(known.items())[:5])
-    hint = mismatch_hint(unknown, known) or shift_hint(used, known)
-    return [
-        f"{sum(used[key] for key in unknown)} results name categories that the ground truth does not have: "
-        f"{shown(unknown)}. Its categories are {classes}{', ...' if len(known) > 5 else ''}. "
-        + (hint or "Write the category ids of the ground truth.")
-    ]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, default=repr, ensure_ascii=False)
-    return text if len(text) <= 160 else f"{text[:157]}..."

@@ -1,0 +1,95 @@
+"""What is wrong with results that cannot be evaluated, in words."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from detector.coco.ground_truth import GroundTruth
+from detector.coco.ids import Key, id_key, is_id, mismatch_hint, shift_hint, shown
+from detector.coco.rules import is_box, is_finite_number
+from detector.evaluation.result_ids import Resolved, has_text
+
+RESULT_KEYS = ("image_id", "category_id", "bbox", "score")
+_NAME_OF = {"image_id": "file_name", "category_id": "category_name"}  # what may stand in for an id
+
+
+def require_valid(resolved: Resolved, truth: GroundTruth, *, source: str) -> None:
+    """Raise ValueError, each line after `source`, if any of the results cannot be evaluated."""
+    results = resolved.results
+    faults: Counter[str] = Counter()
+    first: dict[str, int] = {}
+    images, categories = Counter[Key](), Counter[Key]()
+    for position, result in enumerate(results):
+        fault = _result_fault(result)
+        if fault:
+            faults[fault] += 1
+            first.setdefault(fault, position)
+            continue
+        if "image_id" in result and not (resolved.problems and has_text(result, "file_name")):
+            images[id_key(result["image_id"])] += 1
+        if "category_id" in result:
+            categories[id_key(result["category_id"])] += 1
+    problems = [
+        f"{n} of {len(results)} results: {fault}. The first is number {first[fault]} (counted from 0): "
+        f"{_short(results[first[fault]])}."
+        for fault, n in faults.items()
+    ]
+    problems += [*resolved.problems, *_unknown_images(images, truth), *_unknown_categories(categories, truth)]
+    if problems:
+        raise ValueError("\n".join(f"{source}: {problem}" for problem in problems))
+
+
+def _result_fault(result: Any) -> str:
+    """Return what is wrong with one result, worded alike for like faults; empty when it is valid."""
+    if not isinstance(result, dict):
+        return f"is a {type(result).__name__}, not an object"
+    missing = [
+        key for key in RESULT_KEYS if key not in result and not has_text(result, _NAME_OF.get(key, ""))
+    ]
+    if missing:
+        return f"has no {', '.join(missing)} (only boxes with a score are evaluated)"
+    if not is_finite_number(result["score"]):
+        return "score is not a finite number"
+    if not is_box(result["bbox"]):
+        return "bbox is not four finite numbers [x, y, width, height]"
+    if min(result["bbox"][2:]) < 0:
+        return "bbox has a negative width or height; it is [x, y, width, height], not [x1, y1, x2, y2]"
+    for key in ("image_id", "category_id"):
+        if key in result and not is_id(result[key]):
+            return f"{key} is not a number or a text"
+    return ""
+
+
+def _unknown_images(used: Counter[Key], truth: GroundTruth) -> list[str]:
+    unknown = used.keys() - truth.image_numbers.keys()
+    if not unknown:
+        return []
+    hint = mismatch_hint(unknown, truth.image_numbers) or shift_hint(used, truth.image_numbers)
+    if {f"{value}" for _, value in unknown} <= {*truth.file_names}:
+        hint = "They are file names, others are ids: write the ids of all images."
+    return [
+        f"{sum(used[key] for key in unknown)} results name images that the ground truth does not have: "
+        f"{shown(unknown)}. Its images are {shown(truth.image_numbers)}. "
+        + (hint or "Evaluate against the annotations that the predictions were made for.")
+    ]
+
+
+def _unknown_categories(used: Counter[Key], truth: GroundTruth) -> list[str]:
+    unknown = used.keys() - truth.category_numbers.keys()
+    if not unknown:
+        return []
+    known = truth.category_numbers
+    classes = ", ".join(f"{shown([key])} {truth.class_names[n - 1]}" for key, n in list(known.items())[:5])
+    hint = mismatch_hint(unknown, known) or shift_hint(used, known)
+    return [
+        f"{sum(used[key] for key in unknown)} results name categories that the ground truth does not have: "
+        f"{shown(unknown)}. Its categories are {classes}{', ...' if len(known) > 5 else ''}. "
+        + (hint or "Write the category ids of the ground truth.")
+    ]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=repr, ensure_ascii=False)
+    return text if len(text) <= 160 else f"{text[:157]}..."
