@@ -319,7 +319,11 @@ def test_shown_output_is_what_the_command_prints(trained: Path, printed: list[st
 
 
 def test_listed_files_of_a_run_are_there(trained: Path) -> None:
-    text = (ROOT / "docs" / "reference" / "files.md").read_text(encoding="utf-8").partition("\n## ")[0]
+    text = (
+        (ROOT / "docs" / "reference" / "files.md")
+        .read_text(encoding="utf-8")
+        .partition("## Files of predict")[0]
+    )
     rows = re.findall(r"^\| (`[^|]*`) \|", text, flags=re.MULTILINE)
     names = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
     assert names
