@@ -56,6 +56,7 @@ MANDATORY = {
         for kind in ("align", "deform_v1", "deform_v2")
     },
     "recipe/warped_shapes_faster_rcnn_small": ["model=faster_rcnn_small"],
+    "recipe/warped_shapes_fcos_small": ["model=fcos_small"],
     **{
         f"experiment/faster_rcnn_x101_1x{kind}": ["model.backbone.weights=x101.pth"]
         for kind in ("", "_dcn_v1", "_dcn_v2")

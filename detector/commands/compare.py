@@ -11,6 +11,7 @@ from detector.comparing.cluster import Cluster, chosen_cluster, train_on_cluster
 from detector.comparing.compared import changed_images, compared
 from detector.comparing.latency import with_latencies
 from detector.comparing.plan import PlannedRun, plan_runs
+from detector.comparing.progress import is_finished
 from detector.comparing.subjects import Subject, subject_of_files, subject_of_folders, subject_of_plan
 from detector.comparing.training import TrainRuns, train_all, train_here
 from detector.exceptions import RunError
@@ -19,6 +20,7 @@ from detector.option_types import NonNegativeInt, PositiveInt
 from detector.reports.comparison import Study, print_study, write_study
 from detector.reports.html import comparison_html
 from detector.run_folder import RunFolder
+from detector.runs.console import echo
 from detector.runs.context import Context, overridden_key
 from detector.runs.options import TrainOptions
 from detector.runs.parts import weights_note
@@ -135,8 +137,8 @@ def _subjects(options: Options, context: Context) -> list[Subject]:
     train = _train_runs(cluster, parallel=options.parallel, flags=context.config_dir_flags)
     runs = plan_runs(context, own_keys=OWN_KEYS, here=cluster is None)
     _require_a_device_each(runs, parallel=options.parallel)
-    if note := weights_note(options.model, options.data):
-        print(f"note: {note}")
+    if note := weights_note([run.config["model"] for run in runs if not is_finished(run)], options.data):
+        echo(f"note: {note}")
     failed = train_all(runs, train=train)
     conditions = dict.fromkeys(run.condition for run in runs)
     subjects, lost = [], []

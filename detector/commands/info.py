@@ -11,6 +11,7 @@ from rich.console import Console
 from torch import nn
 
 from detector.environment import processor_name
+from detector.factory import without_weights
 from detector.layers.deformable import Deformable, deformable_layers
 from detector.models.detector import Detector
 from detector.option_types import PositiveInt
@@ -37,7 +38,7 @@ class Options:
 
 def run(options: Options, context: Context) -> None:
     """Print parameters by part, operations, the feature levels, the deformable layers, memory and time."""
-    model = build_model(options.model, options.num_classes)
+    model = build_model(without_weights(options.model), options.num_classes)
     console = Console()
     parts = [_part(name, part) for name, part in (*model.named_children(), ("total", model))]
     print_table(

@@ -128,7 +128,8 @@ class Best:
             return "the model returns no box at all"
         reached = floor(1000 * self.score) / 1000
         return (
-            f"the best score was {self.score:.3f} ({self.file.name}). Lower it: score_threshold={reached:g}"
+            f"the best score was {self.score:.3f} ({self.file.name}). Lower the threshold: "
+            f"score_threshold={reached:g}"
         )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lightning import Trainer, seed_everything
 from rich.console import Console
@@ -101,7 +103,7 @@ def run(options: Options, context: Context) -> None:
 
     if trainer.is_global_zero:
         write_record(output_dir, context, data_fingerprint=data.fingerprint)
-        print_plan(module, options=options)
+        print_plan(module, options=options, model=context.config["model"])
         for change in changes:
             echo(f"changed since {training.resume}: {change}")
         if restarted:
@@ -189,7 +191,7 @@ def choose_display(options: TrainingOptions) -> Display:
     return LineDisplay(every_n_steps=options.log_every_n_steps)
 
 
-def print_plan(module: DetectionModule, *, options: Options) -> None:
+def print_plan(module: DetectionModule, *, options: Options, model: Mapping[str, Any]) -> None:
     training, data = options.training, options.data
     trainable = sum(p.numel() for p in module.model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in module.model.parameters())
@@ -199,7 +201,7 @@ def print_plan(module: DetectionModule, *, options: Options) -> None:
     echo(f"data: {contents(data.train_set, 'training')}, {contents(data.val_set, 'validation')}")
     echo(f"classes: {data.num_classes} ({names})")
     echo(f"model: {total / 1e6:.1f} M parameters, {trainable / 1e6:.1f} M of them trained")
-    if training.resume is None and (note := weights_note(options.model, data)):
+    if training.resume is None and (note := weights_note([model], data)):
         echo(f"note: {note}")
     echo(f"run: {length.epochs} epochs of {length.steps_per_epoch} steps of {length.images_per_step} images")
     echo(

@@ -121,7 +121,7 @@ class _GuardedLoader(ConfigLoaderImpl):
 
     def _is_of_shipped_files(self) -> bool:
         """Return whether neither a folder nor an option of Hydra is the user's own."""
-        if any(override.lstrip("+~").startswith("hydra.") for override in self._typed):
+        if any(re.match(r"[+~]*hydra[.=]", override) for override in self._typed):
             return False
         paths = [element.path for element in self.config_search_path.get_path()]
         return {path.removeprefix("file://") for path in paths} <= {str(config_dir()), *_HYDRAS_OWN_PATHS}

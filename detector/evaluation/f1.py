@@ -37,9 +37,13 @@ class Counts:
 
 
 def best_f1_threshold(matched: Matched) -> float | None:
-    """Return the `best_score` of an `ErrorAnalysis`; None if no detection matches an object."""
+    """Return the `best_score` of an `ErrorAnalysis`.
+
+    None if no detection matches an object, or if the score is no threshold: less than 0 or more than 1.
+    """
     scores, f1 = f1_by_score(matched)
-    return float(scores[int(f1.argmax())]) if f1.any() else None
+    best = float(scores[int(f1.argmax())])
+    return best if f1.any() and 0 <= best <= 1 else None
 
 
 def f1_by_score(matched: Matched) -> tuple[np.ndarray, np.ndarray]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from detector.coco.ground_truth import GroundTruth
-from detector.coco.ids import Key, id_key, is_id, mismatch_hint, shift_hint, shown
+from detector.coco.ids import NUMBER, TEXT, Key, id_key, is_id, other_kind, shown
 from detector.coco.rules import is_box, is_finite_number
 from detector.evaluation.result_ids import Resolved, has_text
 
@@ -66,7 +67,7 @@ def _unknown_images(used: Counter[Key], truth: GroundTruth) -> list[str]:
     unknown = used.keys() - truth.image_numbers.keys()
     if not unknown:
         return []
-    hint = mismatch_hint(unknown, truth.image_numbers) or shift_hint(used, truth.image_numbers)
+    hint = _mismatch_hint(unknown, truth.image_numbers) or _shift_hint(used, truth.image_numbers)
     if {f"{value}" for _, value in unknown} <= {*truth.file_names}:
         hint = "They are file names, others are ids: write the ids of all images."
     return [
@@ -82,12 +83,36 @@ def _unknown_categories(used: Counter[Key], truth: GroundTruth) -> list[str]:
         return []
     known = truth.category_numbers
     classes = ", ".join(f"{shown([key])} {truth.class_names[n - 1]}" for key, n in list(known.items())[:5])
-    hint = mismatch_hint(unknown, known) or shift_hint(used, known)
+    hint = _mismatch_hint(unknown, known) or _shift_hint(used, known)
     return [
         f"{sum(used[key] for key in unknown)} results name categories that the ground truth does not have: "
         f"{shown(unknown)}. Its categories are {classes}{', ...' if len(known) > 5 else ''}. "
         + (hint or "Write the category ids of the ground truth.")
     ]
+
+
+def _mismatch_hint(unknown: Iterable[Key], known: Mapping[Key, int]) -> str:
+    """Return a hint if every unknown id would be known as a string instead of a number, or vice versa."""
+    unknown = set(unknown)
+    if all(other_kind(key) in known for key in unknown):
+        written, expected = ("texts", "numbers") if next(iter(unknown))[0] == TEXT else ("numbers", "texts")
+        return f"They are written as {written}, and as {expected} in the ground truth: write them alike."
+    return ""
+
+
+def _shift_hint(used: Iterable[Key], known: Mapping[Key, int]) -> str:
+    """Return a hint if all used ids would be known after adding or subtracting one; otherwise empty."""
+    used = list(used)
+    if any(kind != NUMBER for kind, _ in used):
+        return ""
+    for step, file_base, truth_base in ((1, 0, 1), (-1, 1, 0)):
+        if all((kind, value + step) in known for kind, value in used):
+            sign = "+ 1" if step > 0 else "- 1"
+            return (
+                f"They look {file_base}-based where the ground truth is {truth_base}-based: "
+                f"write id {sign} (labels of a model must be mapped back to the ids of the dataset)."
+            )
+    return ""
 
 
 def _short(value: Any) -> str:

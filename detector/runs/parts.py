@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from detector.checkpoint import Checkpoint
 from detector.coco.ground_truth import GroundTruth
 from detector.data.datamodule import DetectionDataModule
 from detector.data.dataset import CocoDataset
-from detector.factory import target_and_arguments, weights_in, without_weights
+from detector.factory import weights_in, without_weights
 from detector.models.detector import Detector
 from detector.runs.accelerator import find_accelerator
 from detector.training.trainer import TrainingOptions
@@ -46,13 +46,20 @@ def require_buildable(make: Callable[..., Detector]) -> None:
             build_model(make, 1)
 
 
-def weights_note(make: Callable[..., Detector], data: DetectionDataModule) -> str:
-    """Explain what random weights give up on own data; return "" if a model starts from others.
+def weights_note(models: Iterable[Mapping[str, Any]], data: DetectionDataModule) -> str:
+    """Explain what random weights give up on own data; return "" if one of the models starts from others.
 
-    Weights of photographs are no better than random ones for the images that the embedded datasets draw.
+    `models` are their configurations. Weights of photographs are no better than random ones for the images
+    that the embedded datasets draw.
     """
-    if weights_in(target_and_arguments(make)[1]) or data.is_generated:
+    models = [*models]
+    if not models or any(map(weights_in, models)) or data.is_generated:
         return ""
+    if any((model.get("backbone") or {}).get("frozen_stages") for model in models):
+        return (
+            "model.backbone.frozen_stages keeps the first stages of the model as they are, and they are "
+            "random: set it to 0, with model.backbone.norm=batch, or give model.weights"
+        )
     return (
         "the model starts from random weights: on a few thousand images, weights trained on COCO take fewer "
         "epochs and reach a higher AP. model=fcos_coco or model=faster_rcnn_coco has them"

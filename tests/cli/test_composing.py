@@ -47,6 +47,11 @@ def test_mode_that_is_typed_counts(compositions: Callable[..., int]) -> None:
     assert [run["output_dir"] for run in light_command.runs] == ["a/0", "b/1"]
 
 
+def test_mode_in_a_mapping_that_is_typed_counts(compositions: Callable[..., int]) -> None:
+    compositions("hydra={mode: MULTIRUN}", "output_dir=a,b")
+    assert [run["output_dir"] for run in light_command.runs] == ["a/0", "b/1"]
+
+
 def test_mode_of_ones_own_file_counts(compositions: Callable[..., int]) -> None:
     Path("mine/experiment").mkdir(parents=True)
     Path("mine/experiment/both.yaml").write_text("# @package _global_\nhydra: {mode: MULTIRUN}\n")

@@ -299,6 +299,7 @@ def test_arms_are_trained_once(dataset: Path, tmp_path: Path, capsys: pytest.Cap
     assert variants(dataset, tmp_path) == 0
     output = capsys.readouterr().out
     assert "2 runs, 2 of them to train" in output
+    assert "note: the model starts from random weights" in output
     (condition,) = comparison(tmp_path / "out")["conditions"]
     assert len(condition["comparisons"]["deformable"]["seed_deltas"]) == 1
     regular, deformable = condition["sizes"]["regular"], condition["sizes"]["deformable"]
@@ -310,7 +311,9 @@ def test_arms_are_trained_once(dataset: Path, tmp_path: Path, capsys: pytest.Cap
     # The same command again trains nothing.
     before = {path: path.stat().st_mtime for path in (tmp_path / "runs").rglob("*.ckpt")}
     assert variants(dataset, tmp_path, out="again") == 0
-    assert "2 runs, 0 of them to train" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "2 runs, 0 of them to train" in output
+    assert "random weights" not in output
     assert before == {path: path.stat().st_mtime for path in (tmp_path / "runs").rglob("*.ckpt")}
     assert comparison(tmp_path / "again")["conditions"][0]["comparisons"] == condition["comparisons"]
 

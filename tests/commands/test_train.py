@@ -307,7 +307,9 @@ def test_accumulated_batches_scale_the_rate_and_the_steps(
         "optimizer.lr=0.01",
         "optimizer.reference_batch_size=2",
     )
-    assert "learning rate: 0.02 = optimizer.lr 0.01 x 4 images a step" in capsys.readouterr().out
+    plan = capsys.readouterr().out
+    assert "learning rate: 0.02 = optimizer.lr 0.01 x 4 images a step" in plan
+    assert "note: the model starts from random weights" in plan
     groups = cast(Any, module.configure_optimizers())["optimizer"].param_groups
     assert {group["initial_lr"] for group in groups} == {0.02}
     assert trainer.accumulate_grad_batches == 2

@@ -11,8 +11,6 @@ from detector.data.datamodule import DetectionDataModule
 from detector.data.dataset import CocoDataset
 from detector.data.transforms import ImageSize
 from detector.data.warped_shapes.source import WarpedShapes
-from detector.factory import Factory
-from detector.models.detector import build_detector
 from detector.runs.parts import weights_note
 from tests.coco.small_coco import write_dataset
 
@@ -24,27 +22,29 @@ def test_objects_and_crowds_stand_beside_the_images(tmp_path: Path) -> None:
     assert contents(dataset, "training") == "3 training images with 3 objects and 1 crowd"
 
 
-def model(**arguments: Any) -> Factory:
-    return Factory(build_detector, arguments, dict)
-
-
 def data(**options: Any) -> DetectionDataModule:
     sizes: dict[str, Any] = {"batch_size": 1, "val_batch_size": 1, "num_workers": 0, "seed": 0}
     return DetectionDataModule(root="x", image_size=ImageSize(8, 8), **sizes, **options)
 
 
-@pytest.mark.parametrize(
-    ("backbone", "weights", "is_told"),
-    [(None, None, True), (None, "x.pth", False), ("IMAGENET1K_V1", None, False)],
-)
-def test_random_weights_are_told_with_the_models_that_have_others(
-    backbone: str | None, weights: str | None, is_told: bool
-) -> None:
-    make = model(weights=weights, backbone={"_target_": "detector.backbones.ResNet", "weights": backbone})
-    note = weights_note(make, data())
-    assert ("model=fcos_coco" in note) == is_told
-    assert bool(note) == is_told
+RANDOM: dict[str, Any] = {"weights": None, "backbone": {"weights": None, "frozen_stages": 0}}
+
+
+@pytest.mark.parametrize("weights", [{"weights": "x.pth"}, {"backbone": {"weights": "IMAGENET1K_V1"}}])
+def test_weights_of_a_model_or_of_its_backbone_need_no_note(weights: dict[str, Any]) -> None:
+    assert weights_note([{**RANDOM, **weights}], data()) == ""
+    assert weights_note([RANDOM, {**RANDOM, **weights}], data()) == ""
+
+
+def test_random_weights_are_noted_with_the_models_that_have_others() -> None:
+    assert "model=fcos_coco" in weights_note([RANDOM], data())
+
+
+def test_frozen_random_stages_are_noted() -> None:
+    note = weights_note([{**RANDOM, "backbone": {"weights": None, "frozen_stages": 2}}], data())
+    assert "model.backbone.frozen_stages" in note
+    assert "model=fcos_coco" not in note
 
 
 def test_random_weights_are_right_for_drawn_images() -> None:
-    assert weights_note(model(weights=None), data(source=WarpedShapes())) == ""
+    assert weights_note([RANDOM], data(source=WarpedShapes())) == ""

@@ -275,8 +275,8 @@ def test_a_warning_comes_once_for_each_layer_and_cause(caplog: pytest.LogCapture
     watching.check({"a": out, "b": out, "c": FINE}, step=50)
     watching.check({"a": out, "b": far, "c": out}, step=100)
     watching.check({"a": out, "b": far, "c": out}, step=150)
-    message = [record.getMessage() for record in caplog.records]
-    assert [text.partition(". ")[0] for text in message] == [
+    messages = [record.getMessage() for record in caplog.records]
+    assert [text.partition(". ")[0] for text in messages] == [
         "Offsets leave the feature map at step 50: a (60% of its samples), b (60% of its samples)",
         "Offsets blow up at step 100: b (20.0 px on average, and without offsets it reaches 1.5)",
         "Offsets leave the feature map at step 100: c (60% of its samples)",
