@@ -81,7 +81,8 @@ def test_threshold_of_the_best_f1_is_that_of_the_report() -> None:
     matched = evaluator.matched([DOG, detection(10, 1, BOX, 0.5), detection(10, 1, FAR, 0.2)])
     assert best_f1_threshold(matched) == analyze_errors(matched).best_score == pytest.approx(0.21)
     assert best_f1_threshold(evaluator.matched([detection(10, 1, FAR, 0.2)])) is None
-    assert best_f1_threshold(evaluator.matched([{**DOG, "score": 5.0}, detection(10, 1, FAR, 3.0)])) is None
+    too_high = [{**DOG, "score": 5.0}, detection(10, 1, BOX, 4.0), detection(10, 1, FAR, 3.0)]
+    assert best_f1_threshold(evaluator.matched(too_high)) is None
 
 
 def test_f1_counts_detections_from_a_score_on() -> None:
