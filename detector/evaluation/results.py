@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,14 @@ import torch
 from detector.coco.ground_truth import GroundTruth
 from detector.coco.ids import Key, id_key, is_id, mismatch_hint, shift_hint, shown
 from detector.coco.rules import is_box, is_finite_number
-from detector.evaluation.result_columns import count_keys, result_columns
-from detector.evaluation.result_ids import Resolved, has_text, resolve
+from detector.evaluation.result_columns import Resolved, count_keys, has_text, result_columns
 from detector.files import write_text_atomically
 from detector.structures import Batch, Detections
 
 BOX_DECIMALS = 3  # whole pixels cost 0.7 AP points
 SCORE_DECIMALS = 6  # fewer make ties
 RESULT_KEYS = ("image_id", "category_id", "bbox", "score")
+_NOUNS = {"bbox": "boxes", "segmentation": "masks", "keypoints": "keypoints"}
 _NAME_OF = {"image_id": "file_name", "category_id": "category_name"}  # what may stand in for an id
 
 
@@ -91,16 +91,23 @@ class ResultCollector:
         self._by_index.clear()
 
 
-def check_results(results: Sequence[Any], *, truth: GroundTruth, source: str) -> Resolved:
+def check_results(
+    results: Sequence[Any], *, truth: GroundTruth, source: str, shape: str = "bbox"
+) -> Resolved:
     """Check results and give them the ids of the ground truth, by id and by name.
+
+    `shape` is the key that all need; only boxes are checked here.
 
     Raises:
         ValueError: some entries could not be evaluated, would be ignored silently, or name two images or
             classes.
     """
+    from detector.evaluation.result_ids import resolve  # long, and needed only once there are results
+
     resolved = resolve(results, truth)
     results = resolved.results
-    if (columns := result_columns(results)) is not None and not resolved.problems:
+    columns = result_columns(results) if shape == "bbox" else None
+    if columns is not None and not resolved.problems:
         images, categories = count_keys(columns.image_ids), count_keys(columns.category_ids)
         _require_none([*_unknown_images(images, truth), *_unknown_categories(categories, truth)], source)
         return replace(resolved, columns=columns)
@@ -108,7 +115,7 @@ def check_results(results: Sequence[Any], *, truth: GroundTruth, source: str) ->
     first: dict[str, int] = {}
     images, categories = Counter[Key](), Counter[Key]()
     for position, result in enumerate(results):
-        fault = _result_fault(result)
+        fault = _result_fault(result, shape)
         if fault:
             faults[fault] += 1
             first.setdefault(fault, position)
@@ -138,21 +145,29 @@ def write_predictions(path: Path, results: Iterable[dict[str, Any]]) -> None:
     write_text_atomically(path, f"[\n{lines}\n]\n" if lines else "[]\n")
 
 
-def _result_fault(result: Any) -> str:
+def _result_fault(result: Any, shape: str) -> str:
     """Return what is wrong with one result, worded alike for like faults; empty when it is valid."""
     if not isinstance(result, dict):
         return f"is a {type(result).__name__}, not an object"
     missing = [
-        key for key in RESULT_KEYS if key not in result and not has_text(result, _NAME_OF.get(key, ""))
+        key
+        for key in ("image_id", "category_id", shape, "score")
+        if key not in result and not has_text(result, _NAME_OF.get(key, ""))
     ]
     if missing:
-        return f"has no {', '.join(missing)} (only boxes with a score are evaluated)"
+        return f"has no {', '.join(missing)} (only {_NOUNS[shape]} with a score are evaluated)"
     if not is_finite_number(result["score"]):
         return "score is not a finite number"
+    if shape != "bbox":
+        return _id_fault(result)
     if not is_box(result["bbox"]):
         return "bbox is not four finite numbers [x, y, width, height]"
     if min(result["bbox"][2:]) < 0:
         return "bbox has a negative width or height; it is [x, y, width, height], not [x1, y1, x2, y2]"
+    return _id_fault(result)
+
+
+def _id_fault(result: Mapping[str, Any]) -> str:
     for key in ("image_id", "category_id"):
         if key in result and not is_id(result[key]):
             return f"{key} is not a number or a text"
