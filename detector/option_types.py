@@ -19,3 +19,4 @@ OnBadBox = Literal["error", "drop"]
 OnBadImage = Literal["error", "skip"]
 CheckImages = Literal["headers", "decode"]
 FileNames = Literal["paths", "base"]
+TaskName = Literal["bbox", "segm", "keypoints"]  # of an evaluation, as COCO names them

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from detector.files import write_json, write_text_atomically
+from detector.option_types import TaskName
 
 Row = dict[str, int | float]  # an epoch: columns of metrics.csv and their values
 _WHOLE_NUMBERS = ("epoch", "step", "images_seen")
@@ -56,6 +57,10 @@ class RunFolder:
     summary = _Inside("report.md")
 
     lock = _Inside(".lock")  # held by the command that writes into the folder
+
+    def of_task(self, task: TaskName) -> RunFolder:
+        """Return the folder with the report of another task than the first one evaluated."""
+        return RunFolder(self.path / task)
 
     @property
     def output(self) -> Path:

@@ -4,15 +4,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from detector.coco.annotations import xywh_to_xyxy
+from detector.coco.annotations import Category, xywh_to_xyxy
 from detector.coco.columns import RawCoco
 from detector.coco.entries import CheckedImages, describe_image
 from detector.coco.findings import Findings
 from detector.coco.rules import odd_boxes
+from detector.coco.shapes import Segmentations
 
 
 def lookup(keys: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -86,6 +88,38 @@ def check_annotations(
             odd[rows] = which
             report(odd, why)
     return bad | of_bad_image
+
+
+def check_shapes(
+    raw: RawCoco,
+    masks: Segmentations | None,
+    *,
+    bad: np.ndarray,
+    image_of: np.ndarray,
+    labels: np.ndarray,
+    categories: Sequence[Category],
+    sizes: np.ndarray,
+    findings: Findings,
+) -> np.ndarray:
+    """Return a mask of annotations (M,) whose mask or keypoints, if they were read, are unusable.
+
+    `findings` describes the problems of those that are not `bad` already; `sizes` is `sizes_of_annotations`.
+    """
+    problems: dict[int, str] = {}
+    if raw.masks is not None and masks is not None:
+        problems |= raw.masks.faults
+        for which, why in (*raw.masks.problems(masks, sizes), *raw.masks.empty(masks)):
+            for row in np.flatnonzero(which).tolist():
+                height, width = sizes[row].tolist()
+                problems.setdefault(row, why.format(height=height, width=width))
+    if raw.keypoints is not None:
+        for row, why in (*raw.keypoints.faults.items(), *raw.keypoints.problems(labels, categories)):
+            problems.setdefault(row, why)
+    rows = np.array([row for row in sorted(problems) if not bad[row]], dtype=np.int64)
+    findings.add(rows, lambda row: f"{describe_annotation(raw, image_of, row)}: {problems[row]}.")
+    unusable = np.zeros(len(bad), dtype=bool)
+    unusable[rows] = True
+    return unusable
 
 
 def _filled(why: str, raw: RawCoco, row: int, size: np.ndarray) -> str:

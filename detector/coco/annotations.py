@@ -6,20 +6,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from detector.coco.image_values import ValueRange
+from detector.coco.ragged import gather
 from detector.coco.strings import StringTable
+
+if TYPE_CHECKING:
+    from detector.coco.shapes import KeypointColumns, Segmentations
 
 
 @dataclass(frozen=True)
 class Category:
-    """A class as it is named in the file."""
+    """A class as it is named in the file; `keypoints` are the names of its points, if they were asked for."""
 
     id: int
     name: str
     supercategory: str
+    keypoints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -31,6 +37,7 @@ class CocoAnnotations:
     positions in `categories`, which are sorted by id. Crowds are included. Sizes are (height, width) as
     annotated. The file lists `listed_count` annotations, of which `bad_count` were left out as bad.
     `deep_values` are the value ranges of images of more than 8 bits, in large splits of a sample of them.
+    `masks` and `keypoints` are None unless a task asked for them.
     """
 
     path: Path
@@ -48,6 +55,8 @@ class CocoAnnotations:
     listed_count: int = 0
     bad_count: int = 0
     deep_values: tuple[ValueRange, ...] = ()
+    masks: Segmentations | None = None
+    keypoints: KeypointColumns | None = None
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -100,9 +109,7 @@ class CocoAnnotations:
 
     def select_images(self, indices: np.ndarray) -> CocoAnnotations:
         """Select these images, in this order, with their annotations."""
-        counts = np.diff(self.first)[indices]
-        first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        rows = np.repeat(self.first[:-1][indices] - first[:-1], counts) + np.arange(first[-1])
+        first, rows = gather(self.first, indices)
         ids = self.image_ids
         return replace(
             self._select_rows(rows),
@@ -114,7 +121,22 @@ class CocoAnnotations:
 
     def _select_rows(self, rows: np.ndarray) -> CocoAnnotations:
         names = ("annotation_ids", "labels", "boxes_xywh", "areas", "crowd")
-        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+        return replace(
+            self,
+            **{name: getattr(self, name)[rows] for name in names},
+            masks=None if self.masks is None else self.masks.select(rows),
+            keypoints=None if self.keypoints is None else self.keypoints.select(rows),
+        )
+
+    def of_categories(self, labels: np.ndarray) -> CocoAnnotations:
+        """Select these classes (their labels, ascending) and their annotations, of all images."""
+        chosen = np.isin(self.labels, labels)
+        return replace(
+            self._select_rows(np.flatnonzero(chosen)),
+            categories=tuple(self.categories[label] for label in labels),
+            labels=np.searchsorted(labels, self.labels[chosen]),
+            first=np.append(0, np.cumsum(chosen))[self.first],
+        )
 
     def without_category(self, category: Category) -> CocoAnnotations:
         """Remove a class, which no annotation may use."""

@@ -13,7 +13,10 @@ import msgspec
 import numpy as np
 
 from detector.coco.json_files import load_json, read_sections
+from detector.coco.raw_keypoints import RawKeypoints
+from detector.coco.raw_masks import RawMasks
 from detector.coco.rules import is_box, is_finite_number, is_odd_crowd, read_crowd, shown
+from detector.option_types import TaskName
 
 _CHUNK = 8192
 _SECTIONS = ("images", "annotations", "categories")
@@ -36,6 +39,7 @@ class Entry(msgspec.Struct, gc=False):
     id: Any = None
     name: Any = None
     supercategory: Any = None
+    keypoints: Any = None
 
 
 class _Annotation(msgspec.Struct, gc=False):
@@ -47,6 +51,28 @@ class _Annotation(msgspec.Struct, gc=False):
     iscrowd: Any = None
     ignore: Any = None
     score: Any = None
+
+
+class _MaskAnnotation(_Annotation, gc=False):
+    segmentation: Any = None
+
+
+class _PoseAnnotation(_Annotation, gc=False):
+    keypoints: Any = None
+    num_keypoints: Any = None
+
+
+class _MaskPoseAnnotation(_MaskAnnotation, gc=False):
+    keypoints: Any = None
+    num_keypoints: Any = None
+
+
+_KINDS = {  # whether masks and whether keypoints are read, which takes time
+    (False, False): _Annotation,
+    (True, False): _MaskAnnotation,
+    (False, True): _PoseAnnotation,
+    (True, True): _MaskPoseAnnotation,
+}
 
 
 @dataclass
@@ -75,28 +101,38 @@ class RawCoco:
     bad_boxes: dict[int, str]
     odd_crowd_count: int
     score_count: int
+    masks: RawMasks | None = None
+    keypoints: RawKeypoints | None = None
 
 
-def read_columns(path: Path) -> RawCoco:
-    """Read the columns of `path`. Raises ValueError if it is not a COCO annotation file at all."""
+def read_columns(path: Path, *, tasks: Sequence[TaskName] = ()) -> RawCoco:
+    """Read the columns of `path`, with masks and keypoints if `tasks` need them.
+
+    Raises ValueError if it is not a COCO annotation file at all.
+    """
     try:
         content = read_sections(path)
         return _columns(
             (content.images, content.annotations, content.categories),
             lambda kind: msgspec.json.Decoder(kind).decode,
             source=str(path),
+            tasks=tasks,
         )
     except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
-        return columns_of(load_json(path, what="COCO annotations"), source=str(path))
+        return columns_of(load_json(path, what="COCO annotations"), source=str(path), tasks=tasks)
 
 
-def columns_of(dataset: Any, *, source: str) -> RawCoco:
-    """Return the columns of a COCO dictionary. Raises ValueError, after `source`, if it is none."""
+def columns_of(dataset: Any, *, source: str, tasks: Sequence[TaskName] = ()) -> RawCoco:
+    """Return the columns of a COCO dictionary, as `read_columns`.
+
+    Raises ValueError, after `source`, if it is none.
+    """
     _require_sections(dataset, source=source)
     return _columns(
         [dataset[section] for section in _SECTIONS],
         lambda kind: partial(msgspec.convert, type=kind),
         source=source,
+        tasks=tasks,
     )
 
 
@@ -127,11 +163,13 @@ def _require_sections(dataset: Any, *, source: str) -> None:
                 )
 
 
-def _columns(sections: Sequence[Sequence[Any]], parser: _Parser, *, source: str) -> RawCoco:
+def _columns(
+    sections: Sequence[Sequence[Any]], parser: _Parser, *, source: str, tasks: Sequence[TaskName]
+) -> RawCoco:
     """Return the columns of the lists in `_SECTIONS`, whose elements `parser` parses."""
     images, annotations, categories = sections
     parsed_images = [*map(parser(_Image), images)]
-    chunks = _Chunks(parser)
+    chunks = _Chunks(parser, tasks)
     for start in range(0, max(len(annotations), 1), _CHUNK):
         chunks.add(annotations[start : start + _CHUNK])
     ids, image_ids, category_ids, boxes, areas, crowd, ignore = map(
@@ -143,7 +181,7 @@ def _columns(sections: Sequence[Sequence[Any]], parser: _Parser, *, source: str)
         file_names=[image.file_name for image in parsed_images],
         sizes=[(image.height, image.width) for image in parsed_images],
         categories=[
-            Entry(_as_integer(entry.id), entry.name, entry.supercategory)
+            Entry(_as_integer(entry.id), entry.name, entry.supercategory, entry.keypoints)
             for entry in map(parser(Entry), categories)
         ],
         annotation_ids=ids,
@@ -157,14 +195,19 @@ def _columns(sections: Sequence[Sequence[Any]], parser: _Parser, *, source: str)
         bad_boxes=chunks.bad_boxes,
         odd_crowd_count=chunks.odd_crowd_count,
         score_count=chunks.score_count,
+        masks=chunks.masks,
+        keypoints=chunks.keypoints,
     )
 
 
 class _Chunks:
     """The columns of annotations, chunk by chunk, so that few parsed annotations exist at a time."""
 
-    def __init__(self, parser: _Parser) -> None:
-        self._annotation, self._dictionary = parser(_Annotation), parser(dict)
+    def __init__(self, parser: _Parser, tasks: Sequence[TaskName]) -> None:
+        self.masks = RawMasks() if "segm" in tasks else None
+        self.keypoints = RawKeypoints() if "keypoints" in tasks else None
+        kind = _KINDS[self.masks is not None, self.keypoints is not None]
+        self._annotation, self._dictionary = parser(kind), parser(dict)
         self._count = 0
         self.columns: list[tuple[np.ndarray, ...]] = []
         self.bad_crowds: dict[int, str] = {}
@@ -187,6 +230,10 @@ class _Chunks:
                 np.array([bool(a.ignore) for a in chunk], dtype=bool),
             )
         )
+        if self.masks is not None:
+            self.masks.add([a.segmentation for a in chunk])
+        if self.keypoints is not None:
+            self.keypoints.add([a.keypoints for a in chunk], [a.num_keypoints for a in chunk])
         self.score_count += sum(a.score is not None for a in chunk)
         self._count += len(chunk)
 

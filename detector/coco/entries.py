@@ -63,10 +63,21 @@ def read_categories(entries: Sequence[Entry], fatal: Findings) -> tuple[Category
             fatal.note(f"category id {id_} is listed twice. Make category ids unique.")
         else:
             parent = entry.supercategory
-            kept[id_] = Category(id_, name, printable(parent) if isinstance(parent, str) else "")
+            kept[id_] = Category(
+                id_,
+                name,
+                printable(parent) if isinstance(parent, str) else "",
+                _keypoint_names(entry.keypoints),
+            )
     if not entries:
         fatal.note('"categories" is empty. List every class with an id and a name.')
     return tuple(kept[i] for i in sorted(kept))
+
+
+def _keypoint_names(value: Any) -> tuple[str, ...]:
+    """Return the names of a category's keypoints; none if they are not different texts."""
+    is_list = isinstance(value, list) and all(isinstance(name, str) and name for name in value)
+    return tuple(map(printable, value)) if is_list and len({*value}) == len(value) else ()
 
 
 def declared_images(raw: RawCoco, ids: np.ndarray, fatal: Findings) -> CheckedImages:

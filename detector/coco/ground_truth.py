@@ -23,11 +23,13 @@ class GroundTruth:
 
     With these numbers pycocotools breaks ties as it would with the original ids. `annotations` has the images
     in this order; `images` and `categories` (M,) are the numbers of each annotation's. `notes` are for the
-    reader of the metrics.
+    reader of the metrics. `not_sought` (M,) marks objects, no crowds, that need not be found: for keypoints
+    those without one.
     """
 
     annotations: CocoAnnotations
     notes: tuple[str, ...] = ()
+    not_sought: np.ndarray | None = None
 
     @classmethod
     def of(cls, annotations: CocoAnnotations, notes: tuple[str, ...] = ()) -> GroundTruth:
@@ -47,6 +49,12 @@ class GroundTruth:
     @cached_property
     def categories(self) -> np.ndarray:
         return self.annotations.labels + 1
+
+    @cached_property
+    def ignored(self) -> np.ndarray:
+        """Whether each annotation need not be found: crowds and those `not_sought` (M,)."""
+        crowd = self.annotations.crowd
+        return crowd if self.not_sought is None else crowd | self.not_sought
 
     @cached_property
     def image_numbers(self) -> dict[Key, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from detector.coco.annotations import CocoAnnotations
@@ -12,7 +13,7 @@ from detector.coco.findings import Policy, Problems
 from detector.coco.image_checks import ImageChecks, check_images
 from detector.coco.images import ReadOptions
 from detector.coco.usable import usable_annotations
-from detector.option_types import CheckImages, FileNames, OnBadBox, OnBadImage
+from detector.option_types import CheckImages, FileNames, OnBadBox, OnBadImage, TaskName
 
 
 def read_coco(
@@ -25,16 +26,17 @@ def read_coco(
     reading: ReadOptions = ReadOptions(),  # noqa: B008 (frozen)
     file_names: FileNames = "paths",
     folder_option: str = "images_dir",
+    tasks: Sequence[TaskName] = (),
 ) -> CocoAnnotations:
     """Read and check `path`, whose file names are relative to `images_dir`.
 
     All problems are listed in one ValueError with id and fix. `on_bad_box="drop"` leaves out bad annotations,
     `on_bad_image="skip"` bad images with their annotations; both are logged with their count. See
     `ImageChecks` for `check` and `folder_option`, `locate_files` for `file_names`. Sizes that the file lacks
-    are taken from the image files.
+    are taken from the image files. Masks and keypoints are read if `tasks` need them.
     """
     path, images_dir = Path(path), Path(images_dir)
-    raw = read_columns(path)
+    raw = read_columns(path, tasks=tasks)
     problems = Problems()
     categories = read_categories(raw.categories, problems.fatal)
     ids = image_ids(raw, problems.fatal)

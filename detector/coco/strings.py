@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detector.coco.ragged import offsets
+
 
 @dataclass(frozen=True)
 class StringTable:
@@ -23,8 +25,7 @@ class StringTable:
     def from_strings(strings: Iterable[str]) -> StringTable:
         # surrogatepass: JSON may hold lone surrogates, which name no file but must not crash here
         encoded = [s.encode("utf-8", "surrogatepass") for s in strings]
-        lengths = np.fromiter((len(e) for e in encoded), dtype=np.int64, count=len(encoded))
-        return StringTable(b"".join(encoded), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+        return StringTable(b"".join(encoded), offsets([*map(len, encoded)]))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +15,31 @@ from detector.coco.findings import Policy, Problems
 from detector.coco.ground_truth import GroundTruth
 from detector.coco.rules import printable, repeated_files_note
 from detector.coco.usable import usable_annotations
-from detector.option_types import OnBadBox
+from detector.option_types import OnBadBox, TaskName
 
 _log = logging.getLogger(__name__)
 
 
 def read_ground_truth(
-    truth: Path | str | dict[str, Any], *, on_bad_box: OnBadBox = "error", source: str = "ground truth"
+    truth: Path | str | dict[str, Any],
+    *,
+    tasks: Sequence[TaskName] = (),
+    on_bad_box: OnBadBox = "error",
+    source: str = "ground truth",
 ) -> GroundTruth:
     """Read and check a COCO file or dictionary; `source` names a dictionary in messages.
 
-    The rules for annotations are those of training data (`read_coco`). Images need no file name and no size.
+    Masks and keypoints are read if `tasks` need them. The rules for annotations are those of training data
+    (`read_coco`). Images need no file name, and no size but for masks.
 
     Raises:
         ValueError: naming every bad image, category and annotation. With `on_bad_box="drop"` bad annotations
             are left out, with a warning that lists them.
     """
-    raw = columns_of(truth, source=source) if isinstance(truth, dict) else read_columns(Path(truth))
+    if isinstance(truth, dict):
+        raw = columns_of(truth, source=source, tasks=tasks)
+    else:
+        raw = read_columns(Path(truth), tasks=tasks)
     problems = Problems()
     categories = read_categories(raw.categories, problems.fatal)
     ids = image_ids(raw, problems.fatal)

@@ -11,6 +11,7 @@ import numpy as np
 
 from detector.coco.annotation_checks import (
     check_annotations,
+    check_shapes,
     describe_annotation,
     lookup,
     repeated_ids,
@@ -33,6 +34,7 @@ from detector.coco.rules import (
     repeated_objects,
     repeats_note,
 )
+from detector.coco.shapes import KeypointColumns
 from detector.coco.strings import StringTable
 
 _log = logging.getLogger(__name__)
@@ -53,8 +55,7 @@ def usable_annotations(
     Raises one ValueError with all `problems`, unless `policy` forgives them. Forgiven problems and oddities
     are logged.
     """
-    image_of = lookup(raw.annotation_image_ids, ids)
-    labels = _labels(raw, categories)
+    image_of, labels = lookup(raw.annotation_image_ids, ids), _labels(raw, categories)
     bad_row = check_annotations(
         raw,
         image_of=image_of,
@@ -64,9 +65,21 @@ def usable_annotations(
         as_pixels=_are_in_pixels(raw, problems.fatal, image_of=image_of, images=images, policy=policy),
         findings=problems.boxes,
     )
+    masks = None if raw.masks is None else raw.masks.segmentations()
+    bad_row |= check_shapes(
+        raw,
+        masks,
+        bad=bad_row,
+        image_of=image_of,
+        labels=labels,
+        categories=categories,
+        sizes=sizes_of_annotations(images, image_of),
+        findings=problems.boxes,
+    )
     settle(raw.source, problems, policy)
-    rows = np.flatnonzero(~bad_row)
-    areas, rows = _note_oddities(raw, rows, image_of=image_of, labels=labels, images=images)
+    areas, rows = _note_oddities(
+        raw, np.flatnonzero(~bad_row), image_of=image_of, labels=labels, images=images
+    )
     annotation_ids = _annotation_ids(raw, rows)
     rows = rows[np.argsort(image_of[rows], kind="stable")]
     annotations = CocoAnnotations(
@@ -85,8 +98,24 @@ def usable_annotations(
         listed_count=len(raw.crowd),
         bad_count=problems.boxes.count,
         deep_values=images.values,
+        masks=None if masks is None else masks.select(rows),
+        keypoints=_keypoints(raw, rows, labels, categories),
     )
     return _of_usable_images(annotations, images.bad)
+
+
+def _keypoints(
+    raw: RawCoco, rows: np.ndarray, labels: np.ndarray, categories: tuple[Category, ...]
+) -> KeypointColumns | None:
+    if raw.keypoints is None:
+        return None
+    return raw.keypoints.columns(
+        rows,
+        labels=labels[rows],
+        categories=categories,
+        boxes_xywh=raw.boxes_xywh[rows],
+        areas=raw.areas[rows],
+    )
 
 
 def _of_usable_images(annotations: CocoAnnotations, bad: np.ndarray) -> CocoAnnotations:

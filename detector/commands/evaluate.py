@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,8 +11,9 @@ from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.result_boxes import check_boxes
 from detector.evaluation.result_files import read_results
 from detector.evaluation.results import write_predictions
+from detector.evaluation.tasks import KEYS
 from detector.files import write_json
-from detector.option_types import NonNegativeInt, PositiveInt
+from detector.option_types import NonNegativeInt, PositiveInt, TaskName
 from detector.quoting import advised
 from detector.reports.tables import print_coco_metrics
 from detector.run_folder import RunFolder
@@ -21,6 +22,8 @@ from detector.runs.context import Context
 from detector.runs.head import counted, evaluation_head
 from detector.runs.record import require_no_training_run, require_writable, write_record
 from detector.runs.report import Evaluated, write_run_report
+
+_NOUNS: dict[TaskName, str] = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Options:
     checkpoint: str | None = None
     predictions: str | None = None
     annotations: str | None = None
+    tasks: tuple[TaskName, ...] | None = None
     data: DataOverrides = field(default_factory=DataOverrides)
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
 
@@ -79,26 +83,29 @@ def run(options: Options, context: Context) -> None:
     if options.checkpoint is None:
         assert options.predictions is not None
         assert options.annotations is not None
-        evaluated = _evaluate_file(Path(options.predictions), Path(options.annotations), options.evaluation)
+        evaluated = _evaluate_file(
+            Path(options.predictions), Path(options.annotations), options.tasks, options.evaluation
+        )
     else:
         from detector.runs.inference import evaluate_checkpoint  # heavy, and not needed for a file
 
-        evaluated = evaluate_checkpoint(
+        of_checkpoint = evaluate_checkpoint(
             options.checkpoint,
             data_overrides=overrides,
             evaluator=options.evaluation,
             accelerator=options.accelerator,
             generate_into=output_dir / "data",
         )
-        write_predictions(files.predictions, evaluated.results)
+        write_predictions(files.predictions, of_checkpoint.results)
+        evaluated = [of_checkpoint]
     write_record(output_dir, context)
-    write_json(files.metrics, evaluated.metrics.to_dict())
-    head = evaluation_head(output_dir, model=evaluated.model, data=evaluated.data, facts=evaluated.facts)
-    interval = write_run_report(output_dir, evaluated, head)
-    print_coco_metrics(
-        evaluated.metrics, title=evaluated.title, interval=interval, complete_in=str(files.metrics)
-    )
-    print(f"Written to {output_dir}: open {files.report}")
+    write_json(files.metrics, _all_metrics(evaluated))
+    for number, one in enumerate(evaluated):
+        folder = files if number == 0 else files.of_task(one.evaluator.task)
+        head = evaluation_head(output_dir, model=one.model, data=one.data, facts=one.facts)
+        interval = write_run_report(folder.path, one, head)
+        print_coco_metrics(one.metrics, title=one.title, interval=interval, complete_in=str(files.metrics))
+        print(f"Written to {folder.path}: open {folder.report}")
 
 
 def _require_one_subject(options: Options, data: Mapping[str, Any]) -> None:
@@ -120,6 +127,12 @@ def _require_one_subject(options: Options, data: Mapping[str, Any]) -> None:
             f"annotations={annotations} is the ground truth of predictions=. The data of a checkpoint is "
             f"set by {advised('data.val.annotations', annotations)} (and data.val.images=...)."
         )
+    if checkpoint is not None and options.tasks is not None:
+        raise ValueError("tasks is for predictions=: a checkpoint detects boxes. Leave out tasks.")
+    if options.tasks is not None and (not options.tasks or len({*options.tasks}) < len(options.tasks)):
+        raise ValueError(
+            "tasks names no task or one twice. Give some of bbox, segm and keypoints, each once."
+        )
     if predictions is not None and data:
         raise ValueError(
             f"data is for checkpoint=: predictions= reads no images. Leave out data.{', data.'.join(data)}."
@@ -134,21 +147,59 @@ def without_unset(options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None and value != {}}
 
 
+def _all_metrics(evaluated: Sequence[Evaluated]) -> dict[str, Any]:
+    """Return the content of metrics.json: the values of boxes, and those of another task under its name."""
+    content: dict[str, Any] = {}
+    for one in evaluated:
+        metrics = one.metrics.to_dict()
+        content |= metrics if one.evaluator.task == "bbox" else {one.evaluator.task: metrics}
+    return content
+
+
 def _evaluate_file(
-    predictions: Path, annotations: Path, make_evaluator: Callable[..., CocoEvaluator]
-) -> Evaluated:
-    evaluator = make_evaluator(annotations)
-    evaluator.truth.require_objects()
+    predictions: Path,
+    annotations: Path,
+    tasks: Sequence[TaskName] | None,
+    make_evaluator: Callable[..., CocoEvaluator],
+) -> list[Evaluated]:
+    """Evaluate a results file by `tasks`, or by those that it and the ground truth hold."""
     echo(f"Reading {predictions} ...", error=True)
-    rows, notes = evaluator.read(read_results(predictions), source=str(predictions))
-    notes += check_boxes(rows, evaluator.truth, source=str(predictions))
-    metrics = evaluator.score(rows, notes)
+    results = read_results(predictions)
+    chosen = _held_tasks(results) if tasks is None else tasks
+    boxes = make_evaluator(annotations, tasks=("bbox", *(task for task in chosen if task != "bbox")))
+    boxes.truth.require_objects()
+    if tasks is None:
+        for task in [task for task in chosen if not boxes.holds(task)]:
+            echo(f"{annotations} has no {_NOUNS[task]}: those of the results are not evaluated.", error=True)
+        chosen = [task for task in chosen if boxes.holds(task)] or chosen
+    return [
+        _evaluate_task(results, boxes if task == "bbox" else boxes.for_task(task), predictions, annotations)
+        for task in chosen
+    ]
+
+
+def _held_tasks(results: Sequence[Any]) -> list[TaskName]:
+    """Return the tasks of which any result has something; boxes if none has."""
+    objects = [result for result in results if isinstance(result, dict)]
+    return [task for task, key in KEYS.items() if any(result.get(key) for result in objects)] or ["bbox"]
+
+
+def _evaluate_task(
+    results: Sequence[Any], evaluator: CocoEvaluator, predictions: Path, annotations: Path
+) -> Evaluated:
+    rows, notes = evaluator.read(results, source=str(predictions))
+    if evaluator.task == "bbox":
+        notes += check_boxes(rows, evaluator.truth, source=str(predictions))
+    noun = _NOUNS[evaluator.task]
     return Evaluated(
         rows=rows,
-        metrics=metrics,
-        title=f"{predictions} against {annotations}",
+        metrics=evaluator.score(rows, notes),
+        title=f"{predictions} against {annotations}" + ("" if evaluator.task == "bbox" else f": {noun}"),
         evaluator=evaluator,
         model=predictions.stem,
         data=annotations.stem,
-        facts={"results": str(predictions), "data": f"{annotations}: {counted(evaluator)}"},
+        facts={
+            "results": f"{noun} of {predictions}",
+            "data": f"{annotations}: {counted(evaluator)}",
+        },
     )

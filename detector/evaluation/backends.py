@@ -25,7 +25,11 @@ _Curves = tuple[np.ndarray, np.ndarray]
 
 
 def curves(backend: BackendName, rows: Rows, truth: GroundTruth) -> _Curves:
-    return _BACKENDS[backend](rows, truth)
+    if rows.shapes is None:
+        return _BACKENDS[backend](rows, truth)
+    from detector.evaluation.shape_backends import shape_curves  # boxes do without
+
+    return shape_curves(backend, rows, truth)
 
 
 def hotcoco_run(rows: Rows, truth: GroundTruth) -> hotcoco.COCOeval:

@@ -1,4 +1,4 @@
-"""COCO box metrics equal to pycocotools' to the last digit, from input made safe beforehand."""
+"""COCO metrics equal to pycocotools' to the last digit, from input made safe beforehand."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from detector.evaluation.ceilings import ceiling_notes
 from detector.evaluation.matching import AREAS, Matched, Rows, match
 from detector.evaluation.metrics import CurveMetric, Metric, Metrics, computed, described
 from detector.evaluation.results import check_results
+from detector.evaluation.tasks import BoxTask, Task
+from detector.option_types import PositiveFloat, TaskName
 
 # T IoU thresholds 0.50:0.05:0.95, R 101 recalls, K classes, A areas (all, small, medium, large),
 # M limits
 
 CocoMetrics = Metrics  # its public name
-_LIMITS = (1, 10, 100)
+_LIMITS = {1: 0, 10: 1, 20: 2, 100: 2}  # places among an engine's; for keypoints 20 is the last
 
 
 class CocoEvaluator:
@@ -33,6 +35,9 @@ class CocoEvaluator:
         metrics: more metrics by any name, which COCO's twelve are computed with.
         on_bad_box: what to do with annotations that pycocotools would count as objects nobody can find.
         source: the name of a dictionary in messages.
+        tasks: what is evaluated: boxes, masks (segm) or keypoints; the first by this evaluator, others by
+            those that `for_task` returns.
+        sigmas: the constants of keypoint similarity, for classes with so many keypoints. None: COCO's for 17.
 
     Raises:
         ValueError: the ground truth has bad images, categories or annotations; each is named.
@@ -46,17 +51,35 @@ class CocoEvaluator:
         metrics: Mapping[str, Metric | CurveMetric] | None = None,
         on_bad_box: Literal["error", "drop"] = "error",
         source: str = "ground truth",
+        tasks: Sequence[TaskName] = ("bbox",),
+        sigmas: tuple[PositiveFloat, ...] | None = None,
     ) -> None:
         if not isinstance(ground_truth, GroundTruth):
             from detector.coco.truth_reader import read_ground_truth  # late: it imports all the checks
 
-            ground_truth = read_ground_truth(ground_truth, on_bad_box=on_bad_box, source=source)
-        self.truth = ground_truth
-        self.specs = described(metrics or {})
-        self._backend = backend
+            ground_truth = read_ground_truth(ground_truth, tasks=tasks, on_bad_box=on_bad_box, source=source)
+        self._read, self._sigmas = ground_truth, sigmas
+        self._task = _task(tasks[0], sigmas)
+        self.truth, notes = self._task.truth(ground_truth)
+        self.specs = described(metrics or {}, self._task.specs)
+        self._backend, self._custom = backend, metrics
         self._metrics = {key: m for key, m in (metrics or {}).items() if isinstance(m, Metric)}
         # Notes on the ground truth, whatever the results.
-        self.notes = (*self.truth.notes, *ceiling_notes(self.truth))
+        self.notes = (*self.truth.notes, *notes, *ceiling_notes(self.truth, self._task.limit))
+
+    @property
+    def task(self) -> TaskName:
+        return self._task.name
+
+    def for_task(self, task: TaskName) -> CocoEvaluator:
+        """Return an evaluator of another of the `tasks`; raise ValueError if the ground truth lacks it."""
+        return CocoEvaluator(
+            self._read, backend=self._backend, metrics=self._custom, tasks=(task,), sigmas=self._sigmas
+        )
+
+    def holds(self, task: TaskName) -> bool:
+        """Return whether any object of the ground truth has what the task compares."""
+        return _task(task, self._sigmas).is_held(self._read)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -117,13 +140,22 @@ class CocoEvaluator:
             from detector.evaluation.result_files import read_results  # needed only for a file
 
             results, source = read_results(Path(results)), str(results)
-        resolved = check_results(results, truth=self.truth, source=source)
+        resolved = check_results(results, truth=self.truth, source=source, shape=self._task.key)
         notes = [f"{source}: {note}" for note in resolved.notes]
-        columns = resolved.columns
-        rows = (
-            Rows.of(resolved.results, self.truth) if columns is None else Rows.of_columns(columns, self.truth)
-        )
-        return rows, (*self.notes, *notes)
+        return self._task.rows(resolved, self.truth, source=source), (*self.notes, *notes)
+
+
+def _task(name: TaskName, sigmas: tuple[float, ...] | None) -> Task:
+    """Return a task, whose module is imported only here; `sigmas` are for keypoints."""
+    if name == "segm":
+        from detector.evaluation.masks import MaskTask
+
+        return MaskTask()
+    if name == "keypoints":
+        from detector.evaluation.keypoints import KeypointTask
+
+        return KeypointTask(sigmas)
+    return BoxTask()
 
 
 def _summary(
@@ -137,7 +169,7 @@ def _summary(
     areas = [*AREAS]
     return {
         spec.name: _mean_of_defined(
-            curves[spec.kind][spec.ious][..., classes, [areas.index(spec.area)], [_LIMITS.index(spec.limit)]]
+            curves[spec.kind][spec.ious][..., classes, [areas.index(spec.area)], [_LIMITS[spec.limit]]]
         )
         for spec in specs
     }

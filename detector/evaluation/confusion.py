@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import numpy as np
-from pycocotools import mask
 
 from detector.coco.ground_truth import GroundTruth
 from detector.evaluation.matching import AREAS, IOUS, Matched, Rows
@@ -34,9 +33,7 @@ def confusion(matched: Matched, *, score: float) -> tuple[tuple[int, int, int], 
     objects = np.flatnonzero(~is_detected & _counts(truth))
     class_of = truth.annotations.labels
     overlapped = _overlapped_objects(  # (D), -1 for none
-        rows.selected(detections),
-        images=truth.images[objects],
-        boxes_xywh=truth.annotations.boxes_xywh[objects],
+        rows, truth, detections, objects
     )
     wrong = overlapped >= 0
     is_class = np.full(len(detections), num_classes)
@@ -51,20 +48,23 @@ def _counts(truth: GroundTruth) -> np.ndarray:
     """Return whether each annotation is an object to find (G)."""
     area = truth.annotations.areas
     lowest, highest = AREAS["all"]
-    return ~truth.annotations.crowd & (area >= lowest) & (area <= highest)
+    return ~truth.ignored & (area >= lowest) & (area <= highest)
 
 
-def _overlapped_objects(rows: Rows, *, images: np.ndarray, boxes_xywh: np.ndarray) -> np.ndarray:
-    """Return the object that each detection overlaps, whatever its class (D); -1 for none.
+def _overlapped_objects(
+    rows: Rows, truth: GroundTruth, detections: np.ndarray, objects: np.ndarray
+) -> np.ndarray:
+    """Return the place in `objects` that each detection overlaps, whatever its class (D); -1 for none.
 
-    `images` (G) is ascending, like the images of `rows`; each object is taken at most once.
+    Detections and objects are ordered by image; each object is taken at most once.
     """
-    overlapped = np.full(len(rows.images), -1)
-    for image in np.intersect1d(rows.images, images):
-        here = slice(*np.searchsorted(rows.images, [image, image + 1]))
+    own, images = rows.images[detections], truth.images[objects]
+    overlapped = np.full(len(detections), -1)
+    for image in np.intersect1d(own, images):
+        here = slice(*np.searchsorted(own, [image, image + 1]))
         there = slice(*np.searchsorted(images, [image, image + 1]))
-        none = np.zeros(there.stop - there.start, dtype=np.uint8)  # no object is a crowd
-        ious = mask.iou(rows.boxes_xywh[here], boxes_xywh[there], none)
+        none = np.zeros(there.stop - there.start, dtype=bool)  # no object is a crowd
+        ious = rows.overlaps(truth, detections[here], objects[there], none)
         for number in np.flatnonzero(ious.max(axis=1) >= IOUS[0]):
             best = int(ious[number].argmax())
             if ious[number, best] >= IOUS[0]:

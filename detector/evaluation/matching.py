@@ -8,9 +8,10 @@ megabytes and takes seconds.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pycocotools import mask
@@ -18,12 +19,52 @@ from pycocotools import mask
 from detector.coco.ground_truth import GroundTruth
 from detector.coco.ids import id_key
 from detector.evaluation.result_columns import ResultColumns, numbered_by
+from detector.option_types import TaskName
 
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 IOUS = np.linspace(0.5, 0.95, 10)
-LIMIT = 100  # detections per image and class
+LIMIT = 100  # detections per image and class; fewer for keypoints
 
 _RANGES = np.array([*AREAS.values()])
+
+
+class Shapes(ABC):
+    """The masks or keypoints of detections, with those of the objects that they are compared with.
+
+    Detections are numbered as the `Rows`, objects as the annotations of the ground truth. At most `limit`
+    detections per image and class count.
+    """
+
+    task: ClassVar[TaskName]
+    limit: ClassVar[int] = LIMIT
+
+    @property
+    @abstractmethod
+    def areas(self) -> np.ndarray:
+        """The area that decides the size of each detection (D), in square pixels."""
+
+    @abstractmethod
+    def selected(self, chosen: np.ndarray) -> Shapes:
+        """Select detections; the objects stay."""
+
+    @abstractmethod
+    def classes_by_schema(self) -> Sequence[tuple[np.ndarray, tuple[float, ...] | None]]:
+        """Return the classes (from 0) that an engine scores in one run, and the sigmas of their keypoints."""
+
+    @abstractmethod
+    def engine_detections(self) -> dict[str, list[Any]]:
+        """Return the columns that an engine needs of detections besides image, class, box, score and area."""
+
+    @abstractmethod
+    def engine_objects(self) -> dict[str, list[Any]]:
+        """Return the columns that an engine needs of objects besides image, class, box, area and crowd."""
+
+    @abstractmethod
+    def overlaps(self, detections: np.ndarray, objects: np.ndarray, crowd: np.ndarray) -> np.ndarray:
+        """Return how well chosen detections and objects of one image agree, from 0 to 1 (D, G).
+
+        Of `crowd` (0 or 1 for each object) a detection may cover any part.
+        """
 
 
 @dataclass(frozen=True)
@@ -31,24 +72,53 @@ class Rows:
     """Detections sorted by image, then best first; equal scores keep their order.
 
     `images` and `categories` (D) are the numbers of a `GroundTruth`, which count from 1; `boxes_xywh` is
-    (D, 4), `scores` (D).
+    (D, 4), `scores` (D). With `shapes` these are compared with the objects, not the boxes.
     """
 
     images: np.ndarray
     categories: np.ndarray
     boxes_xywh: np.ndarray
     scores: np.ndarray
+    shapes: Shapes | None = None
+
+    @property
+    def limit(self) -> int:
+        """The number of detections per image and class that count."""
+        return LIMIT if self.shapes is None else self.shapes.limit
+
+    @property
+    def areas(self) -> np.ndarray:
+        """The area of each detection (D), in square pixels."""
+        return self.boxes_xywh[:, 2] * self.boxes_xywh[:, 3] if self.shapes is None else self.shapes.areas
+
+    def overlaps(
+        self, truth: GroundTruth, detections: np.ndarray, objects: np.ndarray, crowd: np.ndarray
+    ) -> np.ndarray:
+        """Return the overlaps of some of these with annotations of their image, as `Shapes.overlaps`."""
+        if self.shapes is not None:
+            return self.shapes.overlaps(detections, objects, crowd)
+        boxes = truth.annotations.boxes_xywh
+        return np.asarray(mask.iou(self.boxes_xywh[detections], boxes[objects], crowd.astype(np.uint8)))
 
     @classmethod
-    def of(cls, results: Sequence[dict[str, Any]], truth: GroundTruth) -> Rows:
-        """Convert checked results."""
+    def of(
+        cls,
+        results: Sequence[dict[str, Any]],
+        truth: GroundTruth,
+        *,
+        boxes_xywh: np.ndarray | None = None,
+        shapes: Shapes | None = None,
+    ) -> Rows:
+        """Convert checked results; their boxes are `boxes_xywh`, or else those that they have."""
         images, categories = truth.image_numbers, truth.category_numbers
         count = len(results)
         image = np.fromiter((images[id_key(r["image_id"])] for r in results), np.int64, count)
         category = np.fromiter((categories[id_key(r["category_id"])] for r in results), np.int64, count)
         score = np.fromiter((r["score"] for r in results), np.float64, count)
-        box = np.fromiter((v for r in results for v in r["bbox"]), np.float64, 4 * count).reshape(-1, 4)
-        return cls(image, category, box, score)._sorted()
+        if boxes_xywh is None:
+            numbers = np.fromiter((v for r in results for v in r["bbox"]), np.float64, 4 * count)
+            boxes_xywh = numbers.reshape(-1, 4)
+        return cls(image, category, boxes_xywh, score, shapes)._sorted()
 
     @classmethod
     def of_columns(cls, columns: ResultColumns, truth: GroundTruth) -> Rows:
@@ -61,13 +131,18 @@ class Rows:
         return self.selected(np.lexsort((-self.scores, self.images)))
 
     def selected(self, chosen: np.ndarray) -> Rows:
-        columns = (self.images, self.categories, self.boxes_xywh, self.scores)
-        return Rows(*(column[chosen] for column in columns))
+        return Rows(
+            self.images[chosen],
+            self.categories[chosen],
+            self.boxes_xywh[chosen],
+            self.scores[chosen],
+            None if self.shapes is None else self.shapes.selected(chosen),
+        )
 
 
 @dataclass(frozen=True)
 class ClassMatches:
-    """The detections of one class, best first, at most 100 per image.
+    """The detections of one class, best first, at most `limit` per image.
 
     `rows` (D) holds their positions in the `Rows`, `images` (D) numbers images from 0, `scores` is (D).
     `matched` and `ignored` (A, T, D) tell whether a detection matched an object, and whether it is left out
@@ -92,7 +167,6 @@ class _Objects:
 
     places: np.ndarray
     images: np.ndarray
-    boxes_xywh: np.ndarray
     crowd: np.ndarray
     ignored: np.ndarray  # (A, G)
 
@@ -110,12 +184,14 @@ class Matched:
 
 
 def match(rows: Rows, truth: GroundTruth) -> Matched:
+    areas = rows.areas
     classes = [
         _match_class(
             rows,
+            areas,
+            truth,
             np.flatnonzero(rows.categories == number),
             _objects(truth, np.flatnonzero(truth.categories == number)),
-            num_images=truth.num_images,
         )
         for number in range(1, len(truth.class_names) + 1)
     ]
@@ -123,14 +199,11 @@ def match(rows: Rows, truth: GroundTruth) -> Matched:
 
 
 def _objects(truth: GroundTruth, places: np.ndarray) -> _Objects:
-    annotations = truth.annotations
-    crowd = annotations.crowd[places]
     return _Objects(
         places=places,
         images=truth.images[places] - 1,
-        boxes_xywh=annotations.boxes_xywh[places],
-        crowd=crowd,
-        ignored=crowd | _outside(annotations.areas[places]),
+        crowd=truth.annotations.crowd[places],
+        ignored=truth.ignored[places] | _outside(truth.annotations.areas[places]),
     )
 
 
@@ -139,11 +212,14 @@ def _outside(area: np.ndarray) -> np.ndarray:
     return (area < _RANGES[:, :1]) | (area > _RANGES[:, 1:])
 
 
-def _match_class(all_rows: Rows, chosen: np.ndarray, objects: _Objects, *, num_images: int) -> ClassMatches:
-    images = all_rows.images[chosen] - 1
+def _match_class(
+    rows: Rows, areas: np.ndarray, truth: GroundTruth, chosen: np.ndarray, objects: _Objects
+) -> ClassMatches:
+    num_images = truth.num_images
+    images = rows.images[chosen] - 1
     first = np.searchsorted(images, np.arange(num_images))
-    kept = np.arange(len(images)) - first[images] < LIMIT
-    rows, images = all_rows.selected(chosen[kept]), images[kept]
+    kept = np.arange(len(images)) - first[images] < rows.limit
+    chosen, images = chosen[kept], images[kept]
     edges = np.arange(num_images + 1)
     starts, object_starts = np.searchsorted(images, edges), np.searchsorted(objects.images, edges)
 
@@ -156,9 +232,9 @@ def _match_class(all_rows: Rows, chosen: np.ndarray, objects: _Objects, *, num_i
         if here.start == here.stop:
             continue
         crowd = objects.crowd[there]
-        ious = mask.iou(rows.boxes_xywh[here], objects.boxes_xywh[there], crowd.astype(np.uint8))
+        overlap = rows.overlaps(truth, chosen[here], objects.places[there], crowd)
         _match_image(
-            ious,
+            overlap,
             crowd,
             objects.ignored[:, there],
             matched=matched[..., here],
@@ -168,13 +244,13 @@ def _match_class(all_rows: Rows, chosen: np.ndarray, objects: _Objects, *, num_i
         )
         hit = matched_object[here] >= 0
         matched_object[here][hit] = objects.places[there][matched_object[here][hit]]
-    outside = _outside(rows.boxes_xywh[:, 2] * rows.boxes_xywh[:, 3])
-    ignored |= ~matched & outside[:, None]
-    order = np.argsort(-rows.scores, kind="stable")
+    ignored |= ~matched & _outside(areas[chosen])[:, None]
+    scores = rows.scores[chosen]
+    order = np.argsort(-scores, kind="stable")
     return ClassMatches(
-        rows=chosen[kept][order],
+        rows=chosen[order],
         images=images[order],
-        scores=rows.scores[order],
+        scores=scores[order],
         matched=matched[..., order],
         ignored=ignored[..., order],
         objects=np.stack([np.bincount(objects.images[~i], minlength=num_images) for i in objects.ignored]),

@@ -46,12 +46,12 @@ class MetricSpec:
 class CurveMetric(MetricSpec):
     """The precision or recall at one `iou`, or averaged over IoU 0.50:0.95.
 
-    At most `limit` detections per image and class count.
+    At most `limit` detections per image and class count; for keypoints 20 stand for 100.
     """
 
     kind: Literal["precision", "recall"] = "precision"
     iou: float | None = None
-    limit: Literal[1, 10, 100] = 100
+    limit: Literal[1, 10, 20, 100] = 100
 
     def __post_init__(self) -> None:
         if self.iou is not None and not math.isclose(IOUS[self.ious][0], self.iou):
@@ -90,10 +90,16 @@ class Metric(ABC):
         """
 
 
-def described(metrics: Mapping[str, Metric | CurveMetric]) -> tuple[MetricSpec, ...]:
-    """Return the specs of COCO's and more metrics; raise ValueError for names that are taken."""
-    specs: dict[str, MetricSpec] = {spec.name: spec for spec in COCO_METRICS}
+def described(
+    metrics: Mapping[str, Metric | CurveMetric], own: Sequence[MetricSpec]
+) -> tuple[MetricSpec, ...]:
+    """Return the specs of a task's `own` metrics and more; raise ValueError for names that are taken."""
+    specs = {spec.name: spec for spec in own}
     for key, metric in metrics.items():
+        if isinstance(metric, CurveMetric) and metric.limit == 20:
+            raise ValueError(
+                f"evaluation.metrics.{key}: limit=20 is that of keypoints. Write 100 for all tasks."
+            )
         for spec in [metric] if isinstance(metric, CurveMetric) else metric.specs:
             if not isinstance(spec, MetricSpec):
                 raise ValueError(
@@ -147,7 +153,7 @@ METRIC_NAMES = tuple(spec.name for spec in COCO_METRICS)
 BY_CLASS = tuple(spec for spec in COCO_METRICS if spec.by_class)
 IN_LOG = tuple(spec for spec in COCO_METRICS if spec.in_log)
 MONITORED = COCO_METRICS[0]  # decides which epoch is the best
-_BESIDE_VALUES = ("per_class", "notes")  # in metrics.json
+_BESIDE_VALUES = ("per_class", "notes", "segm", "keypoints")  # in metrics.json
 
 
 @dataclass(frozen=True)

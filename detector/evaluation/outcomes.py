@@ -7,7 +7,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from pycocotools import mask
 
 from detector.evaluation.matching import IOUS, Matched, Rows
 
@@ -70,7 +69,7 @@ def outcomes(matched: Matched) -> Outcomes:
         there = by_image[starts[image - 1] : starts[image]]
         same = rows.categories[here][:, None] - 1 == truth.classes[there]
         crowd = truth.crowd[there]
-        ious = mask.iou(rows.boxes_xywh[here], truth.boxes_xywh[there], crowd.astype(np.uint8))
+        ious = rows.overlaps(matched.truth, here, there, crowd)
         ious[~same & crowd] = 0.0  # as hotcoco counts: near a crowd of its own class a box is inexact
         kinds[here], place, overlaps[here] = _errors(ious, same)
         objects[here] = np.where(place >= 0, there[place], -1)

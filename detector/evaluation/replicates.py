@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from detector.evaluation.coco import CocoEvaluator
-from detector.evaluation.matching import AREAS, IOUS, LIMIT, ClassMatches, Matched
+from detector.evaluation.matching import AREAS, IOUS, ClassMatches, Matched
 from detector.evaluation.metrics import BY_CLASS, UNDEFINED, CurveMetric, MetricSpec
 
 
@@ -38,7 +38,7 @@ class Replicates:
         custom: Callable[[np.ndarray], Mapping[str, float]] = lambda weights: {},
     ) -> None:
         self.areas, self._custom = tuple(areas), custom
-        curves = [s for s in specs if isinstance(s, CurveMetric) and s.by_class and s.limit == LIMIT]
+        curves = [s for s in specs if isinstance(s, CurveMetric) and s.by_class and s.limit not in (1, 10)]
         # In the order of comparison.json.
         self._curves = sorted(curves, key=lambda spec: (spec.kind, spec.iou is not None))
         chosen = [list(AREAS).index(area) for area in areas]

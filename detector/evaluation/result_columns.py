@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
@@ -27,6 +27,20 @@ class ResultColumns:
     category_ids: list[Any]
     boxes_xywh: np.ndarray
     scores: np.ndarray
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Results with the ids of the ground truth.
+
+    `problems` name the results with no match or two, `notes` those matched by name; `columns` hold the
+    results if they were checked and are all well-formed.
+    """
+
+    results: Sequence[Any]
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    columns: ResultColumns | None = None
 
 
 def result_columns(results: Sequence[Any]) -> ResultColumns | None:
@@ -54,6 +68,11 @@ def result_columns(results: Sequence[Any]) -> ResultColumns | None:
     if not (np.isfinite(xywh).all() and np.isfinite(score).all() and (xywh[:, 2:] >= 0).all()):
         return None
     return ResultColumns(image_ids, category_ids, xywh, score)
+
+
+def has_text(result: Mapping[str, Any], name: str) -> bool:
+    """Return whether a result has a nonempty string under `name`."""
+    return isinstance(result.get(name), str) and result[name] != ""
 
 
 def numbered_by(ids: Sequence[Any], numbers: dict[Key, int]) -> np.ndarray:

@@ -8,7 +8,8 @@ from typing import Any
 
 from detector.coco.ids import Key, id_key, is_id
 from detector.coco.json_files import load_json
-from detector.evaluation.result_ids import NamedResults, has_text
+from detector.evaluation.result_columns import has_text
+from detector.evaluation.result_ids import NamedResults
 from detector.evaluation.result_problems import RESULT_KEYS
 from detector.quoting import advised
 

@@ -14,7 +14,7 @@ from typing import Any
 from detector.coco.ground_truth import GroundTruth
 from detector.coco.ids import Key, id_key, is_id, other_kind, shown
 from detector.coco.image_names import ImageNames, same_file
-from detector.evaluation.result_columns import ResultColumns
+from detector.evaluation.result_columns import Resolved, has_text
 
 _LISTED = 5
 
@@ -26,20 +26,6 @@ class NamedResults(list[Any]):
 
     The names decide. The ids count only if the ground truth names nothing that could contradict them.
     """
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """Results with the ids of the ground truth.
-
-    `problems` name the results with no match or two, `notes` those matched by name; `columns` hold the
-    results if they were checked and are all well-formed.
-    """
-
-    results: Sequence[Any]
-    problems: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    columns: ResultColumns | None = None
 
 
 @dataclass(frozen=True)
@@ -89,11 +75,6 @@ def _pair(result: Mapping[str, Any], id_name: str, name: str) -> _Pair:
     value = result.get(id_name)
     key = id_key(value) if value is not None and is_id(value) else None
     return key, result[name] if has_text(result, name) else None
-
-
-def has_text(result: Mapping[str, Any], name: str) -> bool:
-    """Return whether a result has a nonempty string under `name`."""
-    return isinstance(result.get(name), str) and result[name] != ""
 
 
 def _are_missing(pairs: Mapping[_Pair, int]) -> bool:

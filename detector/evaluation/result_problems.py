@@ -10,20 +10,24 @@ from typing import Any
 from detector.coco.ground_truth import GroundTruth
 from detector.coco.ids import NUMBER, TEXT, Key, id_key, is_id, other_kind, shown
 from detector.coco.rules import is_box, is_finite_number
-from detector.evaluation.result_ids import Resolved, has_text
+from detector.evaluation.result_columns import Resolved, has_text
 
 RESULT_KEYS = ("image_id", "category_id", "bbox", "score")
+_NOUNS = {"bbox": "boxes", "segmentation": "masks", "keypoints": "keypoints"}
 _NAME_OF = {"image_id": "file_name", "category_id": "category_name"}  # what may stand in for an id
 
 
-def require_valid(resolved: Resolved, truth: GroundTruth, *, source: str) -> None:
-    """Raise ValueError, each line after `source`, if any of the results cannot be evaluated."""
+def require_valid(resolved: Resolved, truth: GroundTruth, *, shape: str, source: str) -> None:
+    """Raise ValueError, each line after `source`, if any of the results cannot be evaluated.
+
+    `shape` is the key of what is detected: bbox, segmentation or keypoints.
+    """
     results = resolved.results
     faults: Counter[str] = Counter()
     first: dict[str, int] = {}
     images, categories = Counter[Key](), Counter[Key]()
     for position, result in enumerate(results):
-        fault = _result_fault(result)
+        fault = _result_fault(result, shape)
         if fault:
             faults[fault] += 1
             first.setdefault(fault, position)
@@ -42,21 +46,29 @@ def require_valid(resolved: Resolved, truth: GroundTruth, *, source: str) -> Non
         raise ValueError("\n".join(f"{source}: {problem}" for problem in problems))
 
 
-def _result_fault(result: Any) -> str:
+def _result_fault(result: Any, shape: str) -> str:
     """Return what is wrong with one result, worded alike for like faults; empty when it is valid."""
     if not isinstance(result, dict):
         return f"is a {type(result).__name__}, not an object"
     missing = [
-        key for key in RESULT_KEYS if key not in result and not has_text(result, _NAME_OF.get(key, ""))
+        key
+        for key in ("image_id", "category_id", shape, "score")
+        if key not in result and not has_text(result, _NAME_OF.get(key, ""))
     ]
     if missing:
-        return f"has no {', '.join(missing)} (only boxes with a score are evaluated)"
+        return f"has no {', '.join(missing)} (only {_NOUNS[shape]} with a score are evaluated)"
     if not is_finite_number(result["score"]):
         return "score is not a finite number"
+    if shape != "bbox":
+        return _id_fault(result)
     if not is_box(result["bbox"]):
         return "bbox is not four finite numbers [x, y, width, height]"
     if min(result["bbox"][2:]) < 0:
         return "bbox has a negative width or height; it is [x, y, width, height], not [x1, y1, x2, y2]"
+    return _id_fault(result)
+
+
+def _id_fault(result: Mapping[str, Any]) -> str:
     for key in ("image_id", "category_id"):
         if key in result and not is_id(result[key]):
             return f"{key} is not a number or a text"

@@ -16,8 +16,7 @@ import torch
 
 from detector.coco.ground_truth import GroundTruth
 from detector.coco.ids import id_key
-from detector.evaluation.result_columns import ResultColumns, result_columns
-from detector.evaluation.result_ids import Resolved, resolve
+from detector.evaluation.result_columns import Resolved, ResultColumns, result_columns
 from detector.files import write_text_atomically
 from detector.structures import Batch, Detections
 
@@ -87,20 +86,26 @@ class ResultCollector:
         self._by_index.clear()
 
 
-def check_results(results: Sequence[Any], *, truth: GroundTruth, source: str) -> Resolved:
+def check_results(
+    results: Sequence[Any], *, truth: GroundTruth, source: str, shape: str = "bbox"
+) -> Resolved:
     """Check results and give them the ids of the ground truth, by id and by name.
+
+    `shape` is the key that all need; only boxes are checked here.
 
     Raises:
         ValueError: some entries could not be evaluated, would be ignored silently, or name two images or
             classes.
     """
+    from detector.evaluation.result_ids import resolve  # long, and needed only once there are results
+
     resolved = resolve(results, truth)
-    columns = result_columns(resolved.results)
+    columns = result_columns(resolved.results) if shape == "bbox" else None
     if columns is not None and not resolved.problems and _are_known(columns, truth):
         return replace(resolved, columns=columns)
     from detector.evaluation.result_problems import require_valid  # the words are needed for mistakes only
 
-    require_valid(resolved, truth, source=source)
+    require_valid(resolved, truth, shape=shape, source=source)
     return resolved
 
 

@@ -9,6 +9,7 @@ import pytest
 from detector.cli.main import main
 from detector.evaluation import errors, matching
 from tests.evaluation.problems import ground_truth, perfect_results
+from tests.evaluation.shapes import by_pycocotools, random_masks, random_poses
 from tests.shared import shared_path
 
 
@@ -129,3 +130,74 @@ def test_dropping_is_an_option(
     assert evaluate(monkeypatch, *files) == 2
     assert evaluate(monkeypatch, *files, "evaluation.on_bad_box=drop") == 0
     assert "zero or negative width" in capsys.readouterr().err
+
+
+def shape_files(folder: Path, problem: tuple[dict[str, Any], list[dict[str, Any]]]) -> list[str]:
+    (folder / "gt.json").write_text(json.dumps(problem[0]))
+    (folder / "dt.json").write_text(json.dumps(problem[1]))
+    return [f"predictions={folder}/dt.json", f"annotations={folder}/gt.json", f"output_dir={folder}/out"]
+
+
+def test_all_that_both_files_hold_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, results = random_poses(2)
+    results = [{**result, "bbox": [10, 10, 30, 30]} for result in results]
+    assert evaluate(monkeypatch, *shape_files(tmp_path, (truth, results))) == 0
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    expected = by_pycocotools(truth, results, "keypoints").stats
+    assert written["AP"] != written["keypoints"]["AP"] == expected[0]
+    assert {"APs", "per_class"} <= written.keys()
+    assert [*written["keypoints"]][:6] == ["AP", "AP50", "AP75", "APm", "APl", "AR"]
+    for folder in (tmp_path / "out", tmp_path / "out" / "keypoints"):
+        assert {"report.html", "errors.json", "interval.json"} <= {file.name for file in folder.iterdir()}
+
+
+def test_a_file_of_masks_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    problem = random_masks(1)
+    assert evaluate(monkeypatch, *shape_files(tmp_path, problem)) == 0
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert [*written] == ["segm"]
+    assert written["segm"]["AP"] == by_pycocotools(*problem, "segm").stats[0]
+    assert "gt.json: masks" in capsys.readouterr().out
+    assert "masks of " in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_tasks_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, results = random_masks(1)
+    results = [{**result, "bbox": [10, 10, 30, 30]} for result in results]
+    assert evaluate(monkeypatch, *shape_files(tmp_path, (truth, results)), "tasks=[segm]") == 0
+    assert [*json.loads((tmp_path / "out" / "metrics.json").read_text())] == ["segm"]
+
+
+def test_masks_that_the_truth_lacks_are_left_out_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth, results = random_masks(1)
+    results = [{**result, "bbox": [10, 10, 30, 30]} for result in results]
+    for one in truth["annotations"]:
+        del one["segmentation"]
+    assert evaluate(monkeypatch, *shape_files(tmp_path, (truth, results))) == 0
+    assert "segm" not in json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert "gt.json has no masks: those of the results are not evaluated." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ("[keypoints]", "no category names its keypoints"),
+        ("[bbox]", "has no bbox (only boxes with a score are evaluated)"),
+        ("[]", "tasks names no task or one twice"),
+        ("[segm,segm]", "tasks names no task or one twice"),
+    ],
+)
+def test_tasks_that_cannot_be_evaluated(
+    tasks: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert evaluate(monkeypatch, *shape_files(tmp_path, random_masks(1)), f"tasks={tasks}") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out" / "metrics.json").exists()

@@ -1,0 +1,239 @@
+"""Keypoints as a task of the evaluation: object keypoint similarity (OKS), as in pycocotools."""
+
+# D detections, M annotations, K keypoints of a class
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+
+from detector.coco.annotations import Category, CocoAnnotations
+from detector.coco.ground_truth import GroundTruth
+from detector.coco.ids import id_key
+from detector.coco.ragged import gather, offsets
+from detector.coco.rules import is_box, is_finite_number, shown
+from detector.evaluation.matching import Rows, Shapes
+from detector.evaluation.metrics import CurveMetric
+from detector.evaluation.result_columns import Resolved
+from detector.evaluation.tasks import Task
+
+_LIMIT: Literal[20] = 20
+# Of nose, eyes, ears, shoulders, elbows, wrists, hips, knees and ankles.
+_COCO_SIGMAS = tuple(
+    (np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000).tolist()
+)
+_UNIFORM = 0.05  # between COCO's of an eye and of a wrist
+
+KEYPOINT_METRICS = (  # in the order of COCO's own summary
+    CurveMetric("AP", "AP", by_class=True, in_log=True, limit=_LIMIT),
+    CurveMetric("AP50", "AP50", iou=0.5, by_class=True, in_log=True, limit=_LIMIT),
+    CurveMetric("AP75", "AP75", iou=0.75, by_class=True, in_log=True, limit=_LIMIT),
+    CurveMetric("APm", "APm", area="medium", by_class=True, limit=_LIMIT),
+    CurveMetric("APl", "APl", area="large", by_class=True, limit=_LIMIT),
+    CurveMetric("AR", "AR", kind="recall", by_class=True, limit=_LIMIT),
+    CurveMetric("AR50", "AR50", kind="recall", iou=0.5, limit=_LIMIT),
+    CurveMetric("AR75", "AR75", kind="recall", iou=0.75, limit=_LIMIT),
+    CurveMetric("ARm", "ARm", kind="recall", area="medium", limit=_LIMIT),
+    CurveMetric("ARl", "ARl", kind="recall", area="large", limit=_LIMIT),
+)
+
+
+@dataclass(frozen=True)
+class Poses(Shapes):
+    """The keypoints of detections, and the annotations that they are compared with.
+
+    Detection i has the rows `first[i]` to `first[i + 1]` of `points`, x, y and score, and the area
+    `extents[i]`. `sigmas` are those of each class.
+    """
+
+    task = "keypoints"
+    limit = _LIMIT
+
+    points: np.ndarray
+    first: np.ndarray
+    extents: np.ndarray
+    annotations: CocoAnnotations
+    sigmas: tuple[tuple[float, ...], ...]
+
+    @property
+    def areas(self) -> np.ndarray:
+        return self.extents
+
+    def selected(self, chosen: np.ndarray) -> Poses:
+        first, points = gather(self.first, chosen)
+        return replace(self, points=self.points[points], first=first, extents=self.extents[chosen])
+
+    def overlaps(self, detections: np.ndarray, objects: np.ndarray, crowd: np.ndarray) -> np.ndarray:
+        """Return OKS; 0 between classes with different numbers of keypoints. Crowds are as other objects."""
+        annotations = self.annotations
+        assert annotations.keypoints is not None
+        similarity = np.zeros((len(detections), len(objects)))
+        counts = np.diff(self.first)[detections]
+        for count in np.unique(counts):
+            same = np.flatnonzero(counts == count)
+            xy = self.points[self.first[detections[same]][:, None] + np.arange(count), :2]
+            for place, row in enumerate(objects.tolist()):
+                points = annotations.keypoints.of(row)
+                if len(points) == count:
+                    similarity[same, place] = keypoint_similarity(
+                        xy,
+                        points,
+                        box_xywh=annotations.boxes_xywh[row],
+                        area=float(annotations.areas[row]),
+                        sigmas=np.array(self.sigmas[annotations.labels[row]]),
+                    )
+        return similarity
+
+    def classes_by_schema(self) -> Sequence[tuple[np.ndarray, tuple[float, ...]]]:
+        by_sigmas: dict[tuple[float, ...], list[int]] = {}
+        for label, sigmas in enumerate(self.sigmas):
+            by_sigmas.setdefault(sigmas, []).append(label)
+        return [(np.array(labels), sigmas) for sigmas, labels in by_sigmas.items()]
+
+    def engine_detections(self) -> dict[str, list[Any]]:
+        return {"keypoints": _flat(self.points, self.first)}
+
+    def engine_objects(self) -> dict[str, list[Any]]:
+        keypoints = self.annotations.keypoints
+        assert keypoints is not None
+        return {
+            "keypoints": _flat(keypoints.points, keypoints.first),
+            "num_keypoints": keypoints.labeled.tolist(),
+        }
+
+
+def keypoint_similarity(
+    xy: np.ndarray, points: np.ndarray, *, box_xywh: np.ndarray, area: float, sigmas: np.ndarray
+) -> np.ndarray:
+    """Compute OKS of detected keypoints (D, K, 2) with those of an object (K, 3), to pycocotools' last digit.
+
+    Only labeled points of the object count. One without any is its box, enlarged by its sides: points inside
+    have no distance to it.
+    """
+    labeled = points[:, 2] > 0
+    x, y = xy[..., 0], xy[..., 1]
+    if labeled.any():
+        dx, dy = x - points[:, 0], y - points[:, 1]
+    else:
+        left, top, width, height = box_xywh
+        dx = np.maximum(0, (left - width) - x) + np.maximum(0, x - (left + width * 2))
+        dy = np.maximum(0, (top - height) - y) + np.maximum(0, y - (top + height * 2))
+    error = (dx**2 + dy**2) / (sigmas * 2) ** 2 / (area + np.spacing(1)) / 2
+    if labeled.any():
+        error = error[:, labeled]
+    # In rows of their own, as pycocotools adds them: another order rounds otherwise.
+    return np.asarray(np.exp(-np.ascontiguousarray(error)).sum(axis=1) / error.shape[1])
+
+
+class KeypointTask(Task):
+    """Keypoints of the classes that name some.
+
+    The size of a detection is the area of its box where all have one, else that of its keypoints' extent, as
+    in pycocotools.
+    """
+
+    name = "keypoints"
+    limit = _LIMIT
+    specs = KEYPOINT_METRICS
+
+    def __init__(self, sigmas: tuple[float, ...] | None) -> None:
+        self._sigmas = sigmas
+
+    def is_held(self, truth: GroundTruth) -> bool:
+        keypoints = truth.annotations.keypoints
+        return keypoints is not None and bool(keypoints.labeled.any())
+
+    def truth(self, truth: GroundTruth) -> tuple[GroundTruth, tuple[str, ...]]:
+        annotations = truth.annotations
+        assert annotations.keypoints is not None, "they were not read"
+        with_names = [label for label, one in enumerate(annotations.categories) if one.keypoints]
+        labels = np.array(with_names, dtype=np.int64)
+        if not len(labels):
+            raise ValueError(
+                f'{annotations.path}: no category names its keypoints. List them as "keypoints" of the '
+                "category, or evaluate other tasks: tasks=[bbox]."
+            )
+        annotations = annotations.of_categories(labels)
+        keypoints = annotations.keypoints
+        assert keypoints is not None
+        described = [self._described(category) for category in annotations.categories]
+        if self._sigmas is not None and not any(one == self._sigmas for one, _ in described):
+            counts = ", ".join(f'"{one.name}" has {len(one.keypoints)}' for one in annotations.categories[:5])
+            raise ValueError(
+                f"evaluation.sigmas has {len(self._sigmas)} numbers, expected one for each keypoint of a "
+                f"category of {annotations.path}: {counts}."
+            )
+        notes = [*dict.fromkeys(note for _, note in described)]
+        if filled := int((keypoints.areas != annotations.areas).sum()):
+            notes.append(
+                f"{filled} objects without an area are taken for 0.53 of their box, as in CrowdPose."
+            )
+        annotations = replace(annotations, areas=keypoints.areas)
+        return GroundTruth(annotations, truth.notes, not_sought=keypoints.labeled == 0), (*notes,)
+
+    def rows(self, results: Resolved, truth: GroundTruth, *, source: str) -> Rows:
+        annotations, entries = truth.annotations, results.results
+        _require_sound(entries, truth, source=source)
+        numbers = [float(value) for entry in entries for value in entry["keypoints"]]
+        points = np.array(numbers).reshape(-1, 3)
+        first = offsets([len(entry["keypoints"]) // 3 for entry in entries])
+        if entries and all(is_box(entry.get("bbox")) for entry in entries):
+            boxes = np.array([entry["bbox"] for entry in entries], dtype=np.float64)
+        else:
+            boxes = _extents(points[:, :2], first)
+        sigmas = tuple(self._described(category)[0] for category in annotations.categories)
+        shapes = Poses(points, first, boxes[:, 2] * boxes[:, 3], annotations, sigmas)
+        return Rows.of(entries, truth, boxes_xywh=boxes, shapes=shapes)
+
+    def _described(self, category: Category) -> tuple[tuple[float, ...], str]:
+        """Return the sigmas of a category's keypoints, and a note on where they come from."""
+        count = len(category.keypoints)
+        if self._sigmas is not None and len(self._sigmas) == count:
+            return self._sigmas, f"{count} keypoints are compared with the sigmas of evaluation.sigmas."
+        if count == len(_COCO_SIGMAS):
+            return _COCO_SIGMAS, f"{count} keypoints are compared with COCO's sigmas."
+        return (_UNIFORM,) * count, (
+            f"{count} keypoints are compared with the sigma {_UNIFORM} each, for COCO has none for them: set "
+            "evaluation.sigmas to those of your data."
+        )
+
+
+def _require_sound(results: Sequence[Mapping[str, Any]], truth: GroundTruth, *, source: str) -> None:
+    """Raise ValueError, after `source`, if the keypoints of any result are not those of its class."""
+    problems = {}
+    for row, result in enumerate(results):
+        values = result["keypoints"]
+        category = truth.annotations.categories[truth.category_numbers[id_key(result["category_id"])] - 1]
+        expected = 3 * len(category.keypoints)
+        if not isinstance(values, list | tuple) or not all(map(is_finite_number, values)):
+            problems[row] = (
+                f"keypoints {shown(values)} is no list of finite numbers [x1, y1, score1, x2, ...]"
+            )
+        elif len(values) != expected:
+            problems[row] = (
+                f'keypoints has {len(values)} numbers, but "{category.name}" has {expected // 3} keypoints: '
+                f"expected {expected}, x, y and score of each"
+            )
+    if problems:
+        first = min(problems)
+        raise ValueError(
+            f"{source}: {len(problems)} of {len(results)} results have no valid keypoints. The first is "
+            f"number {first} (counted from 0), of image {results[first]['image_id']!r}: {problems[first]}."
+        )
+
+
+def _extents(xy: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Return the box around the keypoints of each detection (D, 4), xywh."""
+    if len(first) == 1:
+        return np.zeros((0, 4))
+    lowest, highest = (f.reduceat(xy, first[:-1], axis=0) for f in (np.minimum, np.maximum))
+    return np.concatenate([lowest, highest - lowest], axis=1)
+
+
+def _flat(points: np.ndarray, first: np.ndarray) -> list[list[float]]:
+    edges = first.tolist()
+    return [points[a:b].ravel().tolist() for a, b in pairwise(edges)]

@@ -1,0 +1,174 @@
+"""Keypoint metrics are pycocotools' to the last digit, through both engines and from the matches."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detector.evaluation.coco import CocoEvaluator
+from detector.evaluation.errors import analyze_errors
+from detector.evaluation.keypoints import keypoint_similarity
+from detector.evaluation.replicates import replicates_of
+from tests.evaluation.shapes import by_pycocotools, random_poses
+from tests.shared import shared_path
+
+BACKENDS = pytest.mark.parametrize("backend", ["pycocotools", "hotcoco"])
+KEYPOINTS: Any = ("keypoints",)
+CROWDPOSE = tuple(
+    sigma / 10
+    for sigma in (0.79, 0.79, 0.72, 0.72, 0.62, 0.62, 1.07, 1.07, 0.87, 0.87, 0.89, 0.89, 0.79, 0.79)
+)
+
+
+def values(metrics: Any) -> list[float]:
+    return [*metrics.values.values()]
+
+
+@BACKENDS
+def test_published_numbers_of_coco(backend: Any) -> None:
+    folder = shared_path("fixtures/eval/keypoints")
+    evaluator = CocoEvaluator(folder / "gt.json", backend=backend, tasks=KEYPOINTS)
+    assert values(evaluator.evaluate(folder / "dt.json")) == pytest.approx(
+        [
+            0.504884488449,
+            0.722772277228,
+            0.633663366337,
+            0.466336633663,
+            0.750495049505,
+            0.518181818182,
+            0.727272727273,
+            0.636363636364,
+            0.466666666667,
+            0.75,
+        ],
+        abs=1e-12,
+    )
+
+
+@BACKENDS
+def test_published_numbers_of_crowdpose(backend: Any) -> None:
+    """Its files have no areas, and 14 keypoints with sigmas of their own."""
+    folder = shared_path("fixtures/eval/crowdpose")
+    evaluator = CocoEvaluator(folder / "gt.json", backend=backend, tasks=KEYPOINTS, sigmas=CROWDPOSE)
+    metrics = evaluator.evaluate(folder / "dt.json")
+    found = [metrics.values[name] for name in ("AP", "AP50", "AP75", "AR")]
+    assert found == pytest.approx([0.7877215936, 0.9881188119, 0.7314356436, 0.8222222222], abs=1e-10)
+    assert "10 objects without an area are taken for 0.53 of their box, as in CrowdPose." in metrics.notes
+
+
+@BACKENDS
+@pytest.mark.parametrize("seed", range(20))
+def test_equals_pycocotools_to_the_last_digit(seed: int, backend: Any) -> None:
+    truth, results = random_poses(seed)
+    metrics = CocoEvaluator(truth, backend=backend, tasks=KEYPOINTS).evaluate(results)
+    assert values(metrics) == by_pycocotools(truth, results, "keypoints").stats.tolist()
+
+
+@BACKENDS
+def test_boxes_of_results_decide_their_size(backend: Any) -> None:
+    truth, results = random_poses(3)
+    for number, result in enumerate(results):
+        result["bbox"] = [0, 0, 20 + number % 90, 20]
+    metrics = CocoEvaluator(truth, backend=backend, tasks=KEYPOINTS).evaluate(results)
+    assert values(metrics) == by_pycocotools(truth, results, "keypoints").stats.tolist()
+
+
+@BACKENDS
+@pytest.mark.parametrize("count", [1, 5, 9, 14, 21])
+def test_any_number_of_keypoints(count: int, backend: Any) -> None:
+    truth, results = random_poses(count, keypoints=count)
+    sigmas = tuple(np.linspace(0.02, 0.1, count).tolist())
+    metrics = CocoEvaluator(truth, backend=backend, tasks=KEYPOINTS, sigmas=sigmas).evaluate(results)
+    assert values(metrics) == by_pycocotools(truth, results, "keypoints", sigmas).stats.tolist()
+    assert f"{count} keypoints are compared with the sigmas of evaluation.sigmas." in metrics.notes
+
+
+@BACKENDS
+def test_unknown_keypoints_have_equal_sigmas_and_a_note(backend: Any) -> None:
+    """hotcoco would take the sigmas of a person's first keypoints."""
+    truth, results = random_poses(5, keypoints=5)
+    metrics = CocoEvaluator(truth, backend=backend, tasks=KEYPOINTS).evaluate(results)
+    assert values(metrics) == by_pycocotools(truth, results, "keypoints", [0.05] * 5).stats.tolist()
+    assert "the sigma 0.05 each" in metrics.notes[0]
+
+
+@BACKENDS
+def test_classes_of_different_keypoints(backend: Any) -> None:
+    """Each class as if it were alone; one without keypoints is left out."""
+    truth, results = random_poses(1)
+    first = {7: truth["categories"][0]["keypoints"], 2: ["tip", "tail", "eye"]}
+    truth["categories"] = [
+        {**one, "keypoints": first.get(one["id"], [])} if one["id"] in first else {"id": 5, "name": "box"}
+        for one in truth["categories"]
+    ]
+    for row in (*truth["annotations"], *results):
+        row["keypoints"] = row["keypoints"][: 3 * len(first[row["category_id"]])]
+        if "num_keypoints" in row:
+            row["num_keypoints"] = sum(v > 0 for v in row["keypoints"][2::3])
+    evaluator = CocoEvaluator(truth, backend=backend, tasks=KEYPOINTS)
+    metrics = evaluator.evaluate(results)
+    assert [*metrics.per_class] == ["class 2", "class 7"]
+    for id_, sigmas in ((7, None), (2, [0.05] * 3)):
+        part = {**truth, "categories": [one for one in truth["categories"] if one["id"] == id_]}
+        part["annotations"] = [one for one in truth["annotations"] if one["category_id"] == id_]
+        own = [one for one in results if one["category_id"] == id_]
+        stats = by_pycocotools(part, own, "keypoints", sigmas).stats
+        assert metrics.per_class[f"class {id_}"]["AP"] == stats[0]
+    assert analyze_errors(evaluator.matched(results)).counts["missed"] >= 0
+
+
+def _mean(values: np.ndarray) -> float:
+    return -1.0 if np.isnan(values).all() else float(np.nanmean(values))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_matches_give_the_same_metrics(seed: int) -> None:
+    truth, results = random_poses(seed)
+    evaluator = CocoEvaluator(truth, tasks=KEYPOINTS)
+    metrics, matched = evaluator.evaluate(results), evaluator.matched(results)
+    replicated = replicates_of(matched, evaluator).metrics(np.ones(len(truth["images"])))
+    assert "AR" in replicated
+    assert {name: _mean(numbers) for name, numbers in replicated.items()} == pytest.approx(
+        {name: metrics.values[name] for name in replicated}, abs=1e-12
+    )
+
+
+def test_similarity_falls_with_the_distance() -> None:
+    points = np.array([[10.0, 10, 2], [0, 0, 0]])
+    xy = np.array([[[10.0, 10], [99, 99]], [[12, 10], [99, 99]]])
+    found = keypoint_similarity(xy, points, box_xywh=np.zeros(4), area=100.0, sigmas=np.array([0.1, 0.1]))
+    assert found == pytest.approx([1.0, np.exp(-4 / (2 * 100 * 0.2**2))])
+
+
+@pytest.mark.parametrize(
+    ("keypoints", "message"),
+    [
+        ([1, 2, 3], 'keypoints has 3 numbers, but "class 2" has 17 keypoints: expected 51'),
+        (["a"] * 51, "is no list of finite numbers"),
+        (None, "is no list of finite numbers"),
+    ],
+)
+def test_bad_keypoints_of_results_are_named(keypoints: Any, message: str) -> None:
+    truth, results = random_poses(0)
+    where = next(number for number, one in enumerate(results) if one["category_id"] == 2)
+    results[where] = {**results[where], "keypoints": keypoints}
+    with pytest.raises(ValueError, match=r"1 of .* results have no valid keypoints") as error:
+        CocoEvaluator(truth, tasks=KEYPOINTS).evaluate(results)
+    assert f"The first is number {where} (counted from 0)" in str(error.value)
+    assert message in str(error.value)
+
+
+def test_sigmas_of_another_number_are_refused() -> None:
+    truth, _ = random_poses(0)
+    with pytest.raises(ValueError, match=r"evaluation.sigmas has 3 numbers.*\"class 2\" has 17"):
+        CocoEvaluator(truth, tasks=KEYPOINTS, sigmas=(0.1, 0.1, 0.1))
+
+
+def test_a_truth_without_keypoints_is_refused() -> None:
+    truth, _ = random_poses(0)
+    for category in truth["categories"]:
+        del category["keypoints"]
+    for one in truth["annotations"]:
+        del one["keypoints"]
+    with pytest.raises(ValueError, match="no category names its keypoints"):
+        CocoEvaluator(truth, tasks=KEYPOINTS)
