@@ -26,8 +26,10 @@ def _logging_as_before() -> Iterator[None]:
     """Hydra sets handlers, on the streams of the test that called it, and with hydra.verbose the level.
 
     At the level of debugging, it composes each configuration of the tests that follow once more, to print it.
+    The level is set before a test as well, as fixtures of a module may have called Hydra.
     """
-    handlers, level = list(logging.root.handlers), logging.root.level
+    handlers = list(logging.root.handlers)
+    logging.root.setLevel(logging.WARNING)
     yield
     logging.root.handlers = handlers
-    logging.root.setLevel(level)
+    logging.root.setLevel(logging.WARNING)

@@ -133,7 +133,7 @@ def test_threshold_that_no_box_reaches_is_answered_with_the_best_score(
     assert detector(*words, "batch_size=1", f"output_dir={tmp_path}/out") == 0
     said = capsys.readouterr()
     assert "note: no box in 2 images reaches score_threshold=1: the best score was" in said.err
-    assert f"({Path(best).name}). Lower it: score_threshold=" in said.err
+    assert f"({Path(best).name}). Lower the threshold: score_threshold=" in said.err
     suggested = float(said.err.rpartition("score_threshold=")[2])
     assert suggested <= scores[best] < suggested + 0.0011
     assert "boxes: 0 in 2 images\n" in said.out
