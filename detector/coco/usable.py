@@ -52,8 +52,7 @@ def usable_annotations(
 ) -> CocoAnnotations:
     """Check the annotations of checked images and categories, and return the usable ones.
 
-    Raises one ValueError with all `problems`, unless `policy` forgives them. Forgiven problems and oddities
-    are logged.
+    Raises one ValueError with all `problems` that `policy` does not forgive. Others, and oddities, are logged.
     """
     image_of, labels = lookup(raw.annotation_image_ids, ids), _labels(raw, categories)
     bad_row = check_annotations(
@@ -80,8 +79,7 @@ def usable_annotations(
     areas, rows = _note_oddities(
         raw, np.flatnonzero(~bad_row), image_of=image_of, labels=labels, images=images
     )
-    annotation_ids = _annotation_ids(raw, rows)
-    rows = rows[np.argsort(image_of[rows], kind="stable")]
+    annotation_ids, rows = _annotation_ids(raw, rows), rows[np.argsort(image_of[rows], kind="stable")]
     annotations = CocoAnnotations(
         path=Path(raw.source),
         images_dir=images_dir,
