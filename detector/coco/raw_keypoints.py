@@ -18,6 +18,7 @@ from detector.coco.shapes import KeypointColumns
 # An object of unknown area is taken for this share of its box, as the tools of CrowdPose do, whose files have
 # no areas.
 _SHARE_OF_BOX = 0.53
+_MOST_POINTS = 1_000_000  # of an object; num_keypoints is compared with 0 alone
 
 
 class RawKeypoints:
@@ -42,9 +43,11 @@ class RawKeypoints:
                         "Correct or remove it"
                     )
                     lists[row] = []
-        self._numbers.append(np.array([float(number) for number in chain.from_iterable(lists)]))
+        self._numbers.append(np.array([_as_float(number) for number in chain.from_iterable(lists)]))
         self._lengths += map(len, lists)
-        self._labeled += [int(n) if is_finite_number(n) and n >= 0 else -1 for n in labeled]
+        self._labeled += [
+            min(int(n), _MOST_POINTS) if is_finite_number(n) and n >= 0 else -1 for n in labeled
+        ]
 
     def problems(self, labels: np.ndarray, categories: Sequence[Category]) -> Iterator[tuple[int, str]]:
         """Yield a row and what is wrong with its keypoints; `labels` (M) are indices of categories, or -1."""
@@ -86,6 +89,14 @@ class RawKeypoints:
             labeled=np.where(labeled < 0, np.diff(visible), labeled),
             areas=np.where(known, areas, _SHARE_OF_BOX * boxes_xywh[:, 2] * boxes_xywh[:, 3]),
         )
+
+
+def _as_float(number: Any) -> float:
+    """Return a number of the file as float64; integers that this cannot hold are infinite."""
+    try:
+        return float(number)
+    except OverflowError:
+        return np.inf
 
 
 def _wrong_count(count: int, expected: int, category: Category) -> str:

@@ -52,7 +52,7 @@ def usable_annotations(
 ) -> CocoAnnotations:
     """Check the annotations of checked images and categories, and return the usable ones.
 
-    Raises one ValueError with all `problems` that `policy` does not forgive. Others, and oddities, are logged.
+    Raises one ValueError with all `problems` that `policy` does not forgive. Others and oddities are logged.
     """
     image_of, labels = lookup(raw.annotation_image_ids, ids), _labels(raw, categories)
     bad_row = check_annotations(

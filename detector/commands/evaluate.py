@@ -162,20 +162,26 @@ def _evaluate_file(
     tasks: Sequence[TaskName] | None,
     make_evaluator: Callable[..., CocoEvaluator],
 ) -> list[Evaluated]:
-    """Evaluate a results file by `tasks`, or by those that it and the ground truth hold."""
+    """Evaluate a results file by `tasks`, or by those that it holds.
+
+    Raises:
+        ValueError: a task that is asked for, or the first that the results hold, cannot be evaluated.
+    """
     echo(f"Reading {predictions} ...", error=True)
     results = read_results(predictions)
     chosen = _held_tasks(results) if tasks is None else tasks
-    boxes = make_evaluator(annotations, tasks=("bbox", *(task for task in chosen if task != "bbox")))
-    boxes.truth.require_objects()
-    if tasks is None:
-        for task in [task for task in chosen if not boxes.holds(task)]:
-            echo(f"{annotations} has no {_NOUNS[task]}: those of the results are not evaluated.", error=True)
-        chosen = [task for task in chosen if boxes.holds(task)] or chosen
-    return [
-        _evaluate_task(results, boxes if task == "bbox" else boxes.for_task(task), predictions, annotations)
-        for task in chosen
-    ]
+    evaluated = []
+    for task in chosen:
+        try:
+            # Each task reads the ground truth for itself: boxes do not depend on what is wrong with masks.
+            evaluator = make_evaluator(annotations, task=task)
+            evaluator.truth.require_objects()
+            evaluated.append(_evaluate_task(results, evaluator, predictions, annotations))
+        except ValueError as error:
+            if tasks is not None or not evaluated:
+                raise
+            echo(f"note: {_NOUNS[task]} are not evaluated. {error}", error=True)
+    return evaluated
 
 
 def _held_tasks(results: Sequence[Any]) -> list[TaskName]:

@@ -27,10 +27,11 @@ def ceiling_notes(truth: GroundTruth, limit: int = LIMIT) -> tuple[str, ...]:
     countable, total = (np.bincount(of_class, n) for n in (np.minimum(counts, limit), counts))
     recall = countable / total
     ap = np.searchsorted(_RECALLS, recall, side="right") / len(_RECALLS)
+    recall_name = "AR100" if limit == LIMIT else "AR"
     images, most = len(np.unique(pairs[1, crowded])), int(counts.argmax())
     return (
         f"{images} of {truth.num_images} images hold more than {limit} objects of a class, up to "
         f'{counts[most]} of "{truth.class_names[pairs[0, most] - 1]}": COCO counts {limit} detections of an '
-        f"image and class, so perfect results would have AP {ap.mean():.3f} and AR{limit} "
+        f"image and class, so perfect results would have AP {ap.mean():.3f} and {recall_name} "
         f"{recall.mean():.3f} ({np.count_nonzero(recall < 1)} of {len(classes)} classes are capped).",
     )

@@ -35,8 +35,7 @@ class CocoEvaluator:
         metrics: more metrics by any name, which COCO's twelve are computed with.
         on_bad_box: what to do with annotations that pycocotools would count as objects nobody can find.
         source: the name of a dictionary in messages.
-        tasks: what is evaluated: boxes, masks (segm) or keypoints; the first by this evaluator, others by
-            those that `for_task` returns.
+        task: what is evaluated: boxes, masks (segm) or keypoints.
         sigmas: the constants of keypoint similarity, for classes with so many keypoints. None: COCO's for 17.
 
     Raises:
@@ -51,18 +50,19 @@ class CocoEvaluator:
         metrics: Mapping[str, Metric | CurveMetric] | None = None,
         on_bad_box: Literal["error", "drop"] = "error",
         source: str = "ground truth",
-        tasks: Sequence[TaskName] = ("bbox",),
+        task: TaskName = "bbox",
         sigmas: tuple[PositiveFloat, ...] | None = None,
     ) -> None:
         if not isinstance(ground_truth, GroundTruth):
             from detector.coco.truth_reader import read_ground_truth  # late: it imports all the checks
 
-            ground_truth = read_ground_truth(ground_truth, tasks=tasks, on_bad_box=on_bad_box, source=source)
-        self._read, self._sigmas = ground_truth, sigmas
-        self._task = _task(tasks[0], sigmas)
+            ground_truth = read_ground_truth(
+                ground_truth, tasks=(task,), on_bad_box=on_bad_box, source=source
+            )
+        self._task = _task(task, sigmas)
         self.truth, notes = self._task.truth(ground_truth)
         self.specs = described(metrics or {}, self._task.specs)
-        self._backend, self._custom = backend, metrics
+        self._backend = backend
         self._metrics = {key: m for key, m in (metrics or {}).items() if isinstance(m, Metric)}
         # Notes on the ground truth, whatever the results.
         self.notes = (*self.truth.notes, *notes, *ceiling_notes(self.truth, self._task.limit))
@@ -70,16 +70,6 @@ class CocoEvaluator:
     @property
     def task(self) -> TaskName:
         return self._task.name
-
-    def for_task(self, task: TaskName) -> CocoEvaluator:
-        """Return an evaluator of another of the `tasks`; raise ValueError if the ground truth lacks it."""
-        return CocoEvaluator(
-            self._read, backend=self._backend, metrics=self._custom, tasks=(task,), sigmas=self._sigmas
-        )
-
-    def holds(self, task: TaskName) -> bool:
-        """Return whether any object of the ground truth has what the task compares."""
-        return _task(task, self._sigmas).is_held(self._read)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -143,10 +143,6 @@ class KeypointTask(Task):
     def __init__(self, sigmas: tuple[float, ...] | None) -> None:
         self._sigmas = sigmas
 
-    def is_held(self, truth: GroundTruth) -> bool:
-        keypoints = truth.annotations.keypoints
-        return keypoints is not None and bool(keypoints.labeled.any())
-
     def truth(self, truth: GroundTruth) -> tuple[GroundTruth, tuple[str, ...]]:
         annotations = truth.annotations
         assert annotations.keypoints is not None, "they were not read"

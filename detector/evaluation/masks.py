@@ -66,10 +66,6 @@ class MaskTask(Task):
 
     name = "segm"
 
-    def is_held(self, truth: GroundTruth) -> bool:
-        masks = truth.annotations.masks
-        return masks is not None and bool(masks.has_mask.any())
-
     def truth(self, truth: GroundTruth) -> tuple[GroundTruth, tuple[str, ...]]:
         annotations, masks = truth.annotations, truth.annotations.masks
         assert masks is not None, "they were not read"

@@ -29,10 +29,6 @@ class Task(ABC):
         return KEYS[self.name]
 
     @abstractmethod
-    def is_held(self, truth: GroundTruth) -> bool:
-        """Return whether any object has what the task compares."""
-
-    @abstractmethod
     def truth(self, truth: GroundTruth) -> tuple[GroundTruth, tuple[str, ...]]:
         """Return what the task evaluates of a ground truth, with notes.
 
@@ -47,9 +43,6 @@ class Task(ABC):
 
 class BoxTask(Task):
     name = "bbox"
-
-    def is_held(self, truth: GroundTruth) -> bool:
-        return True
 
     def truth(self, truth: GroundTruth) -> tuple[GroundTruth, tuple[str, ...]]:
         return truth, ()

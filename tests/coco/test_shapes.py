@@ -124,6 +124,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"segmentation": TRIANGLE}, "is one list of numbers: write a list of polygons"),
     ({"segmentation": [[10, 10, 10, 20, 10, 30]]}, "its polygons enclose nothing"),
     ({"segmentation": [[10, 10, 105, 20, 10, 30]]}, "its polygon leaves its 100 x 80 image"),
+    ({"keypoints": [10**400, 2, 2] * 3}, "hold a number that is not finite"),
     ({"segmentation": "mask.png"}, "'mask.png' is neither a list of polygons nor run lengths"),
     ({"segmentation": {"counts": [8000]}}, "is neither a list of polygons nor run lengths"),
     (

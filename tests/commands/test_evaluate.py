@@ -170,16 +170,29 @@ def test_the_tasks_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert [*json.loads((tmp_path / "out" / "metrics.json").read_text())] == ["segm"]
 
 
-def test_masks_that_the_truth_lacks_are_left_out_and_told(
+def test_masks_that_the_truth_lacks_leave_the_boxes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     truth, results = random_masks(1)
     results = [{**result, "bbox": [10, 10, 30, 30]} for result in results]
-    for one in truth["annotations"]:
-        del one["segmentation"]
+    del truth["annotations"][0]["segmentation"]
     assert evaluate(monkeypatch, *shape_files(tmp_path, (truth, results))) == 0
     assert "segm" not in json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert "gt.json has no masks: those of the results are not evaluated." in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "note: masks are not evaluated. " in error
+    assert f"1 of {len(truth['annotations'])} annotations have no mask" in error
+
+
+def test_boxes_do_not_depend_on_masks_that_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth, results = random_masks(1)
+    results = [{**result, "bbox": [10, 10, 30, 30]} for result in results]
+    expected = by_pycocotools(truth, results, "bbox").stats[0]
+    truth["annotations"][0]["segmentation"] = [[0, 0, 1, 1]]
+    files = shape_files(tmp_path, (truth, results))
+    assert evaluate(monkeypatch, *files, "evaluation.on_bad_box=drop") == 0
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["AP"] == expected
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from tests.evaluation.shapes import by_pycocotools, random_poses
 from tests.shared import shared_path
 
 BACKENDS = pytest.mark.parametrize("backend", ["pycocotools", "hotcoco"])
-KEYPOINTS: Any = ("keypoints",)
 CROWDPOSE = tuple(
     sigma / 10
     for sigma in (0.79, 0.79, 0.72, 0.72, 0.62, 0.62, 1.07, 1.07, 0.87, 0.87, 0.89, 0.89, 0.79, 0.79)
@@ -27,7 +26,7 @@ def values(metrics: Any) -> list[float]:
 @BACKENDS
 def test_published_numbers_of_coco(backend: Any) -> None:
     folder = shared_path("fixtures/eval/keypoints")
-    evaluator = CocoEvaluator(folder / "gt.json", backend=backend, tasks=KEYPOINTS)
+    evaluator = CocoEvaluator(folder / "gt.json", backend=backend, task="keypoints")
     assert values(evaluator.evaluate(folder / "dt.json")) == pytest.approx(
         [
             0.504884488449,
@@ -49,7 +48,7 @@ def test_published_numbers_of_coco(backend: Any) -> None:
 def test_published_numbers_of_crowdpose(backend: Any) -> None:
     """Its files have no areas, and 14 keypoints with sigmas of their own."""
     folder = shared_path("fixtures/eval/crowdpose")
-    evaluator = CocoEvaluator(folder / "gt.json", backend=backend, tasks=KEYPOINTS, sigmas=CROWDPOSE)
+    evaluator = CocoEvaluator(folder / "gt.json", backend=backend, task="keypoints", sigmas=CROWDPOSE)
     metrics = evaluator.evaluate(folder / "dt.json")
     found = [metrics.values[name] for name in ("AP", "AP50", "AP75", "AR")]
     assert found == pytest.approx([0.7877215936, 0.9881188119, 0.7314356436, 0.8222222222], abs=1e-10)
@@ -60,7 +59,7 @@ def test_published_numbers_of_crowdpose(backend: Any) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_equals_pycocotools_to_the_last_digit(seed: int, backend: Any) -> None:
     truth, results = random_poses(seed)
-    metrics = CocoEvaluator(truth, backend=backend, tasks=KEYPOINTS).evaluate(results)
+    metrics = CocoEvaluator(truth, backend=backend, task="keypoints").evaluate(results)
     assert values(metrics) == by_pycocotools(truth, results, "keypoints").stats.tolist()
 
 
@@ -69,7 +68,7 @@ def test_boxes_of_results_decide_their_size(backend: Any) -> None:
     truth, results = random_poses(3)
     for number, result in enumerate(results):
         result["bbox"] = [0, 0, 20 + number % 90, 20]
-    metrics = CocoEvaluator(truth, backend=backend, tasks=KEYPOINTS).evaluate(results)
+    metrics = CocoEvaluator(truth, backend=backend, task="keypoints").evaluate(results)
     assert values(metrics) == by_pycocotools(truth, results, "keypoints").stats.tolist()
 
 
@@ -78,7 +77,7 @@ def test_boxes_of_results_decide_their_size(backend: Any) -> None:
 def test_any_number_of_keypoints(count: int, backend: Any) -> None:
     truth, results = random_poses(count, keypoints=count)
     sigmas = tuple(np.linspace(0.02, 0.1, count).tolist())
-    metrics = CocoEvaluator(truth, backend=backend, tasks=KEYPOINTS, sigmas=sigmas).evaluate(results)
+    metrics = CocoEvaluator(truth, backend=backend, task="keypoints", sigmas=sigmas).evaluate(results)
     assert values(metrics) == by_pycocotools(truth, results, "keypoints", sigmas).stats.tolist()
     assert f"{count} keypoints are compared with the sigmas of evaluation.sigmas." in metrics.notes
 
@@ -87,7 +86,7 @@ def test_any_number_of_keypoints(count: int, backend: Any) -> None:
 def test_unknown_keypoints_have_equal_sigmas_and_a_note(backend: Any) -> None:
     """hotcoco would take the sigmas of a person's first keypoints."""
     truth, results = random_poses(5, keypoints=5)
-    metrics = CocoEvaluator(truth, backend=backend, tasks=KEYPOINTS).evaluate(results)
+    metrics = CocoEvaluator(truth, backend=backend, task="keypoints").evaluate(results)
     assert values(metrics) == by_pycocotools(truth, results, "keypoints", [0.05] * 5).stats.tolist()
     assert "the sigma 0.05 each" in metrics.notes[0]
 
@@ -105,7 +104,7 @@ def test_classes_of_different_keypoints(backend: Any) -> None:
         row["keypoints"] = row["keypoints"][: 3 * len(first[row["category_id"]])]
         if "num_keypoints" in row:
             row["num_keypoints"] = sum(v > 0 for v in row["keypoints"][2::3])
-    evaluator = CocoEvaluator(truth, backend=backend, tasks=KEYPOINTS)
+    evaluator = CocoEvaluator(truth, backend=backend, task="keypoints")
     metrics = evaluator.evaluate(results)
     assert [*metrics.per_class] == ["class 2", "class 7"]
     for id_, sigmas in ((7, None), (2, [0.05] * 3)):
@@ -124,7 +123,7 @@ def _mean(values: np.ndarray) -> float:
 @pytest.mark.parametrize("seed", range(5))
 def test_matches_give_the_same_metrics(seed: int) -> None:
     truth, results = random_poses(seed)
-    evaluator = CocoEvaluator(truth, tasks=KEYPOINTS)
+    evaluator = CocoEvaluator(truth, task="keypoints")
     metrics, matched = evaluator.evaluate(results), evaluator.matched(results)
     replicated = replicates_of(matched, evaluator).metrics(np.ones(len(truth["images"])))
     assert "AR" in replicated
@@ -153,7 +152,7 @@ def test_bad_keypoints_of_results_are_named(keypoints: Any, message: str) -> Non
     where = next(number for number, one in enumerate(results) if one["category_id"] == 2)
     results[where] = {**results[where], "keypoints": keypoints}
     with pytest.raises(ValueError, match=r"1 of .* results have no valid keypoints") as error:
-        CocoEvaluator(truth, tasks=KEYPOINTS).evaluate(results)
+        CocoEvaluator(truth, task="keypoints").evaluate(results)
     assert f"The first is number {where} (counted from 0)" in str(error.value)
     assert message in str(error.value)
 
@@ -161,7 +160,7 @@ def test_bad_keypoints_of_results_are_named(keypoints: Any, message: str) -> Non
 def test_sigmas_of_another_number_are_refused() -> None:
     truth, _ = random_poses(0)
     with pytest.raises(ValueError, match=r"evaluation.sigmas has 3 numbers.*\"class 2\" has 17"):
-        CocoEvaluator(truth, tasks=KEYPOINTS, sigmas=(0.1, 0.1, 0.1))
+        CocoEvaluator(truth, task="keypoints", sigmas=(0.1, 0.1, 0.1))
 
 
 def test_a_truth_without_keypoints_is_refused() -> None:
@@ -171,4 +170,4 @@ def test_a_truth_without_keypoints_is_refused() -> None:
     for one in truth["annotations"]:
         del one["keypoints"]
     with pytest.raises(ValueError, match="no category names its keypoints"):
-        CocoEvaluator(truth, tasks=KEYPOINTS)
+        CocoEvaluator(truth, task="keypoints")

@@ -16,13 +16,14 @@ from tests.evaluation.shapes import SIDE, by_pycocotools, random_masks
 from tests.shared import shared_path
 
 BACKENDS = pytest.mark.parametrize("backend", ["pycocotools", "hotcoco"])
-SEGM: Any = ("segm",)
 
 
 @BACKENDS
 def test_published_numbers(backend: Any) -> None:
     folder = shared_path("fixtures/eval/coco100")
-    metrics = CocoEvaluator(folder / "gt.json", backend=backend, tasks=SEGM).evaluate(folder / "dt_segm.json")
+    metrics = CocoEvaluator(folder / "gt.json", backend=backend, task="segm").evaluate(
+        folder / "dt_segm.json"
+    )
     shown = [round(value, 3) for value in metrics.values.values()]
     assert shown == [0.320, 0.562, 0.299, 0.387, 0.310, 0.327, 0.268, 0.415, 0.417, 0.469, 0.377, 0.381]
 
@@ -31,7 +32,7 @@ def test_published_numbers(backend: Any) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_equals_pycocotools_to_the_last_digit(seed: int, backend: Any) -> None:
     truth, results = random_masks(seed)
-    metrics = CocoEvaluator(truth, backend=backend, tasks=SEGM).evaluate(results)
+    metrics = CocoEvaluator(truth, backend=backend, task="segm").evaluate(results)
     assert [*metrics.values.values()] == by_pycocotools(truth, results, "segm").stats.tolist()
 
 
@@ -42,7 +43,7 @@ def _mean(values: np.ndarray) -> float:
 @pytest.mark.parametrize("seed", range(5))
 def test_matches_give_the_same_metrics(seed: int) -> None:
     truth, results = random_masks(seed)
-    evaluator = CocoEvaluator(truth, tasks=SEGM)
+    evaluator = CocoEvaluator(truth, task="segm")
     metrics, matched = evaluator.evaluate(results), evaluator.matched(results)
     replicated = replicates_of(matched, evaluator).metrics(np.ones(len(truth["images"])))
     assert {name: _mean(values) for name, values in replicated.items()} == pytest.approx(
@@ -53,7 +54,7 @@ def test_matches_give_the_same_metrics(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_kinds_of_errors_are_those_that_tide_counts(seed: int) -> None:
     truth, results = random_masks(seed)
-    matched = CocoEvaluator(truth, tasks=SEGM).matched(results)
+    matched = CocoEvaluator(truth, task="segm").matched(results)
     kinds = outcomes(matched).kinds
     counts = analyze_errors(matched).counts
     own = {name: int((kinds == place).sum()) for place, name in enumerate(OUTCOMES) if place != RIGHT}
@@ -63,7 +64,7 @@ def test_kinds_of_errors_are_those_that_tide_counts(seed: int) -> None:
 def test_the_mask_decides_the_size_whether_or_not_there_is_a_box() -> None:
     """pycocotools would take the area of the box."""
     truth, results = random_masks(3)
-    evaluator = CocoEvaluator(truth, tasks=SEGM)
+    evaluator = CocoEvaluator(truth, task="segm")
     boxed = [{**result, "bbox": [0, 0, SIDE, SIDE]} for result in results]
     assert evaluator.evaluate(boxed) == evaluator.evaluate(results)
 
@@ -76,13 +77,13 @@ def test_polygons_are_read_as_results() -> None:
         {key: one[key] for key in ("image_id", "category_id", "segmentation")} | {"score": 1.0}
         for one in objects
     ]
-    assert pytest.approx(1.0) == CocoEvaluator(truth, tasks=SEGM).evaluate(results).AP
+    assert pytest.approx(1.0) == CocoEvaluator(truth, task="segm").evaluate(results).AP
 
 
 def test_real_annotations_are_found_by_themselves() -> None:
     path = shared_path("data/coco_cc/val.json")
     truth = json.loads(Path(path).read_text())
-    evaluator = CocoEvaluator(path, backend="hotcoco", tasks=SEGM)
+    evaluator = CocoEvaluator(path, backend="hotcoco", task="segm")
     results = [
         {key: one[key] for key in ("image_id", "category_id", "segmentation")} | {"score": 1.0}
         for one in truth["annotations"]
@@ -93,7 +94,7 @@ def test_real_annotations_are_found_by_themselves() -> None:
 
 def test_no_results_give_zeros() -> None:
     truth, _ = random_masks(0)
-    assert CocoEvaluator(truth, tasks=SEGM).evaluate([]).AP == 0.0
+    assert CocoEvaluator(truth, task="segm").evaluate([]).AP == 0.0
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_bad_masks_of_results_are_named(segmentation: Any, message: str) -> None
     truth, results = random_masks(0)
     results[2] = {**results[2], "segmentation": segmentation}
     with pytest.raises(ValueError, match="results have no valid mask") as error:
-        CocoEvaluator(truth, tasks=SEGM).evaluate(results, source="dt.json")
+        CocoEvaluator(truth, task="segm").evaluate(results, source="dt.json")
     assert f"1 of {len(results)} results" in str(error.value)
     assert f"number 2 (counted from 0), of image {results[2]['image_id']}" in str(error.value)
     assert message in str(error.value)
@@ -121,7 +122,7 @@ def test_an_empty_mask_of_a_result_counts_as_wrong() -> None:
     truth, results = random_masks(0)
     empty = mask.encode(np.zeros((SIDE, SIDE), np.uint8, order="F"))["counts"].decode()
     results.append({**results[0], "segmentation": {"size": [SIDE, SIDE], "counts": empty}, "score": 1})
-    metrics = CocoEvaluator(truth, tasks=SEGM).evaluate(results)
+    metrics = CocoEvaluator(truth, task="segm").evaluate(results)
     assert [*metrics.values.values()] == by_pycocotools(truth, results, "segm").stats.tolist()
 
 
@@ -129,11 +130,11 @@ def test_a_result_without_a_mask_is_refused() -> None:
     truth, results = random_masks(0)
     del results[1]["segmentation"]
     with pytest.raises(ValueError, match=r"has no segmentation \(only masks with a score are evaluated\)"):
-        CocoEvaluator(truth, tasks=SEGM).evaluate(results)
+        CocoEvaluator(truth, task="segm").evaluate(results)
 
 
 def test_objects_without_a_mask_are_named() -> None:
     truth, _ = random_masks(0)
     truth["annotations"][4]["segmentation"] = []
     with pytest.raises(ValueError, match=r"1 of 21 annotations have no mask .* annotation 5 of image"):
-        CocoEvaluator(truth, tasks=SEGM)
+        CocoEvaluator(truth, task="segm")
