@@ -93,6 +93,11 @@ def _sweep(job: _Job, arguments: Arguments) -> int:
         return max(report(error, job=number) for number, error in checked.errors)
     overrides = list(arguments.overrides)
     if checked.output_dirs:
+        try:
+            Path(checked.output_dirs[0]).mkdir(parents=True, exist_ok=True)  # Hydra fails with a traceback
+        except OSError as error:
+            where = f"output_dir={checked.output_dirs[0]}"
+            return report(ConfigError([f"{where}: {error.strerror}. Choose another output_dir, or name."]))
         folder = quoted(checked.output_dirs[0])
         overrides.append(f"hydra.sweep.dir={folder}")
         if not any(override.startswith("output_dir=") for override in overrides):

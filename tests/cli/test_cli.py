@@ -231,6 +231,15 @@ def test_wrong_job_of_a_sweep_is_told_before_any_runs(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_folder_of_a_sweep_that_cannot_be_made_is_explained(
+    detector: Callable[..., tuple[int, str, str]],
+) -> None:
+    code, _, err = detector("train", "-m", "seed=1,2", f"name=n{'9' * 300}")
+    assert code == 2
+    assert "File name too long. Choose another output_dir, or name." in err
+    assert echo_command.runs == []
+
+
 def test_failing_job_does_not_stop_the_sweep(detector: Callable[..., tuple[int, str, str]]) -> None:
     assert detector("train", "-m", "seed=901,1", "output_dir=out")[0] == 1
     assert [run["seed"] for run in echo_command.runs] == [901, 1]
