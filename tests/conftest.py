@@ -23,13 +23,13 @@ install_import_hook("detector", "beartype.beartype")
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
-    """Hydra sets handlers, on the streams of the test that called it, and with hydra.verbose the level.
+    """Hydra sets handlers, on the streams of the test that called it, and levels, with hydra.verbose for one.
 
     At the level of debugging, it composes each configuration of the tests that follow once more, to print it.
-    The level is set before a test as well, as fixtures of a module may have called Hydra.
     """
-    handlers = list(logging.root.handlers)
-    logging.root.setLevel(logging.WARNING)
+    loggers = (logging.root, logging.getLogger("hydra"))
+    handlers, levels = list(logging.root.handlers), [logger.level for logger in loggers]
     yield
     logging.root.handlers = handlers
-    logging.root.setLevel(logging.WARNING)
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
