@@ -23,6 +23,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.default_element import GroupDefault, ResultDefault
 from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
@@ -110,6 +111,10 @@ class _GuardedLoader(ConfigLoaderImpl):
             cfg = super().load_configuration(
                 config_name, overrides, run_mode, from_shell, validate_sweep_overrides
             )
+        except ConfigError:
+            raise
+        except ValueError as error:  # of a group whose choice is a number or null
+            raise ConfigCompositionException(str(error)) from error
         except (AttributeError, TypeError) as error:  # Hydra expects its own node to be complete
             raise ConfigError(
                 [f"a file of the configuration sets hydra, or a part of it, not to a mapping ({error})"]
