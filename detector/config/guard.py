@@ -23,7 +23,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.default_element import GroupDefault, ResultDefault
 from hydra.core.override_parser.types import Override
-from hydra.errors import ConfigCompositionException
+from hydra.errors import ConfigCompositionException, HydraException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
@@ -111,8 +111,10 @@ class _GuardedLoader(ConfigLoaderImpl):
             cfg = super().load_configuration(
                 config_name, overrides, run_mode, from_shell, validate_sweep_overrides
             )
-        except ConfigError:
+        except (ConfigError, HydraException):
             raise
+        except OSError as error:
+            raise ConfigError([f"{error.filename}: {error.strerror}. Choose another name."]) from error
         except ValueError as error:  # of a group whose choice is a number or null
             raise ConfigCompositionException(str(error)) from error
         except (AttributeError, TypeError) as error:  # Hydra expects its own node to be complete
