@@ -95,7 +95,8 @@ def _is_count(value: object) -> bool:
 
 
 def _is_threshold(value: object) -> bool:
-    return value is None or (type(value) in (int, float) and 0 <= value <= 1)  # type: ignore[operator]  # a number
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+    return value is None or is_number
 
 
 def _are_names(value: object) -> bool:

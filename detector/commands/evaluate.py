@@ -11,7 +11,7 @@ from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.result_boxes import check_boxes
 from detector.evaluation.result_files import read_results
 from detector.evaluation.results import write_predictions
-from detector.evaluation.tasks import KEYS
+from detector.evaluation.tasks import KEYS, NOUNS
 from detector.files import write_json
 from detector.option_types import NonNegativeInt, PositiveInt, TaskName
 from detector.quoting import advised
@@ -22,8 +22,6 @@ from detector.runs.context import Context
 from detector.runs.head import counted, evaluation_head
 from detector.runs.record import require_no_training_run, require_writable, write_record
 from detector.runs.report import Evaluated, write_run_report
-
-_NOUNS: dict[TaskName, str] = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}
 
 
 @dataclass(frozen=True)
@@ -170,17 +168,18 @@ def _evaluate_file(
     echo(f"Reading {predictions} ...", error=True)
     results = read_results(predictions)
     chosen = _held_tasks(results) if tasks is None else tasks
+    of_others = {"sigmas": None} if "keypoints" in chosen else {}
     evaluated = []
     for task in chosen:
         try:
             # Each task reads the ground truth for itself: boxes do not depend on what is wrong with masks.
-            evaluator = make_evaluator(annotations, task=task)
+            evaluator = make_evaluator(annotations, task=task, **({} if task == "keypoints" else of_others))
             evaluator.truth.require_objects()
             evaluated.append(_evaluate_task(results, evaluator, predictions, annotations))
         except ValueError as error:
             if tasks is not None or not evaluated:
                 raise
-            echo(f"note: {_NOUNS[task]} are not evaluated. {error}", error=True)
+            echo(f"note: {NOUNS[task]} are not evaluated. {error}", error=True)
     return evaluated
 
 
@@ -196,7 +195,7 @@ def _evaluate_task(
     rows, notes = evaluator.read(results, source=str(predictions))
     if evaluator.task == "bbox":
         notes += check_boxes(rows, evaluator.truth, source=str(predictions))
-    noun = _NOUNS[evaluator.task]
+    noun = NOUNS[evaluator.task]
     return Evaluated(
         rows=rows,
         metrics=evaluator.score(rows, notes),

@@ -116,7 +116,9 @@ class _GuardedLoader(ConfigLoaderImpl):
         except OSError as error:
             raise ConfigError([f"{error.filename}: {error.strerror}. Choose another name."]) from error
         except ValueError as error:  # of a group whose choice is a number or null
-            raise ConfigCompositionException(str(error)) from error
+            raise ConfigCompositionException(
+                f"{error}. A group takes the name of one of its choices: group=choice"
+            ) from error
         except (AttributeError, TypeError) as error:  # Hydra expects its own node to be complete
             raise ConfigError(
                 [f"a file of the configuration sets hydra, or a part of it, not to a mapping ({error})"]

@@ -15,7 +15,7 @@ from detector.evaluation.ceilings import ceiling_notes
 from detector.evaluation.matching import AREAS, Matched, Rows, match
 from detector.evaluation.metrics import CurveMetric, Metric, Metrics, computed, described
 from detector.evaluation.results import check_results
-from detector.evaluation.tasks import BoxTask, Task
+from detector.evaluation.tasks import NOUNS, BoxTask, Task
 from detector.option_types import PositiveFloat, TaskName
 
 # T IoU thresholds 0.50:0.05:0.95, R 101 recalls, K classes, A areas (all, small, medium, large),
@@ -58,6 +58,10 @@ class CocoEvaluator:
 
             ground_truth = read_ground_truth(
                 ground_truth, tasks=(task,), on_bad_box=on_bad_box, source=source
+            )
+        if sigmas is not None and task != "keypoints":
+            raise ValueError(
+                f"evaluation.sigmas is for keypoints, and {NOUNS[task]} are evaluated: leave it out."
             )
         self._task = _task(task, sigmas)
         self.truth, notes = self._task.truth(ground_truth)

@@ -18,17 +18,27 @@ _POSITIVE, _BACKGROUND = IOUS[0], 0.1
 
 @dataclass(frozen=True)
 class Objects:
-    """The boxes of the ground truth in the order of its annotations: `images` and `classes` count from 0."""
+    """The boxes of the ground truth in the order of its annotations: `images` and `classes` count from 0.
+
+    Those that are `ignored` need not be found: crowds, and objects without what the task compares.
+    """
 
     images: np.ndarray
     classes: np.ndarray
     boxes_xywh: np.ndarray
     crowd: np.ndarray
+    ignored: np.ndarray
 
     @classmethod
     def of(cls, matched: Matched) -> Objects:
         annotations = matched.truth.annotations
-        return cls(annotations.image_of, annotations.labels, annotations.boxes_xywh, annotations.crowd)
+        return cls(
+            images=annotations.image_of,
+            classes=annotations.labels,
+            boxes_xywh=annotations.boxes_xywh,
+            crowd=annotations.crowd,
+            ignored=matched.truth.ignored,
+        )
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from detector.coco.ground_truth import GroundTruth
 from detector.coco.ids import NUMBER, TEXT, Key, id_key, is_id, other_kind, shown
 from detector.coco.rules import is_box, is_finite_number
 from detector.evaluation.result_columns import Resolved, has_text
+from detector.evaluation.tasks import KEYS, NOUNS
 
 RESULT_KEYS = ("image_id", "category_id", "bbox", "score")
-_NOUNS = {"bbox": "boxes", "segmentation": "masks", "keypoints": "keypoints"}
+_NOUNS = {key: NOUNS[task] for task, key in KEYS.items()}
 _NAME_OF = {"image_id": "file_name", "category_id": "category_name"}  # what may stand in for an id
 
 

@@ -11,6 +11,7 @@ from detector.evaluation.metrics import COCO_METRICS, CurveMetric
 from detector.evaluation.result_columns import Resolved
 from detector.option_types import TaskName
 
+NOUNS: dict[TaskName, str] = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}
 KEYS: dict[TaskName, str] = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}  # of a result
 
 

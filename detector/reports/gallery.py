@@ -137,7 +137,7 @@ def label_suspects(model: ModelImages) -> dict[str, np.ndarray]:
     near = (result.overlaps >= 0.5) & (result.objects >= 0)
     np.maximum.at(best_score, result.objects[near], scores[near])
     unfound = np.argsort(best_score, kind="stable")
-    unfound = unfound[(best_score[unfound] < model.score / 2) & ~objects.crowd[unfound]]
+    unfound = unfound[(best_score[unfound] < model.score / 2) & ~objects.ignored[unfound]]
     return {
         "unboxed": confident[result.kinds[confident] == BACKGROUND][:_SUSPECTS],
         "renamed": renamed[np.sort(once)][:_SUSPECTS],
@@ -255,7 +255,7 @@ def _object_columns(model: ModelImages, place: np.ndarray) -> tuple[Columns, np.
     columns = {
         "image": place[objects.images[rows]].tolist(),
         "class": objects.classes[rows].tolist(),
-        "crowd": objects.crowd[rows].astype(int).tolist(),
+        "ignored": objects.ignored[rows].astype(int).tolist(),
         "box": _flat(objects.boxes_xywh[rows]),
     }
     return columns, _inverse(rows, len(objects.images))

@@ -75,7 +75,7 @@ def data_name(data: Mapping[str, Any]) -> str:
 def counted(evaluator: CocoEvaluator, *, training: str = "") -> str:
     """Return the numbers of classes, objects and images."""
     truth = evaluator.truth
-    images = f"{truth.annotations.object_count:,} objects in {truth.num_images:,} validation images"
+    images = f"{int((~truth.ignored).sum()):,} objects in {truth.num_images:,} validation images"
     return "; ".join(filter(None, [f"{len(truth.class_names)} classes, {images}", training]))
 
 

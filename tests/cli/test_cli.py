@@ -188,7 +188,9 @@ def test_an_interpolation_that_fails_in_the_output_folder_is_told(
     assert "output_dir: its interpolation fails" in err
 
 
-@pytest.mark.parametrize(("word", "message"), [("model=0", "no model/0.yaml"), ("hydra=null", "NoneType")])
+@pytest.mark.parametrize(
+    ("word", "message"), [("model=0", "no model/0.yaml"), ("hydra=null", "group=choice")]
+)
 def test_choice_of_a_group_that_is_no_text_is_explained(
     word: str, message: str, detector: Callable[..., tuple[int, str, str]]
 ) -> None:

@@ -214,3 +214,15 @@ def test_tasks_that_cannot_be_evaluated(
     assert evaluate(monkeypatch, *shape_files(tmp_path, random_masks(1)), f"tasks={tasks}") == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_sigmas_are_for_keypoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth, results = random_poses(2, keypoints=3)
+    files = shape_files(tmp_path, (truth, [{**result, "bbox": [10, 10, 30, 30]} for result in results]))
+    sigmas = "evaluation.sigmas=[0.1,0.1,0.1]"
+    assert evaluate(monkeypatch, *files, sigmas, "tasks=[bbox]") == 2
+    assert "evaluation.sigmas is for keypoints, and boxes are evaluated" in capsys.readouterr().err
+    assert evaluate(monkeypatch, *files, sigmas) == 0
+    assert {"AP", "keypoints"} <= json.loads((tmp_path / "out" / "metrics.json").read_text()).keys()

@@ -6,9 +6,13 @@ import io
 from typing import Any
 
 import numpy as np
+import pytest
 from pycocotools import mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+
+from detector.evaluation.coco import CocoEvaluator
+from detector.evaluation.replicates import replicates_of
 
 SIDE = 120
 COCO_NAMES = [
@@ -142,3 +146,15 @@ def _flat(xy: np.ndarray, third: np.ndarray) -> list[float]:
 
 def _score(rng: np.random.Generator) -> float:
     return float(rng.integers(1, 12)) / 12
+
+
+def require_equal_replicates(evaluator: CocoEvaluator, results: list[dict[str, Any]]) -> set[str]:
+    """Require that a replicate with every image once has the metrics of the engine; return their names."""
+    metrics, matched = evaluator.evaluate(results), evaluator.matched(results)
+    replicated = replicates_of(matched, evaluator).metrics(np.ones(evaluator.truth.num_images))
+    means = {
+        name: -1.0 if np.isnan(values).all() else float(np.nanmean(values))
+        for name, values in replicated.items()
+    }
+    assert means == pytest.approx({name: metrics.values[name] for name in means}, abs=1e-12)
+    return {*means}

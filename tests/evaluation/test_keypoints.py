@@ -8,8 +8,8 @@ import pytest
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.errors import analyze_errors
 from detector.evaluation.keypoints import keypoint_similarity
-from detector.evaluation.replicates import replicates_of
-from tests.evaluation.shapes import by_pycocotools, random_poses
+from detector.evaluation.outcomes import Objects
+from tests.evaluation.shapes import by_pycocotools, random_poses, require_equal_replicates
 from tests.shared import shared_path
 
 BACKENDS = pytest.mark.parametrize("backend", ["pycocotools", "hotcoco"])
@@ -113,23 +113,15 @@ def test_classes_of_different_keypoints(backend: Any) -> None:
         own = [one for one in results if one["category_id"] == id_]
         stats = by_pycocotools(part, own, "keypoints", sigmas).stats
         assert metrics.per_class[f"class {id_}"]["AP"] == stats[0]
-    assert analyze_errors(evaluator.matched(results)).counts["missed"] >= 0
-
-
-def _mean(values: np.ndarray) -> float:
-    return -1.0 if np.isnan(values).all() else float(np.nanmean(values))
+    sought = int((~evaluator.truth.ignored).sum())
+    missed = (analyze_errors(evaluator.matched(some)).counts["missed"] for some in (results, []))
+    assert 0 < next(missed) < next(missed) == sought
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_matches_give_the_same_metrics(seed: int) -> None:
     truth, results = random_poses(seed)
-    evaluator = CocoEvaluator(truth, task="keypoints")
-    metrics, matched = evaluator.evaluate(results), evaluator.matched(results)
-    replicated = replicates_of(matched, evaluator).metrics(np.ones(len(truth["images"])))
-    assert "AR" in replicated
-    assert {name: _mean(numbers) for name, numbers in replicated.items()} == pytest.approx(
-        {name: metrics.values[name] for name in replicated}, abs=1e-12
-    )
+    assert "AR" in require_equal_replicates(CocoEvaluator(truth, task="keypoints"), results)
 
 
 def test_similarity_falls_with_the_distance() -> None:
@@ -171,3 +163,13 @@ def test_a_truth_without_keypoints_is_refused() -> None:
         del one["keypoints"]
     with pytest.raises(ValueError, match="no category names its keypoints"):
         CocoEvaluator(truth, task="keypoints")
+
+
+def test_objects_without_labeled_points_need_not_be_found() -> None:
+    truth, results = random_poses(0)
+    evaluator = CocoEvaluator(truth, task="keypoints")
+    objects = Objects.of(evaluator.matched(results))
+    unlabeled = [not any(one["keypoints"][2::3]) for one in truth["annotations"]]
+    assert any(unlabeled)
+    assert objects.ignored.sum() > objects.crowd.sum()
+    assert objects.ignored.sum() == evaluator.truth.ignored.sum()

@@ -78,7 +78,7 @@ class Gallery {
       if (columns.kind[i] === 0) held.add(columns.object[i]);
       if (columns.kind[i] === 1 || columns.kind[i] === 2) near.add(columns.object[i]);
     }
-    const unmatched = this.objectsOf[image].filter(i => !objects.crowd[i] && !held.has(i));
+    const unmatched = this.objectsOf[image].filter(i => !objects.ignored[i] && !held.has(i));
     const total = 2 * right.length + wrong.length + unmatched.length;
     // Of a pair, F1 is the mean over the IoUs 0.50, 0.55 ... 0.95, so that better boxes count.
     const exact = i => this.pairs ? Math.floor((columns.overlap[i] - 0.5) * 20 + 1e-6) + 1 : 10;
@@ -99,7 +99,7 @@ class Gallery {
     const { objects, models, classes } = this.data, columns = models[model], { right, wrong, unmatched } = this.outcomes[image][model];
     const label = i => `${classes[columns.class[i]]} ${columns.score[i].toFixed(2)}`;
     return [
-      ...this.objectsOf[image].filter(i => objects.crowd[i]).map(i => ({ box: boxOf(objects, i), kind: "crowd", text: "crowd" })),
+      ...this.objectsOf[image].filter(i => objects.ignored[i]).map(i => ({ box: boxOf(objects, i), kind: "ignored", text: "not counted" })),
       ...unmatched.map(i => ({ box: boxOf(objects, i), kind: "missed", text: classes[objects.class[i]] })),
       ...right.map(i => ({ box: boxOf(columns, i), kind: "right", text: label(i) })),
       ...wrong.map(i => ({ box: boxOf(columns, i), kind: "wrong", text: label(i), why: this.why(columns, i) })),
