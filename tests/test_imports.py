@@ -59,3 +59,24 @@ def test_a_layer_loads_few_files(statement: str, limit: int, loaded: Callable[[s
 @pytest.mark.parametrize("statement", NOT_LOADED)
 def test_what_is_not_needed_is_not_loaded(statement: str, loaded: Callable[[str], set[str]]) -> None:
     assert not NOT_LOADED[statement] & loaded(statement)
+
+
+def test_a_model_detects_on_a_cpu_without_torchvision() -> None:
+    script = """
+import sys
+from detector.backbones import ResNet
+from detector.heads import FCOSHead
+from detector.models import build_detector
+from detector.necks import FPN
+from detector.ops.nms import class_nms
+from detector.profiling.noise import random_batch
+
+model = build_detector(backbone=ResNet(18), neck=FPN, head=FCOSHead, num_classes=3)
+with torch.inference_mode():
+    model.eval().predict(random_batch(num_classes=3, image_size=(64, 64)))
+boxes, scores = torch.rand(9, 4).cumsum(1), torch.rand(9)
+class_nms(boxes, scores=scores, labels=torch.zeros(9).long(), iou_threshold=0.5, limit=5)
+assert not {"torchvision", "torch._dynamo"} & sys.modules.keys()
+"""
+    [done] = forked([f"import torch\n{script}"], loaded="import torch")
+    assert done.returncode == 0, done.stderr

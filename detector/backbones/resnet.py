@@ -17,7 +17,6 @@ from detector.layers.deformable import Deformable, warn_of_unused
 from detector.layers.norms import NormKind, norm_layer
 from detector.option_types import PositiveInt
 from detector.structures import FeatureSpec
-from detector.weights.backbones import load_backbone_weights
 
 Conv3x3 = Callable[..., nn.Module]
 Norm = Callable[[int], nn.Module]
@@ -163,6 +162,8 @@ class ResNet(nn.Module):
         )
         self._initialize()
         if weights is not None:
+            from detector.weights.backbones import load_backbone_weights  # loads name maps and torchvision
+
             name = f"resnet{depth}" if groups == 1 else f"resnext{depth}_{groups}x{width_per_group}d"
             load_backbone_weights(self, weights, architecture=name)
         self._freeze()

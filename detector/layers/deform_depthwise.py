@@ -7,10 +7,10 @@ from __future__ import annotations
 from typing import Literal
 
 from torch import Tensor, nn
-from torchvision.models.convnext import LayerNorm2d
 
 from detector.layers.checks import check_map
 from detector.layers.deformable import Deformable
+from detector.layers.norms import LayerNorm2d
 from detector.ops.deform_conv.depthwise import chosen_sampling, deform_sampled_sum
 from detector.ops.deform_conv.geometry import Geometry, IntOrPair, pair
 from detector.ops.deform_conv.statistics import sampling_statistics

@@ -11,8 +11,8 @@ from contextvars import ContextVar
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torchvision.ops import batched_nms, nms
 
+from detector.ops.torchvision_nms import batched_nms, nms
 from detector.structures import Candidates, Detections
 
 _by_torchvision = ContextVar("_by_torchvision", default=False)

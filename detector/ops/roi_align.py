@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
-from torchvision.ops import roi_align
 
 from detector.ops.cpu import embedding_bag
 from detector.ops.differentiation import refuse_forward_mode
@@ -37,6 +36,8 @@ def pyramid_roi_align(
     if _gather_pays(features[0], sampling_ratio):
         grid = _Grid(output_size, sampling_ratio, aligned)
         return _gathered(features, strides_px, boxes, image_index * len(features) + level, grid)
+    from torchvision.ops import roi_align  # late: its import takes longer than torch's
+
     refuse_forward_mode("RoIAlign", boxes, *features)
     regions = torch.cat([image_index[:, None].to(boxes.dtype), boxes], dim=1)
     pooled = [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -83,3 +85,13 @@ def test_torchvisions_operator_alone_keeps_the_same(seed: int, threshold: float,
     boxes[1] -= 1000  # images do not meet, wherever their boxes are
     case = Candidates(boxes, scores, labels, scores > threshold, 3, 0.5, limit)
     assert torch.equal(torchvision_class_nms(case), padded_class_nms(case))
+
+
+@pytest.mark.parametrize(
+    "count", [0, 1, 30, 1000, 1500]
+)  # above 1000 boxes, classes are suppressed one by one
+def test_suppression_is_torchvisions_to_the_last_index(count: int) -> None:
+    boxes, scores, labels = problem(3, count)
+    scores = (scores * 50).round() / 50  # with ties
+    expected = torchvision.ops.batched_nms(boxes, scores, labels, 0.5)
+    assert torch.equal(kept(boxes, scores, labels, limit=count), expected)

@@ -36,8 +36,8 @@ def widen(root: Path) -> None:
     content = json.loads((root / "train.json").read_text())
     for number, image in enumerate(content["images"]):
         path, right = root / "images" / image["file_name"], 32 * (number % 4)
-        image = np.pad(cast(np.ndarray, cv2.imread(str(path))), ((0, 0), (0, right), (0, 0)))
-        cv2.imwrite(str(path), image)
+        pixels = np.pad(cast(np.ndarray, cv2.imread(str(path))), ((0, 0), (0, right), (0, 0)))
+        cv2.imwrite(str(path), pixels)
         image["width"] += right
     (root / "train.json").write_text(json.dumps(content))
 

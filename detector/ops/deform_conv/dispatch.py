@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from detector.ops.autocast import autocasts, without_autocast
-from detector.ops.deform_conv import gather, torchvision
+from detector.ops.deform_conv import gather
 from detector.ops.deform_conv.geometry import Geometry, IntOrPair, check_shapes, check_tensors, pair
 from detector.ops.differentiation import refuse_forward_mode
 from detector.ops.recording import is_recorded
@@ -92,11 +92,15 @@ def _module(backend: Backend) -> ModuleType:
 
     Other dtypes are passed as float32; offset and mask as float32, or as float64 with float64 features.
     """
-    if backend == "triton":  # only loaded when used
+    if backend == "gather":
+        return gather
+    if backend == "triton":  # these are loaded only when used, which saves the import of their packages
         from detector.ops.deform_conv import triton
 
         return triton
-    return gather if backend == "gather" else torchvision
+    from detector.ops.deform_conv import torchvision
+
+    return torchvision
 
 
 def _in_working_precision(
