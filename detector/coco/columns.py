@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from detector.coco.json_files import load_json, read_sections
 from detector.coco.raw_keypoints import RawKeypoints
@@ -40,6 +41,7 @@ class Entry(msgspec.Struct, gc=False):
     name: Any = None
     supercategory: Any = None
     keypoints: Any = None
+    skeleton: Any = None
 
 
 class _Annotation(msgspec.Struct, gc=False):
@@ -180,10 +182,7 @@ def _columns(
         image_ids=[_as_integer(image.id) for image in parsed_images],
         file_names=[image.file_name for image in parsed_images],
         sizes=[(image.height, image.width) for image in parsed_images],
-        categories=[
-            Entry(_as_integer(entry.id), entry.name, entry.supercategory, entry.keypoints)
-            for entry in map(parser(Entry), categories)
-        ],
+        categories=[replace(entry, id=_as_integer(entry.id)) for entry in map(parser(Entry), categories)],
         annotation_ids=ids,
         annotation_image_ids=image_ids,
         annotation_category_ids=category_ids,
