@@ -25,7 +25,7 @@ def extents_inside(
     return boxes, np.flatnonzero(kept)
 
 
-def clip_ring(ring: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+def clip_ring(ring: np.ndarray, limits: tuple[int, int]) -> np.ndarray:
     """Cut a ring (n, 2) to 0 <= x <= limits[0] and 0 <= y <= limits[1], as Sutherland and Hodgman do.
 
     Examples:

@@ -364,7 +364,7 @@ class DetectionDataModule(LightningDataModule):
         """The way batches are loaded on this machine. A warning tells if it is not as configured."""
         rank, world_size = self._rank_and_world_size()
         largest = max(
-            self._max_pixels(dataset) * batch_size
+            (3 * self._max_pixels(dataset) + self._max_mask_cells(dataset)) * batch_size
             for dataset, batch_size in (
                 (self._train_set, self.batch_size),
                 (self._val_set, self.val_batch_size),
@@ -372,10 +372,18 @@ class DetectionDataModule(LightningDataModule):
             if dataset is not None
         )
         limits = Limits.of_this_machine()
-        loading = plan_loading(self.num_workers, batch_bytes=3 * largest, ranks=world_size, limits=limits)
+        loading = plan_loading(self.num_workers, batch_bytes=largest, ranks=world_size, limits=limits)
         if loading.note and rank == 0:
             _log.warning("%s", loading.note)
         return loading
+
+    def _max_mask_cells(self, dataset: CocoDataset) -> int:
+        """Return the number of cells of the masks of the image with the most objects."""
+        if "segm" not in self._tasks:
+            return 0
+        from detector.data.rasterizing import MASK_SIDE  # late: boxes need no masks
+
+        return int(np.diff(dataset.annotations.first).max(initial=0)) * MASK_SIDE**2
 
     def _max_pixels(self, dataset: CocoDataset) -> int:
         """Return the number of pixels of an image in the largest batch, padding included."""

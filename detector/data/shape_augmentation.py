@@ -13,6 +13,7 @@ from typing import Any
 import albumentations
 import numpy as np
 from albumentations.augmentations.dropout.transforms import BaseDropout
+from albumentations.augmentations.geometric.distortion import BaseDistortion
 
 from detector.data.clipping import extents_inside
 from detector.data.shapes import ShapeReader, Shapes
@@ -30,6 +31,8 @@ _SCALING = (
     albumentations.Resize,
     albumentations.SmallestMaxSize,
 )
+# They move points elsewhere than pixels, or an object in parts.
+_REFUSED = (albumentations.ThinPlateSpline, albumentations.RandomGridShuffle)
 _HALF_PIXEL = np.array([0.5, 0.5])
 
 
@@ -47,6 +50,11 @@ class ShapeAugmentation:
         self._boxes_from_masks = boxes_from_masks
         transforms = copy.deepcopy(augmentation.transforms)  # a transform belongs to one Compose
         for leaf in _leaves(transforms):
+            if isinstance(leaf, _REFUSED):
+                raise ValueError(
+                    f"data.augmentation has {type(leaf).__name__}, which does not move masks and keypoints "
+                    "with the image. Leave it out, or train boxes alone."
+                )
             _correct(leaf)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Got processor for")  # color transforms alone move nothing
@@ -86,9 +94,8 @@ class ShapeAugmentation:
         if not np.array_equal(places, np.arange(count)):
             raise ValueError(
                 f"data.augmentation ({', '.join(self._augmentation.names)}) gives {len(places)} points for "
-                f"the {count} of outlines and keypoints, which need each of theirs. Leave out transforms that "
-                "repeat the image at its border (border_mode reflect or wrap), and give those that bend it "
-                "keypoint_remapping_method=direct."
+                f"the {count} of outlines and keypoints. Leave out transforms that remove or repeat "
+                "points, as those do that repeat the image at its border (border_mode 2 or 4)."
             )
 
 
@@ -104,20 +111,38 @@ def _correct(leaf: Any) -> None:
     """Make a transform move points as its pixels, where albumentations 2.0 does not."""
     if isinstance(leaf, _SCALING):
         leaf.apply_to_keypoints = partial(_from_corner, leaf.apply_to_keypoints)
-    elif isinstance(leaf, BaseDropout):  # it would remove the points of what it hides, which stays an object
+    elif isinstance(leaf, BaseDropout):
         leaf.apply_to_keypoints = _unmoved
+    elif isinstance(leaf, BaseDistortion):
+        leaf.keypoint_remapping_method = "direct"  # the other one draws points, and loses those that overlap
+        leaf.apply_to_keypoints = partial(_by_pixel, leaf.apply_to_keypoints)
+    else:
+        return
+    leaf._set_keys()  # it keeps the bound methods
 
 
 def _from_corner(move: Callable[..., np.ndarray], keypoints: np.ndarray, **options: Any) -> np.ndarray:
-    shifted = keypoints.copy()
-    shifted[:, :2] += 0.5
-    moved = move(shifted, **options).copy()
-    moved[:, :2] -= 0.5
-    return moved
+    """Move points that a transform scales from the corner of the image."""
+    return _shifted(move(_shifted(keypoints, 0.5), **options), -0.5)
+
+
+def _by_pixel(move: Callable[..., np.ndarray], keypoints: np.ndarray, **options: Any) -> np.ndarray:
+    """Move points by a transform that moves the centers of pixels alone: each with the pixel it is in."""
+    height, width = options["shape"][:2]
+    centers = keypoints.copy()
+    centers[:, :2] = np.clip(np.round(keypoints[:, :2]), 0, (width - 1, height - 1))
+    return _shifted(move(centers, **options), keypoints[:, :2] - centers[:, :2])
 
 
 def _unmoved(keypoints: np.ndarray, **_: Any) -> np.ndarray:
+    """Leave points alone that a transform removes with what it hides: the object stays the same."""
     return keypoints
+
+
+def _shifted(keypoints: np.ndarray, offset: Any) -> np.ndarray:
+    moved = keypoints.copy()
+    moved[:, :2] += offset
+    return moved
 
 
 def _probes(image: np.ndarray) -> np.ndarray:
