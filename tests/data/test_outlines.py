@@ -120,10 +120,11 @@ def test_selection_follows_the_rows() -> None:
 
 
 def test_a_ring_is_cut_to_the_image() -> None:
-    triangle = np.array([[5.0, -5], [15, 5], [5, 15]])
-    assert clip_ring(triangle, (10, 10)).tolist() == [[5, 10], [5, 0], [10, 0], [10, 10]]
-    assert clip_ring(triangle, (4, 10)).tolist() == []
-    assert clip_ring(triangle, (100, 100)).min() == 0
+    triangle = np.array([[4.0, -2], [14, 8], [4, 18]])
+    corners = [[6, 0], [10, 4], [10, 10], [4, 10], [4, 0]]
+    assert sorted(clip_ring(triangle, (10, 10)).tolist()) == sorted(corners)
+    assert clip_ring(triangle, (3, 10)).tolist() == []
+    assert clip_ring(triangle + 5, (100, 100)).tolist() == (triangle + 5).tolist()
 
 
 def test_extents_are_those_inside_the_image() -> None:
