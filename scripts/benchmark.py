@@ -10,7 +10,8 @@ import torch
 from bench import timing as benchmark
 from bench.compare import comparison_table
 from bench.deform import gpu_table
-from bench.index import index_table
+from bench.index import index_table, masks_index_table
+from bench.masks import rasterizing_table
 from bench.memory import peak_memory_mb
 from bench.numerics import numerics_table
 from bench.train import candidates_of, finished_runs, inference_candidates, train_step_candidates
@@ -101,8 +102,13 @@ def bccd(arguments: argparse.Namespace) -> str:
 
 
 def index(arguments: argparse.Namespace) -> str:
-    """Reading a dataset of COCO's size (--root, made by scripts/make_large_coco.py)."""
-    return index_table(arguments.root)
+    """Reading a dataset of COCO's size (--root, made by make_large_coco.py), boxes alone and with masks."""
+    return f"{index_table(arguments.root)}\n\n{masks_index_table(arguments.root)}"
+
+
+def masks(arguments: argparse.Namespace) -> str:
+    """Masks: drawing the polygons of a COCO file (--root) for training, against pycocotools."""
+    return rasterizing_table(arguments.root / "train.json", repeats=arguments.repeats)
 
 
 def compare(arguments: argparse.Namespace) -> str:
@@ -123,6 +129,7 @@ SECTIONS = {
     "memory": memory,
     "bccd": bccd,
     "index": index,
+    "masks": masks,
     "compare": compare,
 }
 
@@ -138,7 +145,7 @@ def main() -> None:
         "--repeats", type=int, default=9, help="timed runs of each candidate; medians are shown"
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--root", type=Path, help="bccd, index: the dataset's folder")
+    parser.add_argument("--root", type=Path, help="bccd, index, masks: the dataset's folder")
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="bccd: folders of finished runs")
     parser.add_argument("--write", action="store_true", help="update that section of its document")
     arguments = parser.parse_args()

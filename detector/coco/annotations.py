@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Category:
-    """A class as it is named in the file; `keypoints` are the names of its points, if they were asked for."""
+    """A class as it is named in the file; `keypoints` are the names of its points, if they were asked for.
+
+    `skeleton` are the pairs of points that a drawing connects, numbered from 1 as in the file, unchecked.
+    """
 
     id: int
     name: str
     supercategory: str
     keypoints: tuple[str, ...] = ()
+    skeleton: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, repr=False)

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,8 +45,10 @@ def image_ids(raw: RawCoco, fatal: Findings) -> np.ndarray:
     return id_array(raw.image_ids) if raw.image_ids else np.zeros(0, np.int64)
 
 
-def read_categories(entries: Sequence[Entry], fatal: Findings) -> tuple[Category, ...]:
-    """Return the categories sorted by id; problems go to `fatal`."""
+def read_categories(
+    entries: Sequence[Entry], fatal: Findings, *, with_keypoints: bool = False
+) -> tuple[Category, ...]:
+    """Return the categories sorted by id, `with_keypoints` if asked for; problems go to `fatal`."""
     kept: dict[int, Category] = {}
     for position, entry in enumerate(entries):
         id_, name = entry.id, entry.name
@@ -62,22 +65,41 @@ def read_categories(entries: Sequence[Entry], fatal: Findings) -> tuple[Category
         elif id_ in kept:
             fatal.note(f"category id {id_} is listed twice. Make category ids unique.")
         else:
-            parent = entry.supercategory
-            kept[id_] = Category(
-                id_,
-                name,
-                printable(parent) if isinstance(parent, str) else "",
-                _keypoint_names(entry.keypoints),
-            )
+            parent = printable(entry.supercategory) if isinstance(entry.supercategory, str) else ""
+            kept[id_] = Category(id_, name, parent)
+            if with_keypoints and entry.keypoints:
+                kept[id_] = _with_keypoints(kept[id_], entry, fatal)
     if not entries:
         fatal.note('"categories" is empty. List every class with an id and a name.')
     return tuple(kept[i] for i in sorted(kept))
 
 
-def _keypoint_names(value: Any) -> tuple[str, ...]:
-    """Return the names of a category's keypoints; none if they are not different texts."""
-    is_list = isinstance(value, list) and all(isinstance(name, str) and name for name in value)
-    return tuple(map(printable, value)) if is_list and len({*value}) == len(value) else ()
+def _with_keypoints(category: Category, entry: Entry, fatal: Findings) -> Category:
+    names = entry.keypoints
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        fatal.note(
+            f'category id {category.id} "{category.name}": its keypoints {shown(names)} are no list of '
+            'names. Write ["nose", "left_eye", ...].'
+        )
+        return category
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        fatal.note(
+            f'category id {category.id} "{category.name}": its keypoints name {shown(repeated[0])} '
+            f"{names.count(repeated[0])} times. Give each keypoint a name of its own."
+        )
+        return category
+    return replace(category, keypoints=tuple(map(printable, names)), skeleton=_skeleton(entry.skeleton))
+
+
+def _skeleton(value: Any) -> tuple[tuple[int, int], ...]:
+    """Return the pairs of a skeleton as they are, and (0, 0) for what is no pair of numbers."""
+    pairs = value if isinstance(value, list) else [] if value is None else [value]
+    return tuple(
+        (pair[0], pair[1])
+        if isinstance(pair, list) and len(pair) == 2 and all(type(place) is int for place in pair)
+        else (0, 0)
+        for pair in pairs
+    )
 
 
 def declared_images(raw: RawCoco, ids: np.ndarray, fatal: Findings) -> CheckedImages:

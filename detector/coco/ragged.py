@@ -17,6 +17,7 @@ def gather(first: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
     Returns the `first` of the selection and the positions of its elements.
     """
-    counts = np.diff(first)[rows]
+    starts = first[:-1][rows]
+    counts = first[1:][rows] - starts
     selected = offsets(counts)
-    return selected, np.repeat(first[:-1][rows] - selected[:-1], counts) + np.arange(selected[-1])
+    return selected, np.repeat(starts - selected[:-1], counts) + np.arange(selected[-1])

@@ -38,7 +38,7 @@ def read_coco(
     path, images_dir = Path(path), Path(images_dir)
     raw = read_columns(path, tasks=tasks)
     problems = Problems()
-    categories = read_categories(raw.categories, problems.fatal)
+    categories = read_categories(raw.categories, problems.fatal, with_keypoints=raw.keypoints is not None)
     ids = image_ids(raw, problems.fatal)
     checks = ImageChecks(check, reading, file_names, folder_option)
     images = check_images(

@@ -41,7 +41,7 @@ def read_ground_truth(
     else:
         raw = read_columns(Path(truth), tasks=tasks)
     problems = Problems()
-    categories = read_categories(raw.categories, problems.fatal)
+    categories = read_categories(raw.categories, problems.fatal, with_keypoints=raw.keypoints is not None)
     ids = image_ids(raw, problems.fatal)
     annotations = usable_annotations(
         raw,

@@ -174,7 +174,7 @@ def _note_oddities(
 
     areas, wrong = fill_areas(raw.areas, raw.boxes_xywh)
     if filled := int(wrong[rows].sum()):
-        warn(filled_areas_note(filled))
+        warn(filled_areas_note(filled, with_keypoints=raw.keypoints is not None))
     if note := oversized_areas_note(areas[rows], raw.boxes_xywh[rows]):
         warn(note)
     if raw.odd_crowd_count:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from detector.data.dataset import Sample
-from detector.structures import Batch, Targets
+from detector.structures import Batch, BoxMasks, Keypoints, Targets
 
 # Feature maps of stride 32 then cover the padded image exactly.
 SIZE_DIVISOR = 32
@@ -54,4 +55,17 @@ def _pad_targets(samples: Sequence[Sample]) -> Targets:
     for i, sample in enumerate(samples):
         count = len(sample.labels)
         boxes[i, :count], labels[i, :count], valid[i, :count] = sample.boxes, sample.labels, True
-    return Targets(boxes=boxes, labels=labels, valid=valid)
+    masks = [sample.masks for sample in samples if sample.masks is not None]
+    keypoints = [sample.keypoints for sample in samples if sample.keypoints is not None]
+    return Targets(
+        boxes=boxes,
+        labels=labels,
+        valid=valid,
+        masks=BoxMasks(pad_sequence(masks, batch_first=True)) if masks else None,
+        keypoints=Keypoints(
+            pad_sequence([one.xy for one in keypoints], batch_first=True),
+            pad_sequence([one.visibility for one in keypoints], batch_first=True),
+        )
+        if keypoints
+        else None,
+    )

@@ -8,7 +8,7 @@ import logging
 import math
 import multiprocessing
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
@@ -40,8 +40,17 @@ from detector.data.workers import (
     collate_to_pipe,
     plan_loading,
 )
-from detector.option_types import CheckImages, FileNames, NonNegativeInt, OnBadBox, OnBadImage, PositiveInt
-from detector.structures import Batch
+from detector.option_types import (
+    CheckImages,
+    FileNames,
+    NonNegativeInt,
+    OnBadBox,
+    OnBadImage,
+    PositiveFloat,
+    PositiveInt,
+    TaskName,
+)
+from detector.structures import Batch, KeypointSchema
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +95,9 @@ class DetectionDataModule(LightningDataModule):
         max_image_pixels: PositiveInt = MAX_IMAGE_PIXELS,
         file_names: FileNames = "paths",
         worker_timeout_s: PositiveInt = 300,
+        boxes_from_masks: bool = False,
+        keypoint_flip_pairs: tuple[tuple[str, str], ...] | None = None,
+        keypoint_sigmas: tuple[PositiveFloat, ...] | None = None,
     ) -> None:
         super().__init__()
         require_ascending(image_range)
@@ -110,6 +122,10 @@ class DetectionDataModule(LightningDataModule):
         self.worker_timeout_s = worker_timeout_s
         self._ledgers: list[tuple[CocoDataset, Ledger]] = []
         self._known_classes: tuple[str, ...] = ()
+        self._tasks: tuple[TaskName, ...] = ()
+        self._boxes_from_masks = boxes_from_masks
+        self._keypoint_options = {"flip_pairs": keypoint_flip_pairs, "sigmas": keypoint_sigmas}
+        self._keypoint_schemas: tuple[KeypointSchema | None, ...] = ()
         self._train_set: CocoDataset | None = None
         self._val_set: CocoDataset | None = None
 
@@ -137,12 +153,14 @@ class DetectionDataModule(LightningDataModule):
 
             note_shared_images(train, val)
             self._settle_range(train, val)
+            self._settle_shapes(train, val)
             self._train_set = self._make_train_set(train)
             self._val_set = self._make_val_set(val)
         elif self._val_set is None:
             (val,) = drop_root_category([self._read("val")], known=self._known_classes)
             require_unique_names(val)
             self._settle_range(val)
+            self._settle_shapes(val)
             self._val_set = self._make_val_set(val)
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -168,6 +186,15 @@ class DetectionDataModule(LightningDataModule):
         """Read images of more than 8 bits by this range, whatever is configured. Call before `setup`."""
         require_ascending(image_range)
         self._range_option = self._image_range = image_range
+
+    def use_tasks(self, tasks: Sequence[TaskName]) -> None:
+        """Read the masks ("segm") and keypoints that a model learns, too. Call before `setup`."""
+        self._tasks = (*tasks,)
+
+    @property
+    def keypoint_schemas(self) -> tuple[KeypointSchema | None, ...]:
+        """The keypoints of each class, None for a class without; empty if keypoints are no task."""
+        return self._keypoint_schemas
 
     def train_sampler(self) -> TrainBatchSampler:
         """Return the sampler of this process's training batches, at the first epoch."""
@@ -252,7 +279,18 @@ class DetectionDataModule(LightningDataModule):
             ),
             file_names=self._file_names,
             folder_option=f"data.{split}.images",
+            tasks=self._tasks,
         )
+
+    def _settle_shapes(self, *splits: CocoAnnotations) -> None:
+        """Check the masks and keypoints of the splits, and tell how keypoints are understood."""
+        if {*self._tasks} <= {"bbox"}:
+            return
+        from detector.data.shape_checks import require_shapes, settle_keypoints  # late: boxes need no shapes
+
+        require_shapes(splits, tasks=self._tasks)
+        if "keypoints" in self._tasks:
+            self._keypoint_schemas = settle_keypoints(splits[0], **self._keypoint_options)
 
     def _settle_range(self, *splits: CocoAnnotations) -> None:
         """Resolve "auto" on the first split, and warn of the range or of how little of it is used."""
@@ -281,10 +319,17 @@ class DetectionDataModule(LightningDataModule):
             training=True,
             seed=self.seed,
             reading=self._reading(),
+            keypoint_schemas=self._keypoint_schemas,
+            boxes_from_masks=self._boxes_from_masks,
         )
 
     def _make_val_set(self, annotations: CocoAnnotations) -> CocoDataset:
-        return CocoDataset(annotations, image_size=self.image_size, reading=self._reading())
+        return CocoDataset(
+            annotations,
+            image_size=self.image_size,
+            reading=self._reading(),
+            keypoint_schemas=self._keypoint_schemas,
+        )
 
     def _rank_and_world_size(self) -> tuple[int, int]:
         if self.trainer is None:
@@ -319,7 +364,7 @@ class DetectionDataModule(LightningDataModule):
         """The way batches are loaded on this machine. A warning tells if it is not as configured."""
         rank, world_size = self._rank_and_world_size()
         largest = max(
-            self._max_pixels(dataset) * batch_size
+            (3 * self._max_pixels(dataset) + self._max_mask_cells(dataset)) * batch_size
             for dataset, batch_size in (
                 (self._train_set, self.batch_size),
                 (self._val_set, self.val_batch_size),
@@ -327,10 +372,18 @@ class DetectionDataModule(LightningDataModule):
             if dataset is not None
         )
         limits = Limits.of_this_machine()
-        loading = plan_loading(self.num_workers, batch_bytes=3 * largest, ranks=world_size, limits=limits)
+        loading = plan_loading(self.num_workers, batch_bytes=largest, ranks=world_size, limits=limits)
         if loading.note and rank == 0:
             _log.warning("%s", loading.note)
         return loading
+
+    def _max_mask_cells(self, dataset: CocoDataset) -> int:
+        """Return the number of cells of the masks of the image with the most objects."""
+        if "segm" not in self._tasks:
+            return 0
+        from detector.data.rasterizing import MASK_SIDE  # late: boxes need no masks
+
+        return int(np.diff(dataset.annotations.first).max(initial=0)) * MASK_SIDE**2
 
     def _max_pixels(self, dataset: CocoDataset) -> int:
         """Return the number of pixels of an image in the largest batch, padding included."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,19 +17,25 @@ from detector.coco.ground_truth import GroundTruth
 from detector.coco.images import ImageFileError, ReadOptions, read_image
 from detector.data.transforms import Augmentation, ImageSize, drop_thin_boxes, resize, sample_seed
 from detector.option_types import PositiveInt
+from detector.structures import Keypoints, KeypointSchema
 
-# H, W size of the resized image, G ground-truth boxes
+# H, W size of the resized image, G ground-truth boxes, S cells of a mask's side
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A resized image, not padded, with its boxes: xyxy inside it, x1 < x2 and y1 < y2, without crowds."""
+    """A resized image, not padded, with its boxes: xyxy inside it, x1 < x2 and y1 < y2, without crowds.
+
+    Masks, in the frames of their boxes, and keypoints are None if the annotations were read without them.
+    """
 
     image: UInt8[Tensor, "3 H W"]
     boxes: Float[Tensor, "G 4"]
     labels: Int64[Tensor, " G"]
     original_size: tuple[int, int]
     index: int
+    masks: UInt8[Tensor, "G S S"] | None = None
+    keypoints: Keypoints | None = None
 
 
 class CocoDataset(Dataset[Sample]):
@@ -38,6 +45,9 @@ class CocoDataset(Dataset[Sample]):
 
     Without `training` the size is the last of `image_size.min_size`. Without `augmentation` too, the epoch
     has no effect.
+
+    Samples have masks and keypoints if `annotations` do. `keypoint_schemas` says for each class which swap in
+    mirrored images (default: by their names); `boxes_from_masks` fits boxes to augmented masks.
     """
 
     def __init__(
@@ -49,6 +59,8 @@ class CocoDataset(Dataset[Sample]):
         training: bool = False,
         seed: int = 0,
         reading: ReadOptions = ReadOptions(),  # noqa: B008 (frozen)
+        keypoint_schemas: Sequence[KeypointSchema | None] = (),
+        boxes_from_masks: bool = False,
     ) -> None:
         if not isinstance(annotations, CocoAnnotations):
             raise TypeError(
@@ -60,6 +72,11 @@ class CocoDataset(Dataset[Sample]):
         self._training = training
         self._seed = seed
         self._reading = reading
+        self._shapes = None
+        if annotations.masks is not None or annotations.keypoints is not None:
+            from detector.data.shape_samples import ShapeSamples  # late: boxes alone need none of it
+
+            self._shapes = ShapeSamples(annotations, keypoint_schemas, augmentation, boxes_from_masks)
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -91,17 +108,26 @@ class CocoDataset(Dataset[Sample]):
         image = self._read(index, (height, width))
         boxes, labels = self.annotations.training_boxes(index)
         seed = sample_seed(self._seed, epoch, index)
-        if self._augmentation is not None:
+        shapes = None
+        if self._shapes is not None:
+            image, boxes, labels, shapes = self._shapes.augmented(index, image, boxes, labels, seed=seed)
+        elif self._augmentation is not None:
             image, boxes, labels = self._augmentation(image, boxes, labels, seed=seed)
-        size = self.image_size.fit((image.shape[0], image.shape[1]), min_size=self._min_size(seed))
-        image, boxes = resize(image, boxes, size=size)
-        boxes, labels = drop_thin_boxes(boxes, labels)
+        before = image.shape[0], image.shape[1]
+        size = self.image_size.fit(before, min_size=self._min_size(seed))
+        image, resized = resize(image, boxes, size=size)
+        resized, kept = drop_thin_boxes(resized, np.arange(len(labels)))
+        masks, keypoints = None, None
+        if shapes is not None:
+            masks, keypoints = shapes.select(kept).targets(boxes[kept], from_size=before, to_size=size)
         return Sample(
             image=torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
-            boxes=torch.from_numpy(boxes.astype(np.float32)),
-            labels=torch.from_numpy(labels),
+            boxes=torch.from_numpy(resized.astype(np.float32)),
+            labels=torch.from_numpy(labels[kept]),
             original_size=(height, width),
             index=index,
+            masks=masks,
+            keypoints=keypoints,
         )
 
     def _read(self, index: int, size: tuple[int, int]) -> np.ndarray:

@@ -84,30 +84,39 @@ class Augmentation:
             transforms = [transforms]
         if not isinstance(transforms, Mapping):
             transforms = {f"{type(one).__name__} ({i})": one for i, one in enumerate(transforms)}
-        self._names = list(transforms)
+        self.names = list(transforms)
         for name, transform in transforms.items():
             if not isinstance(transform, kinds):
                 raise ValueError(
                     f"data.augmentation.{name} is a {type(transform).__name__}, expected an albumentations "
                     "transform."
                 )
-        boxes = albumentations.BboxParams(
-            format="pascal_voc",
-            label_fields=["rows"],
-            clip=True,
-            min_visibility=self.min_visible_fraction,
-        )
+        self.transforms = list(transforms.values())
         with warnings.catch_warnings():
             warnings.filterwarnings(
                 "ignore", "Got processor for bboxes"
             )  # color transforms alone do not move boxes
-            self._compose = albumentations.Compose(list(transforms.values()), bbox_params=boxes)
+            self._compose = albumentations.Compose(self.transforms, bbox_params=self.box_params())
+
+    def box_params(self) -> Any:
+        """Return how albumentations is to move the boxes, with their positions as "rows"."""
+        import albumentations
+
+        return albumentations.BboxParams(
+            format="pascal_voc", label_fields=["rows"], clip=True, min_visibility=self.min_visible_fraction
+        )
 
     def __call__(
         self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, *, seed: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         self._compose.set_random_seed(seed)
-        result = self._compose(image=image, bboxes=boxes, rows=np.arange(len(boxes)))
+        augmented, boxes, rows = self.checked(
+            self._compose(image=image, bboxes=boxes, rows=np.arange(len(boxes)))
+        )
+        return augmented, boxes, labels[rows]
+
+    def checked(self, result: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the image, the boxes and their positions before; ValueError if it is no image of 8 bits."""
         augmented = result["image"]
         if (
             not isinstance(augmented, np.ndarray)
@@ -118,11 +127,11 @@ class Augmentation:
                 f"{getattr(augmented, 'dtype', type(augmented).__name__)} of shape {tuple(augmented.shape)}"
             )
             raise ValueError(
-                f"data.augmentation ({', '.join(self._names)}) gives {actual}, expected uint8 (height, width,"
+                f"data.augmentation ({', '.join(self.names)}) gives {actual}, expected uint8 (height, width,"
                 " 3). Leave out transforms that normalize or make tensors: the model does that."
             )
         kept_boxes = np.asarray(result["bboxes"], dtype=np.float64).reshape(-1, 4)
-        return augmented, kept_boxes, labels[np.asarray(result["rows"], dtype=np.int64)]
+        return augmented, kept_boxes, np.asarray(result["rows"], dtype=np.int64)
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 _SHARED_MEMORY = Path("/dev/shm")
 _PREFETCHED = 2  # batches that torch keeps ready for each worker
-_TENSORS = 7  # in a batch; each one in shared memory holds a file open
+_TENSORS = 10  # in a batch with masks and keypoints; each one in shared memory holds a file open
 _HANDLES_OF_WORKER = 8  # its pipes, in the main process
 _SPARE_HANDLES = 48  # images, checkpoints, logs
 _LOADERS = 2  # for training and validation; their workers persist

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
+import resource
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from detector.data.datamodule import DetectionDataModule
 from detector.data.transforms import ImageSize
+from detector.option_types import TaskName
 
 from .timing import markdown_row
 
@@ -46,6 +50,48 @@ def index_table(root: Path, *, num_workers: int = 4) -> str:
         (f"the most later in the epoch of {number} batches, MB", f"{max(memory_mb):.0f}"),
     )
     return "\n".join([markdown_row(["", ""]), markdown_row(["---", "---:"]), *map(markdown_row, rows)])
+
+
+def masks_index_table(root: Path) -> str:
+    """Reads the training split in `root` with boxes alone and with masks, each in a process of its own."""
+    columns = {
+        name: _read_apart(root, tasks) for name, tasks in (("boxes", ()), ("boxes and masks", ("segm",)))
+    }
+    rows = [
+        ["", *columns, "ratio"],
+        ["---", *["---:"] * 3],
+        *(
+            [
+                label,
+                *(f"{figures[place]:.1f}" for figures in columns.values()),
+                f"{_ratio(columns, place):.2f}",
+            ]
+            for place, label in enumerate(("indexed and checked, s", "kept in memory, MB", "at most, MB"))
+        ),
+    ]
+    return "\n".join(map(markdown_row, rows))
+
+
+def _ratio(columns: Mapping[str, tuple[float, ...]], place: int) -> float:
+    before, after = (figures[place] for figures in columns.values())
+    return after / before
+
+
+def _read_apart(root: Path, tasks: tuple[TaskName, ...]) -> tuple[float, ...]:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_reading_costs, (root, tasks))
+
+
+def _reading_costs(root: Path, tasks: tuple[TaskName, ...]) -> tuple[float, float, float]:
+    """Return processor time in s, and the memory in MB that stays, and at its peak."""
+    from detector.coco.reader import read_coco
+
+    gc.collect()
+    before_mb, start = _memory_mb(), time.process_time()
+    annotations = read_coco(root / "train.json", root / "images", tasks=tasks)
+    seconds, kept_mb = time.process_time() - start, _memory_mb() - before_mb
+    assert (annotations.masks is not None) == ("segm" in tasks)
+    return seconds, kept_mb, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
 
 
 def _memory_mb() -> float:
