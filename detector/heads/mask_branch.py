@@ -96,7 +96,7 @@ class MaskBranch(RoIBranch):
         with_mask = (coverage > 0).flatten(1).any(dim=1)
         regions, coverage = foreground.select(with_mask), coverage[with_mask]
         logits = self(features, regions.boxes, regions.image, regions.labels).float()
-        wanted = cropped(coverage, regions.targets, regions.boxes, size=_SIZE)
+        wanted = cropped(coverage, regions.targets, regions.boxes, size=_SIZE).to(logits)
         count = normalizer(
             logits.new_tensor(logits.numel(), dtype=torch.float32), at_least=1.0, all_ranks=self.training
         )
