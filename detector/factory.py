@@ -36,6 +36,12 @@ def target_and_arguments(make: Callable[..., Any]) -> tuple[Callable[..., Any], 
     return (make.func, make.keywords) if isinstance(make, partial) else (make, {})
 
 
+def accepted(make: Callable[..., Any], **keywords: Any) -> dict[str, Any]:
+    """Return those of `keywords` that `make` has parameters for, as a user's own part may have none."""
+    parameters = signature(make).parameters
+    return {name: value for name, value in keywords.items() if name in parameters}
+
+
 def weights_in(value: Any) -> list[str]:
     """Return the files and names of pretrained weights in the plain configuration of a model."""
     if isinstance(value, Mapping):

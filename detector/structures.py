@@ -101,11 +101,13 @@ def _concatenated(values: Sequence[Any], name: str) -> Any:
 class BoxMasks(Record):
     """Masks, each in the frame of its own box.
 
-    A mask divides its box into S x S cells, rows from top to bottom; `coverage` is the fraction of a cell
-    that the object covers, from 0 (none) to 255 (all). Moving, scaling or padding boxes does not change it.
+    A mask divides its box into S x S cells, rows from top to bottom. `coverage` is the fraction of a cell
+    that the object covers: from 0 (none) to 255 (all) in the integers of targets, from 0 to 1 in the floats
+    of detections, where it is a probability. A target without any coverage has no mask. Moving, scaling or
+    padding boxes does not change it.
     """
 
-    coverage: UInt8[Tensor, "*B N S S"]
+    coverage: UInt8[Tensor, "*B N S S"] | Float[Tensor, "*B N S S"]
 
     def mirrored(self) -> BoxMasks:
         """Return the masks of the left-right mirrored image; the boxes must be mirrored as well."""
@@ -239,8 +241,9 @@ _SHOWN = 5  # objects in the text of detections
 class Detections(Record):
     """The detections of one image, best first.
 
-    Boxes are xyxy in pixels, scores in [0, 1], labels in [0, num_classes). A `Predictor` also gives the names
-    of the classes, the `path` if the image is a file, and `read_image`, which returns the image for drawings.
+    Boxes are xyxy in pixels, scores in [0, 1], labels in [0, num_classes); `keypoint_scores` are logits. A
+    `Predictor` also gives the names of the classes, the `path` if the image is a file, and `read_image`,
+    which returns the image for drawings.
 
     Examples:
         >>> detections = Detections(torch.tensor([[2.0, 4, 10, 20]]), torch.tensor([0.9]), torch.tensor([1]))
@@ -255,6 +258,7 @@ class Detections(Record):
     labels: Int64[Tensor, "N"]
     masks: BoxMasks | None = None
     keypoints: Keypoints | None = None
+    keypoint_scores: Float[Tensor, "N K"] | None = None
     class_names: tuple[str, ...] = ()
     path: Path | None = None
     read_image: Callable[[], Any] | None = None

@@ -55,8 +55,11 @@ MANDATORY = {
         f"model/head/roi/pooling/{kind}": ["model=faster_rcnn"]
         for kind in ("align", "deform_v1", "deform_v2")
     },
+    **{f"model/head/roi/branch/{kind}": ["model=mask_rcnn"] for kind in ("mask", "keypoint")},
     "recipe/warped_shapes_faster_rcnn_small": ["model=faster_rcnn_small"],
     "recipe/warped_shapes_fcos_small": ["model=fcos_small"],
+    "recipe/warped_shapes_mask_rcnn_small": ["model=mask_rcnn_small"],
+    "recipe/warped_shapes_keypoint_rcnn_small": ["model=keypoint_rcnn_small"],
     **{
         f"experiment/faster_rcnn_x101_1x{kind}": ["model.backbone.weights=x101.pth"]
         for kind in ("", "_dcn_v1", "_dcn_v2")
@@ -65,7 +68,7 @@ MANDATORY = {
 
 
 # Groups that are part of other ones, and a place where they are.
-PLACES = {"model/layers": "model.neck.deform"}
+PLACES = {"model/layers": "model.neck.deform", "model/head/roi/branch": "model.head.roi.branches.mask"}
 
 
 @cache

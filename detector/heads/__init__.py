@@ -7,6 +7,8 @@ _MODULES = {
     "FCOSHead": "detector.heads.fcos",
     "FasterRCNNHead": "detector.heads.faster_rcnn",
     "Head": "detector.heads.head",
+    "KeypointBranch": "detector.heads.keypoint_branch",
+    "MaskBranch": "detector.heads.mask_branch",
     "ProposalLimits": "detector.heads.rpn",
     "RPN": "detector.heads.rpn",
     "RoIBranch": "detector.heads.roi_branch",

@@ -11,11 +11,12 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from detector.factory import accepted
 from detector.heads.head import Head
 from detector.heads.roi import RoIHead
 from detector.heads.rpn import RPN, RPNOutputs
 from detector.ops.nms import suppressed
-from detector.option_types import PositiveInt
+from detector.option_types import PositiveInt, TaskName
 from detector.structures import Candidates, Detections, FeatureSpec, Targets
 
 
@@ -31,6 +32,8 @@ class FasterRCNNOutputs:
 class FasterRCNNHead(Head[FasterRCNNOutputs]):
     """An RPN and an RoI head, which pools from all levels but the coarsest; that one has anchors only.
 
+    A `RoIBranch` of the RoI head may predict `num_keypoints`, which a run takes from its data.
+
     Raises:
         ValueError: if there are fewer than two levels; the neck needs `extra_levels`.
     """
@@ -41,7 +44,8 @@ class FasterRCNNHead(Head[FasterRCNNOutputs]):
         num_classes: PositiveInt,
         *,
         rpn: Callable[[Sequence[FeatureSpec]], RPN] = RPN,
-        roi: Callable[[Sequence[FeatureSpec], int], RoIHead] = RoIHead,
+        roi: Callable[..., RoIHead] = RoIHead,
+        num_keypoints: PositiveInt | None = None,
     ) -> None:
         super().__init__()
         if len(features) < 2:
@@ -51,7 +55,13 @@ class FasterRCNNHead(Head[FasterRCNNOutputs]):
             )
         self.num_classes = num_classes
         self.rpn = rpn(features)
-        self.roi_heads = roi(features[:-1], num_classes)
+        keywords = accepted(roi, num_keypoints=num_keypoints) if num_keypoints else {}
+        self.roi_heads = roi(features[:-1], num_classes, **keywords)
+
+    @property
+    def tasks(self) -> tuple[TaskName, ...]:
+        branches = (branch.task for branch in self.roi_heads.branches.values())
+        return tuple(dict.fromkeys([*super().tasks, *(task for task in branches if task)]))
 
     def forward(
         self, features: list[Float[Tensor, "B _C _H _W"]], image_sizes: Int64[Tensor, "B 2"]

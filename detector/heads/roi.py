@@ -8,6 +8,7 @@ Parameter names are torchvision's.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Literal, cast
 
@@ -16,14 +17,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor, nn
 
+from detector.factory import accepted
 from detector.heads.matching import BACKGROUND, BalancedSampler, match_boxes
 from detector.heads.roi_branch import BranchFactory, Regions, RoIBranch
 from detector.heads.rpn import Proposals, gather_rows
 from detector.layers.deform import DeformConv2d
 from detector.layers.linear import Linear
-from detector.layers.norms import NormKind, norm_layer
 from detector.layers.roi_pooling import RoIAlign
-from detector.layers.towers import DeformableConvs, deformable_count, require_deform_conv, require_unset
+from detector.layers.towers import DeformableConvs, conv_blocks, require_unset
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes
 from detector.ops.cpu import linear
 from detector.ops.losses import BoxLoss, DeltaCoder, SmoothL1
@@ -36,7 +37,6 @@ _WEIGHTS: CoderWeights = (10.0, 10.0, 5.0, 5.0)
 _POOLED = 7
 _SMALLEST_PX = 1e-2
 
-ConvFactory = Callable[..., nn.Conv2d | DeformConv2d]
 _NO_BRANCHES: Mapping[str, BranchFactory] = MappingProxyType({})
 
 
@@ -48,7 +48,7 @@ class RoIHead(nn.Module):
     `nn.Conv2d`, builds the `deformable_convs`: the last, all, or this number of the last convolutions.
     `class_agnostic` predicts one box for all classes. `pooling` builds the `RoIAlign` or `DeformRoIPool`,
     which samples according to `aligned` and `sampling_ratio`. Each of `branches` builds a `RoIBranch`, which
-    predicts more of the objects.
+    predicts more of the objects, such as their `num_keypoints`.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class RoIHead(nn.Module):
         nms_iou_threshold: Fraction = 0.5,
         detections_per_image: PositiveInt = 100,
         branches: Mapping[str, BranchFactory] = _NO_BRANCHES,
+        num_keypoints: PositiveInt = 17,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -92,18 +93,24 @@ class RoIHead(nn.Module):
             f"regions are {_POOLED} x {_POOLED} bins, and the other options of pooling are those of head.roi"
         )
         require_unset(pooling, decided, option="head.roi.pooling", why=why)
-        deformable = deformable_count(deformable_convs, num_convs=num_convs)
-        require_deform_conv(deform, option="head.roi.deform", count=deformable)
-        if num_convs:
-            convs = [nn.Conv2d] * (num_convs - deformable) + [deform] * deformable
-            self.box_head: nn.Module = _ConvHead(channels, convs, num_linear, width, norm)
-        else:
-            self.box_head = _LinearHead(channels * _POOLED**2, num_linear, width)
+        convs = conv_blocks(
+            channels,
+            [channels] * num_convs,
+            norm=norm,
+            deformable_convs=deformable_convs,
+            deform=deform,
+            option="head.roi.deform",
+        )
+        head = partial(_ConvHead, convs) if num_convs else _LinearHead
+        self.box_head: nn.Module = head(channels * _POOLED**2, num_linear, width)
         self.box_predictor = _Predictor(width, num_classes, 1 if class_agnostic else num_classes + 1)
         # Built last, so that the initial weights of all other layers depend on neither pooling nor branches.
         self.pooling = pooling(features, output_size=_POOLED, sampling_ratio=sampling_ratio, aligned=aligned)
-        modules = nn.ModuleDict({name: make(features, num_classes) for name, make in branches.items()})
-        self.branches = cast("Mapping[str, RoIBranch]", modules)
+        modules = {
+            name: make(features, num_classes, **accepted(make, num_keypoints=num_keypoints))
+            for name, make in branches.items()
+        }
+        self.branches = cast("Mapping[str, RoIBranch]", nn.ModuleDict(modules))
 
     def forward(
         self, features: Sequence[Tensor], boxes: Float[Tensor, "R 4"], image: Int64[Tensor, "R"]
@@ -233,10 +240,10 @@ def _padded(x: Float[Tensor, "R ..."], valid: Bool[Tensor, "B P"]) -> Float[Tens
 
 
 class _LinearHead(nn.Module):
-    def __init__(self, channels: int, num_linear: int, width: int) -> None:
+    def __init__(self, features: int, num_linear: int, width: int) -> None:
         super().__init__()
         for number in range(num_linear):  # fc6 and fc7 are named after the layers of VGG
-            self.add_module(f"fc{6 + number}", Linear(channels if number == 0 else width, width))
+            self.add_module(f"fc{6 + number}", Linear(features if number == 0 else width, width))
 
     def forward(self, x: Float[Tensor, "R C S S"]) -> Float[Tensor, "R _W"]:
         first, *others = (layer for layer in self.children() if isinstance(layer, nn.Linear))
@@ -251,25 +258,10 @@ class _LinearHead(nn.Module):
 class _ConvHead(nn.Sequential):
     """A box head with convolutions before the linear layers: torchvision's FastRCNNConvFCHead, "4conv1fc"."""
 
-    def __init__(
-        self,
-        channels: int,
-        convs: Sequence[ConvFactory],
-        num_linear: int,
-        width: int,
-        norm: NormKind | Literal["none"],
-    ) -> None:
-        layers: list[nn.Module] = []
-        for make_conv in convs:
-            conv = make_conv(channels, channels, 3, padding=1, bias=norm == "none")
-            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-            if conv.bias is not None:
-                nn.init.zeros_(conv.bias)
-            norms = [] if norm == "none" else [norm_layer(norm)(channels)]
-            layers.append(nn.Sequential(conv, *norms, nn.ReLU(inplace=True)))
-        layers.append(nn.Flatten())
+    def __init__(self, convs: Sequence[nn.Module], features: int, num_linear: int, width: int) -> None:
+        layers: list[nn.Module] = [*convs, nn.Flatten()]
         for number in range(num_linear):
-            layers += [Linear(channels * _POOLED**2 if number == 0 else width, width), nn.ReLU()]
+            layers += [Linear(features if number == 0 else width, width), nn.ReLU()]
         super().__init__(*layers)
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from detector.structures import Detections, FeatureSpec, Record, Targets
+from detector.option_types import TaskName
+from detector.structures import Detections, Record, Targets
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,10 @@ class RoIBranch(nn.Module, ABC):
 
     It does its own pooling from the `features` (B, C, H, W) of the levels that it was built for. All its
     parameters must take part in each loss, even without any foreground: several devices wait for their
-    gradients.
+    gradients. `task` is the one that it predicts for, which the data must have targets of; None is another.
     """
+
+    task: ClassVar[TaskName | None] = None
 
     @abstractmethod
     def loss(
@@ -57,4 +61,5 @@ class RoIBranch(nn.Module, ABC):
         """
 
 
-BranchFactory = Callable[[Sequence[FeatureSpec], int], RoIBranch]  # takes the levels and number of classes
+# takes the levels, the number of classes and, if it has such a parameter, `num_keypoints`
+BranchFactory = Callable[..., RoIBranch]

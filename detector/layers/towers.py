@@ -1,4 +1,4 @@
-"""The choice of the deformable convolutions of a tower."""
+"""Towers of convolutions, and the choice of their deformable ones."""
 
 from __future__ import annotations
 
@@ -9,11 +9,45 @@ from typing import Literal
 from torch import nn
 
 from detector.factory import target_and_arguments
+from detector.layers.conv import Conv3x3
 from detector.layers.deform import DeformConv2d
 from detector.layers.deformable import warn_of_unused
+from detector.layers.norms import NormKind, norm_layer
 from detector.option_types import NonNegativeInt
 
 DeformableConvs = NonNegativeInt | Literal["last", "all"]
+TowerNorm = NormKind | Literal["none"]
+
+
+def conv_blocks(
+    in_channels: int,
+    widths: Sequence[int],
+    *,
+    norm: TowerNorm,
+    deformable_convs: DeformableConvs,
+    deform: Callable[..., DeformConv2d],
+    option: str,
+) -> list[nn.Sequential]:
+    """Return a block for each width: a 3x3 convolution, its norm if any, and a ReLU.
+
+    `deform`, which `option` sets, builds the last `deformable_convs` of the convolutions.
+    """
+    count = deformable_count(deformable_convs, num_convs=len(widths))
+    require_deform_conv(deform, option=option, count=count)
+    blocks = []
+    for number, (channels, width) in enumerate(zip([in_channels, *widths], widths, strict=False)):
+        is_deformable, bias = number >= len(widths) - count, norm == "none"
+        conv = (
+            deform(channels, width, 3, padding=1, bias=bias)
+            if is_deformable
+            else Conv3x3(channels, width, bias=bias)
+        )
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)
+        norms = [] if norm == "none" else [norm_layer(norm)(width)]
+        blocks.append(nn.Sequential(conv, *norms, nn.ReLU(inplace=True)))
+    return blocks
 
 
 def deformable_count(chosen: DeformableConvs, *, num_convs: int) -> int:

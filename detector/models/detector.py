@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
+from detector.factory import accepted
 from detector.heads.head import Head
-from detector.option_types import PositiveInt, WeightsImages
-from detector.structures import Batch, Detections, FeatureSpec
+from detector.option_types import PositiveInt, TaskName, WeightsImages
+from detector.structures import Batch, Detections, FeatureSpec, KeypointSchema
 
 
 class FeatureModule(Protocol):
@@ -42,6 +43,11 @@ class Detector(nn.Module):
     @property
     def num_classes(self) -> int:
         return self.head.num_classes
+
+    @property
+    def tasks(self) -> tuple[TaskName, ...]:
+        """The tasks that detections answer, "bbox" first; the data must have the targets of each."""
+        return self.head.tasks
 
     @property
     def feature_levels(self) -> tuple[FeatureSpec, ...]:
@@ -80,17 +86,19 @@ def build_detector(
     *,
     backbone: nn.Module,
     neck: Callable[[Sequence[FeatureSpec]], nn.Module],
-    head: Callable[[Sequence[FeatureSpec], int], Head],
+    head: Callable[..., Head],
     num_classes: PositiveInt,
     weights: str | None = None,
     weights_images: WeightsImages = "auto",
     class_names: tuple[str, ...] = (),
+    keypoint_schemas: tuple[KeypointSchema | None, ...] = (),
 ) -> Detector:
     """Build a detector from a backbone and the factories of its neck and head.
 
-    Each factory receives the features of the part below. `weights` are those of a whole detector, trained on
-    `weights_images`; its class rows are copied to the classes of the same name in `class_names`, see
-    `load_detector_weights`.
+    Each factory receives the features of the part below, that of the head also the number of classes and, if
+    it takes `num_keypoints`, the most of a class in `keypoint_schemas`. `weights` are those of a whole
+    detector, trained on `weights_images`; its class rows are copied to the classes of the same name in
+    `class_names`, see `load_detector_weights`.
 
     Examples:
         >>> from functools import partial
@@ -102,7 +110,10 @@ def build_detector(
         3
     """
     neck_module = neck(cast(FeatureModule, backbone).out_features)
-    model = Detector(backbone, neck_module, head(cast(FeatureModule, neck_module).out_features, num_classes))
+    features = cast(FeatureModule, neck_module).out_features
+    most = max((len(schema.names) for schema in keypoint_schemas if schema), default=0)
+    keywords = accepted(head, num_keypoints=most) if most else {}
+    model = Detector(backbone, neck_module, head(features, num_classes, **keywords))
     if weights is not None:
         from detector.weights.detectors import load_detector_weights  # loads name maps
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -13,26 +12,34 @@ from detector.checkpoint import Checkpoint
 from detector.coco.ground_truth import GroundTruth
 from detector.data.datamodule import DetectionDataModule
 from detector.data.dataset import CocoDataset
-from detector.factory import weights_in, without_weights
+from detector.factory import accepted, weights_in, without_weights
 from detector.models.detector import Detector
 from detector.runs.accelerator import find_accelerator
+from detector.structures import KeypointSchema
 from detector.training.trainer import TrainingOptions
 
 
 def build_model(
-    make: Callable[..., Detector], num_classes: int, *, class_names: Sequence[str] = ()
+    make: Callable[..., Detector],
+    num_classes: int,
+    *,
+    class_names: Sequence[str] = (),
+    keypoint_schemas: Sequence[KeypointSchema | None] = (),
 ) -> Detector:
     """Build a detector with random or pretrained weights, as its options say.
 
-    If it takes class names, rows of pretrained weights are matched by them.
+    If it takes class names, rows of pretrained weights are matched by them; if it takes the keypoint schema
+    of each class, it predicts as many keypoints.
     """
-    takes_names = "class_names" in inspect.signature(make).parameters  # a user's own detector may not
-    keywords = {"class_names": tuple(class_names)} if class_names and takes_names else {}
-    return make(num_classes=num_classes, **keywords)
+    names, schemas = tuple(class_names), tuple(keypoint_schemas)
+    known = {name: value for name, value in (("class_names", names), ("keypoint_schemas", schemas)) if value}
+    return make(num_classes=num_classes, **accepted(make, **known))
 
 
-def require_buildable(make: Callable[..., Detector]) -> None:
+def require_buildable(make: Callable[..., Detector]) -> Detector:
     """Check a model before any data is read: build it without weights, and without storage where possible.
+
+    The model that is returned tells what the data must have, such as masks.
 
     Raises:
         ValueError: the parts refuse their options or each other.
@@ -40,10 +47,10 @@ def require_buildable(make: Callable[..., Detector]) -> None:
     make = without_weights(make)
     try:
         with torch.device("meta"):
-            build_model(make, 1)
+            return build_model(make, 1)
     except (NotImplementedError, RuntimeError):  # a user's part may read numbers while it is built
         with torch.random.fork_rng(devices=[]):
-            build_model(make, 1)
+            return build_model(make, 1)
 
 
 def weights_note(models: Iterable[Mapping[str, Any]], data: DetectionDataModule) -> str:

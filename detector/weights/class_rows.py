@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from torchvision.models import detection
 
-from detector.weights.foreign import Project
+from detector.weights.foreign import KEYPOINTS, MASKS, Project
 
 _FCOS_CLASSES = "head.classification_head.cls_logits."
 _RCNN_CLASSES = "head.roi_heads.box_predictor.cls_score."
 _RCNN_BOXES = "head.roi_heads.box_predictor.bbox_pred."
-CLASS_LAYERS = (_FCOS_CLASSES, _RCNN_CLASSES, _RCNN_BOXES)
+CLASS_LAYERS = (_FCOS_CLASSES, _RCNN_CLASSES, _RCNN_BOXES, f"{MASKS}mask_predictor.mask_fcn_logits.")
+KEYPOINT_LAYERS = (f"{KEYPOINTS}keypoint_predictor.",)
 # COCO's classes by id, up to 90: torchvision's models have one for every id from 0; others have only 80.
 _COCO_BY_ID: tuple[str, ...] = tuple(detection.FCOS_ResNet50_FPN_Weights.COCO_V1.meta["categories"])
 _NO_CLASSES = ("__background__", "N/A")
@@ -51,6 +52,8 @@ def classes_of(state: Mapping[str, Tensor], stored: Sequence[str], project: Proj
         return _COCO_BY_ID[-count:]
     if project in ("mmdetection", "detectron2") and count == len(_COCO):
         return _COCO
+    if project != "detector" and count == 1 and any(name.startswith(KEYPOINT_LAYERS) for name in state):
+        return ("person",)  # the only class of COCO with keypoints
     return ()
 
 
@@ -104,7 +107,7 @@ def _placed(
 ) -> Tensor:
     """Return a copy of `own` with rows of `value`, or all of `value` if classes share their boxes."""
     rows, background = 4 if name.startswith(_RCNN_BOXES) else 1, _background_rows(name)
-    if len(value) != rows * (num_theirs + background):
+    if len(value) != rows * (num_theirs + background) or (background and len(own) == rows):
         return value
     result = own.clone()
     source = torch.tensor([*range(background), *(place + background for place, _ in pairs)])

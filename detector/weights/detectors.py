@@ -12,9 +12,9 @@ from torchvision.models import detection
 from detector.layers.deform import DeformConv2d
 from detector.layers.deformable import Deformable, replaced_convolutions
 from detector.option_types import WeightsImages
-from detector.weights.class_rows import CLASS_LAYERS, classes_of, matched_rows
+from detector.weights.class_rows import CLASS_LAYERS, KEYPOINT_LAYERS, classes_of, matched_rows
 from detector.weights.fit import first_names, require_usable
-from detector.weights.foreign import DEFORMABLE_PARTS, Converted, State, convert
+from detector.weights.foreign import DEFORMABLE_PARTS, KEYPOINTS, MASKS, Converted, State, convert
 from detector.weights.published import read_weights
 from detector.weights.state import without_prefix
 
@@ -26,11 +26,16 @@ _PUBLISHED = {
         ("fasterrcnn_resnet50_fpn", detection.FasterRCNN_ResNet50_FPN_Weights),
         ("fasterrcnn_resnet50_fpn_v2", detection.FasterRCNN_ResNet50_FPN_V2_Weights),
         ("fcos_resnet50_fpn", detection.FCOS_ResNet50_FPN_Weights),
+        ("maskrcnn_resnet50_fpn", detection.MaskRCNN_ResNet50_FPN_Weights),
+        ("maskrcnn_resnet50_fpn_v2", detection.MaskRCNN_ResNet50_FPN_V2_Weights),
+        ("keypointrcnn_resnet50_fpn", detection.KeypointRCNN_ResNet50_FPN_Weights),
     )
     for entry in entries
 }
 # Their batch norms divide by sqrt(variance), ours by sqrt(variance + epsilon): the variance is adjusted.
-_TRAINED_WITHOUT_EPSILON = ("fasterrcnn_resnet50_fpn.COCO_V1",)
+_TRAINED_WITHOUT_EPSILON = tuple(
+    f"{model}_resnet50_fpn.COCO_V1" for model in ("fasterrcnn", "maskrcnn", "keypointrcnn")
+)
 _EPSILON = 1e-5
 # COCO's 80 classes have ids up to 90. torchvision's models have a class for every id from 0.
 _COCO_IDS = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
@@ -67,23 +72,26 @@ def load_detector_weights(
         state = {k: v - _EPSILON if k.endswith("running_var") else v for k, v in state.items()}
     misfits = [name for name, value in state.items() if name in own and own[name].shape != value.shape]
     other_classes = [name for name in misfits if name.startswith(CLASS_LAYERS)]
+    other_keypoints = [name for name in misfits if name.startswith(KEYPOINT_LAYERS)]
     lacking = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
     replaced = tuple(f"{name}." for name in replaced_convolutions(model, state))
     new_entries = [name for name in lacking if name.startswith(replaced)]
     branches = {_branch(name) for name in state}
     offsets = [name for name in lacking if ".offset." in name and _branch(name) not in branches]
-    if wrong := sorted({*misfits, *lacking} - {*other_classes, *offsets, *new_entries}):
+    if wrong := sorted({*misfits, *lacking} - {*other_classes, *other_keypoints, *offsets, *new_entries}):
         raise _other_model_error(weights, own, state, wrong)
     require_usable(state, own, source=f"model.weights={weights}")
     _check_modulation(model, weights, converted)
     _report_other_options(model, weights, converted)
     model.load_state_dict(
-        {k: v for k, v in state.items() if k in own and k not in other_classes}, strict=False
+        {k: v for k, v in state.items() if k in own and k not in (*other_classes, *other_keypoints)},
+        strict=False,
     )
     _report(
         weights,
-        loaded=len(own) - len(lacking) - len(other_classes),
+        loaded=len(own) - len(lacking) - len(other_classes) - len(other_keypoints),
         other_classes=other_classes,
+        other_keypoints=other_keypoints,
         offsets=[name for name in offsets if name not in new_entries],
         replaced=[k for k in state if k.startswith(replaced)],
         unused=[
@@ -99,14 +107,23 @@ def _branch(name: str) -> str:
     return name.partition(".offset.")[0] + ".offset"
 
 
-_MODELS = {"Faster R-CNN": "faster_rcnn", "FCOS": "fcos"}
+_MODELS = {
+    "Faster R-CNN": "faster_rcnn",
+    "Mask R-CNN": "mask_rcnn",
+    "Keypoint R-CNN": "keypoint_rcnn",
+    "FCOS": "fcos",
+}
 
 
 def _kind(state: State) -> str | None:
-    """Return the architecture of a detector's state dict; None if it is neither of ours."""
-    if any(name.startswith("head.rpn.") for name in state):
-        return "Faster R-CNN"
-    return "FCOS" if any(name.startswith("head.classification_head.") for name in state) else None
+    """Return the architecture of a detector's state dict; None if it is none of ours."""
+    starts = {
+        MASKS: "Mask R-CNN",
+        KEYPOINTS: "Keypoint R-CNN",
+        "head.rpn.": "Faster R-CNN",
+        "head.classification_head.": "FCOS",
+    }
+    return next((kind for start, kind in starts.items() if any(k.startswith(start) for k in state)), None)
 
 
 def _other_model_error(weights: str, own: State, state: State, wrong: list[str]) -> ValueError:
@@ -261,6 +278,7 @@ def _report(
     *,
     loaded: int,
     other_classes: list[str],
+    other_keypoints: list[str],
     offsets: list[str],
     replaced: list[str],
     unused: list[str],
@@ -268,6 +286,7 @@ def _report(
     _log.info("loaded %d entries of %s", loaded, weights)
     for names, fate in (
         (other_classes, "of the class layers are for other classes and keep their initialization"),
+        (other_keypoints, "of the keypoint layers are for another number and keep their initialization"),
         (offsets, "of offset branches are new and keep their initialization"),
         (replaced, "of the file are of convolutions that are deformable and depth-wise here and start anew"),
         (unused, "of the file are not used"),

@@ -21,18 +21,22 @@ State = dict[str, Tensor]
 Rules = Sequence[tuple[str, str]]
 Project = Literal["torchvision", "mmdetection", "detectron2", "detector"]
 
+MASKS, KEYPOINTS = (f"head.roi_heads.branches.{branch}." for branch in ("mask", "keypoint"))
 # Our names and torchvision's differ only by the paths of the parts.
 _PARTS = (
     ("backbone.body.", "backbone."),
     ("backbone.fpn.", "neck."),
     ("rpn.", "head.rpn."),
     ("roi_heads.", "head.roi_heads."),
+    *((f"roi_heads.mask_{part}.", f"{MASKS}mask_{part}.") for part in ("head", "predictor")),
+    *((f"roi_heads.keypoint_{part}.", f"{KEYPOINTS}keypoint_{part}.") for part in ("head", "predictor")),
     ("head.", "head."),
 )
 # Before torchvision 0.11 (and in its published Faster R-CNN) no Sequential wrapped these layers.
 _OLD_TORCHVISION: Rules = (
     (r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$", r"\1.0.\2"),
     (r"^rpn\.head\.conv\.(weight|bias)$", r"rpn.head.conv.0.0.\1"),
+    *((rf"^roi_heads\.mask_head\.mask_fcn{n + 1}\.", f"roi_heads.mask_head.{n}.0.") for n in range(4)),
 )
 _MMDETECTION: Rules = (
     (r"\.conv2_offset\.", ".conv2.offset."),
@@ -49,6 +53,10 @@ _MMDETECTION: Rules = (
     (r"^roi_head\.bbox_head\.shared_fcs\.1\.", "head.roi_heads.box_head.fc7."),
     (r"^roi_head\.bbox_head\.fc_cls\.", "head.roi_heads.box_predictor.cls_score."),
     (r"^roi_head\.bbox_head\.fc_reg\.", "head.roi_heads.box_predictor.bbox_pred."),
+    (r"^roi_head\.mask_roi_extractor\.roi_layers\.", f"{MASKS}pooling.offset."),
+    (r"^roi_head\.mask_head\.convs\.(\d+)\.conv\.", rf"{MASKS}mask_head.\1.0."),
+    (r"^roi_head\.mask_head\.upsample\.", f"{MASKS}mask_predictor.conv5_mask."),
+    (r"^roi_head\.mask_head\.conv_logits\.", f"{MASKS}mask_predictor.mask_fcn_logits."),
     (r"^bbox_head\.conv_cls\.", "head.classification_head.cls_logits."),
     (r"^bbox_head\.conv_reg\.", "head.regression_head.bbox_reg."),
     (r"^bbox_head\.conv_centerness\.", "head.regression_head.bbox_ctrness."),
@@ -68,6 +76,14 @@ _DETECTRON2: Rules = (
     (r"^roi_heads\.box_head\.fc1\.", "head.roi_heads.box_head.fc6."),
     (r"^roi_heads\.box_head\.fc2\.", "head.roi_heads.box_head.fc7."),
     (r"^roi_heads\.box_predictor\.", "head.roi_heads.box_predictor."),
+    *((rf"^roi_heads\.mask_head\.mask_fcn{n + 1}\.", f"{MASKS}mask_head.{n}.0.") for n in range(4)),
+    (r"^roi_heads\.mask_head\.deconv\.", f"{MASKS}mask_predictor.conv5_mask."),
+    (r"^roi_heads\.mask_head\.predictor\.", f"{MASKS}mask_predictor.mask_fcn_logits."),
+    *(
+        (rf"^roi_heads\.keypoint_head\.conv_fcn{n + 1}\.", f"{KEYPOINTS}keypoint_head.{2 * n}.")
+        for n in range(8)
+    ),
+    (r"^roi_heads\.keypoint_head\.score_lowres\.", f"{KEYPOINTS}keypoint_predictor.kps_score_lowres."),
 )
 _IMAGE_STD = 255 * torch.tensor([0.229, 0.224, 0.225])
 _CAFFE_IMAGES = (True, torch.ones(3))  # BGR, and not divided by its standard deviation
@@ -100,22 +116,28 @@ DEFORMABLE_PARTS = (  # path of deformable layers' options, by prefix of the lay
     ("backbone.", "backbone.deform"),
     ("neck.", "neck.deform"),
     ("head.roi_heads.pooling", "head.roi.pooling"),
+    *(
+        (f"head.roi_heads.branches.{branch}.{layers}", f"head.roi.branches.{branch}.{option}")
+        for branch in ("mask", "keypoint")
+        for layers, option in (("pooling", "pooling"), (branch, "deform"))
+    ),
     ("head.roi_heads.", "head.roi.deform"),
     ("head.", "head.deform"),
 )
+_POOLING = ("head.roi", "head.roi.branches.mask", "head.roi.branches.keypoint")
 _TORCHVISION_OPTIONS = {
     "head.grid": "torchvision",
     "head.point_offset": 0.0,
     "head.rpn.anchor_generator.grid": "torchvision",
-    "head.roi.aligned": False,
-    "head.roi.sampling_ratio": 2,
+    **{f"{pooling}.aligned": False for pooling in _POOLING},
+    **{f"{pooling}.sampling_ratio": 2 for pooling in _POOLING},
 }
 _THEIR_OPTIONS = {
     "head.grid": "stride",
     "head.point_offset": 0.5,
     "head.rpn.anchor_generator.grid": "stride",
-    "head.roi.aligned": True,
-    "head.roi.sampling_ratio": 0,
+    **{f"{pooling}.aligned": True for pooling in _POOLING},
+    **{f"{pooling}.sampling_ratio": 0 for pooling in _POOLING},
 }
 _THEIR_SAMPLING = {part: Sampling("sigmoid") for _, part in DEFORMABLE_PARTS}
 
@@ -167,7 +189,7 @@ def _at(config: Mapping[str, Any], path: str) -> Any:
 
 
 def from_torchvision(state: Mapping[str, Tensor]) -> State:
-    """Convert FCOS and Faster R-CNN of torchvision.models.detection, of all its versions."""
+    """Convert FCOS and Faster, Mask and Keypoint R-CNN of torchvision, of all its versions."""
     return {_with_part(_renamed(name, _OLD_TORCHVISION), 0, 1): value for name, value in state.items()}
 
 
@@ -177,7 +199,9 @@ def to_torchvision(state: Mapping[str, Tensor]) -> State:
 
 
 def from_mmdetection(state: Mapping[str, Tensor]) -> State:
-    """Convert Faster R-CNN and FCOS on ResNet-FPN, plain or with `dcn` stages and towers (sigmoid masks).
+    """Convert Faster R-CNN, Mask R-CNN and FCOS on ResNet-FPN, plain or with `dcn` stages and towers.
+
+    Its deformable layers have sigmoid masks, and it has no Keypoint R-CNN.
 
     Choose `deform.modulation=sigmoid` for `DCNv2`, `none` for `DCN`; for FCOS `head.level_scales=true` and,
     with `dcn_on_last_conv`, `head.deformable_convs=1 head.deform.modulation=sigmoid`; for `DeformRoIPoolPack`
@@ -199,7 +223,7 @@ def from_mmdetection(state: Mapping[str, Tensor]) -> State:
 
 
 def from_detectron2(state: Mapping[str, Tensor]) -> State:
-    """Convert Faster R-CNN on ResNet-FPN, plain or with deformable stages.
+    """Convert Faster, Mask and Keypoint R-CNN on ResNet-FPN, plain or with deformable stages.
 
     Choose `deform.modulation=sigmoid` for `DEFORM_MODULATED`, `none` without; for the caffe models
     `backbone.stride_in_1x1=true`.
@@ -260,13 +284,19 @@ def _fcos_tower(name: str) -> str:
 
 
 def _background_first(state: State) -> State:
-    """Move background from last to first in logits, and add its missing rows to box layers."""
+    """Move background from last to first in logits, and add its missing rows to box and mask layers."""
     logits, boxes = (f"head.roi_heads.box_predictor.{layer}." for layer in ("cls_score", "bbox_pred"))
+    masks = f"{MASKS}mask_predictor.mask_fcn_logits."
     for kind in ("weight", "bias"):
         if (name := logits + kind) in state:
             state[name] = state[name].roll(1, dims=0)
             num_classes = len(state[name]) - 1
             if len(state[boxes + kind]) == 4 * num_classes:
-                nothing = torch.zeros_like(state[boxes + kind][:4])
-                state[boxes + kind] = torch.cat([nothing, state[boxes + kind]])
+                state[boxes + kind] = _after_zeros(state[boxes + kind], 4)
+            if masks + kind in state and len(state[masks + kind]) == num_classes:
+                state[masks + kind] = _after_zeros(state[masks + kind], 1)
     return state
+
+
+def _after_zeros(value: Tensor, rows: int) -> Tensor:
+    return torch.cat([torch.zeros_like(value[:rows]), value])
