@@ -102,10 +102,10 @@ class BoxMasks(Record):
     """Masks, each in the frame of its own box.
 
     A mask divides its box into S x S cells, rows from top to bottom; `coverage` is the fraction of a cell
-    that the object covers, from 0 (none) to 255 (all). Moving, scaling or padding boxes does not change it.
+    that the object covers, from 0 (none) to 255 (all), or as floats its probability from 0 to 1. Moving, scaling or padding boxes does not change it.
     """
 
-    coverage: UInt8[Tensor, "*B N S S"]
+    coverage: UInt8[Tensor, "*B N S S"] | Float[Tensor, "*B N S S"]
 
     def mirrored(self) -> BoxMasks:
         """Return the masks of the left-right mirrored image; the boxes must be mirrored as well."""
@@ -255,6 +255,7 @@ class Detections(Record):
     labels: Int64[Tensor, "N"]
     masks: BoxMasks | None = None
     keypoints: Keypoints | None = None
+    keypoint_scores: Float[Tensor, "N K"] | None = None
     class_names: tuple[str, ...] = ()
     path: Path | None = None
     read_image: Callable[[], Any] | None = None

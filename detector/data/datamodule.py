@@ -40,8 +40,16 @@ from detector.data.workers import (
     collate_to_pipe,
     plan_loading,
 )
-from detector.option_types import CheckImages, FileNames, NonNegativeInt, OnBadBox, OnBadImage, PositiveInt
-from detector.structures import Batch
+from detector.option_types import (
+    CheckImages,
+    FileNames,
+    NonNegativeInt,
+    OnBadBox,
+    OnBadImage,
+    PositiveInt,
+    TaskName,
+)
+from detector.structures import Batch, KeypointSchema
 
 _log = logging.getLogger(__name__)
 
@@ -110,6 +118,7 @@ class DetectionDataModule(LightningDataModule):
         self.worker_timeout_s = worker_timeout_s
         self._ledgers: list[tuple[CocoDataset, Ledger]] = []
         self._known_classes: tuple[str, ...] = ()
+        self._tasks: tuple[TaskName, ...] = ("bbox",)
         self._train_set: CocoDataset | None = None
         self._val_set: CocoDataset | None = None
 
@@ -164,6 +173,10 @@ class DetectionDataModule(LightningDataModule):
         """Set the model's classes, which have no dummy root category. Call before `setup("validate")`."""
         self._known_classes = names
 
+    def use_tasks(self, tasks: tuple[TaskName, ...]) -> None:
+        """Read masks and keypoints if these tasks of the model need them. Call before `setup`."""
+        self._tasks = tasks
+
     def use_image_range(self, image_range: ImageRange) -> None:
         """Read images of more than 8 bits by this range, whatever is configured. Call before `setup`."""
         require_ascending(image_range)
@@ -203,6 +216,16 @@ class DetectionDataModule(LightningDataModule):
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def keypoint_schemas(self) -> tuple[KeypointSchema | None, ...]:
+        """The keypoints of each class, None for one without; empty if they are no task."""
+        if "keypoints" not in self._tasks:
+            return ()
+        return tuple(
+            KeypointSchema(names=one.keypoints, sigmas=(0.05,) * len(one.keypoints)) if one.keypoints else None
+            for one in self.val_set.annotations.categories
+        )
 
     @property
     def image_range(self) -> ImageRange:
@@ -252,6 +275,7 @@ class DetectionDataModule(LightningDataModule):
             ),
             file_names=self._file_names,
             folder_option=f"data.{split}.images",
+            tasks=self._tasks,
         )
 
     def _settle_range(self, *splits: CocoAnnotations) -> None:

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from detector.option_types import TaskName
 from detector.structures import Candidates, Detections, Targets
 
 Outputs = TypeVar("Outputs")
@@ -20,6 +21,11 @@ class Head(nn.Module, ABC, Generic[Outputs]):
     """
 
     num_classes: int
+
+    @property
+    def tasks(self) -> tuple[TaskName, ...]:
+        """What is predicted of each object, boxes first."""
+        return ("bbox",)
 
     @abstractmethod
     def forward(

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from detector.heads.head import Head
-from detector.option_types import PositiveInt, WeightsImages
+from detector.option_types import PositiveInt, TaskName, WeightsImages
 from detector.structures import Batch, Detections, FeatureSpec
 
 
@@ -42,6 +42,11 @@ class Detector(nn.Module):
     @property
     def num_classes(self) -> int:
         return self.head.num_classes
+
+    @property
+    def tasks(self) -> tuple[TaskName, ...]:
+        """What is predicted of each object, boxes first."""
+        return self.head.tasks
 
     @property
     def feature_levels(self) -> tuple[FeatureSpec, ...]:

@@ -15,24 +15,33 @@ from detector.data.datamodule import DetectionDataModule
 from detector.data.dataset import CocoDataset
 from detector.factory import weights_in, without_weights
 from detector.models.detector import Detector
+from detector.option_types import TaskName
 from detector.runs.accelerator import find_accelerator
+from detector.structures import KeypointSchema
 from detector.training.trainer import TrainingOptions
 
 
 def build_model(
-    make: Callable[..., Detector], num_classes: int, *, class_names: Sequence[str] = ()
+    make: Callable[..., Detector],
+    num_classes: int,
+    *,
+    class_names: Sequence[str] = (),
+    keypoint_schemas: Sequence[KeypointSchema | None] = (),
 ) -> Detector:
     """Build a detector with random or pretrained weights, as its options say.
 
     If it takes class names, rows of pretrained weights are matched by them.
     """
-    takes_names = "class_names" in inspect.signature(make).parameters  # a user's own detector may not
-    keywords = {"class_names": tuple(class_names)} if class_names and takes_names else {}
+    known = {"class_names": tuple(class_names), "keypoint_schemas": tuple(keypoint_schemas)}
+    taken = inspect.signature(make).parameters  # a user's own detector may take neither
+    keywords = {name: value for name, value in known.items() if value and name in taken}
     return make(num_classes=num_classes, **keywords)
 
 
-def require_buildable(make: Callable[..., Detector]) -> None:
+def require_buildable(make: Callable[..., Detector]) -> tuple[TaskName, ...]:
     """Check a model before any data is read: build it without weights, and without storage where possible.
+
+    Returns its tasks.
 
     Raises:
         ValueError: the parts refuse their options or each other.
@@ -40,10 +49,10 @@ def require_buildable(make: Callable[..., Detector]) -> None:
     make = without_weights(make)
     try:
         with torch.device("meta"):
-            build_model(make, 1)
+            return build_model(make, 1).tasks
     except (NotImplementedError, RuntimeError):  # a user's part may read numbers while it is built
         with torch.random.fork_rng(devices=[]):
-            build_model(make, 1)
+            return build_model(make, 1).tasks
 
 
 def weights_note(models: Iterable[Mapping[str, Any]], data: DetectionDataModule) -> str:
