@@ -102,7 +102,8 @@ class BoxMasks(Record):
     """Masks, each in the frame of its own box.
 
     A mask divides its box into S x S cells, rows from top to bottom; `coverage` is the fraction of a cell
-    that the object covers, from 0 (none) to 255 (all), or as floats its probability from 0 to 1. Moving, scaling or padding boxes does not change it.
+    that the object covers, from 0 (none) to 255 (all), or its probability as a float from 0 to 1. Moving,
+    scaling or padding boxes does not change it.
     """
 
     coverage: UInt8[Tensor, "*B N S S"] | Float[Tensor, "*B N S S"]

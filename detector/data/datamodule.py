@@ -223,7 +223,9 @@ class DetectionDataModule(LightningDataModule):
         if "keypoints" not in self._tasks:
             return ()
         return tuple(
-            KeypointSchema(names=one.keypoints, sigmas=(0.05,) * len(one.keypoints)) if one.keypoints else None
+            KeypointSchema(names=one.keypoints, sigmas=(0.05,) * len(one.keypoints))
+            if one.keypoints
+            else None
             for one in self.val_set.annotations.categories
         )
 

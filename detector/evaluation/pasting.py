@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ def encoded_masks(masks: BoxMasks, boxes: Float[Tensor, "N 4"], size: tuple[int,
     crops = _pasted(masks, boxes, size)
     data, first = compress(*_run_lengths(crops, size))
     text, edges = data.tobytes().decode("ascii"), first.tolist()
-    return [text[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [text[a:b] for a, b in pairwise(edges)]
 
 
 def _pasted(masks: BoxMasks, boxes: Float[Tensor, "N 4"], size: tuple[int, int]) -> _Crops:
