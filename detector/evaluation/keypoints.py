@@ -181,9 +181,10 @@ class KeypointTask(Task):
             if not isinstance(result, Mapping):
                 return None
             id_, name = result.get("category_id"), result.get("category_name")
-            if isinstance(name, str) and (named or not is_id(id_)):
+            known = id_ is not None and is_id(id_)
+            if isinstance(name, str) and (named or not known):
                 return name if name in names else None
-            return self._others.get(id_key(id_)) if is_id(id_) else None
+            return self._others.get(id_key(id_)) if known else None
 
         others = [*map(other, results)]
         kept = [result for result, name in zip(results, others, strict=True) if name is None]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from detector.coco.annotations import CocoAnnotations
 from detector.data.collate import collate
 from detector.data.datamodule import DetectionDataModule
 from detector.evaluation.coco import CocoEvaluator
@@ -122,13 +123,19 @@ def _write_report(
             curve=curve,
             losses=read_losses(run),
             offsets=read_offsets(run),
-            batches=training_batches(data),
-            train_boxes=Boxes.of_annotations(split),
+            batches=training_batches(data) if evaluated.evaluator.task == "bbox" else None,
+            train_boxes=Boxes.of_annotations(split.of_categories(_labels(evaluated.evaluator, split))),
         )
     except OSError as error:
         hint = resume_hint(checkpoints, context)
         echo(f"warning: the report is not complete. {error} {hint}", error=True)
         return None
+
+
+def _labels(evaluator: CocoEvaluator, split: CocoAnnotations) -> np.ndarray:
+    """Return the labels, in a split, of the classes that are evaluated: with keypoints perhaps not all."""
+    evaluated = evaluator.truth.annotations.category_ids
+    return np.flatnonzero(np.isin(split.category_ids, evaluated))
 
 
 def training_batches(data: DetectionDataModule) -> dict[str, Any]:

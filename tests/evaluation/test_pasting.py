@@ -46,7 +46,7 @@ def smooth(count: int, *, cells: int = 28, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("box", BORDERS.values(), ids=BORDERS)
 def test_pixels_are_torchvisions_at_borders(box: list[float]) -> None:
     coverage = torch.cat([smooth(3), torch.ones(1, 28, 28), torch.zeros(1, 28, 28)])
-    boxes = torch.tensor([box]).repeat(len(coverage), 1)
+    boxes = torch.tensor([box], dtype=torch.float32).repeat(len(coverage), 1)
     assert encoded_masks(BoxMasks(coverage), boxes, (HEIGHT, WIDTH)) == as_torchvision(coverage, boxes)
 
 

@@ -20,6 +20,9 @@ TASKS: tuple[TaskName, ...] = ("bbox", "segm")
 def scored() -> tuple[TaskEvaluators, Metrics, list[Metrics]]:
     """The evaluators, the metrics of both tasks as one, and those of each task alone."""
     truth, results = random_masks(1)
+    results += [
+        {**one, "score": 0.9} for one in truth["annotations"] if isinstance(one["segmentation"], list)
+    ]
     results = [{**one, "bbox": [10, 10, 30, 30]} for one in results]
     make = partial(CocoEvaluator, metrics={"AP90": CurveMetric("AP90", "AP90", iou=0.9)})
     evaluators = TaskEvaluators.of(make, read_ground_truth(truth, tasks=TASKS), TASKS)

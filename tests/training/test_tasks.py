@@ -104,7 +104,7 @@ def test_each_task_has_a_report(run: Path) -> None:
     for folder, noun in ((run, "boxes"), (run / "segm", "masks"), (run / "keypoints", "keypoints")):
         assert (folder / "errors.json").is_file()
         page = (folder / "report.html").read_text(encoding="utf-8")
-        assert (f": {noun}" in page) == (noun != "boxes")
+        assert (f"validation images: {noun}" in page) == (noun != "boxes")
 
 
 def test_the_checkpoint_evaluates_to_the_same_numbers(run: Path) -> None:
