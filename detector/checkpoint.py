@@ -18,9 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detector.checkpoint_entries import entry_problems, listed, shown
+from detector.checkpoint_entries import entry_problems, listed, schema_of, shown
 from detector.files import write_atomically
 from detector.run_folder import Row, require_checkpoint_file
+from detector.structures import KeypointSchema
 from detector.weights.archives import damage_of, is_whole_archive
 
 _FORMAT = 4
@@ -29,11 +30,16 @@ EPOCH_ROWS = "epoch_rows"  # key of the metrics.csv rows up to the checkpoint
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRecord:
-    """The metadata that makes weights usable: the class of each label, and the config of model and data."""
+    """The metadata that makes weights usable: the class of each label, and the config of model and data.
+
+    `keypoint_schemas` are the keypoints of each class, None for one without; empty if the
+    model predicts none.
+    """
 
     class_names: tuple[str, ...]
     category_ids: tuple[Any, ...]
     config: dict[str, Any] = field(default_factory=dict)
+    keypoint_schemas: tuple[KeypointSchema | None, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +75,10 @@ def describe_checkpoint(
 
     `weights` is the prefix of the evaluated weights in its "state_dict".
     """
+    schemas = record.keypoint_schemas
     return {
         "format": _FORMAT,
+        **({"keypoint_schemas": [*map(_plain_schema, schemas)]} if schemas else {}),
         "class_names": list(record.class_names),
         "category_ids": list(record.category_ids),
         "config": record.config,
@@ -80,6 +88,14 @@ def describe_checkpoint(
         "step": step,
         "best_f1_threshold": best_f1_threshold,
     }
+
+
+def _plain_schema(schema: KeypointSchema | None) -> dict[str, Any] | None:
+    """Return a schema as plain containers."""
+    if schema is None:
+        return None
+    pairs = {name: [[*pair] for pair in getattr(schema, name)] for name in ("flip_pairs", "skeleton")}
+    return {"names": [*schema.names], "sigmas": [*schema.sigmas], **pairs}
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -107,6 +123,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         path=path,
         class_names=tuple(entry["class_names"]),
         category_ids=tuple(entry["category_ids"]),
+        keypoint_schemas=tuple(map(schema_of, entry.get("keypoint_schemas", ()))),
         config=updated(entry["config"]),
         state_dict={
             name.removeprefix(prefix): value

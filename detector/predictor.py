@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from inspect import signature
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -63,6 +64,7 @@ class Predictor:
         check_used(checkpoint.config, source=str(checkpoint.path))
         self.class_names = checkpoint.class_names
         self.category_ids = checkpoint.category_ids
+        self.keypoint_schemas = checkpoint.keypoint_schemas  # of each class, None for one without; or ()
         self.best_f1_threshold = checkpoint.best_f1_threshold
         self.image_size = cast(ImageSize, build(checkpoint.config["data"]["image_size"]))
         self.reading = _reading(checkpoint.config["data"])  # how image files are read; may be replaced
@@ -293,7 +295,10 @@ def restore_model(checkpoint: Checkpoint, *, device: torch.device) -> Detector:
         ValueError: the configuration does not build a detector, or the weights do not match it.
     """
     try:
-        model = without_weights(build(checkpoint.config["model"]))(num_classes=len(checkpoint.class_names))
+        make = without_weights(build(checkpoint.config["model"]))
+        has_schemas = checkpoint.keypoint_schemas and "keypoint_schemas" in signature(make).parameters
+        schemas = {"keypoint_schemas": checkpoint.keypoint_schemas} if has_schemas else {}
+        model = make(num_classes=len(checkpoint.class_names), **schemas)
     except (AttributeError, KeyError, TypeError) as error:  # incompatible parts
         raise ValueError(
             f"{checkpoint.path}: its configuration builds no detector ({error}). Use another checkpoint."

@@ -94,6 +94,8 @@ class GroundTruth:
             self.image_numbers == other.image_numbers
             and (a.category_ids, a.class_names) == (b.category_ids, b.class_names)
             and all(np.array_equal(getattr(a, name), getattr(b, name)) for name in columns)
+            and _same_columns(a.masks, b.masks)
+            and _same_columns(a.keypoints, b.keypoints)
         )
 
     def require_objects(self) -> None:
@@ -107,3 +109,10 @@ class GroundTruth:
             option="evaluation.on_bad_box=drop",
         )
         raise ValueError(f"{self.annotations.path}: no object to evaluate against: {why}")
+
+
+def _same_columns(a: object, b: object) -> bool:
+    """Return whether two records of arrays are equal, or both are None."""
+    if a is None or b is None:
+        return a is b
+    return all(np.array_equal(value, vars(b)[name]) for name, value in vars(a).items())

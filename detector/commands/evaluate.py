@@ -11,6 +11,7 @@ from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.result_boxes import check_boxes
 from detector.evaluation.result_files import read_results
 from detector.evaluation.results import write_predictions
+from detector.evaluation.several import merged
 from detector.evaluation.tasks import KEYS, NOUNS
 from detector.files import write_json
 from detector.option_types import NonNegativeInt, PositiveInt, TaskName
@@ -21,7 +22,7 @@ from detector.runs.console import echo
 from detector.runs.context import Context
 from detector.runs.head import counted, evaluation_head
 from detector.runs.record import require_no_training_run, require_writable, write_record
-from detector.runs.report import Evaluated, write_run_report
+from detector.runs.report import Evaluated, folder_of, write_run_report
 
 
 @dataclass(frozen=True)
@@ -87,19 +88,19 @@ def run(options: Options, context: Context) -> None:
     else:
         from detector.runs.inference import evaluate_checkpoint  # heavy, and not needed for a file
 
-        of_checkpoint = evaluate_checkpoint(
+        evaluated = evaluate_checkpoint(
             options.checkpoint,
             data_overrides=overrides,
             evaluator=options.evaluation,
             accelerator=options.accelerator,
             generate_into=output_dir / "data",
         )
-        write_predictions(files.predictions, of_checkpoint.results)
-        evaluated = [of_checkpoint]
+        write_predictions(files.predictions, evaluated[0].results)
     write_record(output_dir, context)
-    write_json(files.metrics, _all_metrics(evaluated))
+    write_json(files.metrics, merged({one.evaluator.task: one.metrics for one in evaluated}).to_dict())
+    files.remove_other_tasks([one.evaluator.task for one in evaluated[1:]])
     for number, one in enumerate(evaluated):
-        folder = files if number == 0 else files.of_task(one.evaluator.task)
+        folder = folder_of(output_dir, number, one)
         head = evaluation_head(output_dir, model=one.model, data=one.data, facts=one.facts)
         interval = write_run_report(folder.path, one, head)
         print_coco_metrics(one.metrics, title=one.title, interval=interval, complete_in=str(files.metrics))
@@ -126,7 +127,10 @@ def _require_one_subject(options: Options, data: Mapping[str, Any]) -> None:
             f"set by {advised('data.val.annotations', annotations)} (and data.val.images=...)."
         )
     if checkpoint is not None and options.tasks is not None:
-        raise ValueError("tasks is for predictions=: a checkpoint detects boxes. Leave out tasks.")
+        raise ValueError(
+            "tasks is for predictions=: a checkpoint is evaluated by all that its model predicts. Leave out "
+            "tasks."
+        )
     if options.tasks is not None and (not options.tasks or len({*options.tasks}) < len(options.tasks)):
         raise ValueError(
             "tasks names no task or one twice. Give some of bbox, segm and keypoints, each once."
@@ -143,15 +147,6 @@ def without_unset(options: dict[str, Any]) -> dict[str, Any]:
         key: without_unset(value) if isinstance(value, dict) else value for key, value in options.items()
     }
     return {key: value for key, value in values.items() if value is not None and value != {}}
-
-
-def _all_metrics(evaluated: Sequence[Evaluated]) -> dict[str, Any]:
-    """Return the content of metrics.json: the values of boxes, and those of another task under its name."""
-    content: dict[str, Any] = {}
-    for one in evaluated:
-        metrics = one.metrics.to_dict()
-        content |= metrics if one.evaluator.task == "bbox" else {one.evaluator.task: metrics}
-    return content
 
 
 def _evaluate_file(

@@ -85,7 +85,8 @@ def run(options: Options, context: Context) -> None:
     skipped = 0
     notes: dict[Path, ImageNotes] = {}
     best = Best()
-    with ResultFiles(output_dir, detector.class_names, ids) as results:
+    counts = [0 if schema is None else len(schema.names) for schema in detector.keypoint_schemas]
+    with ResultFiles(output_dir, detector.class_names, ids, num_keypoints=counts) as results:
         for number, file, image, detections in _detected(detector, files, options, notes):
             if isinstance(image, ImageFileError):
                 skipped += 1
@@ -93,7 +94,7 @@ def run(options: Options, context: Context) -> None:
                 continue
             best.add(file, detections)
             detections = detections[detections.scores >= threshold]
-            results.add(number, file, detections)
+            results.add(number, file, detections, size=image.shape[:2])
             if options.draw:
                 _draw(image, detections, output_dir / "pictures" / names[number - 1], detector.class_names)
     if skipped == len(files):
@@ -245,9 +246,16 @@ def _load(file: Path, reading: ReadOptions, notes: dict[Path, ImageNotes]) -> np
 class ResultFiles:
     """A writer of predictions.json and predictions.csv, image by image; both complete if interrupted."""
 
-    def __init__(self, folder: Path, class_names: Sequence[str], ids: PredictedIds) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        class_names: Sequence[str],
+        ids: PredictedIds,
+        *,
+        num_keypoints: Sequence[int] = (),
+    ) -> None:
         self.counts: Counter[str] = Counter()  # by class
-        self._class_names, self._ids = class_names, ids
+        self._class_names, self._ids, self._num_keypoints = class_names, ids, num_keypoints
         self._folder = folder
 
     def __enter__(self) -> ResultFiles:
@@ -268,10 +276,19 @@ class ResultFiles:
     def count(self) -> int:
         return self.counts.total()
 
-    def add(self, number: int, file: Path, detections: Detections) -> None:
-        """Write the detections of `file`, whose position among the files is `number`, from 1."""
+    def add(self, number: int, file: Path, detections: Detections, *, size: tuple[int, int]) -> None:
+        """Write the detections of `file`, whose position among the files is `number`, from 1.
+
+        `size` is the (height, width) of its image.
+        """
         image_id = self._ids.image_ids[number - 1]
-        results = detections_to_results(detections, image_id=image_id, category_ids=self._ids.category_ids)
+        results = detections_to_results(
+            detections,
+            image_id=image_id,
+            category_ids=self._ids.category_ids,
+            size=size,
+            num_keypoints=self._num_keypoints,
+        )
         objects, rows = [], []
         for result, label in zip(results, detections.labels.tolist(), strict=True):
             name = self._class_names[label]

@@ -16,8 +16,10 @@ from detector.checkpoint import Checkpoint, ModelRecord, load_checkpoint
 from detector.coco.image_values import ImageRange
 from detector.data.datamodule import DetectionDataModule
 from detector.data.dataset import CocoDataset
+from detector.evaluation.several import TaskEvaluators
 from detector.exceptions import RunError, Terminated, exit_code, interrupted
 from detector.files import NotWrittenError, write_text_atomically
+from detector.option_types import TaskName
 from detector.processes import is_first_process
 from detector.run_folder import RunFolder
 from detector.runs.console import echo
@@ -65,7 +67,9 @@ def run(options: Options, context: Context) -> None:
 
     training, data = options.training, options.data
     require_hardware(training)
-    require_buildable(options.model)
+    tasks = require_buildable(options.model)
+    training.require_monitor_of(tasks)
+    data.use_tasks(tasks)
     output_dir = Path(options.output_dir)
     require_writable(output_dir)
     restarted = ""
@@ -76,7 +80,7 @@ def run(options: Options, context: Context) -> None:
     if resumed is not None:
         keep_image_range(resumed, data, context)
         if lacks_report(resumed, output_dir, max_epochs=training.max_epochs):
-            finish_report(resumed, options, context)
+            finish_report(resumed, options, context, tasks=tasks)
             return
         changes = require_same_model(resumed, context.recorded, max_epochs=training.max_epochs)
 
@@ -87,10 +91,13 @@ def run(options: Options, context: Context) -> None:
     if resumed is not None:
         require_same_classes(resumed, data.class_names, where=str(data.train_set.annotations.path))
     record = ModelRecord(
-        class_names=data.class_names, category_ids=data.category_ids, config=context.recorded
+        class_names=data.class_names,
+        category_ids=data.category_ids,
+        config=context.recorded,
+        keypoint_schemas=data.keypoint_schemas,
     )
-    validation = build_validation(options)
-    monitored = training.monitored(validation.evaluator.specs)
+    validation = build_validation(options, tasks)
+    monitored = training.monitored(validation.evaluators.specs)
     checkpoints = Checkpoints(output_dir, monitored)
     offsets = OffsetLog(every_n_steps=training.log_offsets_every_n_steps)
     display = choose_display(training)
@@ -114,10 +121,12 @@ def run(options: Options, context: Context) -> None:
         note = early_stop_note(training, epochs=trainer.current_epoch)
         stopped = RunFolder(output_dir).stopped
         Steady(stopped.name, then="The training is complete.")(lambda: keep_note(note, stopped))
-        report_training(checkpoints, options, context, evaluator=module.validation.evaluator, note=note)
+        report_training(checkpoints, options, context, evaluators=module.validation.evaluators, note=note)
 
 
-def finish_report(resumed: Checkpoint, options: Options, context: Context) -> None:
+def finish_report(
+    resumed: Checkpoint, options: Options, context: Context, *, tasks: tuple[TaskName, ...]
+) -> None:
     """Write the missing report of a completed training, without training."""
     from detector.runs.training_report import report_training
 
@@ -130,9 +139,10 @@ def finish_report(resumed: Checkpoint, options: Options, context: Context) -> No
         RunFolder(output_dir).write_epochs(resumed.epoch_rows)
     checkpoints = Checkpoints(output_dir)
     checkpoints.best_epoch = load_checkpoint(checkpoints.best).epoch
-    evaluator = options.evaluation(validated_truth(data.val_set, context.config))
+    truth = validated_truth(data.val_set, context.config)
+    evaluators = TaskEvaluators.of(options.evaluation, truth, tasks)
     note = early_stop_note(options.training, epochs=resumed.epoch)
-    report_training(checkpoints, options, context, evaluator=evaluator, note=note)
+    report_training(checkpoints, options, context, evaluators=evaluators, note=note)
 
 
 def plain_range(image_range: ImageRange) -> str | list[float]:
@@ -140,13 +150,15 @@ def plain_range(image_range: ImageRange) -> str | list[float]:
     return image_range if isinstance(image_range, str) else [*image_range]
 
 
-def build_validation(options: Options) -> Validation:
+def build_validation(options: Options, tasks: tuple[TaskName, ...]) -> Validation:
     val_set = options.data.val_set
     return Validation(
         ground_truth=val_set.ground_truth(),
         evaluator=options.evaluation,
         image_id=val_set.image_id,
         category_ids=options.data.category_ids,
+        tasks=tasks,
+        schemas=options.data.keypoint_schemas,
     )
 
 
@@ -155,7 +167,12 @@ def build_module(
 ) -> DetectionModule:
     data, training = options.data, options.training
     return DetectionModule(
-        build_model(options.model, data.num_classes, class_names=data.class_names),
+        build_model(
+            options.model,
+            data.num_classes,
+            class_names=data.class_names,
+            keypoint_schemas=data.keypoint_schemas,
+        ),
         optimization=options.optimizer,
         lr_scheduler=options.lr_scheduler,
         validation=validation,

@@ -12,7 +12,7 @@ import numpy as np
 from detector.coco.ground_truth import GroundTruth
 from detector.evaluation.backends import BackendName, curves
 from detector.evaluation.ceilings import ceiling_notes
-from detector.evaluation.matching import AREAS, Matched, Rows, match
+from detector.evaluation.matching import AREAS, KEYPOINT_LIMIT, LIMIT, Matched, Rows, match
 from detector.evaluation.metrics import CurveMetric, Metric, Metrics, computed, described
 from detector.evaluation.results import check_results
 from detector.evaluation.tasks import NOUNS, BoxTask, Task
@@ -22,7 +22,7 @@ from detector.option_types import PositiveFloat, TaskName
 # M limits
 
 CocoMetrics = Metrics  # its public name
-_LIMITS = {1: 0, 10: 1, 20: 2, 100: 2}  # places among an engine's; for keypoints 20 is the last
+_LIMITS = {1: 0, 10: 1, KEYPOINT_LIMIT: 2, LIMIT: 2}  # places among an engine's
 
 
 class CocoEvaluator:
@@ -134,8 +134,9 @@ class CocoEvaluator:
             from detector.evaluation.result_files import read_results  # needed only for a file
 
             results, source = read_results(Path(results)), str(results)
+        results, left_out = self._task.own(results)
         resolved = check_results(results, truth=self.truth, source=source, shape=self._task.key)
-        notes = [f"{source}: {note}" for note in resolved.notes]
+        notes = [f"{source}: {note}" for note in (*left_out, *resolved.notes)]
         return self._task.rows(resolved, self.truth, source=source), (*self.notes, *notes)
 
 

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from detector.coco.ground_truth import GroundTruth
-from detector.evaluation.backends import hotcoco_run
+from detector.evaluation.backends import TIDE_IOUS, hotcoco_run
 from detector.evaluation.confusion import confusion
 from detector.evaluation.f1 import Counts, f1_by_score, f1_of_class
 from detector.evaluation.matching import IOUS, ClassMatches, Matched, Rows
-from detector.evaluation.shape_backends import TIDE_IOUS, shape_tide
 
 RECALLS = np.linspace(0.0, 1.0, 101)
 # TIDE (Bolya et al. 2020), in the order of its figures, as errors.json names them; hotcoco's names.
@@ -130,6 +129,8 @@ def analyze_errors(matched: Matched) -> ErrorAnalysis:
 def _tide(rows: Rows, truth: GroundTruth) -> dict[str, Any]:
     """Run TIDE on a hotcoco run of its own: keeping one takes gigabytes with many classes."""
     if rows.shapes is not None:
+        from detector.evaluation.shape_backends import shape_tide  # boxes do without
+
         return shape_tide(rows, truth)
     tide: dict[str, Any] = hotcoco_run(rows, truth).tide_errors(**TIDE_IOUS)
     return tide

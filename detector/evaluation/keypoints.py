@@ -7,21 +7,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from detector.coco.annotations import Category, CocoAnnotations
 from detector.coco.ground_truth import GroundTruth
-from detector.coco.ids import id_key
+from detector.coco.ids import Key, id_key, is_id
 from detector.coco.ragged import gather, offsets
 from detector.coco.rules import is_box, is_finite_number, shown
-from detector.evaluation.matching import Rows, Shapes
+from detector.evaluation.matching import KEYPOINT_LIMIT, Rows, Shapes
 from detector.evaluation.metrics import CurveMetric
 from detector.evaluation.result_columns import Resolved
-from detector.evaluation.tasks import Task
+from detector.evaluation.result_ids import NamedResults
+from detector.evaluation.tasks import Task, require_no_problems
 
-_LIMIT: Literal[20] = 20
 # Of nose, eyes, ears, shoulders, elbows, wrists, hips, knees and ankles.
 _COCO_SIGMAS = tuple(
     (np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000).tolist()
@@ -29,16 +29,16 @@ _COCO_SIGMAS = tuple(
 _UNIFORM = 0.05  # between COCO's of an eye and of a wrist
 
 KEYPOINT_METRICS = (  # in the order of COCO's own summary
-    CurveMetric("AP", "AP", by_class=True, in_log=True, limit=_LIMIT),
-    CurveMetric("AP50", "AP50", iou=0.5, by_class=True, in_log=True, limit=_LIMIT),
-    CurveMetric("AP75", "AP75", iou=0.75, by_class=True, in_log=True, limit=_LIMIT),
-    CurveMetric("APm", "APm", area="medium", by_class=True, limit=_LIMIT),
-    CurveMetric("APl", "APl", area="large", by_class=True, limit=_LIMIT),
-    CurveMetric("AR", "AR", kind="recall", by_class=True, limit=_LIMIT),
-    CurveMetric("AR50", "AR50", kind="recall", iou=0.5, limit=_LIMIT),
-    CurveMetric("AR75", "AR75", kind="recall", iou=0.75, limit=_LIMIT),
-    CurveMetric("ARm", "ARm", kind="recall", area="medium", limit=_LIMIT),
-    CurveMetric("ARl", "ARl", kind="recall", area="large", limit=_LIMIT),
+    CurveMetric("AP", "AP", by_class=True, in_log=True, limit=KEYPOINT_LIMIT),
+    CurveMetric("AP50", "AP50", iou=0.5, by_class=True, in_log=True, limit=KEYPOINT_LIMIT),
+    CurveMetric("AP75", "AP75", iou=0.75, by_class=True, in_log=True, limit=KEYPOINT_LIMIT),
+    CurveMetric("APm", "APm", area="medium", by_class=True, limit=KEYPOINT_LIMIT),
+    CurveMetric("APl", "APl", area="large", by_class=True, limit=KEYPOINT_LIMIT),
+    CurveMetric("AR", "AR", kind="recall", by_class=True, limit=KEYPOINT_LIMIT),
+    CurveMetric("AR50", "AR50", kind="recall", iou=0.5, limit=KEYPOINT_LIMIT),
+    CurveMetric("AR75", "AR75", kind="recall", iou=0.75, limit=KEYPOINT_LIMIT),
+    CurveMetric("ARm", "ARm", kind="recall", area="medium", limit=KEYPOINT_LIMIT),
+    CurveMetric("ARl", "ARl", kind="recall", area="large", limit=KEYPOINT_LIMIT),
 )
 
 
@@ -51,7 +51,7 @@ class Poses(Shapes):
     """
 
     task = "keypoints"
-    limit = _LIMIT
+    limit = KEYPOINT_LIMIT
 
     points: np.ndarray
     first: np.ndarray
@@ -132,22 +132,24 @@ def keypoint_similarity(
 class KeypointTask(Task):
     """Keypoints of the classes that name some.
 
-    The size of a detection is the area of its box where all have one, else that of its keypoints' extent, as
-    in pycocotools.
+    The size of a detection is the area of its box where all have one, else of its mask where all have one,
+    else of its keypoints' extent, as in pycocotools.
     """
 
     name = "keypoints"
-    limit = _LIMIT
+    limit = KEYPOINT_LIMIT
     specs = KEYPOINT_METRICS
 
     def __init__(self, sigmas: tuple[float, ...] | None) -> None:
         self._sigmas = sigmas
+        self._others: dict[Key, str] = {}  # the names of the categories without keypoints by their ids
 
     def truth(self, truth: GroundTruth) -> tuple[GroundTruth, tuple[str, ...]]:
         annotations = truth.annotations
         assert annotations.keypoints is not None, "they were not read"
         with_names = [label for label, one in enumerate(annotations.categories) if one.keypoints]
         labels = np.array(with_names, dtype=np.int64)
+        self._others = {id_key(one.id): one.name for one in annotations.categories if not one.keypoints}
         if not len(labels):
             raise ValueError(
                 f'{annotations.path}: no category names its keypoints. List them as "keypoints" of the '
@@ -171,18 +173,44 @@ class KeypointTask(Task):
         annotations = replace(annotations, areas=keypoints.areas)
         return GroundTruth(annotations, truth.notes, not_sought=keypoints.labeled == 0), (*notes,)
 
+    def own(self, results: Sequence[Any]) -> tuple[Sequence[Any], tuple[str, ...]]:
+        names, named = {*self._others.values()}, isinstance(results, NamedResults)
+
+        def other(result: Any) -> str | None:
+            """Return the name of the category of a result if it has no keypoints."""
+            if not isinstance(result, Mapping):
+                return None
+            id_, name = result.get("category_id"), result.get("category_name")
+            known = id_ is not None and is_id(id_)
+            if isinstance(name, str) and (named or not known):
+                return name if name in names else None
+            return self._others.get(id_key(id_)) if known else None
+
+        others = [*map(other, results)]
+        kept = [result for result, name in zip(results, others, strict=True) if name is None]
+        told = {
+            name: None
+            for result, name in zip(results, others, strict=True)
+            if name is not None and result.get("keypoints")
+        }
+        if not told:
+            return (NamedResults(kept) if named else kept), ()
+        shown_names = ", ".join([*told][:5]) + (", ..." if len(told) > 5 else "")
+        note = (
+            f"{len(results) - len(kept)} results are left out, as their categories name no keypoints: "
+            f"{shown_names}."
+        )
+        return (NamedResults(kept) if named else kept), (note,)
+
     def rows(self, results: Resolved, truth: GroundTruth, *, source: str) -> Rows:
         annotations, entries = truth.annotations, results.results
         _require_sound(entries, truth, source=source)
         numbers = [float(value) for entry in entries for value in entry["keypoints"]]
         points = np.array(numbers).reshape(-1, 3)
         first = offsets([len(entry["keypoints"]) // 3 for entry in entries])
-        if entries and all(is_box(entry.get("bbox")) for entry in entries):
-            boxes = np.array([entry["bbox"] for entry in entries], dtype=np.float64)
-        else:
-            boxes = _extents(points[:, :2], first)
+        boxes, areas = _sizes(entries, points[:, :2], first, truth, source=source)
         sigmas = tuple(self._described(category)[0] for category in annotations.categories)
-        shapes = Poses(points, first, boxes[:, 2] * boxes[:, 3], annotations, sigmas)
+        shapes = Poses(points, first, areas, annotations, sigmas)
         return Rows.of(entries, truth, boxes_xywh=boxes, shapes=shapes)
 
     def _described(self, category: Category) -> tuple[tuple[float, ...], str]:
@@ -214,12 +242,28 @@ def _require_sound(results: Sequence[Mapping[str, Any]], truth: GroundTruth, *, 
                 f'keypoints has {len(values)} numbers, but "{category.name}" has {expected // 3} keypoints: '
                 f"expected {expected}, x, y and score of each"
             )
-    if problems:
-        first = min(problems)
-        raise ValueError(
-            f"{source}: {len(problems)} of {len(results)} results have no valid keypoints. The first is "
-            f"number {first} (counted from 0), of image {results[first]['image_id']!r}: {problems[first]}."
-        )
+    require_no_problems(problems, results, source=source, what="keypoints")
+
+
+def _sizes(
+    results: Sequence[Mapping[str, Any]],
+    xy: np.ndarray,
+    first: np.ndarray,
+    truth: GroundTruth,
+    *,
+    source: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the boxes (D, 4), xywh, and the areas (D) of detections."""
+    if results and all(is_box(result.get("bbox")) for result in results):
+        boxes = np.array([result["bbox"] for result in results], dtype=np.float64)
+    elif results and all(result.get("segmentation") for result in results):
+        from detector.evaluation.masks import areas_of, boxes_of, results_masks  # seldom needed
+
+        masks = results_masks(results, truth, source=source)
+        return boxes_of(masks), areas_of(masks)
+    else:
+        boxes = _extents(xy, first)
+    return boxes, boxes[:, 2] * boxes[:, 3]
 
 
 def _extents(xy: np.ndarray, first: np.ndarray) -> np.ndarray:

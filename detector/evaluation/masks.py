@@ -18,7 +18,7 @@ from detector.coco.raw_masks import RawMasks
 from detector.coco.shapes import Segmentations
 from detector.evaluation.matching import Rows, Shapes
 from detector.evaluation.result_columns import Resolved
-from detector.evaluation.tasks import Task
+from detector.evaluation.tasks import Task, require_no_problems
 
 
 class RunLengths(TypedDict):
@@ -40,7 +40,7 @@ class Masks(Shapes):
 
     @cached_property
     def areas(self) -> np.ndarray:
-        return np.array([float(mask.area(one)) for one in self.detections])
+        return areas_of(self.detections)
 
     def selected(self, chosen: np.ndarray) -> Masks:
         return Masks(self.detections[chosen], self.objects, self.num_classes)
@@ -66,6 +66,9 @@ class MaskTask(Task):
 
     name = "segm"
 
+    def __init__(self) -> None:
+        self._objects: tuple[GroundTruth, np.ndarray] | None = None  # those of the last ground truth
+
     def truth(self, truth: GroundTruth) -> tuple[GroundTruth, tuple[str, ...]]:
         annotations, masks = truth.annotations, truth.annotations.masks
         assert masks is not None, "they were not read"
@@ -81,25 +84,28 @@ class MaskTask(Task):
         return truth, ()
 
     def rows(self, results: Resolved, truth: GroundTruth, *, source: str) -> Rows:
-        numbers = truth.image_numbers
-        images = [numbers[id_key(result["image_id"])] - 1 for result in results.results]
-        sizes = truth.annotations.sizes[images].reshape(-1, 2)
-        raw = RawMasks()
-        raw.add([result["segmentation"] for result in results.results])
-        masks = raw.segmentations()
-        _require_sound(raw, masks, sizes, results.results, source=source)
-        assert truth.annotations.masks is not None, "they were not read"
-        image_of = truth.annotations.image_of
-        detections = _run_lengths(masks, sizes)
-        objects = _run_lengths(truth.annotations.masks, truth.annotations.sizes[image_of])
-        boxes = np.asarray(mask.toBbox([*detections]), dtype=np.float64).reshape(-1, 4)
-        shapes = Masks(detections, objects, len(truth.class_names))
-        return Rows.of(results.results, truth, boxes_xywh=boxes, shapes=shapes)
+        detections = results_masks(results.results, truth, source=source)
+        if self._objects is None or self._objects[0] is not truth:
+            masks = truth.annotations.masks
+            assert masks is not None, "they were not read"
+            sizes = truth.annotations.sizes[truth.annotations.image_of]
+            self._objects = (truth, _run_lengths(masks, sizes))
+        shapes = Masks(detections, self._objects[1], len(truth.class_names))
+        return Rows.of(results.results, truth, boxes_xywh=boxes_of(detections), shapes=shapes)
 
 
-def _require_sound(
-    raw: RawMasks, masks: Segmentations, sizes: np.ndarray, results: Sequence[Any], *, source: str
-) -> None:
+def results_masks(results: Sequence[Any], truth: GroundTruth, *, source: str) -> np.ndarray:
+    """Return the `RunLengths` of results with checked ids (D).
+
+    Raises:
+        ValueError: after `source`, if any mask is missing, no mask, or of another size than its image.
+    """
+    numbers = truth.image_numbers
+    images = [numbers[id_key(result["image_id"])] - 1 for result in results]
+    sizes = truth.annotations.sizes[images].reshape(-1, 2)
+    raw = RawMasks()
+    raw.add([result["segmentation"] for result in results])
+    masks = raw.segmentations()
     problems = dict(raw.faults)
     for row in np.flatnonzero(~masks.has_mask).tolist():
         problems.setdefault(
@@ -109,12 +115,18 @@ def _require_sound(
         for row in np.flatnonzero(which).tolist():
             height, width = sizes[row].tolist()
             problems.setdefault(row, why.format(height=height, width=width))
-    if problems:
-        first = min(problems)
-        raise ValueError(
-            f"{source}: {len(problems)} of {len(results)} results have no valid mask. The first is number "
-            f"{first} (counted from 0), of image {results[first]['image_id']!r}: {problems[first]}."
-        )
+    require_no_problems(problems, results, source=source, what="mask")
+    return _run_lengths(masks, sizes)
+
+
+def boxes_of(masks: np.ndarray) -> np.ndarray:
+    """Return the boxes around masks (D, 4), xywh."""
+    return np.asarray(mask.toBbox([*masks]), dtype=np.float64).reshape(-1, 4)
+
+
+def areas_of(masks: np.ndarray) -> np.ndarray:
+    """Return the areas of masks (D), in square pixels."""
+    return np.array([float(mask.area(one)) for one in masks])
 
 
 def _run_lengths(masks: Segmentations, sizes: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pycocotools import mask
@@ -23,7 +23,8 @@ from detector.option_types import TaskName
 
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 IOUS = np.linspace(0.5, 0.95, 10)
-LIMIT = 100  # detections per image and class; fewer for keypoints
+LIMIT = 100  # detections per image and class
+KEYPOINT_LIMIT: Literal[20] = 20  # the same for keypoints
 
 _RANGES = np.array([*AREAS.values()])
 

@@ -46,7 +46,7 @@ class MetricSpec:
 class CurveMetric(MetricSpec):
     """The precision or recall at one `iou`, or averaged over IoU 0.50:0.95.
 
-    At most `limit` detections per image and class count; for keypoints 20 stand for 100.
+    At most `limit` detections per image and class count; for keypoints 100 stand for `KEYPOINT_LIMIT`.
     """
 
     kind: Literal["precision", "recall"] = "precision"
@@ -153,7 +153,7 @@ METRIC_NAMES = tuple(spec.name for spec in COCO_METRICS)
 BY_CLASS = tuple(spec for spec in COCO_METRICS if spec.by_class)
 IN_LOG = tuple(spec for spec in COCO_METRICS if spec.in_log)
 MONITORED = COCO_METRICS[0]  # decides which epoch is the best
-_BESIDE_VALUES = ("per_class", "notes", "segm", "keypoints")  # in metrics.json
+_BESIDE_VALUES = ("per_class", "notes")  # in metrics.json
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,8 @@
 """Detections as COCO results, a list of `{"image_id", "category_id", "bbox": [x, y, w, h], "score"}`.
 
+A result has its mask as "segmentation", compressed run lengths, and its "keypoints" as x, y and a score each,
+if the model predicts them.
+
 Results are rounded when they are made, not when they are written. What is evaluated in memory is then exactly
 what the file holds, and evaluating the file again gives the same numbers to the last digit.
 """
@@ -25,18 +28,25 @@ SCORE_DECIMALS = 6  # fewer make ties
 
 
 def detections_to_results(
-    detections: Detections, *, image_id: Any, category_ids: Sequence[Any]
+    detections: Detections,
+    *,
+    image_id: Any,
+    category_ids: Sequence[Any],
+    size: tuple[int, int] | None = None,
+    num_keypoints: Sequence[int] = (),
 ) -> list[dict[str, Any]]:
     """Return the results of one image, in the order of the detections, rounded.
 
-    Boxes must already be in pixels of the original image. Label i becomes `category_ids[i]`.
+    Boxes must already be in pixels of the original image. Label i becomes `category_ids[i]`. `size` is the
+    (height, width) of the image, which masks need; `num_keypoints` is the number of keypoints of each class,
+    which may have fewer than the model predicts, or none. () stands for all.
     """
     boxes = detections.boxes.detach().to("cpu", torch.float64)
     xywh = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1).tolist()
     scores = detections.scores.detach().to("cpu", torch.float64).tolist()
     labels = detections.labels.tolist()
     assert all(0 <= label < len(category_ids) for label in labels)
-    return [
+    results = [
         {
             "image_id": image_id,
             "category_id": category_ids[label],
@@ -45,18 +55,32 @@ def detections_to_results(
         }
         for box, score, label in zip(xywh, scores, labels, strict=True)
     ]
+    if detections.masks is not None or detections.keypoints is not None:
+        from detector.evaluation.shape_results import add_keypoints, add_masks  # boxes do without
+
+        add_masks(results, detections, size)
+        add_keypoints(results, detections, num_keypoints)
+    return results
 
 
 class ResultCollector:
     """A collector of a model's detections over a dataset: the only way from `predict` to metrics.
 
-    `image_id` gives the original id of a dataset index. An image seen twice (a distributed sampler pads
+    `image_id` gives the original id of a dataset index, `num_keypoints` is as in `detections_to_results`. An
+    image seen twice (a distributed sampler pads
     uneven ranks) is kept once.
     """
 
-    def __init__(self, *, image_id: Callable[[int], Any], category_ids: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        *,
+        image_id: Callable[[int], Any],
+        category_ids: Sequence[Any],
+        num_keypoints: Sequence[int] = (),
+    ) -> None:
         self._image_id = image_id
         self._category_ids = tuple(category_ids)
+        self._num_keypoints = tuple(num_keypoints)
         self._by_index: dict[int, list[dict[str, Any]]] = {}
 
     def add(self, batch: Batch, detections: Sequence[Detections]) -> None:
@@ -67,7 +91,11 @@ class ResultCollector:
         ):
             in_file = image_detections.resized(from_size=tuple(resized), to_size=tuple(original))
             self._by_index[index] = detections_to_results(
-                in_file, image_id=self._image_id(index), category_ids=self._category_ids
+                in_file,
+                image_id=self._image_id(index),
+                category_ids=self._category_ids,
+                size=tuple(original),
+                num_keypoints=self._num_keypoints,
             )
 
     def state(self) -> dict[int, list[dict[str, Any]]]:

@@ -15,9 +15,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detector.coco.ground_truth import GroundTruth
+from detector.evaluation.backends import TIDE_IOUS
 from detector.evaluation.matching import AREAS, IOUS, Rows, Shapes
-
-TIDE_IOUS = {"pos_thr": 0.5, "bg_thr": 0.1}
 
 _Sigmas = tuple[float, ...] | None
 _Engine = Callable[[dict[str, Any], dict[str, Any], Shapes, _Sigmas], Any]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from detector.coco.ground_truth import GroundTruth
 from detector.evaluation.matching import LIMIT, Rows
@@ -37,9 +38,25 @@ class Task(ABC):
             ValueError: the ground truth lacks what the task compares.
         """
 
+    def own(self, results: Sequence[Any]) -> tuple[Sequence[Any], tuple[str, ...]]:
+        """Return the results that the task evaluates, with a note on others. Call after `truth`."""
+        return results, ()
+
     @abstractmethod
     def rows(self, results: Resolved, truth: GroundTruth, *, source: str) -> Rows:
         """Convert results with checked ids and scores; raise ValueError, after `source`, if any is bad."""
+
+
+def require_no_problems(
+    problems: Mapping[int, str], results: Sequence[Any], *, source: str, what: str
+) -> None:
+    """Raise ValueError, after `source`, if there are problems of results, by their position."""
+    if problems:
+        first = min(problems)
+        raise ValueError(
+            f"{source}: {len(problems)} of {len(results)} results have no valid {what}. The first is number "
+            f"{first} (counted from 0), of image {results[first]['image_id']!r}: {problems[first]}."
+        )
 
 
 class BoxTask(Task):

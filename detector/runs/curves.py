@@ -9,14 +9,14 @@ from detector.reports.study import Curve, Losses, OffsetCurve
 from detector.run_folder import Row, RunFolder, columns_of
 
 
-def read_curve(folder: Path) -> Curve:
-    """Read validation AP, images seen and costs of each epoch."""
+def read_curve(folder: Path, *, column: str = "val/AP") -> Curve:
+    """Read validation AP, or another `column` of metrics.csv, images seen and costs of each epoch."""
     files = RunFolder(folder)
     rows = files.read_epochs()
     return Curve(
         epochs=tuple(int(row["epoch"]) for row in rows),
         images_seen=tuple(_images_seen(files, row) for row in rows),
-        ap=tuple(row.get("val/AP") for row in rows),
+        ap=tuple(row.get(column) for row in rows),
         seconds=tuple(row["seconds"] for row in rows),
         images_per_second=tuple(row["images_per_second"] for row in rows),
         peak_memory_mb=tuple(row.get("peak_memory_mb") for row in rows),

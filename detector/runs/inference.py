@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from detector.checkpoint import Checkpoint, load_checkpoint
+from detector.checkpoint import load_checkpoint
 from detector.data.datamodule import DetectionDataModule
 from detector.data.objects import require_objects
 from detector.evaluation.coco import CocoEvaluator
@@ -17,9 +17,9 @@ from detector.evaluation.results import ResultCollector
 from detector.predictor import Predictor, check_used
 from detector.runs.accelerator import find_accelerator
 from detector.runs.failures import explained
-from detector.runs.head import counted, data_name, model_name
+from detector.runs.head import data_name, model_name
 from detector.runs.parts import require_same_classes
-from detector.runs.report import Evaluated
+from detector.runs.report import Evaluated, evaluated_tasks
 from detector.runs.validation import open_validation
 from detector.training.module import Validation
 
@@ -31,8 +31,8 @@ def evaluate_checkpoint(
     evaluator: Callable[..., CocoEvaluator],
     accelerator: str,
     generate_into: Path | None = None,
-) -> Evaluated:
-    """Evaluate a checkpoint on the validation images.
+) -> list[Evaluated]:
+    """Evaluate a checkpoint on the validation images by each task of its model, boxes first.
 
     On the same device and with the same batch size the numbers equal those of the training's own validation.
     Missing generated data is generated again in `generate_into`; nothing else is written.
@@ -43,9 +43,12 @@ def evaluate_checkpoint(
     kind = find_accelerator(accelerator)
     checkpoint = load_checkpoint(path)
     check_used(checkpoint.config, source=path)
+    predictor = Predictor(checkpoint, device=kind)
+    tasks = predictor.model.tasks
     data = open_validation(
         checkpoint.config["data"],
         class_names=checkpoint.class_names,
+        tasks=tasks,
         source=path,
         overrides=data_overrides,
         generate_into=generate_into,
@@ -58,32 +61,26 @@ def evaluate_checkpoint(
         evaluator=evaluator,
         image_id=data.val_set.image_id,
         category_ids=data.category_ids,
+        tasks=tasks,
+        schemas=checkpoint.keypoint_schemas,
     )
-    predict(checkpoint, data, validation.collector, kind)
+    predict(predictor, data, validation.collector)
     results, rows, metrics = validation.score()
-    title = f"{path} (epoch {checkpoint.epoch}) on {source}"
-    scorer = validation.evaluator
-    return Evaluated(
+    return evaluated_tasks(
+        validation.evaluators,
+        results,
+        metrics,
         rows=rows,
-        metrics=metrics,
-        title=title,
-        evaluator=scorer,
+        title=f"{path} (epoch {checkpoint.epoch}) on {source}",
         model=model_name(checkpoint.config["model"]),
         data=data_name({"root": data.root, "val": {"annotations": str(source)}}),
-        facts={
-            "checkpoint": f"{path}, epoch {checkpoint.epoch}",
-            "data": f"{source}: {counted(scorer)}",
-        },
+        facts={"checkpoint": f"{path}, epoch {checkpoint.epoch}", "data": str(source)},
         read_image=data.val_set.read_image,
-        results=results,
     )
 
 
-def predict(
-    checkpoint: Checkpoint, data: DetectionDataModule, collector: ResultCollector, accelerator: str
-) -> None:
+def predict(detector: Predictor, data: DetectionDataModule, collector: ResultCollector) -> None:
     """Add the detections of all validation images to `collector`."""
-    detector = Predictor(checkpoint, device=accelerator)
     batches = data.val_dataloader()
     console = Console(stderr=True)
     description = f"Predicting {len(data.val_set)} images on {detector.device}"

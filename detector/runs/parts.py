@@ -14,6 +14,7 @@ from detector.data.datamodule import DetectionDataModule
 from detector.data.dataset import CocoDataset
 from detector.factory import accepted, weights_in, without_weights
 from detector.models.detector import Detector
+from detector.option_types import TaskName
 from detector.runs.accelerator import find_accelerator
 from detector.structures import KeypointSchema
 from detector.training.trainer import TrainingOptions
@@ -36,10 +37,10 @@ def build_model(
     return make(num_classes=num_classes, **accepted(make, **known))
 
 
-def require_buildable(make: Callable[..., Detector]) -> Detector:
+def require_buildable(make: Callable[..., Detector]) -> tuple[TaskName, ...]:
     """Check a model before any data is read: build it without weights, and without storage where possible.
 
-    The model that is returned tells what the data must have, such as masks.
+    Returns its tasks.
 
     Raises:
         ValueError: the parts refuse their options or each other.
@@ -47,10 +48,10 @@ def require_buildable(make: Callable[..., Detector]) -> Detector:
     make = without_weights(make)
     try:
         with torch.device("meta"):
-            return build_model(make, 1)
+            return build_model(make, 1).tasks
     except (NotImplementedError, RuntimeError):  # a user's part may read numbers while it is built
         with torch.random.fork_rng(devices=[]):
-            return build_model(make, 1)
+            return build_model(make, 1).tasks
 
 
 def weights_note(models: Iterable[Mapping[str, Any]], data: DetectionDataModule) -> str:

@@ -12,8 +12,11 @@ from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.errors import ErrorAnalysis, analyze_errors, class_curves
 from detector.evaluation.matching import Matched, Rows, match
 from detector.evaluation.metrics import Metrics
+from detector.evaluation.several import TaskEvaluators
 from detector.evaluation.statistics import Interval, ap_interval
+from detector.evaluation.tasks import NOUNS
 from detector.files import write_json, write_text_atomically
+from detector.option_types import TaskName
 from detector.reports.boxes import Boxes
 from detector.reports.gallery import ModelImages, ReadImage, gallery
 from detector.reports.html import run_html
@@ -21,6 +24,7 @@ from detector.reports.run import Head, RunReport
 from detector.reports.study import Curve, Losses, OffsetCurve
 from detector.run_folder import RunFolder
 from detector.runs.console import echo
+from detector.runs.head import counted
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,48 @@ class Evaluated:
     def matched(self) -> Matched:
         """The detections matched with the ground truth, once for the whole report."""
         return match(self.rows, self.evaluator.truth)
+
+
+def evaluated_tasks(
+    evaluators: TaskEvaluators,
+    results: Sequence[dict[str, Any]],
+    metrics: Metrics,
+    *,
+    title: str,
+    rows: Mapping[TaskName, Rows] | None = None,
+    facts: Mapping[str, str] | None = None,
+    model: str = "model",
+    data: str = "data",
+    read_image: ReadImage | None = None,
+) -> list[Evaluated]:
+    """Return what each evaluator makes of the same results, whose `metrics` of all tasks are known.
+
+    `rows` are the results as each evaluator read them, if they are known. The fact "data" gets the counts of
+    each task.
+    """
+    evaluated = []
+    for one in evaluators.evaluators:
+        own = {"data": f"{facts['data']}: {counted(one)}"} if facts and "data" in facts else {}
+        evaluated.append(
+            Evaluated(
+                rows=one.rows(results) if rows is None else rows[one.task],
+                metrics=evaluators.of_task(metrics, one),
+                title=title if one.task == "bbox" else f"{title}: {NOUNS[one.task]}",
+                evaluator=one,
+                model=model,
+                data=data,
+                facts={**(facts or {}), **own},
+                read_image=read_image,
+                results=results,
+            )
+        )
+    return evaluated
+
+
+def folder_of(output_dir: Path, number: int, evaluated: Evaluated) -> RunFolder:
+    """Return the folder of the report of an evaluation: that of the first task evaluated is `output_dir`."""
+    files = RunFolder(output_dir)
+    return files if number == 0 else files.of_task(evaluated.evaluator.task)
 
 
 def analyzed(matched: Matched) -> tuple[ErrorAnalysis, ModelImages]:

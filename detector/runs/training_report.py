@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from detector.coco.annotations import CocoAnnotations
 from detector.data.collate import collate
 from detector.data.datamodule import DetectionDataModule
 from detector.evaluation.coco import CocoEvaluator
-from detector.evaluation.metrics import Metrics
+from detector.evaluation.metrics import MONITORED, Metrics
 from detector.evaluation.result_files import read_results
+from detector.evaluation.several import TaskEvaluators, metric_name
 from detector.evaluation.statistics import Interval
 from detector.exceptions import exit_code, interrupted
 from detector.reports.boxes import Boxes
@@ -23,7 +26,7 @@ from detector.runs.context import Context
 from detector.runs.curves import read_curve, read_losses, read_offsets
 from detector.runs.head import counted, training_head
 from detector.runs.options import TrainOptions
-from detector.runs.report import Evaluated, write_run_report
+from detector.runs.report import Evaluated, evaluated_tasks, folder_of, write_run_report
 from detector.runs.resume import resume_hint
 from detector.training.callbacks import Checkpoints
 from detector.training.trainer import TrainingOptions
@@ -32,28 +35,49 @@ _BATCH_IMAGES = 12  # in the report
 
 
 def report_training(
-    checkpoints: Checkpoints, options: TrainOptions, context: Context, *, evaluator: CocoEvaluator, note: str
+    checkpoints: Checkpoints,
+    options: TrainOptions,
+    context: Context,
+    *,
+    evaluators: TaskEvaluators,
+    note: str,
 ) -> None:
     """Print the metrics of the best checkpoint, as its validation stored them, and write report.html.
+
+    Tasks other than boxes have a report each, in a folder of their own.
 
     An interrupt ends the process, after a message on how to finish.
     """
     files, val_set = checkpoints.files, options.data.val_set
     try:
         echo(f"Reading {files.predictions} ...", error=True)
-        metrics = Metrics.from_dict(files.read_metrics(), evaluator.specs)
-        subject = _validated_images(options.training, of=len(val_set), evaluator=evaluator)
-        title = f"{checkpoints.best} (epoch {checkpoints.best_epoch}) on {subject}"
-        rows = evaluator.rows(read_results(files.predictions))
-        evaluated = Evaluated(rows, metrics, title, evaluator, read_image=val_set.read_image)
+        subject = _validated_images(options.training, of=len(val_set), evaluator=evaluators.boxes)
+        of_tasks = evaluated_tasks(
+            evaluators,
+            read_results(files.predictions),
+            Metrics.from_dict(files.read_metrics(), evaluators.specs),
+            title=f"{checkpoints.best} (epoch {checkpoints.best_epoch}) on {subject}",
+            read_image=val_set.read_image,
+        )
         notes = [note] if note else []
-        interval = _write_report(checkpoints, evaluated, options.data, context, notes=notes)
+        intervals = [
+            _write_report(
+                checkpoints,
+                one,
+                options.data,
+                context,
+                folder=folder_of(checkpoints.output_dir, number, one).path,
+                notes=notes,
+            )
+            for number, one in enumerate(of_tasks)
+        ]
         if note:
             echo(f"note: {note}")
         echo()
-        print_coco_metrics(
-            metrics, title=title, interval=interval, trained=True, complete_in=str(files.metrics)
-        )
+        for one, interval in zip(of_tasks, intervals, strict=True):
+            print_coco_metrics(
+                one.metrics, title=one.title, interval=interval, trained=True, complete_in=str(files.metrics)
+            )
     except KeyboardInterrupt as interrupt:
         when = f"{interrupted(interrupt)} while the report was written"
         echo(f"{when}. {resume_hint(checkpoints, context)}", error=True)
@@ -77,33 +101,41 @@ def _write_report(
     data: DetectionDataModule,
     context: Context,
     *,
+    folder: Path,
     notes: Sequence[str],
 ) -> Interval | None:
-    """Write the report and return the interval of AP; only warn, and return None, if writing fails."""
-    folder = checkpoints.output_dir
+    """Write a report to `folder` and return the interval of AP; only warn, and return None, if that fails."""
+    run = checkpoints.output_dir
     try:
-        curve, split = read_curve(folder), data.train_set.annotations
+        column = f"val/{metric_name(evaluated.evaluator.task, MONITORED.name)}"
+        curve, split = read_curve(run, column=column), data.train_set.annotations
         contents = f"{split.object_count:,} objects in {len(split):,} training images"
         return write_run_report(
             folder,
             evaluated,
             training_head(
-                folder,
+                run,
                 curve,
                 checkpoint=evaluated.title,
                 contents=counted(evaluated.evaluator, training=contents),
             ),
             notes=notes,
             curve=curve,
-            losses=read_losses(folder),
-            offsets=read_offsets(folder),
-            batches=training_batches(data),
-            train_boxes=Boxes.of_annotations(split),
+            losses=read_losses(run),
+            offsets=read_offsets(run),
+            batches=training_batches(data) if evaluated.evaluator.task == "bbox" else None,
+            train_boxes=Boxes.of_annotations(split.of_categories(_labels(evaluated.evaluator, split))),
         )
     except OSError as error:
         hint = resume_hint(checkpoints, context)
         echo(f"warning: the report is not complete. {error} {hint}", error=True)
         return None
+
+
+def _labels(evaluator: CocoEvaluator, split: CocoAnnotations) -> np.ndarray:
+    """Return the labels, in a split, of the classes that are evaluated: with keypoints perhaps not all."""
+    evaluated = evaluator.truth.annotations.category_ids
+    return np.flatnonzero(np.isin(split.category_ids, evaluated))
 
 
 def training_batches(data: DetectionDataModule) -> dict[str, Any]:

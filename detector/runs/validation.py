@@ -12,6 +12,7 @@ from detector.config.build import build
 from detector.config.recorded import check_stored, with_environment
 from detector.data.datamodule import DetectionDataModule
 from detector.data.warped_shapes.source import WarpedShapes
+from detector.option_types import TaskName
 
 _log = logging.getLogger(__name__)
 
@@ -28,21 +29,24 @@ def open_validation(
     *,
     class_names: Sequence[str],
     source: str | Path,
+    tasks: tuple[TaskName, ...] = ("bbox",),
     overrides: dict[str, Any] | None = None,
     generate_into: Path | None = None,
 ) -> DetectionDataModule:
     """Open the validation split of a training whose configuration had `trained` as its data.
 
     `class_names` are those of the training, which decided what a root category is; `source` is the file that
-    holds the configuration, for messages. `overrides` (nested) replace stored options. Missing generated data
-    is generated again in `generate_into`; nothing else is written.
+    holds the configuration, for messages; `tasks` are those of the model. `overrides` (nested) replace stored
+    options. Missing generated data is generated again in `generate_into`; nothing else is written.
 
     Raises:
         ValueError: the data does not exist, or generated data is missing and `generate_into` is None.
     """
     check_stored({"data": trained}, _Stored, source=str(source))
-    stored = stored_data(trained, overrides or {}, generate_into=generate_into)
+    boxes_alone = tasks == ("bbox",)
+    stored = stored_data(trained, overrides or {}, generate_into=generate_into, boxes_alone=boxes_alone)
     data = cast(DetectionDataModule, build(stored))
+    data.use_tasks(tasks)
     data.prepare_data()
     data.know_classes(tuple(class_names))
     data.setup("validate")
@@ -64,9 +68,15 @@ def data_config(trained: dict[str, Any], overrides: dict[str, Any]) -> dict[str,
 
 
 def stored_data(
-    trained: dict[str, Any], overrides: dict[str, Any], *, generate_into: Path | None
+    trained: dict[str, Any],
+    overrides: dict[str, Any],
+    *,
+    generate_into: Path | None,
+    boxes_alone: bool = True,
 ) -> dict[str, Any]:
     """Return `data_config` changed so that building and reading it writes only into `generate_into`.
+
+    With `boxes_alone` generated data of an earlier version will do, which has the same images and boxes.
 
     A checkpoint may come from somebody else, and its training may have generated its data anywhere. Paths
     from the environment take its current values.
@@ -81,7 +91,9 @@ def stored_data(
     if merged.get("source") is None or merged.get("root") is None:
         return merged
     source = build(merged["source"])
-    if isinstance(source, WarpedShapes) and (folder := source.existing(merged["root"])):
+    if isinstance(source, WarpedShapes) and (
+        folder := source.existing(merged["root"], boxes_alone=boxes_alone)
+    ):
         return {**merged, "root": str(folder), "source": None}
     if generate_into is None:
         raise ValueError(f"data.root={merged['root']}: the generated data is not there. Give data.root=...")

@@ -229,7 +229,7 @@ class RunLog(Callback):
             values={**means, **pl_module.validation_metrics()},
             seconds=time.perf_counter() - self._epoch_start,
             eta_seconds=self._eta(trainer, batches_done=int(trainer.num_training_batches)),
-            in_log=[spec for spec in pl_module.validation.evaluator.specs if spec.in_log],
+            in_log=[spec for spec in pl_module.validation.evaluators.specs if spec.in_log],
         )
         self.rows.append(
             {

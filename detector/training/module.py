@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,11 +21,12 @@ from detector.evaluation.f1 import best_f1_threshold
 from detector.evaluation.matching import Rows, match
 from detector.evaluation.metrics import Metrics
 from detector.evaluation.results import ResultCollector
+from detector.evaluation.several import TaskEvaluators
 from detector.exceptions import SharedError
 from detector.models.detector import Detector
 from detector.ops.ranks import all_gathered, mean_over_ranks, num_ranks
-from detector.option_types import Fraction, NonNegativeInt, PositiveInt
-from detector.structures import Batch
+from detector.option_types import Fraction, NonNegativeInt, PositiveInt, TaskName
+from detector.structures import Batch, KeypointSchema
 from detector.training.averaging import WeightAverage
 from detector.training.batch_norms import batch_norms_explained
 from detector.training.loss_sums import LossSums
@@ -53,10 +54,10 @@ class RunLength:
 
 
 class Validation:
-    """The parts of a validation besides the model: original ids, result collector and evaluator.
+    """The parts of a validation besides the model: original ids, result collector and evaluators.
 
-    `evaluator` builds an evaluator from a ground truth. A validation over part of the images is scored
-    against those images only.
+    `evaluator` builds the evaluator of a task of the model from a ground truth. A validation over part of the
+    images is scored against those images only. `schemas` are the keypoints of each class, () without any.
     """
 
     def __init__(
@@ -66,23 +67,32 @@ class Validation:
         evaluator: Callable[[GroundTruth], CocoEvaluator],
         image_id: Callable[[int], Any],
         category_ids: Iterable[Any],
+        tasks: Sequence[TaskName] = ("bbox",),
+        schemas: Sequence[KeypointSchema | None] = (),
     ) -> None:
-        self._ground_truth = ground_truth
-        self._make_evaluator = evaluator
+        self._ground_truth, self._make_evaluator, self._tasks = ground_truth, evaluator, tasks
         self.image_id = image_id
-        self.evaluator = evaluator(ground_truth)  # of the images of the last validation; at first, all
+        self.evaluators = self._evaluators(
+            ground_truth
+        )  # of the images of the last validation; at first, all
         self._num_images = ground_truth.num_images
-        self.collector = ResultCollector(image_id=image_id, category_ids=tuple(category_ids))
+        self.collector = ResultCollector(
+            image_id=image_id,
+            category_ids=tuple(category_ids),
+            num_keypoints=[0 if schema is None else len(schema.names) for schema in schemas],
+        )
 
-    def score(self) -> tuple[list[dict[str, Any]], Rows, Metrics]:
-        """Return the collected results, as they are and as the evaluator's rows, and their metrics."""
+    def score(self) -> tuple[list[dict[str, Any]], dict[TaskName, Rows], Metrics]:
+        """Return the collected results, as they are and as each evaluator's rows, and their metrics."""
         indices = self.collector.state()
         if self._num_images != len(indices):
             self._num_images = len(indices)
-            self.evaluator = self._make_evaluator(self._ground_truth_of([*indices]))
+            self.evaluators = self._evaluators(self._ground_truth_of([*indices]))
         results = self.collector.results()
-        rows, notes = self.evaluator.read(results)
-        return results, rows, self.evaluator.score(rows, notes)
+        return results, *self.evaluators.score(results)
+
+    def _evaluators(self, truth: GroundTruth) -> TaskEvaluators:
+        return TaskEvaluators.of(self._make_evaluator, truth, self._tasks)
 
     def _ground_truth_of(self, indices: list[int]) -> GroundTruth:
         if len(indices) == self._ground_truth.num_images:
@@ -94,8 +104,8 @@ class DetectionModule(LightningModule):
     """A Lightning module that trains a detector and validates it, or its weight average with `ema_decay`.
 
     Logs `train/loss`, each term as `train/<name>`, `train/lr`; after a validation `val/loss`, `val/<name>`
-    and the metrics as `val/AP`, `val/AP50`, ... . `results`, `metrics` and `best_f1_threshold` hold those
-    of the last validation.
+    and the metrics as `val/AP`, `val/AP50`, `val/segm/AP`, ... . `results`, `metrics` and `best_f1_threshold`
+    hold those of the last validation.
 
     Args:
         train_image_id: maps an index of the training set to its original id, for error messages.
@@ -226,7 +236,9 @@ class DetectionModule(LightningModule):
         self._gather()
         self.log_dict({f"val/{name}": value for name, value in self._val_losses.means().items()})
         self.results, rows, self.metrics = self.validation.score()
-        self.best_f1_threshold = best_f1_threshold(match(rows, self.validation.evaluator.truth))
+        self.best_f1_threshold = best_f1_threshold(
+            match(rows["bbox"], self.validation.evaluators.boxes.truth)
+        )
         self.validated_epoch = self.current_epoch
         self.log_dict({f"val/{name}": value for name, value in self.metrics.values.items()})
 

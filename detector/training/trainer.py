@@ -7,13 +7,13 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
 from detector.evaluation.metrics import MONITORED, MetricSpec
-from detector.option_types import Fraction, PositiveFloat, PositiveInt
+from detector.option_types import Fraction, PositiveFloat, PositiveInt, TaskName
 from detector.run_folder import RunFolder
 from detector.training.checkpoint_io import AtomicCheckpointIO
 from detector.training.event_log import TensorBoard
@@ -52,6 +52,15 @@ class TrainingOptions:
     limit_val_batches: PositiveInt | None = None
     deterministic: bool | Literal["warn"] = False
     resume: str | None = None
+
+    def require_monitor_of(self, tasks: Sequence[TaskName]) -> None:
+        """Raise ValueError if the monitor is a metric of a task that is none of the model's."""
+        task = self.monitor.partition("/")[0] if "/" in self.monitor else "bbox"
+        if task in get_args(TaskName) and task not in tasks:
+            raise ValueError(
+                f"training.monitor={self.monitor}: the model predicts {', '.join(tasks)}, no {task}. "
+                f"Choose a model that does, or a metric of these, such as training.monitor={MONITORED.name}."
+            )
 
     def monitored(self, specs: Sequence[MetricSpec]) -> MetricSpec:
         """Return the spec of the monitor; raise ValueError if none has its name."""

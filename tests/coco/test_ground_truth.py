@@ -8,6 +8,7 @@ import pytest
 
 from detector.coco.truth_reader import read_ground_truth
 from detector.evaluation.coco import CocoEvaluator
+from detector.option_types import TaskName
 from tests.coco.small_coco import as_coco
 from tests.evaluation.problems import annotation, ground_truth, perfect_results, random_problem
 from tests.shared import shared_path
@@ -92,6 +93,20 @@ def test_a_file_and_its_dictionary_are_one_ground_truth(tmp_path: Path) -> None:
     assert read_ground_truth(tmp_path / "gt.json").same_as(read_ground_truth(truth))
     truth["annotations"][0]["bbox"][0] += 1
     assert not read_ground_truth(tmp_path / "gt.json").same_as(read_ground_truth(truth))
+
+
+def test_other_masks_and_keypoints_make_another_ground_truth() -> None:
+    truth = ground_truth()
+    truth["categories"] = [{**one, "keypoints": ["tip"]} for one in truth["categories"]]
+    for one in truth["annotations"]:
+        one |= {"segmentation": [[30, 30, 40, 30, 40, 40]], "keypoints": [31, 31, 2]}
+    tasks: tuple[TaskName, ...] = ("bbox", "segm", "keypoints")
+    first = read_ground_truth(truth, tasks=tasks)
+    assert first.same_as(read_ground_truth(truth, tasks=tasks))
+    assert not first.same_as(read_ground_truth(truth))
+    for key, value in (("segmentation", [[30, 30, 41, 30, 40, 40]]), ("keypoints", [31, 32, 2])):
+        other = {**truth, "annotations": [{**truth["annotations"][0], key: value}, *truth["annotations"][1:]]}
+        assert not first.same_as(read_ground_truth(other, tasks=tasks))
 
 
 @pytest.mark.parametrize("value", [float("nan"), "half of a pair: \ud800", 10**30])

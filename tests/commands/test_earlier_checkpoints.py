@@ -35,7 +35,7 @@ def test_it_evaluates_as_one_with_present_names(tmp_path: Path) -> None:
         read = load_checkpoint(path)
         assert (read.config, read.metrics) == (config, {"val/loss_box_reg": 1.0})
         assert read.epoch_rows == [{"epoch": 1, "val/loss_box_reg": 1.0}]
-        evaluated = evaluate_checkpoint(
+        (evaluated,) = evaluate_checkpoint(
             str(path), data_overrides={}, evaluator=CocoEvaluator, accelerator="cpu"
         )
         results.append(evaluated.results)

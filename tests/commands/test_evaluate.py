@@ -144,9 +144,11 @@ def test_all_that_both_files_hold_is_evaluated(tmp_path: Path, monkeypatch: pyte
     assert evaluate(monkeypatch, *shape_files(tmp_path, (truth, results))) == 0
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     expected = by_pycocotools(truth, results, "keypoints").stats
-    assert written["AP"] != written["keypoints"]["AP"] == expected[0]
+    assert written["AP"] != written["keypoints/AP"] == expected[0]
     assert {"APs", "per_class"} <= written.keys()
-    assert [*written["keypoints"]][:6] == ["AP", "AP50", "AP75", "APm", "APl", "AR"]
+    names = [name for name in written if name.startswith("keypoints/")]
+    assert names[:6] == [f"keypoints/{name}" for name in ("AP", "AP50", "AP75", "APm", "APl", "AR")]
+    assert {"AP", "keypoints/AP"} <= written["per_class"]["class 2"].keys()
     for folder in (tmp_path / "out", tmp_path / "out" / "keypoints"):
         assert {"report.html", "errors.json", "interval.json"} <= {file.name for file in folder.iterdir()}
 
@@ -157,8 +159,8 @@ def test_a_file_of_masks_alone(
     problem = random_masks(1)
     assert evaluate(monkeypatch, *shape_files(tmp_path, problem)) == 0
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert [*written] == ["segm"]
-    assert written["segm"]["AP"] == by_pycocotools(*problem, "segm").stats[0]
+    assert {name.partition("/")[0] for name in written} == {"segm", "per_class", "notes"}
+    assert written["segm/AP"] == by_pycocotools(*problem, "segm").stats[0]
     assert "gt.json: masks" in capsys.readouterr().out
     assert "masks of " in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
@@ -167,7 +169,23 @@ def test_the_tasks_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     truth, results = random_masks(1)
     results = [{**result, "bbox": [10, 10, 30, 30]} for result in results]
     assert evaluate(monkeypatch, *shape_files(tmp_path, (truth, results)), "tasks=[segm]") == 0
-    assert [*json.loads((tmp_path / "out" / "metrics.json").read_text())] == ["segm"]
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert {name.partition("/")[0] for name in written} == {"segm", "per_class", "notes"}
+
+
+def test_the_report_of_a_task_that_is_no_longer_evaluated_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth, results = random_masks(1)
+    files = shape_files(tmp_path, (truth, [{**result, "bbox": [10, 10, 30, 30]} for result in results]))
+    assert evaluate(monkeypatch, *files) == 0
+    report = tmp_path / "out" / "segm" / "report.html"
+    assert report.is_file()
+    (tmp_path / "out" / "keypoints").mkdir()
+    (tmp_path / "out" / "keypoints" / "notes.txt").write_text("mine")
+    assert evaluate(monkeypatch, *files, "tasks=[bbox]") == 0
+    assert not report.parent.exists()
+    assert (tmp_path / "out" / "keypoints" / "notes.txt").is_file()
 
 
 def test_masks_that_the_truth_lacks_leave_the_boxes(
@@ -177,7 +195,7 @@ def test_masks_that_the_truth_lacks_leave_the_boxes(
     results = [{**result, "bbox": [10, 10, 30, 30]} for result in results]
     del truth["annotations"][0]["segmentation"]
     assert evaluate(monkeypatch, *shape_files(tmp_path, (truth, results))) == 0
-    assert "segm" not in json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert "segm/AP" not in json.loads((tmp_path / "out" / "metrics.json").read_text())
     error = capsys.readouterr().err
     assert "note: masks are not evaluated. " in error
     assert f"1 of {len(truth['annotations'])} annotations have no mask" in error
@@ -225,4 +243,4 @@ def test_sigmas_are_for_keypoints(
     assert evaluate(monkeypatch, *files, sigmas, "tasks=[bbox]") == 2
     assert "evaluation.sigmas is for keypoints, and boxes are evaluated" in capsys.readouterr().err
     assert evaluate(monkeypatch, *files, sigmas) == 0
-    assert {"AP", "keypoints"} <= json.loads((tmp_path / "out" / "metrics.json").read_text()).keys()
+    assert {"AP", "keypoints/AP"} <= json.loads((tmp_path / "out" / "metrics.json").read_text()).keys()

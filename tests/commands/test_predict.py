@@ -143,7 +143,7 @@ def test_boxes_are_counted_by_class(tmp_path: Path) -> None:
     labels = torch.tensor([1, 2, 2, 0, 2, 1])
     found = Detections(torch.tensor([[0.0, 0, 4, 4]] * 6), torch.full((6,), 0.5), labels)
     with ResultFiles(tmp_path, ["cat", "dog", "cow"], PredictedIds([1], [1, 2, 3])) as results:
-        results.add(1, Path("a.jpg"), found)
+        results.add(1, Path("a.jpg"), found, size=(8, 8))
     assert _by_class(results.counts) == " (3 cow, 2 dog, 1 cat)"
     assert _by_class(Counter(map(str, range(11)))) == f" ({', '.join(f'1 {n}' for n in range(10))}, ...)"
     assert _by_class(Counter()) == ""
@@ -181,7 +181,7 @@ def test_no_cell_runs_in_a_spreadsheet(tmp_path: Path) -> None:
     detections = Detections(torch.tensor([[-3.5, 0.0, 4.0, 4.0]]), torch.tensor([0.5]), torch.tensor([0]))
     file = Path('=HYPERLINK("x").jpg')
     with ResultFiles(tmp_path, ["@class"], PredictedIds([-7], ["+1"])) as results:
-        results.add(1, file, detections)
+        results.add(1, file, detections, size=(8, 8))
     with (tmp_path / "predictions.csv").open(newline="", encoding="utf-8") as rows:
         (row,) = csv.DictReader(rows)
     assert row["file"] == f"'{file}"

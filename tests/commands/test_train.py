@@ -192,7 +192,7 @@ def test_a_plain_model_logs_no_offsets(finished: Path) -> None:
 
 
 def test_evaluating_the_best_checkpoint_gives_its_validation_again(finished: Path) -> None:
-    evaluation = evaluate_checkpoint(
+    (evaluation,) = evaluate_checkpoint(
         str(finished / "checkpoints" / "best.ckpt"),
         data_overrides={},
         evaluator=CocoEvaluator,

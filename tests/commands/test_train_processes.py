@@ -55,15 +55,15 @@ def test_two_devices_score_all_images_once_and_scale_the_rate(tmp_path: Path) ->
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert "learning rate: 0.01 = optimizer.lr 0.01 x 4 images a step" in output
-    metrics = evaluate_checkpoint(
+    (evaluated,) = evaluate_checkpoint(
         str(tmp_path / "run" / "checkpoints" / "best.ckpt"),
         data_overrides={},
         evaluator=CocoEvaluator,
         accelerator="cpu",
-    ).metrics
+    )
     # One device has other batches, and float sums in another order.
     stored = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    again = metrics.to_dict()
+    again = evaluated.metrics.to_dict()
     assert again["AP"] == pytest.approx(stored["AP"], abs=1e-4)
     assert again["AR100"] == pytest.approx(stored["AR100"], abs=1e-4)
 

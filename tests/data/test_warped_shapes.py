@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,10 +13,12 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from pycocotools import mask as mask_tools
 
 from detector.data.warped_shapes import shapes
 from detector.data.warped_shapes import source as warped_shapes
-from detector.data.warped_shapes.scenes import draw_scene
+from detector.data.warped_shapes.landmarks import LANDMARKS
+from detector.data.warped_shapes.scenes import Layer, SceneObject, draw_scene
 from detector.data.warped_shapes.shapes import CLASS_NAMES
 from detector.data.warped_shapes.source import WarpedShapes
 
@@ -69,6 +72,8 @@ def test_boxes_and_areas_are_those_of_the_polygons_inside_the_image(tiny: Path, 
     annotations = read(tiny, split)["annotations"]
     assert annotations
     for annotation in annotations:
+        if isinstance(annotation["segmentation"], dict):  # it has holes
+            continue
         points = np.concatenate(polygons_of(annotation))
         (x1, y1), (x2, y2) = points.min(axis=0), points.max(axis=0)
         assert annotation["bbox"] == [x1, y1, x2 - x1, y2 - y1]
@@ -148,6 +153,114 @@ def test_ids_are_unique_and_refer_to_images(tiny: Path) -> None:
     assert {annotation["image_id"] for annotation in content["annotations"]} <= set(image_ids)
 
 
+# Landmarks
+
+
+def test_each_class_but_the_disc_names_its_landmarks(tiny: Path) -> None:
+    schemas = {c["name"]: (c.get("keypoints", []), c.get("skeleton", [])) for c in read(tiny)["categories"]}
+    counts = {name: len(names) for name, (names, _) in schemas.items()}
+    assert counts == {
+        "disc": 0, "triangle": 3, "square": 4, "star": 5, "cross": 4, "crescent": 2, "heart": 4, "arrow": 4
+    }  # fmt: skip
+    for names, skeleton in schemas.values():
+        assert {number for pair in skeleton for number in pair} == {*range(1, len(names) + 1)}
+
+
+@pytest.mark.parametrize("label", range(len(CLASS_NAMES)), ids=CLASS_NAMES)
+def test_a_mirrored_shape_has_its_left_landmarks_on_the_right(label: int) -> None:
+    names, places = LANDMARKS[label].names, LANDMARKS[label].places
+    points = dict(zip(names, shapes.outline(CLASS_NAMES[label])[places], strict=True))
+    sides = {"left": "right", "right": "left"}
+    for name, point in points.items():
+        side, _, what = name.partition("_")
+        mirrored = point * [-1, 1]
+        if side in sides:
+            np.testing.assert_allclose(points[f"{sides[side]}_{what}"], mirrored, atol=0.02)
+        elif CLASS_NAMES[label] in ("square", "cross", "heart"):  # the ones that look the same in a mirror
+            np.testing.assert_allclose(point, mirrored, atol=0.02)
+
+
+def test_landmarks_are_points_of_the_drawn_outline() -> None:
+    options = replace(TINY, objects=(1, 1), clutter=0, strength=1.0, scale=(0.3, 0.3))
+    distances = []
+    for index in range(20):
+        _, (thing,) = draw_scene(options, key=(0, 0, index))
+        outline = np.concatenate(thing.polygons()).astype(np.float32)
+        distances += [
+            abs(cv2.pointPolygonTest(outline, (float(x), float(y)), measureDist=True))
+            for (x, y), v in zip(thing.landmarks, thing.visibility(), strict=True)
+            if v == 2
+        ]
+    assert len(distances) > 40
+    assert np.mean(distances) < 0.3  # of a pixel
+    assert max(distances) < 2  # the end of an acute tip is thinner than a sample
+
+
+def test_a_landmark_is_hidden_under_a_later_layer_and_unlabeled_outside() -> None:
+    landmarks = np.array([[2.2, 1.1], [5.0, 5.0], [-0.1, 3.0], [7.9, 8.0]])
+    thing = SceneObject(0, 1.0, np.ones((32, 32), np.uint8), landmarks)
+    assert thing.visibility().tolist() == [2, 2, 0, 0]
+    layer = np.zeros((8, 8), np.uint8)
+    layer[0, 0] = 1  # the sample from 2.0 to 2.25 px across, 1.0 to 1.25 px down
+    thing.cover(Layer(4, 8, layer))
+    assert thing.visibility().tolist() == [1, 2, 0, 0]
+
+
+def test_keypoints_are_as_coco_writes_them(tiny: Path) -> None:
+    content = read(tiny)
+    names = {category["id"]: category.get("keypoints", []) for category in content["categories"]}
+    seen = set()
+    for annotation in content["annotations"]:
+        points = np.reshape(annotation.get("keypoints", []), (-1, 3))
+        assert len(points) == len(names[annotation["category_id"]])
+        assert annotation.get("num_keypoints", 0) == (points[:, 2] > 0).sum()
+        assert (points[points[:, 2] == 0] == 0).all()
+        assert (points[:, :2] < 64).all()
+        assert (points[:, :2] >= 0).all()
+        seen |= {*points[:, 2].tolist()}
+    assert seen >= {0, 2}
+
+
+# Holes
+
+
+def with_a_hole(side: int) -> SceneObject:
+    """A square from 2 to 14 px of an image of 16 px, with a square hole of `side` samples, 4 a pixel."""
+    visible = np.zeros((64, 64), np.uint8)
+    visible[8:56, 8:56] = 1
+    thing = SceneObject(2, 48.0**2, visible, np.zeros((0, 2)))
+    thing.cover(Layer(20, 20, np.ones((side, side), np.uint8)))
+    return thing
+
+
+def test_a_part_with_a_hole_is_written_as_run_lengths() -> None:
+    annotation = warped_shapes._annotation(with_a_hole(8), image_id=1)
+    encoded = mask_tools.frPyObjects(annotation["segmentation"], 16, 16)
+    expected = np.zeros((16, 16), np.uint8)
+    expected[2:14, 2:14] = 1
+    expected[5:7, 5:7] = 0
+    np.testing.assert_array_equal(mask_tools.decode(encoded), expected)
+    assert annotation["area"] == expected.sum()
+    assert annotation["bbox"] == [2, 2, 12, 12]
+
+
+def test_a_hole_as_small_as_a_sliver_is_filled() -> None:
+    assert with_a_hole(7).has_holes()  # 49 samples are just more than 3 square pixels
+    assert not with_a_hole(6).has_holes()
+    assert isinstance(warped_shapes._annotation(with_a_hole(6), image_id=1)["segmentation"], list)
+
+
+def test_a_bay_is_no_hole() -> None:
+    thing = with_a_hole(8)
+    thing.cover(Layer(0, 20, np.ones((24, 8), np.uint8)))
+    assert not thing.has_holes()
+
+
+def test_run_lengths_may_begin_with_the_object() -> None:
+    pixels = np.array([[1, 0], [0, 1]], np.uint8)
+    assert warped_shapes._run_lengths(pixels) == {"size": [2, 2], "counts": [0, 1, 2, 1]}
+
+
 # Bending
 
 
@@ -209,10 +322,24 @@ def test_equal_parameters_reuse_the_folder(tiny: Path, monkeypatch: pytest.Monke
     assert TINY.generate(tiny) == tiny
 
 
-def test_a_folder_of_an_earlier_version_is_reused(tiny: Path) -> None:
-    """It was recorded, and named by a hash, while `color_distance` was `colour_distance`."""
-    assert json.loads((tiny / "warped_shapes.json").read_text())["parameters"]["colour_distance"] == 100.0
-    assert TINY._folder_beside(Path("s")).name == "s-strength0.5-seed0-73d5fb4c"
+def test_folders_keep_their_names_and_records() -> None:
+    """They were recorded, and named by a hash, while `color_distance` was `colour_distance`."""
+    assert TINY._record()["parameters"]["colour_distance"] == 100.0
+    assert TINY._folder_beside(Path("s"), version=1).name == "s-strength0.5-seed0-73d5fb4c"
+
+
+def test_a_folder_without_landmarks_serves_boxes_alone(tiny: Path, tmp_path: Path) -> None:
+    first = tmp_path / "s"
+    shutil.copytree(tiny, first)
+    record = json.loads((first / "warped_shapes.json").read_text())
+    (first / "warped_shapes.json").write_text(json.dumps({**record, "version": 1}))
+    assert TINY.existing(first) is None
+    assert TINY.existing(first, boxes_alone=True) == first
+    assert TINY.existing(tmp_path / "other", boxes_alone=True) is None
+    beside = TINY.generate(first)
+    assert beside == TINY._folder_beside(first)
+    assert files(beside) == files(tiny)
+    assert TINY.existing(first, boxes_alone=True) == beside
 
 
 def test_other_parameters_go_beside_and_leave_the_folder_alone(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pycocotools import mask as mask_tools
 
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.errors import analyze_errors
 from detector.evaluation.keypoints import keypoint_similarity
 from detector.evaluation.outcomes import Objects
-from tests.evaluation.shapes import by_pycocotools, random_poses, require_equal_replicates
+from detector.evaluation.result_ids import NamedResults
+from tests.evaluation.shapes import SIDE, by_pycocotools, random_poses, require_equal_replicates
 from tests.shared import shared_path
 
 BACKENDS = pytest.mark.parametrize("backend", ["pycocotools", "hotcoco"])
@@ -116,6 +118,67 @@ def test_classes_of_different_keypoints(backend: Any) -> None:
     sought = int((~evaluator.truth.ignored).sum())
     missed = (analyze_errors(evaluator.matched(some)).counts["missed"] for some in (results, []))
     assert 0 < next(missed) < next(missed) == sought
+
+
+def without_keypoints_of_class_2(seed: int) -> tuple[Any, list[dict[str, Any]]]:
+    truth, results = random_poses(seed)
+    for category in truth["categories"]:
+        if category["id"] == 2:
+            del category["keypoints"], category["skeleton"]
+    for one in truth["annotations"]:
+        if one["category_id"] == 2:
+            del one["keypoints"], one["num_keypoints"]
+    return truth, results
+
+
+def test_results_of_categories_without_keypoints_are_left_out_with_a_note() -> None:
+    truth, results = without_keypoints_of_class_2(1)
+    evaluator = CocoEvaluator(truth, task="keypoints")
+    own = [one for one in results if one["category_id"] != 2]
+    assert 0 < len(own) < len(results)
+    with_others, alone = evaluator.evaluate(results), evaluator.evaluate(own)
+    assert with_others.values == alone.values
+    note = f"{len(results) - len(own)} results are left out, as their categories name no keypoints: class 2."
+    assert {*with_others.notes} - {*alone.notes} == {f"results: {note}"}
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_results_of_such_categories_are_known_by_name(named: bool) -> None:
+    """In a file with tables of its own, ids count from elsewhere."""
+    truth, results = without_keypoints_of_class_2(1)
+    evaluator = CocoEvaluator(truth, task="keypoints")
+    own = evaluator.evaluate([one for one in results if one["category_id"] != 2])
+    for one in results:
+        one["category_name"] = f"class {one['category_id']}"
+        if named:
+            one["category_id"] = {2: 7, 7: 2}[one["category_id"]]
+        else:
+            del one["category_id"]
+    assert evaluator.evaluate(NamedResults(results) if named else results).values == own.values
+
+
+def test_boxes_of_categories_without_keypoints_need_no_note() -> None:
+    truth, results = without_keypoints_of_class_2(1)
+    for one in results:
+        if one["category_id"] == 2:
+            del one["keypoints"]
+    assert not any(
+        "left out" in note for note in CocoEvaluator(truth, task="keypoints").evaluate(results).notes
+    )
+
+
+@BACKENDS
+def test_masks_of_results_without_boxes_decide_their_size(backend: Any) -> None:
+    truth, results = random_poses(3)
+    for number, result in enumerate(results):
+        pixels = np.zeros((SIDE, SIDE), np.uint8, order="F")
+        pixels[: 3 + number % 90, : number % 70] = 1
+        mask = mask_tools.encode(pixels)
+        result["segmentation"] = {"size": [SIDE, SIDE], "counts": mask["counts"].decode()}
+    metrics = CocoEvaluator(truth, backend=backend, task="keypoints").evaluate(results)
+    assert values(metrics) == by_pycocotools(truth, results, "keypoints").stats.tolist()
+    without = [{**one, "segmentation": None} for one in results]
+    assert metrics.values != CocoEvaluator(truth, backend=backend, task="keypoints").evaluate(without).values
 
 
 @pytest.mark.parametrize("seed", range(5))

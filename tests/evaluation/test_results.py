@@ -2,11 +2,13 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pycocotools import mask as mask_tools
 
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.result_files import read_results
@@ -16,7 +18,7 @@ from detector.evaluation.results import (
     write_predictions,
 )
 from detector.files import write_json
-from detector.structures import Batch, Detections, Targets
+from detector.structures import Batch, BoxMasks, Detections, Keypoints, Targets
 from tests.evaluation.problems import ground_truth, perfect_results, random_problem
 
 
@@ -69,6 +71,33 @@ def test_collector_scales_to_the_original_image() -> None:
     assert collector.results() == [
         {"image_id": "id3", "category_id": 5, "bbox": [20.0, 20.0, 80.0, 40.0], "score": 0.5}
     ]
+
+
+def test_collector_pastes_masks_and_scales_keypoints_to_the_original_image() -> None:
+    collector = ResultCollector(image_id=lambda index: index, category_ids=(5, 6), num_keypoints=(2, 0))
+    some = replace(
+        detections([[5, 10, 25, 30], [5, 10, 25, 30]], [0.5, 0.4], [0, 1]),
+        masks=BoxMasks(torch.ones(2, 28, 28)),
+        keypoints=Keypoints(torch.full((2, 3, 2), 10.12345), torch.full((2, 3), 2)),
+        keypoint_scores=torch.tensor([[0.25, -1.5, 9.0]] * 2),
+    )
+    collector.add(batch([3], resized=(40, 50), original=(80, 200)), [some])
+    first, second = collector.results()
+    pixels = mask_tools.decode(first["segmentation"])
+    assert pixels.shape == (80, 200)
+    assert mask_tools.toBbox(first["segmentation"]).tolist() == pytest.approx(first["bbox"], abs=3)
+    assert first["keypoints"] == [40.494, 20.247, 0.25, 40.494, 20.247, -1.5]
+    assert "keypoints" not in second  # a class that has none
+    assert second["segmentation"] == first["segmentation"]
+
+
+def test_keypoints_without_scores_have_their_visibility() -> None:
+    some = replace(
+        detections([[5, 10, 25, 30]], [0.5], [0]),
+        keypoints=Keypoints(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[2]])),
+    )
+    (result,) = detections_to_results(some, image_id=1, category_ids=(1,))
+    assert result["keypoints"] == [1.0, 2.0, 2.0]
 
 
 def test_collector_keeps_an_image_seen_twice_once() -> None:

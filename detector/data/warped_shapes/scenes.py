@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import cv2
@@ -13,6 +13,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from detector.data.warped_shapes import shapes, textures
+from detector.data.warped_shapes.landmarks import LANDMARKS
 from detector.data.warped_shapes.shapes import CLASS_NAMES, Points
 from detector.data.warped_shapes.textures import Pixels
 
@@ -62,17 +63,32 @@ class Layer:
         height, width = self.mask.shape
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
+    def covers(self, points: Points) -> NDArray[np.bool_]:
+        """Return whether each point (N, 2), in pixels, lies in the region (N,)."""
+        column, row = (np.floor(points * _SAMPLES).astype(np.int64) - [self.left, self.top]).T
+        height, width = self.mask.shape
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        covered = np.zeros(len(points), dtype=bool)
+        covered[inside] = self.mask[row[inside], column[inside]] > 0
+        return covered
+
 
 @dataclass
 class SceneObject:
     """An object in a scene, with a mask of the whole image.
 
     Later layers remove what they cover from `visible`; `full_area` counts the samples of the whole object.
+    `landmarks` (K, 2) are in pixels and may lie outside the image; `hidden` (K) are those that a later layer
+    covers.
     """
 
     label: int
     full_area: float
     visible: Mask
+    landmarks: Points = field(default_factory=lambda: np.zeros((0, 2)))
+
+    def __post_init__(self) -> None:
+        self.hidden = np.zeros(len(self.landmarks), dtype=bool)
 
     def fraction_left(self, under: Layer | None = None) -> float:
         """Return the fraction of the whole object that is visible, or would be under one more layer."""
@@ -81,11 +97,31 @@ class SceneObject:
 
     def cover(self, layer: Layer) -> None:
         self.visible[layer.window] &= 1 - layer.mask
+        self.hidden |= layer.covers(self.landmarks)
+
+    def visibility(self) -> NDArray[np.int64]:
+        """Return 2 for each visible landmark, 1 for a hidden one and 0 for one outside the image (K)."""
+        size = len(self.visible) // _SAMPLES
+        inside = ((self.landmarks >= 0) & (self.landmarks < size)).all(axis=1)
+        return np.where(inside, np.where(self.hidden, 1, 2), 0)
+
+    def has_holes(self) -> bool:
+        """Return whether the visible part encloses a region of another layer, slivers aside."""
+        outside = np.pad(1 - _layer(self.visible).mask, 1, constant_values=1)
+        count, _, stats, _ = cv2.connectedComponentsWithStats(outside, connectivity=4)
+        sizes = [stats[i, cv2.CC_STAT_AREA] for i in range(1, count) if stats[i, cv2.CC_STAT_LEFT] > 0]
+        return bool(max(sizes, default=0) >= _SLIVER_PX * _SAMPLES**2)
+
+    def pixels(self) -> Mask:
+        """Return the mask of the pixels of which more than half is visible (S, S)."""
+        size = len(self.visible) // _SAMPLES
+        covered = self.visible.reshape(size, _SAMPLES, size, _SAMPLES).sum(axis=(1, 3))
+        return (covered > _SAMPLES**2 // 2).astype(np.uint8)
 
     def polygons(self) -> list[Points]:
         """Return the outlines of the visible parts in pixels, largest first, without slivers.
 
-        Holes are filled, as COCO polygons have none.
+        Holes are filled, as COCO polygons have none: see `has_holes`.
         """
         part = _layer(self.visible)
         # Contours run through sample centers: spread each sample to its four corners for exact extents.
@@ -142,8 +178,9 @@ def _add_object(canvas: Pixels, placed: list[SceneObject], options: SceneOptions
     margin = np.minimum(_CENTER_MARGIN * np.ptp(points, axis=0), options.image_size / 2)
     paint_rng = rng.spawn(1)[0]  # so that the colors do not depend on the number of tries
     for _ in range(_PLACEMENT_TRIES):
-        mask = _filled(points + rng.uniform(margin, options.image_size - margin), options.image_size)
-        thing = SceneObject(label, full_area, mask)
+        placed_points = points + rng.uniform(margin, options.image_size - margin)
+        mask = _filled(placed_points, options.image_size)
+        thing = SceneObject(label, full_area, mask, placed_points[LANDMARKS[label].places])
         if thing.fraction_left() >= options.min_visible and _place(canvas, placed, mask, options, paint_rng):
             placed.append(thing)
             return

@@ -19,12 +19,16 @@ from rich.console import Console
 from rich.progress import track
 
 from detector.data.warped_shapes import shapes
-from detector.data.warped_shapes.scenes import SceneObject, draw_scene
+from detector.data.warped_shapes.landmarks import LANDMARKS
+from detector.data.warped_shapes.scenes import Mask, SceneObject, draw_scene
 from detector.data.warped_shapes.shapes import CLASS_NAMES
 from detector.option_types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 _RECORD = "warped_shapes.json"  # beside train.json: the parameters that the folder was generated with
-_VERSION = 1  # of the drawing: raise it when the same parameters would give other images
+_VERSION = 2  # of the files: raise it when the same parameters would give others
+_BOXES_ALONE = (
+    1  # the version whose images and boxes are these; it has no landmarks, and its holes are filled
+)
 _SPLITS = ("train", "val")
 
 
@@ -36,6 +40,8 @@ class WarpedShapes:
     the border, and open lines and soft spots are clutter. `strength` bends each object smoothly: 0 is rigid,
     1 strongly bent but still recognizable. A `seed` has the same backgrounds and tries the same objects at
     every strength. A larger split begins with the images of a smaller one.
+
+    Every object has a mask, and the corners and tips of its shape as keypoints, hidden ones included.
 
     strength: how far objects are bent, apart from the affine map that each gets.
     rotation: how far objects turn either way, in half turns; 1 is any direction.
@@ -99,20 +105,25 @@ class WarpedShapes:
             "Remove it, or pass another data.root."
         )
 
-    def existing(self, root: str | Path) -> Path | None:
-        """Return the folder of these images if it exists already, otherwise None. Nothing is written."""
-        folders = (Path(root), self._folder_beside(Path(root)))
-        generated = (folder for folder in folders if (folder / _RECORD).is_file())
-        return next((folder for folder in generated if _recorded(folder) == self._record()), None)
+    def existing(self, root: str | Path, *, boxes_alone: bool = False) -> Path | None:
+        """Return the folder of these images if it exists already, otherwise None. Nothing is written.
 
-    def _folder_beside(self, root: Path) -> Path:
-        digest = hashlib.sha256(json.dumps(self._record(), sort_keys=True).encode()).hexdigest()[:8]
+        With `boxes_alone` it may be of the version that has no landmarks, with the same images and boxes.
+        """
+        for version in (_VERSION, _BOXES_ALONE) if boxes_alone else (_VERSION,):
+            for folder in (Path(root), self._folder_beside(Path(root), version=version)):
+                if (folder / _RECORD).is_file() and _recorded(folder) == self._record(version):
+                    return folder
+        return None
+
+    def _folder_beside(self, root: Path, *, version: int = _VERSION) -> Path:
+        digest = hashlib.sha256(json.dumps(self._record(version), sort_keys=True).encode()).hexdigest()[:8]
         return root.with_name(f"{root.name}-strength{self.strength:g}-seed{self.seed}-{digest}")
 
-    def _record(self) -> dict[str, Any]:
+    def _record(self, version: int = _VERSION) -> dict[str, Any]:
         parameters = json.loads(json.dumps(asdict(self)))  # as read back: tuples become lists
         parameters["colour_distance"] = parameters.pop("color_distance")  # its name in folders that are there
-        return {"generator": type(self).__name__, "version": _VERSION, "parameters": parameters}
+        return {"generator": type(self).__name__, "version": version, "parameters": parameters}
 
     def _write(self, staged: Path, folder: Path) -> None:
         counts = {"train": self.num_train, "val": self.num_val}
@@ -146,18 +157,44 @@ def _require(holds: bool, name: str, expected: str, value: object) -> None:
 
 
 def _annotation(thing: SceneObject, *, image_id: int) -> dict[str, Any]:
-    """Return an object as a COCO annotation without id; box and area are those of its visible polygons."""
+    """Return an object as a COCO annotation without id; box and area are those of its visible polygons.
+
+    A part with holes, which polygons cannot have, is written as run lengths of whole pixels.
+    """
     polygons = thing.polygons()
     points = np.concatenate(polygons)
     (x1, y1), (x2, y2) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    area = sum(shapes.area(polygon) for polygon in polygons)
+    segmentation: Any = [polygon.ravel().tolist() for polygon in polygons]
+    if thing.has_holes():
+        pixels = thing.pixels()
+        area, segmentation = float(pixels.sum()), _run_lengths(pixels)
     return {
         "image_id": image_id,
         "category_id": thing.label + 1,
         "bbox": [x1, y1, x2 - x1, y2 - y1],
-        "area": sum(shapes.area(polygon) for polygon in polygons),
-        "segmentation": [polygon.ravel().tolist() for polygon in polygons],
+        "area": area,
+        "segmentation": segmentation,
         "iscrowd": 0,
+        **_keypoints(thing),
     }
+
+
+def _run_lengths(pixels: Mask) -> dict[str, Any]:
+    """Return a mask (height, width) in COCO's uncompressed form: run lengths of its columns, from 0s on."""
+    values = pixels.T.ravel()
+    edges = np.flatnonzero(np.diff(values, prepend=0))
+    return {"size": [*pixels.shape], "counts": np.diff(edges, prepend=0, append=len(values)).tolist()}
+
+
+def _keypoints(thing: SceneObject) -> dict[str, Any]:
+    """Return the landmarks of an object as COCO's keypoints; nothing for a class without any."""
+    visibility = thing.visibility()
+    if not len(visibility):
+        return {}
+    xy = np.where(visibility[:, None] > 0, np.round(thing.landmarks, 2), 0.0).tolist()
+    flat = [number for (x, y), v in zip(xy, visibility.tolist(), strict=True) for number in (x, y, v)]
+    return {"keypoints": flat, "num_keypoints": int((visibility > 0).sum())}
 
 
 def _coco(entries: list[tuple[dict, list[dict]]], *, strength: float) -> dict[str, Any]:
@@ -166,8 +203,16 @@ def _coco(entries: list[tuple[dict, list[dict]]], *, strength: float) -> dict[st
         "info": {"description": f"WarpedShapes, strength {strength:g}", "version": str(_VERSION)},
         "images": [image for image, _ in entries],
         "annotations": [{"id": i, **annotation} for i, annotation in enumerate(annotations, start=1)],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(CLASS_NAMES, start=1)],
+        "categories": [_category(label) for label in range(len(CLASS_NAMES))],
     }
+
+
+def _category(label: int) -> dict[str, Any]:
+    category = {"id": label + 1, "name": CLASS_NAMES[label]}
+    landmarks = LANDMARKS[label]
+    if not landmarks.names:
+        return category
+    return {**category, "keypoints": [*landmarks.names], "skeleton": landmarks.skeleton_numbers()}
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
