@@ -150,9 +150,8 @@ def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a configuration that decides the result of its run, seed aside."""
     identity = {k: v for k, v in config.items() if k not in _WITHOUT_EFFECT}
     identity["evaluation"].pop("backend", None)  # all backends give the same numbers
-    if (
-        task_and_name(identity["training"]["monitor"])[1] in METRIC_NAMES
-    ):  # others are computed from the predictions
+    monitored = task_and_name(identity["training"]["monitor"])[1]
+    if monitored in METRIC_NAMES:  # others are computed from the predictions
         identity["evaluation"].pop("metrics", None)
     if identity["training"]["monitor"] == MONITORED.name:  # as before there was the option
         del identity["training"]["monitor"]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -151,7 +152,11 @@ def test_runs_that_only_their_time_tells_apart_are_named_by_their_options() -> N
 def test_masks_of_files_are_compared_by_their_own_metric(tmp_path: Path) -> None:
     truth, results = random_masks(1)
     objects = [one for one in truth["annotations"] if isinstance(one["segmentation"], list)]
-    better = [*results, *({**one, "score": 0.9} for one in objects)]
+    smaller = [[(0.9 * np.array(part)).tolist() for part in one["segmentation"]] for one in objects]
+    better = [
+        *results,
+        *({**one, "segmentation": s, "score": 0.9} for one, s in zip(objects, smaller, strict=True)),
+    ]
     for name, content in (("gt", truth), ("a", results), ("b", better)):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     files = [str(tmp_path / "a.json"), str(tmp_path / "b.json")]
