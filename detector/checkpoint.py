@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detector.checkpoint_entries import entry_problems, listed, schema_of, shown
+from detector.checkpoint_entries import entry_problems, listed, shown
 from detector.files import write_atomically
 from detector.run_folder import Row, require_checkpoint_file
 from detector.structures import KeypointSchema
@@ -75,10 +75,8 @@ def describe_checkpoint(
 
     `weights` is the prefix of the evaluated weights in its "state_dict".
     """
-    schemas = record.keypoint_schemas
     return {
         "format": _FORMAT,
-        **({"keypoint_schemas": [*map(_plain_schema, schemas)]} if schemas else {}),
         "class_names": list(record.class_names),
         "category_ids": list(record.category_ids),
         "config": record.config,
@@ -87,15 +85,32 @@ def describe_checkpoint(
         "epoch": epoch,
         "step": step,
         "best_f1_threshold": best_f1_threshold,
+        **_schemas_entry(record),
     }
 
 
-def _plain_schema(schema: KeypointSchema | None) -> dict[str, Any] | None:
-    """Return a schema as plain containers."""
-    if schema is None:
-        return None
-    pairs = {name: [[*pair] for pair in getattr(schema, name)] for name in ("flip_pairs", "skeleton")}
-    return {"names": [*schema.names], "sigmas": [*schema.sigmas], **pairs}
+def _schemas_entry(record: ModelRecord) -> dict[str, Any]:
+    if not record.keypoint_schemas:
+        return {}
+    from detector.checkpoint_schemas import plain_schema  # boxes do without
+
+    return {"keypoint_schemas": [*map(plain_schema, record.keypoint_schemas)]}
+
+
+def _schema_problems(entry: Mapping[str, Any]) -> list[str]:
+    if "keypoint_schemas" not in entry:  # as in files of boxes alone
+        return []
+    from detector.checkpoint_schemas import schema_problems
+
+    return schema_problems(entry["keypoint_schemas"], len(entry["class_names"]))
+
+
+def _schemas_of(entry: Mapping[str, Any]) -> tuple[KeypointSchema | None, ...]:
+    if "keypoint_schemas" not in entry:
+        return ()
+    from detector.checkpoint_schemas import schema_of
+
+    return tuple(map(schema_of, entry["keypoint_schemas"]))
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -116,14 +131,14 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             "Weights of a detector go to model.weights=, those of a backbone to model.backbone.weights=."
         )
     _require_known_format(path, entry.get("format"))
-    if problems := entry_problems(content):
+    if problems := entry_problems(content) or _schema_problems(entry):
         raise ValueError(f"{path}: not usable as a checkpoint: {listed(problems)}. {_way_on(path)}")
     prefix = entry["weights"]
     return Checkpoint(
         path=path,
         class_names=tuple(entry["class_names"]),
         category_ids=tuple(entry["category_ids"]),
-        keypoint_schemas=tuple(map(schema_of, entry.get("keypoint_schemas", ()))),
+        keypoint_schemas=_schemas_of(entry),
         config=updated(entry["config"]),
         state_dict={
             name.removeprefix(prefix): value

@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor
 
-from detector.structures import KeypointSchema
 from detector.weights.fit import unusable
 
 _MAX_VALUES, _MAX_DEPTH, _MAX_SHOWN = 100_000, 50, 5
@@ -32,57 +31,9 @@ def entry_problems(content: Mapping[Any, Any]) -> list[str]:
             f"detector.class_names has {len(entry['class_names'])} and detector.category_ids "
             f"{len(entry['category_ids'])} entries, expected as many"
         )
-    if not problems:
-        problems = _schema_problems(entry.get("keypoint_schemas", []), len(entry["class_names"]))
     if "epoch_rows" in content and not _are_rows(content["epoch_rows"]):
         problems.append(f"epoch_rows is {shown(content['epoch_rows'])}, expected a list of dicts of numbers")
     return problems or _state_problems(state, entry["weights"])
-
-
-def schema_of(content: Mapping[str, Any] | None) -> KeypointSchema | None:
-    """Return the keypoints of a class from plain containers; None for a class without any.
-
-    Raises:
-        ValueError: they contradict each other.
-    """
-    if content is None:
-        return None
-    pairs = {name: tuple((a, b) for a, b in content[name]) for name in ("flip_pairs", "skeleton")}
-    return KeypointSchema(names=tuple(content["names"]), sigmas=tuple(content["sigmas"]), **pairs)
-
-
-def _schema_problems(schemas: object, num_classes: int) -> list[str]:
-    name = "detector.keypoint_schemas"
-    if not isinstance(schemas, list) or len(schemas) not in (0, num_classes):
-        return [f"{name} is {shown(schemas)}, expected a list of {num_classes}, one for each class"]
-    for place, one in enumerate(schemas):
-        if not (one is None or _is_schema(one)):
-            return [
-                f"{name}[{place}] is {shown(one)}, expected a dict of names, sigmas, flip_pairs, skeleton"
-            ]
-        try:
-            schema_of(one)
-        except ValueError as error:
-            return [f"{name}[{place}]: {error}"]
-    return []
-
-
-def _is_schema(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and _are_texts(value.get("names"))
-        and isinstance(sigmas := value.get("sigmas"), list)
-        and all(type(sigma) in (int, float) for sigma in sigmas)
-        and all(
-            isinstance(pairs := value.get(name), list)
-            and all(_are_texts(pair) and len(pair) == 2 for pair in pairs)
-            for name in ("flip_pairs", "skeleton")
-        )
-    )
-
-
-def _are_texts(value: object) -> bool:
-    return isinstance(value, list) and all(map(_is_text, value))
 
 
 def _state_problems(state: object, prefix: str) -> list[str]:

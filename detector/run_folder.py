@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 
@@ -62,16 +61,6 @@ class RunFolder:
     def of_task(self, task: TaskName) -> RunFolder:
         """Return the folder with the report of another task than the first one evaluated."""
         return RunFolder(self.path / task)
-
-    def remove_other_tasks(self, tasks: Sequence[TaskName]) -> None:
-        """Remove the reports that an earlier evaluation left of tasks that are none of these."""
-        for task in get_args(TaskName):
-            folder = self.of_task(task)
-            if task not in tasks and folder.path.is_dir():
-                for file in (folder.errors, folder.interval, folder.report):
-                    file.unlink(missing_ok=True)
-                with suppress(OSError):  # it holds files of others
-                    folder.path.rmdir()
 
     @property
     def output(self) -> Path:

@@ -24,6 +24,7 @@ LAYERS = [
     {"layers"},
     {"weights"},
     {"backbones", "necks", "heads", "checkpoint_entries"},
+    {"checkpoint_schemas"},
     {"models", "data", "evaluation", "checkpoint"},
     {"profiling", "training", "exporting"},
     {"reports"},

@@ -14,6 +14,7 @@ from detector.comparing.plan import PlannedRun, plan_runs
 from detector.comparing.progress import is_finished
 from detector.comparing.subjects import Subject, subject_of_files, subject_of_folders, subject_of_plan
 from detector.comparing.training import TrainRuns, train_all, train_here
+from detector.evaluation.metrics import MONITORED
 from detector.exceptions import RunError
 from detector.files import write_text_atomically
 from detector.option_types import NonNegativeInt, PositiveInt
@@ -29,12 +30,16 @@ from detector.runs.record import require_no_training_run, require_writable, writ
 
 @dataclass(frozen=True)
 class Plan:
-    """The `variants` to compare under each of `conditions`; both map names to override lists of `train`."""
+    """The `variants` to compare under each of `conditions`; both map names to override lists of `train`.
+
+    The verdict is on `metric`: AP of boxes, or another such as segm/AP.
+    """
 
     variants: Mapping[str, Sequence[str]]
     conditions: Mapping[str, Sequence[str]] | None = None
     base: Sequence[str] = ()
     stages: Sequence[int] | None = None
+    metric: str = MONITORED.name
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ OF_FILES = (
     "predictions",
     "annotations",
     "num_resamples",
+    "compare.metric",
     "evaluation",
     "name",
     "output_dir",
@@ -126,11 +132,17 @@ def _subjects(options: Options, context: Context) -> list[Subject]:
     if sources:
         _require_effect(sources[0], context, also=("latency",) if sources == ["runs"] else ())
     if options.predictions is not None:
-        return [subject_of_files(options.predictions, options.annotations, options.evaluation)]
+        of_files = subject_of_files(
+            options.predictions, options.annotations, options.evaluation, metric=options.compare.metric
+        )
+        return [of_files]
     if options.runs is not None:
         return [
             subject_of_folders(
-                options.runs, options.evaluation, generate_into=Path(options.output_dir) / "data"
+                options.runs,
+                options.evaluation,
+                generate_into=Path(options.output_dir) / "data",
+                metric=options.compare.metric,
             )
         ]
     cluster = chosen_cluster(context.launcher)
@@ -145,7 +157,12 @@ def _subjects(options: Options, context: Context) -> list[Subject]:
     for condition in conditions:
         try:
             subjects.append(
-                subject_of_plan([r for r in runs if r.condition == condition], failed, options.evaluation)
+                subject_of_plan(
+                    [r for r in runs if r.condition == condition],
+                    failed,
+                    options.evaluation,
+                    metric=options.compare.metric,
+                )
             )
         except RunError as error:
             lost.append(f"{condition}: {error}" if condition else str(error))
@@ -181,7 +198,9 @@ def _train_runs(cluster: Cluster | None, *, parallel: int, flags: Sequence[str])
 
 def _require_effect(option: str, context: Context, *, also: tuple[str, ...]) -> None:
     """Raise ValueError for overrides of training options, as nothing is trained."""
-    unused = [o for o in context.overrides if overridden_key(o).partition(".")[0] not in (*OF_FILES, *also)]
+    used = (*OF_FILES, *also)
+    keys = {override: overridden_key(override) for override in context.overrides}
+    unused = [o for o, key in keys.items() if key not in used and key.partition(".")[0] not in used]
     if unused:
         raise ValueError(
             f"{option}= compares existing files: {', '.join(unused)} would have no effect. Leave it out."

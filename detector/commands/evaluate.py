@@ -11,7 +11,7 @@ from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.result_boxes import check_boxes
 from detector.evaluation.result_files import read_results
 from detector.evaluation.results import write_predictions
-from detector.evaluation.several import merged
+from detector.evaluation.task_metrics import merged
 from detector.evaluation.tasks import KEYS, NOUNS
 from detector.files import write_json
 from detector.option_types import NonNegativeInt, PositiveInt, TaskName
@@ -22,7 +22,7 @@ from detector.runs.console import echo
 from detector.runs.context import Context
 from detector.runs.head import counted, evaluation_head
 from detector.runs.record import require_no_training_run, require_writable, write_record
-from detector.runs.report import Evaluated, folder_of, write_run_report
+from detector.runs.report import Evaluated, folder_of, remove_other_reports, write_run_report
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def run(options: Options, context: Context) -> None:
         write_predictions(files.predictions, evaluated[0].results)
     write_record(output_dir, context)
     write_json(files.metrics, merged({one.evaluator.task: one.metrics for one in evaluated}).to_dict())
-    files.remove_other_tasks([one.evaluator.task for one in evaluated[1:]])
+    remove_other_reports(output_dir, [one.evaluator.task for one in evaluated[1:]])
     for number, one in enumerate(evaluated):
         folder = folder_of(output_dir, number, one)
         head = evaluation_head(output_dir, model=one.model, data=one.data, facts=one.facts)

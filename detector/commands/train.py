@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from lightning import Trainer, seed_everything
 from rich.console import Console
@@ -15,7 +13,6 @@ from rich.console import Console
 from detector.checkpoint import Checkpoint, ModelRecord, load_checkpoint
 from detector.coco.image_values import ImageRange
 from detector.data.datamodule import DetectionDataModule
-from detector.data.dataset import CocoDataset
 from detector.evaluation.several import TaskEvaluators
 from detector.exceptions import RunError, Terminated, exit_code, interrupted
 from detector.files import NotWrittenError, write_text_atomically
@@ -32,7 +29,6 @@ from detector.runs.parts import (
     require_hardware,
     require_same_classes,
     validated_truth,
-    weights_note,
 )
 from detector.runs.record import require_writable, write_record
 from detector.runs.resume import (
@@ -47,7 +43,6 @@ from detector.training.callbacks import Checkpoints, EpochLog, RunLog
 from detector.training.displays import Display, LineDisplay, TerminalDisplay
 from detector.training.module import DetectionModule, RunLength, Validation
 from detector.training.offsets import OffsetLog
-from detector.training.optimization import scaled_lr
 from detector.training.ranks import ending_together
 from detector.training.steady import Steady
 from detector.training.trainer import TrainingOptions, build_trainer
@@ -63,13 +58,12 @@ def run(options: Options, context: Context) -> None:
     Raises:
         ValueError: output_dir holds another run, data or checkpoint do not fit, or a loss is not finite.
     """
+    from detector.runs.training_plan import print_plan
     from detector.runs.training_report import report_training  # before hours pass in which it may change
 
     training, data = options.training, options.data
     require_hardware(training)
-    tasks = require_buildable(options.model)
-    training.require_monitor_of(tasks)
-    data.use_tasks(tasks)
+    tasks = settle_tasks(options)
     output_dir = Path(options.output_dir)
     require_writable(output_dir)
     restarted = ""
@@ -90,12 +84,7 @@ def run(options: Options, context: Context) -> None:
         config["data"]["image_range"] = plain_range(data.image_range)
     if resumed is not None:
         require_same_classes(resumed, data.class_names, where=str(data.train_set.annotations.path))
-    record = ModelRecord(
-        class_names=data.class_names,
-        category_ids=data.category_ids,
-        config=context.recorded,
-        keypoint_schemas=data.keypoint_schemas,
-    )
+    record = record_of(data, context)
     validation = build_validation(options, tasks)
     monitored = training.monitored(validation.evaluators.specs)
     checkpoints = Checkpoints(output_dir, monitored)
@@ -124,6 +113,14 @@ def run(options: Options, context: Context) -> None:
         report_training(checkpoints, options, context, evaluators=module.validation.evaluators, note=note)
 
 
+def settle_tasks(options: Options) -> tuple[TaskName, ...]:
+    """Return the tasks of the model, which its data must know. Raises ValueError if it cannot be built."""
+    tasks = require_buildable(options.model)
+    options.training.require_monitor_of(tasks)
+    options.data.use_tasks(tasks)
+    return tasks
+
+
 def finish_report(
     resumed: Checkpoint, options: Options, context: Context, *, tasks: tuple[TaskName, ...]
 ) -> None:
@@ -148,6 +145,15 @@ def finish_report(
 def plain_range(image_range: ImageRange) -> str | list[float]:
     """Return the range in the form that a configuration holds."""
     return image_range if isinstance(image_range, str) else [*image_range]
+
+
+def record_of(data: DetectionDataModule, context: Context) -> ModelRecord:
+    return ModelRecord(
+        class_names=data.class_names,
+        category_ids=data.category_ids,
+        config=context.recorded,
+        keypoint_schemas=data.keypoint_schemas,
+    )
 
 
 def build_validation(options: Options, tasks: tuple[TaskName, ...]) -> Validation:
@@ -206,54 +212,6 @@ def choose_display(options: TrainingOptions) -> Display:
 
         return NotebookDisplay()
     return LineDisplay(every_n_steps=options.log_every_n_steps)
-
-
-def print_plan(module: DetectionModule, *, options: Options, model: Mapping[str, Any]) -> None:
-    training, data = options.training, options.data
-    trainable = sum(p.numel() for p in module.model.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in module.model.parameters())
-    length, optimization = module.length, module.optimization
-    lr = scaled_lr(optimization, global_batch_size=length.images_per_step)
-    names = ", ".join(data.class_names[:10]) + (", ..." if data.num_classes > 10 else "")
-    echo(f"data: {contents(data.train_set, 'training')}, {contents(data.val_set, 'validation')}")
-    echo(f"classes: {data.num_classes} ({names})")
-    echo(f"model: {total / 1e6:.1f} M parameters, {trainable / 1e6:.1f} M of them trained")
-    if training.resume is None and (note := weights_note([model], data)):
-        echo(f"note: {note}")
-    echo(f"run: {length.epochs} epochs of {length.steps_per_epoch} steps of {length.images_per_step} images")
-    echo(
-        f"learning rate: {lr:g} = optimizer.lr {optimization.lr:g} x {length.images_per_step} images a step "
-        f"/ optimizer.reference_batch_size {optimization.reference_batch_size}"
-    )
-    for note in module.lr_scheduler.notes(
-        total_steps=length.total_steps, steps_per_epoch=length.steps_per_epoch
-    ):
-        echo(f"note: {note}")
-    if limits := limits_of(training, data):
-        echo(f"note: epochs are shortened, for trials: {limits}")
-    echo(f"output: {options.output_dir}")
-
-
-def contents(dataset: CocoDataset, split: str) -> str:
-    """Describe a split by its numbers of images, objects and crowds."""
-    objects, crowds = dataset.annotations.object_count, dataset.annotations.crowd_count
-    counted = [
-        f"{count} {noun}{'s' * (count != 1)}" for count, noun in ((objects, "object"), (crowds, "crowd"))
-    ]
-    return f"{len(dataset)} {split} images with {' and '.join(counted)}"
-
-
-def limits_of(options: TrainingOptions, data: DetectionDataModule) -> str:
-    """Describe the limits that leave out batches; return "" if none does."""
-    limits = {
-        "limit_train_batches": (options.limit_train_batches, len(data.train_dataloader())),
-        "limit_val_batches": (options.limit_val_batches, len(data.val_dataloader())),
-    }
-    return ", ".join(
-        f"training.{name}={limit} of {batches} batches"
-        for name, (limit, batches) in limits.items()
-        if limit is not None and limit < batches
-    )
 
 
 def early_stop_note(options: TrainingOptions, *, epochs: int) -> str:

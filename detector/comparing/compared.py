@@ -30,7 +30,7 @@ def compared(subject: Subject, *, num_resamples: int) -> tuple[Condition, Models
 
     Error analyses are of one seed, one that all variants share if possible.
     """
-    evaluator = subject.evaluator
+    evaluator, decided_by = subject.evaluator, subject.decided_by
     first, *others = subject.results
     keys, runs, errors, detections, names = [], [], {}, {}, {}
     for variant, by_seed in subject.results.items():
@@ -50,7 +50,13 @@ def compared(subject: Subject, *, num_resamples: int) -> tuple[Condition, Models
         a, b = ([keys.index((name, seed)) for seed in seeds] for name in (first, variant))
         identical = all(subject.results[variant][seed] == subject.results[first][seed] for seed in seeds)
         comparisons[variant] = compare(
-            draws, a, b, class_names=evaluator.class_names, specs=evaluator.specs, identical=identical
+            draws,
+            a,
+            b,
+            class_names=evaluator.class_names,
+            specs=evaluator.specs,
+            decided_by=decided_by,
+            identical=identical,
         )
     metrics: dict[str, dict[int, Mapping[str, float | None]]] = {variant: {} for variant in subject.results}
     for number, (variant, seed) in enumerate(keys):
@@ -68,6 +74,8 @@ def compared(subject: Subject, *, num_resamples: int) -> tuple[Condition, Models
         class_names=evaluator.class_names,
         shown_runs={variant: name for variant, name in names.items() if name},
         is_trained=subject.is_trained,
+        metric=subject.metric,
+        task=evaluator.task,
     )
     return condition, Models(subject, detections, condition.errors_of)
 

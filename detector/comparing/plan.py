@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from omegaconf import DictConfig
 
@@ -20,7 +20,10 @@ from detector.config.plain import resolved
 from detector.data.datamodule import DetectionDataModule
 from detector.earlier import with_earlier_names
 from detector.evaluation.metrics import METRIC_NAMES, MONITORED
+from detector.evaluation.several import TaskEvaluators
+from detector.evaluation.task_metrics import deciding_spec, task_and_name
 from detector.factory import weights_in
+from detector.option_types import TaskName
 from detector.reports.gallery import ReadImage
 from detector.reports.study import ModelSize
 from detector.runs.context import Context, overridden_key
@@ -90,35 +93,70 @@ def plan_runs(context: Context, *, own_keys: Sequence[str], here: bool = True) -
         }
     )
     runs = []
-    read = _DataReader()
+    metric = plan.get("metric", MONITORED.name)
+    models = {
+        key: _built(variant_cfg, variant=key[1], metric=metric, here=here)
+        for key, (_, variant_cfg) in configs.items()
+    }
+    every = {task for _, tasks in models.values() for task in tasks}
+    # All read what any of them needs, so that their ground truths are the same.
+    read = _DataReader(tuple(task for task in get_args(TaskName) if task in every))
     for (condition, variant), (words, variant_cfg) in configs.items():
-        plain = resolved(variant_cfg)
+        plain, (options, tasks) = resolved(variant_cfg), models[condition, variant]
         try:
-            options = build_options(variant_cfg, TrainOptions)
-            if here:
-                require_hardware(options.training)
-            require_buildable(options.model)
             facts = read(options.data, plain)
-            options.training.monitored(options.evaluation(facts.ground_truth).specs)
+            assert facts.ground_truth is not None
+            evaluators = TaskEvaluators.of(options.evaluation, facts.ground_truth, tasks)
+            options.training.monitored(evaluators.specs)
+            for evaluator in evaluators.evaluators:
+                if evaluator.task == task_and_name(metric)[0]:
+                    deciding_spec(evaluator, metric)
             weights = weights_in(plain["model"])
             if weights:  # check that they fit
                 build_model(options.model, facts.num_classes)
             size = model_size(plain, facts.num_classes)
         except ValueError as error:
             raise ValueError(f"variant {variant}: {error}") from error
-        identity = {k: v for k, v in plain.items() if k not in _WITHOUT_EFFECT}
-        identity["evaluation"].pop("backend", None)  # all backends give the same numbers
-        if identity["training"]["monitor"] in METRIC_NAMES:  # others are computed from the predictions
-            identity["evaluation"].pop("metrics", None)
-        if identity["training"]["monitor"] == MONITORED.name:  # as before there was the option
-            del identity["training"]["monitor"]
-        identity["training"].pop("log_offsets_every_n_steps", None)  # it only logs
+        identity = _identity(plain)
         for seed in seeds:
             digest = _digest(facts.fingerprint, _file_hashes(weights), seed, identity)
             folder = Path(config["runs_dir"]) / digest
             runs.append(PlannedRun(condition, variant, seed, words, identity, facts, size, folder))
     _require_same_truth(runs)
     return runs
+
+
+def _built(
+    config: DictConfig, *, variant: str, metric: str, here: bool
+) -> tuple[TrainOptions, tuple[TaskName, ...]]:
+    """Return the options of a variant and the tasks of its model, which must include that of the metric."""
+    try:
+        options = build_options(config, TrainOptions)
+        if here:
+            require_hardware(options.training)
+        tasks = require_buildable(options.model)
+        options.training.require_monitor_of(tasks)
+    except ValueError as error:
+        raise ValueError(f"variant {variant}: {error}") from error
+    if (task := task_and_name(metric)[0]) not in tasks:
+        raise ValueError(
+            f"compare.metric={metric}: the model of the variant {variant} predicts {', '.join(tasks)}, no "
+            f"{task}. Choose a model that does, or another metric."
+        )
+    return options, tasks
+
+
+def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a configuration that decides the result of its run, seed aside."""
+    identity = {k: v for k, v in config.items() if k not in _WITHOUT_EFFECT}
+    identity["evaluation"].pop("backend", None)  # all backends give the same numbers
+    monitored = task_and_name(identity["training"]["monitor"])[1]
+    if monitored in METRIC_NAMES:  # others are computed from the predictions
+        identity["evaluation"].pop("metrics", None)
+    if identity["training"]["monitor"] == MONITORED.name:  # as before there was the option
+        del identity["training"]["monitor"]
+    identity["training"].pop("log_offsets_every_n_steps", None)  # it only logs
+    return identity
 
 
 def _require_variants(variants: Mapping[str, Sequence[str]], seeds: Sequence[int]) -> None:
@@ -185,15 +223,17 @@ def _checked(
 
 
 class _DataReader:
-    """A reader that reads the data of all variants, which mostly share it, once."""
+    """A reader that reads the data of all variants, which mostly share it, once, with what `tasks` need."""
 
-    def __init__(self) -> None:
+    def __init__(self, tasks: tuple[TaskName, ...]) -> None:
+        self._tasks = tasks
         self._facts: dict[str, DataFacts] = {}
 
     def __call__(self, data: DetectionDataModule, config: Mapping[str, Any]) -> DataFacts:
         validated = {key: config["training"][key] for key in _VALIDATION_OPTIONS}
         key = json.dumps([config["data"], validated], sort_keys=True)
         if key not in self._facts:
+            data.use_tasks(self._tasks)
             data.prepare_data()
             data.setup("fit")
             truth = validated_truth(data.val_set, config)

@@ -8,13 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from detector.coco.ground_truth import GroundTruth
 from detector.comparing.plan import PlannedRun
 from detector.comparing.progress import is_finished
 from detector.data.dataset import CocoDataset
 from detector.evaluation.coco import CocoEvaluator
+from detector.evaluation.metrics import MONITORED, MetricSpec
 from detector.evaluation.result_boxes import check_boxes
 from detector.evaluation.result_files import read_results
+from detector.evaluation.task_metrics import deciding_spec, task_and_name
 from detector.exceptions import RunError
+from detector.option_types import TaskName
 from detector.profiling.latency import Latency
 from detector.quoting import advised
 from detector.reports.gallery import ReadImage
@@ -54,6 +58,12 @@ class Subject:
     latencies: Mapping[str, Sequence[Latency]] | None = None
     run_names: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     is_trained: bool = True
+    metric: str = MONITORED.name
+
+    @property
+    def decided_by(self) -> MetricSpec:
+        """The spec of the metric that decides, by the name that its own task gives it."""
+        return deciding_spec(self.evaluator, self.metric)
 
     def run_name(self, variant: str, seed: int) -> str:
         """Return the name of a run; empty if it is the only one of its variant."""
@@ -63,7 +73,11 @@ class Subject:
 
 
 def subject_of_plan(
-    runs: Sequence[PlannedRun], failed: Mapping[Path, str], make_evaluator: Callable[..., CocoEvaluator]
+    runs: Sequence[PlannedRun],
+    failed: Mapping[Path, str],
+    make_evaluator: Callable[..., CocoEvaluator],
+    *,
+    metric: str = MONITORED.name,
 ) -> Subject:
     """Build a subject from the finished runs of one condition.
 
@@ -92,11 +106,12 @@ def subject_of_plan(
     results = _with_shared_seeds(results, notes)
     return Subject(
         name=runs[0].condition,
-        evaluator=make_evaluator(runs[0].data.ground_truth),
+        evaluator=make_evaluator(runs[0].data.ground_truth, task=task_and_name(metric)[0]),
+        metric=metric,
         results=results,
         notes=tuple(notes),
         curves={
-            variant: {r.seed: read_curve(r.folder) for r in variant_runs}
+            variant: {r.seed: read_curve(r.folder, column=f"val/{metric}") for r in variant_runs}
             for variant, variant_runs in done.items()
         },
         sizes={variant: variant_runs[0].size for variant, variant_runs in variants.items()},
@@ -110,6 +125,7 @@ def subject_of_folders(
     make_evaluator: Callable[..., CocoEvaluator],
     *,
     generate_into: Path,
+    metric: str = MONITORED.name,
 ) -> Subject:
     """Build a subject from folders of detector train.
 
@@ -122,31 +138,23 @@ def subject_of_folders(
         runs, {variant: [_config_of(folder) for folder in folders] for variant, folders in runs.items()}
     )
     first, first_config = next((variant, variant_configs[0]) for variant, variant_configs in configs.items())
-    val_set = _val_set(runs[first][0], first_config, generate_into=generate_into)
+    task = task_and_name(metric)[0]
+    val_set = _val_set(runs[first][0], first_config, generate_into=generate_into, task=task)
     truth = validated_truth(val_set, first_config)
-    for variant, variant_configs in configs.items():
-        for config, folder in zip(variant_configs, runs[variant], strict=True):
-            if all(config[part] == first_config[part] for part in ("data", "training")):
-                continue
-            other = _val_set(folder, config, generate_into=generate_into)
-            if not validated_truth(other, config).same_as(truth):
-                raise ValueError(
-                    f"{first} and {variant} were validated on different images or boxes: their numbers "
-                    "cannot be compared. Evaluate both on one of them, and give predictions= and "
-                    "annotations=."
-                )
+    _require_same_truth(runs, configs, truth, generate_into=generate_into, task=task)
     seeds, notes = _seeds(configs)
     folders = {variant: dict(zip(seeds[variant], paths, strict=True)) for variant, paths in runs.items()}
     return Subject(
         name="",
-        evaluator=make_evaluator(truth),
+        evaluator=make_evaluator(truth, task=task),
+        metric=metric,
         results={
             variant: {seed: read_results(RunFolder(folder).predictions) for seed, folder in by_seed.items()}
             for variant, by_seed in folders.items()
         },
         notes=(*notes, *_differences(configs)),
         curves={
-            variant: {seed: read_curve(folder) for seed, folder in by_seed.items()}
+            variant: {seed: read_curve(folder, column=f"val/{metric}") for seed, folder in by_seed.items()}
             for variant, by_seed in folders.items()
         },
         sizes={
@@ -165,10 +173,36 @@ def subject_of_folders(
     )
 
 
+def _require_same_truth(
+    runs: Mapping[str, Sequence[Path]],
+    configs: Mapping[str, Sequence[dict[str, Any]]],
+    truth: GroundTruth,
+    *,
+    generate_into: Path,
+    task: TaskName,
+) -> None:
+    """Raise ValueError unless all runs were validated on `truth`, that of the very first run."""
+    first = next(iter(configs))
+    first_config = configs[first][0]
+    for variant, variant_configs in configs.items():
+        for config, folder in zip(variant_configs, runs[variant], strict=True):
+            if all(config[part] == first_config[part] for part in ("data", "training")):
+                continue
+            other = _val_set(folder, config, generate_into=generate_into, task=task)
+            if not validated_truth(other, config).same_as(truth):
+                raise ValueError(
+                    f"{first} and {variant} were validated on different images or boxes: their numbers "
+                    "cannot be compared. Evaluate both on one of them, and give predictions= and "
+                    "annotations=."
+                )
+
+
 def subject_of_files(
     variants: Sequence[str | Sequence[str]],
     annotations: str | None,
     make_evaluator: Callable[..., CocoEvaluator],
+    *,
+    metric: str = MONITORED.name,
 ) -> Subject:
     """Build a subject from COCO results files and their ground truth.
 
@@ -178,7 +212,7 @@ def subject_of_files(
     if annotations is None:
         raise ValueError("predictions= needs its ground truth: annotations=<COCO file>.json.")
     by_variant = _paths_by_variant("predictions", variants)
-    evaluator = make_evaluator(annotations)
+    evaluator = make_evaluator(annotations, task=task_and_name(metric)[0])
     evaluator.truth.require_objects()
     results: dict[str, dict[int, Results]] = {variant: {} for variant in by_variant}
     notes: list[str] = []
@@ -186,10 +220,13 @@ def subject_of_files(
         for seed, file in enumerate(files):
             results[variant][seed] = read_results(file)
             rows, file_notes = evaluator.read(results[variant][seed], source=str(file))
-            notes += [*file_notes, *check_boxes(rows, evaluator.truth, source=str(file))]
+            notes += file_notes
+            if evaluator.task == "bbox":
+                notes += check_boxes(rows, evaluator.truth, source=str(file))
     return Subject(
         name="",
         evaluator=evaluator,
+        metric=metric,
         results=results,
         notes=tuple(dict.fromkeys(notes)),
         run_names={
@@ -272,11 +309,12 @@ def _classes_of(folder: Path) -> tuple[str, ...]:
     return tuple(files.read_metrics()["per_class"]) if files.metrics.is_file() else ()
 
 
-def _val_set(folder: Path, config: Mapping[str, Any], *, generate_into: Path) -> CocoDataset:
+def _val_set(folder: Path, config: Mapping[str, Any], *, generate_into: Path, task: TaskName) -> CocoDataset:
     opened = open_validation(
         config["data"],
         class_names=_classes_of(folder),
         source=RunFolder(folder).config,
+        tasks=("bbox",) if task == "bbox" else ("bbox", task),
         generate_into=generate_into,
     )
     return opened.val_set

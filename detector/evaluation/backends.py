@@ -21,7 +21,6 @@ from detector.coco.ground_truth import GroundTruth
 from detector.evaluation.matching import Rows
 
 BackendName = Literal["pycocotools", "hotcoco"]
-TIDE_IOUS = {"pos_thr": 0.5, "bg_thr": 0.1}
 _Curves = tuple[np.ndarray, np.ndarray]
 
 

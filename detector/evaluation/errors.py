@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from detector.coco.ground_truth import GroundTruth
-from detector.evaluation.backends import TIDE_IOUS, hotcoco_run
+from detector.evaluation.backends import hotcoco_run
 from detector.evaluation.confusion import confusion
 from detector.evaluation.f1 import Counts, f1_by_score, f1_of_class
-from detector.evaluation.matching import IOUS, ClassMatches, Matched, Rows
+from detector.evaluation.matching import IOUS, TIDE_IOUS, ClassMatches, Matched, Rows
 
 RECALLS = np.linspace(0.0, 1.0, 101)
 # TIDE (Bolya et al. 2020), in the order of its figures, as errors.json names them; hotcoco's names.

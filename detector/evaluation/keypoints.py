@@ -20,7 +20,8 @@ from detector.evaluation.matching import KEYPOINT_LIMIT, Rows, Shapes
 from detector.evaluation.metrics import CurveMetric
 from detector.evaluation.result_columns import Resolved
 from detector.evaluation.result_ids import NamedResults
-from detector.evaluation.tasks import Task, require_no_problems
+from detector.evaluation.result_problems import require_no_problems
+from detector.evaluation.tasks import Task
 
 # Of nose, eyes, ears, shoulders, elbows, wrists, hips, knees and ankles.
 _COCO_SIGMAS = tuple(

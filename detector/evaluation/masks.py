@@ -18,7 +18,8 @@ from detector.coco.raw_masks import RawMasks
 from detector.coco.shapes import Segmentations
 from detector.evaluation.matching import Rows, Shapes
 from detector.evaluation.result_columns import Resolved
-from detector.evaluation.tasks import Task, require_no_problems
+from detector.evaluation.result_problems import require_no_problems
+from detector.evaluation.tasks import Task
 
 
 class RunLengths(TypedDict):

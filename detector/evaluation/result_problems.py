@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from detector.coco.ground_truth import GroundTruth
@@ -45,6 +45,18 @@ def require_valid(resolved: Resolved, truth: GroundTruth, *, shape: str, source:
     problems += [*resolved.problems, *_unknown_images(images, truth), *_unknown_categories(categories, truth)]
     if problems:
         raise ValueError("\n".join(f"{source}: {problem}" for problem in problems))
+
+
+def require_no_problems(
+    problems: Mapping[int, str], results: Sequence[Any], *, source: str, what: str
+) -> None:
+    """Raise ValueError, after `source`, if there are problems of results, by their position."""
+    if problems:
+        first = min(problems)
+        raise ValueError(
+            f"{source}: {len(problems)} of {len(results)} results have no valid {what}. The first is number "
+            f"{first} (counted from 0), of image {results[first]['image_id']!r}: {problems[first]}."
+        )
 
 
 def _result_fault(result: Any, shape: str) -> str:

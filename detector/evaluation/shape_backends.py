@@ -15,8 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detector.coco.ground_truth import GroundTruth
-from detector.evaluation.backends import TIDE_IOUS
-from detector.evaluation.matching import AREAS, IOUS, Rows, Shapes
+from detector.evaluation.matching import AREAS, IOUS, TIDE_IOUS, Rows, Shapes
 
 _Sigmas = tuple[float, ...] | None
 _Engine = Callable[[dict[str, Any], dict[str, Any], Shapes, _Sigmas], Any]

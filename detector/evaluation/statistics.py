@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from detector.evaluation.matching import Matched
-from detector.evaluation.metrics import BY_CLASS, MetricSpec
+from detector.evaluation.metrics import BY_CLASS, MONITORED, MetricSpec
 from detector.evaluation.replicates import Replicates
 
 _CONFIDENCE = 0.95
@@ -93,7 +93,8 @@ class Comparison:
     seed by seed, `sign_flip_p` the share of their sign patterns whose mean is at least as far from zero.
     `seeds_needed` is how many would show a difference like this one, None where no number of seeds would: the
     images are too few, or there is no difference to show. `num_classes` includes the classes without an
-    interval. `verdict_p` is the p-value of AP, corrected for the `num_variants` compared with the same model.
+    interval. `verdict_p` is the p-value of `decided_by`, AP unless another metric decides, corrected for the
+    `num_variants` compared with the same model; the differences by seed and `seeds_needed` are its, too.
     """
 
     metrics: Mapping[str, Difference]
@@ -107,11 +108,22 @@ class Comparison:
     num_variants: int = 1
     verdict_p: float = 1.0
     num_classes: int = 0
+    decided_by: MetricSpec = MONITORED
+
+    @property
+    def decisive(self) -> Difference | None:
+        """The difference that decides; None where it is undefined."""
+        return self.metrics.get(self.decided_by.name)
 
     @property
     def is_real(self) -> bool:
-        """Whether AP differs, with a 5 % chance of error over all variants."""
-        return "AP" in self.metrics and self.verdict_p < 1 - _CONFIDENCE
+        """Whether the models differ, with a 5 % chance of error over all variants."""
+        return self.decisive is not None and self.verdict_p < 1 - _CONFIDENCE
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the difference that decides is in favor of model b."""
+        return self.decisive is not None and (self.decisive.delta > 0) == self.decided_by.higher_is_better
 
 
 def draw(runs: Sequence[Replicates], *, num_resamples: int = 1000, seed: int = 0) -> Draws:
@@ -172,12 +184,13 @@ def compare(
     *,
     class_names: Sequence[str],
     specs: Sequence[MetricSpec] = BY_CLASS,
+    decided_by: MetricSpec = MONITORED,
     identical: bool = False,
 ) -> Comparison:
     """Compare model b with model a, seed by seed.
 
     `a` and `b` are indices of runs, one per seed. `specs` describe metrics, of which the drawn ones are
-    compared. `identical` says that the models predict the same.
+    compared; `decided_by` is one of these. `identical` says that the models predict the same.
     """
     assert len(a) == len(b) > 0, "each seed trains both models"
     a, b = list(a), list(b)
@@ -197,17 +210,19 @@ def compare(
         name: _difference(ap[:, k], replicated[:, :, k], a, b, images=int(draws.images_of_class[k]))
         for k, name in enumerate(class_names)
     }
-    deltas = _mean_of_defined(ap[b]) - _mean_of_defined(ap[a])
+    deciding = draws.observed[decided_by.name]
+    deltas = _mean_of_defined(deciding[b]) - _mean_of_defined(deciding[a])
     return Comparison(
         metrics=_defined(metrics),
         classes=_holm(_defined(classes)),
         num_seeds=len(a),
         seed_deltas=() if np.isnan(deltas).any() else tuple(float(delta) for delta in deltas),
         sign_flip_p=1.0 if np.isnan(deltas).any() else sign_flip_p(deltas),
-        seeds_needed=_seeds_needed(metrics["AP"], num_seeds=len(a)),
+        seeds_needed=_seeds_needed(metrics[decided_by.name], num_seeds=len(a)),
         num_images=draws.num_images,
         identical=identical,
-        verdict_p=metrics["AP"].p_value if metrics["AP"] else 1.0,
+        verdict_p=decisive.p_value if (decisive := metrics[decided_by.name]) else 1.0,
+        decided_by=decided_by,
         num_classes=len(class_names),
     )
 
@@ -217,16 +232,10 @@ def corrected_for_variants(comparisons: Mapping[str, Comparison]) -> dict[str, C
 
     The more there are, the likelier one is to differ by chance.
     """
-    ap = _holm(
-        {
-            variant: comparison.metrics["AP"]
-            for variant, comparison in comparisons.items()
-            if "AP" in comparison.metrics
-        }
-    )
+    decisive = _holm(_defined({variant: one.decisive for variant, one in comparisons.items()}))
     return {
-        variant: replace(comparison, num_variants=len(ap), verdict_p=ap[variant].p_value)
-        if variant in ap
+        variant: replace(comparison, num_variants=len(decisive), verdict_p=decisive[variant].p_value)
+        if variant in decisive
         else comparison
         for variant, comparison in comparisons.items()
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from detector.coco.ground_truth import GroundTruth
@@ -45,18 +45,6 @@ class Task(ABC):
     @abstractmethod
     def rows(self, results: Resolved, truth: GroundTruth, *, source: str) -> Rows:
         """Convert results with checked ids and scores; raise ValueError, after `source`, if any is bad."""
-
-
-def require_no_problems(
-    problems: Mapping[int, str], results: Sequence[Any], *, source: str, what: str
-) -> None:
-    """Raise ValueError, after `source`, if there are problems of results, by their position."""
-    if problems:
-        first = min(problems)
-        raise ValueError(
-            f"{source}: {len(problems)} of {len(results)} results have no valid {what}. The first is number "
-            f"{first} (counted from 0), of image {results[first]['image_id']!r}: {problems[first]}."
-        )
 
 
 class BoxTask(Task):

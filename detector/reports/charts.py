@@ -85,15 +85,17 @@ def offsets_chart(curves: Mapping[str, OffsetCurve]) -> Chart:
     }
 
 
-def precision_chart(curves: Sequence[ClassCurve], names: Sequence[str], errors: ErrorAnalysis) -> Chart:
-    """Plot precision against recall of each class at IoU 0.50, the operating point marked, and the mean."""
+def precision_chart(
+    curves: Sequence[ClassCurve], names: Sequence[str], errors: ErrorAnalysis, *, measure: str = "IoU"
+) -> Chart:
+    """Plot precision against recall of each class at 0.50, the operating point marked, and the mean."""
     shown = _shown(curves)
     series = [
         {**_line(names[i], RECALLS.tolist(), _until_reached(curves[i].precision), color=place)}
         for place, i in enumerate(shown)
     ]
     for iou, dash in (("0.50", ""), ("0.75", "6 3")):
-        mean = _line(f"mean at IoU {iou}", RECALLS.tolist(), errors.precision[iou], color=None)
+        mean = _line(f"mean at {measure} {iou}", RECALLS.tolist(), errors.precision[iou], color=None)
         series.append({**mean, "keep": True, "width": 2.6, "dash": dash})
     marks = [
         {"x": _rounded(at[1]), "y": _rounded(at[0]), "color": place, "of": names[i]}
@@ -104,7 +106,9 @@ def precision_chart(curves: Sequence[ClassCurve], names: Sequence[str], errors: 
     return {"type": "lines", "x": x, "y": y, "series": series, "marks": marks if len(shown) <= 12 else []}
 
 
-def f1_chart(curves: Sequence[ClassCurve], names: Sequence[str], errors: ErrorAnalysis) -> Chart:
+def f1_chart(
+    curves: Sequence[ClassCurve], names: Sequence[str], errors: ErrorAnalysis, *, measure: str = "IoU"
+) -> Chart:
     """Plot F1 of each class against the score threshold, and the mean, which is highest at the rule."""
     series = [
         _line(names[i], errors.scores, curves[i].f1, color=place) for place, i in enumerate(_shown(curves))
@@ -113,7 +117,7 @@ def f1_chart(curves: Sequence[ClassCurve], names: Sequence[str], errors: ErrorAn
     return {
         "type": "lines",
         "x": {"label": "score threshold"},
-        "y": {"label": "F1 at IoU 0.50", "min": 0, "max": 1},
+        "y": {"label": f"F1 at {measure} 0.50", "min": 0, "max": 1},
         "series": series,
         "rules": [
             {"x": errors.best_score, "text": f"best F1 {errors.best_f1:.3f} from {errors.best_score:.2f}"}

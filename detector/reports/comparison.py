@@ -9,6 +9,7 @@ from typing import Literal
 
 from rich.console import Console
 
+from detector.evaluation.metrics import MONITORED
 from detector.evaluation.statistics import Comparison, Difference
 from detector.files import write_json, write_text_atomically
 from detector.reports.costs import ap_per_ms, cost_tables
@@ -24,30 +25,35 @@ _TWO_SEEDS = "With two seeds the interval is somewhat too narrow: three tell mor
 CLASS_DIFFERENCE_HEADER = ("class", "AP a", "AP b", "b - a", "95 % interval", "p (Holm)")
 
 
-def verdict(comparison: Comparison, *, a: str, b: str, is_trained: bool = True) -> str:
-    """Say whether b is better than a, in a sentence or two that claim no more than the data show."""
+def verdict(
+    comparison: Comparison, *, a: str, b: str, is_trained: bool = True, metric: str = MONITORED.name
+) -> str:
+    """Say whether b is better than a, in a sentence or two that claim no more than the data show.
+
+    `metric` is the name of the one that decides.
+    """
     if comparison.identical:
         return f"{b} and {a} have identical predictions: there is nothing to tell apart."
-    ap = comparison.metrics.get("AP")
+    ap = comparison.decisive
     if ap is None:
         return f"{b} and {a} cannot be compared: fewer than 5 images have objects."
     seeds, images = comparison.num_seeds, comparison.num_images
     basis = f"{seeds} seed{'s' * (seeds > 1)} and {images} images"
-    claim = f"{_direction(ap)} than" if comparison.is_real else "not distinguishable from"
+    claim = f"{_direction(comparison)} than" if comparison.is_real else "not distinguishable from"
     p = (
         f"; p {comparison.verdict_p:.3f} for {comparison.num_variants} variants"
         if comparison.num_variants > 1
         else ""
     )
     claim = (
-        f"{b} is {claim} {a} with {basis}: AP {ap.b:.3f} against {ap.a:.3f}, {signed(ap.delta)} "
+        f"{b} is {claim} {a} with {basis}: {metric} {ap.b:.3f} against {ap.a:.3f}, {signed(ap.delta)} "
         f"(95 % interval {interval(ap)}{p})."
     )
     return " ".join(filter(None, [claim, _advice(comparison, ap, is_trained=is_trained)]))
 
 
-def _direction(ap: Difference) -> Literal["better", "worse"]:
-    return "better" if ap.delta > 0 else "worse"
+def _direction(comparison: Comparison) -> Literal["better", "worse"]:
+    return "better" if comparison.is_better else "worse"
 
 
 def _advice(comparison: Comparison, ap: Difference, *, is_trained: bool) -> str:
@@ -56,11 +62,11 @@ def _advice(comparison: Comparison, ap: Difference, *, is_trained: bool) -> str:
 
 
 def _what_would_help(comparison: Comparison, ap: Difference, *, is_trained: bool) -> str:
-    if ap.detects_nothing:
+    if ap.detects_nothing and comparison.decided_by.higher_is_better:
         return "Neither model detects anything yet: train longer."
     if ap.leaves_out_zero and not comparison.is_real:
         others = f"of {comparison.num_variants} variants, one may seem so by chance"
-        return f"Alone it would be {_direction(ap)}; {others}."
+        return f"Alone it would be {_direction(comparison)}; {others}."
     if comparison.num_seeds == 1 and not is_trained:
         return "One results file of each: the interval is of image noise alone."
     if comparison.num_seeds == 1:
@@ -114,10 +120,9 @@ def verdicts(study: Study) -> list[tuple[Literal["better", "worse", ""], str]]:
     for condition in study.conditions:
         where = f"{condition.name}: " if condition.name else ""
         for variant, comparison in condition.comparisons.items():
-            ap = comparison.metrics.get("AP")
             kind: Literal["better", "worse", ""] = ""
-            if ap is not None and comparison.is_real:
-                kind = _direction(ap)
+            if comparison.is_real:
+                kind = _direction(comparison)
             entries.append((kind, where + condition_verdict(condition, variant)))
     return entries
 
@@ -125,7 +130,13 @@ def verdicts(study: Study) -> list[tuple[Literal["better", "worse", ""], str]]:
 def condition_verdict(condition: Condition, variant: str) -> str:
     """Return the verdict on a variant under a condition."""
     comparison = condition.comparisons[variant]
-    return verdict(comparison, a=condition.baseline, b=variant, is_trained=condition.is_trained)
+    return verdict(
+        comparison,
+        a=condition.baseline,
+        b=variant,
+        is_trained=condition.is_trained,
+        metric=condition.metric,
+    )
 
 
 def means(comparison: Comparison) -> str:
@@ -177,7 +188,7 @@ def markdown(study: Study) -> str:
             lines += [
                 f"### Errors{of}",
                 "",
-                *_table(error_header(condition.errors), error_rows(condition.errors)),
+                *_table(error_header(condition.errors), error_rows(condition.errors, condition.task)),
             ]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -204,6 +215,7 @@ def _interval_method(comparison: Comparison) -> str:
         return "Interval: paired bootstrap over images; one seed, so image noise alone."
     deltas = ", ".join(map(signed, comparison.seed_deltas))
     return (
-        f"Interval: paired bootstrap over images, crossed with {seeds} seeds (t distribution). AP difference "
-        f"of each seed: {deltas}; sign-flip test over seeds: p = {comparison.sign_flip_p:.3f}."
+        f"Interval: paired bootstrap over images, crossed with {seeds} seeds (t distribution). "
+        f"{comparison.decided_by.label} difference of each seed: {deltas}; sign-flip test over seeds: "
+        f"p = {comparison.sign_flip_p:.3f}."
     )

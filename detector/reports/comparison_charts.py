@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from detector.evaluation.metrics import MONITORED
 from detector.evaluation.statistics import Difference
 from detector.reports.study import Condition, Study
 from detector.reports.tables import signed
@@ -21,7 +22,7 @@ def differences_chart(conditions: Sequence[Condition]) -> Chart:
             "value": round(ap.delta, 4),
             "high": round(ap.high, 4),
             "text": signed(ap.delta),
-            "tone": "" if not comparison.is_real else "good" if ap.delta > 0 else "bad",
+            "tone": "" if not comparison.is_real else "good" if comparison.is_better else "bad",
         }
         for condition in conditions
         for variant, comparison in condition.comparisons.items()
@@ -31,7 +32,11 @@ def differences_chart(conditions: Sequence[Condition]) -> Chart:
         comparison.num_seeds for condition in conditions for comparison in condition.comparisons.values()
     }
     mean = f", mean of {' or '.join(map(str, sorted(seeds)))} seeds" if max(seeds, default=1) > 1 else ""
-    return {"type": "forest", "rows": rows, "label": f"difference in AP{mean}, 95 % interval"}
+    return {
+        "type": "forest",
+        "rows": rows,
+        "label": f"difference in {_metric(conditions)}{mean}, 95 % interval",
+    }
 
 
 def curves_chart(condition: Condition) -> Chart | None:
@@ -50,7 +55,10 @@ def curves_chart(condition: Condition) -> Chart | None:
                 by_images.setdefault(images, []).append(ap)
         mean = sorted((images, sum(aps) / len(aps)) for images, aps in by_images.items())
         series.append({"name": variant, "color": number, "width": 2.4, "dots": True, **_xy(mean)})
-    x, y = {"label": "images seen", "min": 0}, {"label": "AP on the validation images", "min": 0}
+    x, y = (
+        {"label": "images seen", "min": 0},
+        {"label": f"{condition.metric} on the validation images", "min": 0},
+    )
     return {"type": "lines", "x": x, "y": y, "series": series}
 
 
@@ -79,7 +87,7 @@ def conditions_chart(study: Study) -> Chart | None:
         "ticks": [*place.values()],
         "names": [*place],
     }
-    return {"type": "lines", "x": x, "y": {"label": "AP"}, "series": series}
+    return {"type": "lines", "x": x, "y": {"label": _metric(study.conditions)}, "series": series}
 
 
 def _xy(points: Sequence[tuple[int, float]]) -> dict[str, list[Any]]:
@@ -87,6 +95,10 @@ def _xy(points: Sequence[tuple[int, float]]) -> dict[str, list[Any]]:
 
 
 def _ap(condition: Condition, variant: str) -> list[Difference]:
-    """Return the difference of AP, if any: a variant may have failed, a condition may have no object."""
+    """Return the difference that decides, if any: a variant may have failed, a condition have no object."""
     comparison = condition.comparisons.get(variant)
-    return [comparison.metrics["AP"]] if comparison and "AP" in comparison.metrics else []
+    return [comparison.decisive] if comparison and comparison.decisive else []
+
+
+def _metric(conditions: Sequence[Condition]) -> str:
+    return next((condition.metric for condition in conditions), MONITORED.name)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from detector.evaluation.errors import RECALLS, ErrorAnalysis
+from detector.evaluation.tasks import NOUNS
+from detector.option_types import TaskName
 
 _MANY_CLASSES = 25  # a larger matrix is unreadable
 _MOST_CONFUSED = 20
@@ -26,7 +28,12 @@ class Confusion:
     rows: Sequence[tuple[str, Sequence[tuple[int, float | None]]]]
 
 
-def kind_rows(errors: ErrorAnalysis) -> list[tuple[str, ...]]:
+def measure_of(task: TaskName) -> str:
+    """Return what detections and objects are compared by: IoU, or OKS for keypoints."""
+    return "OKS" if task == "keypoints" else "IoU"
+
+
+def kind_rows(errors: ErrorAnalysis, task: TaskName = "bbox") -> list[tuple[str, ...]]:
     """Return the rows of one model's error table: each kind."""
     return [
         (
@@ -35,32 +42,34 @@ def kind_rows(errors: ErrorAnalysis) -> list[tuple[str, ...]]:
             f"{errors.counts_at_best[kind]:,}",
             f"{errors.counts[kind]:,}",
         )
-        for kind, (name, _) in _KINDS.items()
+        for kind, (name, _) in _kinds(task).items()
     ]
 
 
-def lrp_rows(errors: ErrorAnalysis) -> list[tuple[str, ...]]:
-    return [(name, _shown(getattr(errors.lrp, part))) for name, part in _LRP.items()]
+def lrp_rows(errors: ErrorAnalysis, task: TaskName = "bbox") -> list[tuple[str, ...]]:
+    return [(_named(name, task), _shown(getattr(errors.lrp, part))) for name, part in _LRP.items()]
 
 
 def error_header(errors: Mapping[str, ErrorAnalysis]) -> tuple[str, ...]:
     return ("AP50 lost to (at best F1 / in all)", *errors)
 
 
-def error_rows(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, ...]]:
+def error_rows(errors: Mapping[str, ErrorAnalysis], task: TaskName = "bbox") -> list[tuple[str, ...]]:
     """Return the rows of the error table of several models, with a column for each."""
     models = errors.values()
     rows = []
-    for kind, (name, _) in _KINDS.items():
+    for kind, (name, _) in _kinds(task).items():
         cells = (f"{e.lost[kind]:.3f} ({e.counts_at_best[kind]:,} / {e.counts[kind]:,})" for e in models)
         rows.append((name, *cells))
     rows.append(("best F1, from score", *(f"{e.best_f1:.3f}, {e.best_score:.2f}" for e in models)))
     for name, part in _LRP.items():
-        rows.append((name, *(_shown(getattr(e.lrp, part)) for e in models)))
+        rows.append((_named(name, task), *(_shown(getattr(e.lrp, part)) for e in models)))
     return rows
 
 
-def error_charts(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, str, dict[str, Any]]]:
+def error_charts(
+    errors: Mapping[str, ErrorAnalysis], task: TaskName = "bbox"
+) -> list[tuple[str, str, dict[str, Any]]]:
     """Return titles, captions and charts of precision against recall, and of F1 against the score."""
     precision = [
         {
@@ -88,11 +97,11 @@ def error_charts(errors: Mapping[str, ErrorAnalysis]) -> list[tuple[str, str, di
         for number, (name, e) in enumerate(errors.items())
     ]
     x, y = {"label": "recall", "min": 0, "max": 1}, {"label": "precision", "min": 0, "max": 1}
-    score, at = {"label": "score threshold"}, {"label": "F1 at IoU 0.50", "min": 0, "max": 1}
+    score, at = {"label": "score threshold"}, {"label": f"F1 at {measure_of(task)} 0.50", "min": 0, "max": 1}
     return [
         (
             "Precision and recall",
-            "solid: IoU 0.50, dashed: IoU 0.75",
+            _named("solid: {measure} 0.50, dashed: {measure} 0.75", task),
             {"type": "lines", "x": x, "y": y, "series": precision},
         ),
         (
@@ -155,23 +164,38 @@ def _shown(value: float | None) -> str:
 
 
 _KINDS = {
-    "classification": ("wrong classes", "The box fits an object (IoU 0.5 or more) of another class."),
+    "classification": (
+        "wrong classes",
+        "The detection fits an object ({measure} 0.5 or more) of another class.",
+    ),
     "localisation": (
-        "inexact boxes",
-        "An object of the class is near (IoU 0.1 to 0.5), but the box does not fit it.",
+        "inexact {shapes}",
+        "An object of the class is near ({measure} 0.1 to 0.5), but the detection does not fit it.",
     ),
     "both": (
-        "wrong classes and inexact boxes",
-        "Near an object of another class only, and the box does not fit it.",
+        "wrong classes and inexact {shapes}",
+        "Near an object of another class only, and the detection does not fit it.",
     ),
     "duplicate": ("duplicates", "The object has a better detection already."),
-    "background": ("detections of nothing", "No object is near (IoU below 0.1)."),
+    "background": ("detections of nothing", "No object is near ({measure} below 0.1)."),
     "missed": ("missed objects", "No detection of the object, not even one of the two first kinds."),
 }
 _LRP = {
     "oLRP": "total",
-    "oLRP: 1 - mean IoU": "localisation",
+    "oLRP: 1 - mean {measure}": "localisation",
     "oLRP: 1 - precision": "false_positives",
     "oLRP: 1 - recall": "missed",
 }
-EXPLANATIONS = dict(_KINDS.values())
+
+
+def explanations(task: TaskName = "bbox") -> dict[str, str]:
+    """Return what each kind of error means, by its name."""
+    return dict(_kinds(task).values())
+
+
+def _kinds(task: TaskName) -> dict[str, tuple[str, str]]:
+    return {kind: (_named(name, task), _named(why, task)) for kind, (name, why) in _KINDS.items()}
+
+
+def _named(text: str, task: TaskName) -> str:
+    return text.format(shapes=NOUNS[task], measure=measure_of(task))

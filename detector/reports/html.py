@@ -8,6 +8,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from detector.evaluation.errors import ErrorAnalysis
+from detector.evaluation.metrics import MONITORED
+from detector.option_types import TaskName
 from detector.reports.boxes import split_charts
 from detector.reports.charts import ap_chart, f1_chart, loss_chart, lr_chart, offsets_chart, precision_chart
 from detector.reports.comparison import (
@@ -22,7 +24,6 @@ from detector.reports.comparison import (
 from detector.reports.comparison_charts import conditions_chart, curves_chart, differences_chart
 from detector.reports.costs import cost_tables
 from detector.reports.errors import (
-    EXPLANATIONS,
     KIND_HEADER,
     confused_header,
     confusion_rows,
@@ -30,8 +31,10 @@ from detector.reports.errors import (
     error_charts,
     error_header,
     error_rows,
+    explanations,
     kind_rows,
     lrp_rows,
+    measure_of,
 )
 from detector.reports.gallery import Changes
 from detector.reports.offsets import OFFSET_HEADER, offset_rows
@@ -42,6 +45,7 @@ from detector.version import __version__
 
 
 def comparison_html(study: Study, changes: Sequence[Changes] = ()) -> str:
+    task: TaskName = next((condition.task for condition in study.conditions), "bbox")
     return _rendered(
         "comparison.html.j2",
         study=study,
@@ -57,7 +61,10 @@ def comparison_html(study: Study, changes: Sequence[Changes] = ()) -> str:
         clearest_classes=clearest_classes,
         method=method,
         means=means,
-        errors=[_errors(condition.errors, condition.class_names) for condition in study.conditions],
+        errors=[_errors(one.errors, one.class_names, one.task) for one in study.conditions],
+        explanations=explanations(task),
+        measure=measure_of(task),
+        metric=next((condition.metric for condition in study.conditions), MONITORED.name),
         changes=changes,
     )
 
@@ -66,7 +73,7 @@ def run_html(run: RunReport) -> str:
     objects = {name: c.objects for name, c in zip(run.class_names, run.class_curves, strict=True)}
     classes, _ = class_rows(run.metrics, complete_in=None)
     shown, notes = class_rows(run.metrics, complete_in="the table of all classes")
-    names = class_header(run.metrics)
+    names, measure = class_header(run.metrics), measure_of(run.task)
     return _rendered(
         "run.html.j2",
         run=run,
@@ -85,13 +92,18 @@ def run_html(run: RunReport) -> str:
         class_charts=[
             (
                 "Precision and recall of each class",
-                precision_chart(run.class_curves, run.class_names, run.errors),
+                precision_chart(run.class_curves, run.class_names, run.errors, measure=measure),
             ),
-            ("F1 of each class by score", f1_chart(run.class_curves, run.class_names, run.errors)),
+            (
+                "F1 of each class by score",
+                f1_chart(run.class_curves, run.class_names, run.errors, measure=measure),
+            ),
         ],
         kind_header=KIND_HEADER,
-        kind_rows=kind_rows(run.errors),
-        lrp_rows=lrp_rows(run.errors),
+        kind_rows=kind_rows(run.errors, run.task),
+        lrp_rows=lrp_rows(run.errors, run.task),
+        explanations=explanations(run.task),
+        measure=measure,
         errors=_confusion({"": run.errors}, run.class_names),
         split_charts=split_charts(run.splits, run.class_names),
     )
@@ -127,17 +139,19 @@ def _rendered(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    return environment.get_template(template).render(version=__version__, explanations=EXPLANATIONS, **values)
+    return environment.get_template(template).render(version=__version__, **values)
 
 
-def _errors(errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str]) -> dict[str, Any] | None:
+def _errors(
+    errors: Mapping[str, ErrorAnalysis], class_names: Sequence[str], task: TaskName
+) -> dict[str, Any] | None:
     """Return what the comparison's template shows of the errors of several models."""
     if not errors:
         return None
     return {
         "header": error_header(errors),
-        "rows": error_rows(errors),
-        "charts": error_charts(errors),
+        "rows": error_rows(errors, task),
+        "charts": error_charts(errors, task),
         **_confusion(errors, class_names),
     }
 

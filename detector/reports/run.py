@@ -9,6 +9,7 @@ from typing import Any
 from detector.evaluation.errors import ClassCurve, ErrorAnalysis
 from detector.evaluation.metrics import Metrics
 from detector.evaluation.statistics import Interval
+from detector.option_types import TaskName
 from detector.reports.boxes import Boxes
 from detector.reports.study import Curve, Losses, OffsetCurve
 
@@ -35,7 +36,7 @@ class RunReport:
     `class_curves` and `class_names` are in the order of the classes. `notes` are anything else to know;
     `interval` is that of AP. Where they are known, `curve` and `losses` are those of the training, `offsets`
     those of the deformable layers, `gallery` the images for the page's script, `batches` images as the model
-    sees them, and `splits` the boxes of each split by its name.
+    sees them, and `splits` the boxes of each split by its name. `task` is what was evaluated.
     """
 
     head: Head
@@ -52,3 +53,4 @@ class RunReport:
     gallery: Mapping[str, Any] | None = None
     batches: Mapping[str, Any] | None = None
     splits: Mapping[str, Boxes] = field(default_factory=dict)
+    task: TaskName = "bbox"

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from detector.evaluation.errors import ErrorAnalysis
+from detector.evaluation.metrics import MONITORED
 from detector.evaluation.statistics import Comparison
+from detector.option_types import TaskName
 from detector.profiling.latency import Latency
 
 
@@ -80,7 +82,8 @@ class Condition:
 
     All mappings are by variant, `metrics` and `curves` also by seed. `shown_runs` says which run of each
     variant `errors` describe, where there are several; `is_trained` says that the runs were trained by this
-    project and are not results files.
+    project and are not results files. `metric` decides, by the name that files have: segm/AP for masks,
+    which are then the `task` that is compared.
     """
 
     name: str
@@ -95,6 +98,8 @@ class Condition:
     class_names: Sequence[str] = ()
     shown_runs: Mapping[str, str] = field(default_factory=dict)
     is_trained: bool = True
+    metric: str = MONITORED.name
+    task: TaskName = "bbox"
 
     @property
     def errors_of(self) -> str:

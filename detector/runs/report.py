@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.errors import ErrorAnalysis, analyze_errors, class_curves
@@ -14,6 +15,7 @@ from detector.evaluation.matching import Matched, Rows, match
 from detector.evaluation.metrics import Metrics
 from detector.evaluation.several import TaskEvaluators
 from detector.evaluation.statistics import Interval, ap_interval
+from detector.evaluation.task_metrics import of_task
 from detector.evaluation.tasks import NOUNS
 from detector.files import write_json, write_text_atomically
 from detector.option_types import TaskName
@@ -75,7 +77,7 @@ def evaluated_tasks(
         evaluated.append(
             Evaluated(
                 rows=one.rows(results) if rows is None else rows[one.task],
-                metrics=evaluators.of_task(metrics, one),
+                metrics=of_task(metrics, one),
                 title=title if one.task == "bbox" else f"{title}: {NOUNS[one.task]}",
                 evaluator=one,
                 model=model,
@@ -92,6 +94,17 @@ def folder_of(output_dir: Path, number: int, evaluated: Evaluated) -> RunFolder:
     """Return the folder of the report of an evaluation: that of the first task evaluated is `output_dir`."""
     files = RunFolder(output_dir)
     return files if number == 0 else files.of_task(evaluated.evaluator.task)
+
+
+def remove_other_reports(output_dir: Path, tasks: Sequence[TaskName]) -> None:
+    """Remove the reports that an earlier evaluation left in the folders of tasks that are none of these."""
+    for task in get_args(TaskName):
+        folder = RunFolder(output_dir).of_task(task)
+        if task not in tasks and folder.path.is_dir():
+            for file in (folder.errors, folder.interval, folder.report):
+                file.unlink(missing_ok=True)
+            with suppress(OSError):  # it holds files of others
+                folder.path.rmdir()
 
 
 def analyzed(matched: Matched) -> tuple[ErrorAnalysis, ModelImages]:
@@ -143,6 +156,7 @@ def write_run_report(
         offsets=offsets or {},
         gallery=gallery({"": model}, read=evaluated.read_image),
         batches=batches,
+        task=evaluator.task,
         splits={**splits, "validation": Boxes.of_annotations(evaluator.truth.annotations)},
     )
     write_text_atomically(files.report, run_html(report))

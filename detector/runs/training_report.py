@@ -15,8 +15,9 @@ from detector.data.datamodule import DetectionDataModule
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.metrics import MONITORED, Metrics
 from detector.evaluation.result_files import read_results
-from detector.evaluation.several import TaskEvaluators, metric_name
+from detector.evaluation.several import TaskEvaluators
 from detector.evaluation.statistics import Interval
+from detector.evaluation.task_metrics import metric_name
 from detector.exceptions import exit_code, interrupted
 from detector.reports.boxes import Boxes
 from detector.reports.gallery import boxed_image

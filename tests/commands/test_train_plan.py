@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from detector.coco.reader import read_coco
-from detector.commands.train import contents
 from detector.data.datamodule import DetectionDataModule
 from detector.data.dataset import CocoDataset
 from detector.data.transforms import ImageSize
 from detector.data.warped_shapes.source import WarpedShapes
 from detector.runs.parts import weights_note
+from detector.runs.training_plan import contents
 from tests.coco.small_coco import write_dataset
 
 

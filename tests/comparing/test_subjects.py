@@ -7,9 +7,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
+from detector.comparing.compared import compared
 from detector.comparing.subjects import (
     Subject,
     _config_of,
@@ -19,9 +21,11 @@ from detector.comparing.subjects import (
     subject_of_folders,
 )
 from detector.evaluation.coco import CocoEvaluator
+from detector.reports.comparison import condition_verdict
 from detector.run_folder import RunFolder
 from tests.comparing.finished import write_run
 from tests.evaluation.problems import ground_truth
+from tests.evaluation.shapes import random_masks
 from tests.training.tiny import write_dataset
 
 
@@ -143,3 +147,36 @@ def test_runs_that_only_their_time_tells_apart_are_named_by_their_options() -> N
     assert by_name["fcos, lr=0.2"][0]["seed"] == 1
     alike = {name: [{"name": "fcos", "seed": 0}] for name in named}
     assert _without_times(named, alike)[0] == named
+
+
+def test_masks_of_files_are_compared_by_their_own_metric(tmp_path: Path) -> None:
+    truth, results = random_masks(1)
+    objects = [one for one in truth["annotations"] if isinstance(one["segmentation"], list)]
+    smaller = [[(0.9 * np.array(part)).tolist() for part in one["segmentation"]] for one in objects]
+    better = [
+        *results,
+        *({**one, "segmentation": s, "score": 0.9} for one, s in zip(objects, smaller, strict=True)),
+    ]
+    for name, content in (("gt", truth), ("a", results), ("b", better)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    files = [str(tmp_path / "a.json"), str(tmp_path / "b.json")]
+    masks = subject_of_files(files, str(tmp_path / "gt.json"), CocoEvaluator, metric="segm/AP50")
+    condition, _ = compared(masks, num_resamples=50)
+    expected = [CocoEvaluator(truth, task="segm").evaluate(one).values["AP50"] for one in (results, better)]
+    (comparison,) = condition.comparisons.values()
+    assert comparison.decided_by.name == "AP50"
+    difference = comparison.decisive
+    assert difference is not None
+    assert [difference.a, difference.b] == pytest.approx(expected)
+    assert comparison.verdict_p == difference.p_value
+    assert comparison.metrics["AP"].delta != difference.delta
+    assert comparison.seed_deltas == pytest.approx((difference.delta,))
+    assert f"segm/AP50 {difference.b:.3f} against {difference.a:.3f}" in condition_verdict(
+        condition, next(iter(condition.comparisons))
+    )
+
+
+def test_a_metric_that_cannot_decide_is_refused(tmp_path: Path) -> None:
+    masks = Subject("", CocoEvaluator(random_masks(1)[0], task="segm"), {}, metric="segm/AR1")
+    with pytest.raises(ValueError, match=r"compare\.metric=segm/AR1: expected one of segm/AP, segm/AP50"):
+        compared(masks, num_resamples=5)

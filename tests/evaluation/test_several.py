@@ -10,6 +10,7 @@ from detector.coco.truth_reader import read_ground_truth
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.metrics import CurveMetric, Metrics
 from detector.evaluation.several import TaskEvaluators
+from detector.evaluation.task_metrics import of_task
 from detector.option_types import TaskName
 from tests.evaluation.shapes import random_masks
 
@@ -49,7 +50,7 @@ def test_the_metrics_of_each_task_are_found_again_in_a_file(
     evaluators, metrics, alone = scored
     read = Metrics.from_dict(metrics.to_dict(), evaluators.specs)
     for evaluator, expected in zip(evaluators.evaluators, alone, strict=True):
-        own = evaluators.of_task(read, evaluator)
+        own = of_task(read, evaluator)
         assert own.to_dict() == expected.to_dict()
         assert [*own.specs] == [*expected.specs]
 
@@ -61,5 +62,5 @@ def test_notes_name_their_task() -> None:
     evaluators = TaskEvaluators((boxes, masks))
     _, metrics = evaluators.score([])
     assert metrics.notes == ("both", "masks: few")
-    assert evaluators.of_task(metrics, boxes).notes == ("both",)
-    assert evaluators.of_task(metrics, masks).notes == ("few",)
+    assert of_task(metrics, boxes).notes == ("both",)
+    assert of_task(metrics, masks).notes == ("few",)
