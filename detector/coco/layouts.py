@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from detector.quoting import advised
 
 SplitName = Literal["train", "val"]
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -185,3 +187,19 @@ def _alternatives(pattern: str, split: SplitName) -> str:
     first, *others = _SPLITS[split]
     also = f" (or {', '.join(others)})" if others else ""
     return pattern.format(split=first) + also
+
+
+def for_both_splits(call: Callable[[SplitName], _Result]) -> list[_Result]:
+    """Return the results for both splits, or raise one ValueError with the problems of both."""
+    results, problems = [], []
+    names: tuple[SplitName, ...] = ("train", "val")
+    for name in names:
+        try:
+            results.append(call(name))
+        except ValueError as error:
+            problems.append(error)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise ValueError("\n".join(dict.fromkeys(map(str, problems))))
+    return results

@@ -5,16 +5,14 @@ from __future__ import annotations
 import gc
 import hashlib
 import logging
-import math
 import multiprocessing
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import cv2
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
@@ -24,10 +22,10 @@ from detector.coco.categories import drop_root_category, require_same_categories
 from detector.coco.image_headers import MAX_IMAGE_PIXELS
 from detector.coco.image_values import ImageRange, find_range, range_note, require_ascending
 from detector.coco.images import ReadOptions
-from detector.coco.layouts import SplitFiles, SplitName, SplitPaths, find_split
-from detector.data.collate import SIZE_DIVISOR, collate
+from detector.coco.layouts import SplitFiles, SplitName, SplitPaths, find_split, for_both_splits
+from detector.data.collate import collate
 from detector.data.dataset import CocoDataset
-from detector.data.objects import note_classes_without_objects, require_objects
+from detector.data.objects import note_classes_without_objects, require_objects, with_objects
 from detector.data.samplers import EvaluationBatchSampler, TrainBatchSampler
 from detector.data.transforms import Augmentation, ImageSize
 from detector.data.worker_signals import leave_signals_to_parent
@@ -38,6 +36,7 @@ from detector.data.workers import (
     WatchedDataset,
     collate_to_memory,
     collate_to_pipe,
+    largest_batch_bytes,
     plan_loading,
 )
 from detector.option_types import (
@@ -53,8 +52,6 @@ from detector.option_types import (
 from detector.structures import Batch, KeypointSchema
 
 _log = logging.getLogger(__name__)
-
-_Result = TypeVar("_Result")
 
 
 @runtime_checkable
@@ -124,7 +121,7 @@ class DetectionDataModule(LightningDataModule):
         self._known_classes: tuple[str, ...] = ()
         self._tasks: tuple[TaskName, ...] = ()
         self._boxes_from_masks = boxes_from_masks
-        self._keypoint_options = {"flip_pairs": keypoint_flip_pairs, "sigmas": keypoint_sigmas}
+        self._keypoint_options = (keypoint_flip_pairs, keypoint_sigmas)
         self._keypoint_schemas: tuple[KeypointSchema | None, ...] = ()
         self._train_set: CocoDataset | None = None
         self._val_set: CocoDataset | None = None
@@ -143,11 +140,11 @@ class DetectionDataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Read and check the annotations of both splits for "fit", otherwise of val alone. Idempotent."""
         if stage in (None, "fit") and self._train_set is None:
-            train, val = drop_root_category(_for_both_splits(self._read))
+            train, val = drop_root_category(for_both_splits(self._read))
             require_same_categories(train, val)
             require_unique_names(train)
             splits: dict[SplitName, CocoAnnotations] = {"train": train, "val": val}
-            _for_both_splits(lambda name: require_objects(splits[name], split=name, size=self.image_size))
+            for_both_splits(lambda name: require_objects(splits[name], split=name, size=self.image_size))
             note_classes_without_objects(train, val)
             from detector.coco.shared_images import note_shared_images
 
@@ -302,7 +299,7 @@ class DetectionDataModule(LightningDataModule):
 
         require_shapes(splits, tasks=self._tasks)
         if "keypoints" in self._tasks:
-            self._keypoint_schemas = settle_keypoints(splits[0], **self._keypoint_options)
+            self._keypoint_schemas = settle_keypoints(splits[0], *self._keypoint_options)
 
     def _settle_range(self, *splits: CocoAnnotations) -> None:
         """Resolve "auto" on the first split, and warn of the range or of how little of it is used."""
@@ -323,7 +320,7 @@ class DetectionDataModule(LightningDataModule):
 
     def _make_train_set(self, annotations: CocoAnnotations) -> CocoDataset:
         if self._drop_images_without_boxes:
-            annotations = _with_boxes(annotations)
+            annotations = with_objects(annotations)
         return CocoDataset(
             annotations,
             image_size=self.image_size,
@@ -376,7 +373,7 @@ class DetectionDataModule(LightningDataModule):
         """The way batches are loaded on this machine. A warning tells if it is not as configured."""
         rank, world_size = self._rank_and_world_size()
         largest = max(
-            (3 * self._max_pixels(dataset) + self._max_mask_cells(dataset)) * batch_size
+            largest_batch_bytes(dataset.annotations, self.image_size, batch_size=batch_size)
             for dataset, batch_size in (
                 (self._train_set, self.batch_size),
                 (self._val_set, self.val_batch_size),
@@ -388,48 +385,6 @@ class DetectionDataModule(LightningDataModule):
         if loading.note and rank == 0:
             _log.warning("%s", loading.note)
         return loading
-
-    def _max_mask_cells(self, dataset: CocoDataset) -> int:
-        """Return the number of cells of the masks of the image with the most objects."""
-        if "segm" not in self._tasks:
-            return 0
-        from detector.data.rasterizing import MASK_SIDE  # late: boxes need no masks
-
-        return int(np.diff(dataset.annotations.first).max(initial=0)) * MASK_SIDE**2
-
-    def _max_pixels(self, dataset: CocoDataset) -> int:
-        """Return the number of pixels of an image in the largest batch, padding included."""
-        sizes = {(int(height), int(width)) for height, width in np.unique(dataset.annotations.sizes, axis=0)}
-        min_size = max(self.image_size.choices)
-        return math.prod(
-            -(-max(side) // SIZE_DIVISOR) * SIZE_DIVISOR
-            for side in zip(*(self.image_size.fit(size, min_size=min_size) for size in sizes), strict=True)
-        )
-
-
-def _for_both_splits(call: Callable[[SplitName], _Result]) -> list[_Result]:
-    """Return the results for both splits, or raise one ValueError with the problems of both."""
-    results, problems = [], []
-    names: tuple[SplitName, ...] = ("train", "val")
-    for name in names:
-        try:
-            results.append(call(name))
-        except ValueError as error:
-            problems.append(error)
-    if len(problems) == 1:
-        raise problems[0]
-    if problems:
-        raise ValueError("\n".join(dict.fromkeys(map(str, problems))))
-    return results
-
-
-def _with_boxes(annotations: CocoAnnotations) -> CocoAnnotations:
-    rows_before = np.concatenate([[0], np.cumsum(~annotations.crowd)])
-    counts = rows_before[annotations.first[1:]] - rows_before[annotations.first[:-1]]
-    indices = np.flatnonzero(counts > 0)
-    if len(indices) < len(annotations):
-        _log.info("%s: %d images without boxes left out", annotations.path, len(annotations) - len(indices))
-    return annotations.select_images(indices)
 
 
 def _start_method() -> Literal["fork"] | None:

@@ -97,3 +97,13 @@ def _shortest_sides(annotations: CocoAnnotations, size: ImageSize) -> np.ndarray
     limits = annotations.sizes[image_of][:, [1, 0, 1, 0]]
     boxes = np.clip(xywh_to_xyxy(annotations.boxes_xywh[~annotations.crowd]), 0, limits)
     return np.asarray(((boxes[:, 2:] - boxes[:, :2]) * ratios[image_of][:, ::-1]).min(axis=1))
+
+
+def with_objects(annotations: CocoAnnotations) -> CocoAnnotations:
+    """Select the images with an object, and log how many have none."""
+    rows_before = np.concatenate([[0], np.cumsum(~annotations.crowd)])
+    counts = rows_before[annotations.first[1:]] - rows_before[annotations.first[:-1]]
+    indices = np.flatnonzero(counts > 0)
+    if len(indices) < len(annotations):
+        _log.info("%s: %d images without boxes left out", annotations.path, len(annotations) - len(indices))
+    return annotations.select_images(indices)

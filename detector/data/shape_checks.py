@@ -30,7 +30,7 @@ def require_shapes(splits: Sequence[CocoAnnotations], *, tasks: Sequence[TaskNam
 
 
 def settle_keypoints(
-    split: CocoAnnotations, *, flip_pairs: Pairs | None, sigmas: tuple[float, ...] | None
+    split: CocoAnnotations, flip_pairs: Pairs | None, sigmas: tuple[float, ...] | None
 ) -> tuple[KeypointSchema | None, ...]:
     """Return the schemas of the classes, and log what they are."""
     schemas = keypoint_schemas(split.categories, flip_pairs=flip_pairs, sigmas=sigmas)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing
 import os
 import shutil
@@ -17,8 +18,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from detector.data.collate import collate
+from detector.coco.annotations import CocoAnnotations
+from detector.data.collate import SIZE_DIVISOR, collate
 from detector.data.dataset import CocoDataset, Sample
+from detector.data.transforms import ImageSize
 from detector.option_types import NonNegativeInt, PositiveInt
 from detector.structures import Batch, Record
 
@@ -90,6 +93,19 @@ def plan_loading(
         return Loading(0, note=f"{why}. The main process loads instead, as data.num_workers=0 does.")
     advice = "Batches go through pipes instead, which is slower; data.num_workers=0 needs neither."
     return Loading(num_workers, "pipe", f"{why}. {advice}")
+
+
+def largest_batch_bytes(annotations: CocoAnnotations, image_size: ImageSize, *, batch_size: int) -> int:
+    """Return the bytes of the largest batch of a split, padding and masks included."""
+    sizes = {(int(height), int(width)) for height, width in np.unique(annotations.sizes, axis=0)}
+    fitted = (image_size.fit(size, min_size=max(image_size.choices)) for size in sizes)
+    pixels = math.prod(-(-max(side) // SIZE_DIVISOR) * SIZE_DIVISOR for side in zip(*fitted, strict=True))
+    cells = 0
+    if annotations.masks is not None:
+        from detector.data.rasterizing import MASK_SIDE  # late: boxes alone need no masks
+
+        cells = int(np.diff(annotations.first).max(initial=0)) * MASK_SIDE**2
+    return (3 * pixels + cells) * batch_size
 
 
 def _free_handles() -> int | None:

@@ -54,9 +54,8 @@ def index_table(root: Path, *, num_workers: int = 4) -> str:
 
 def masks_index_table(root: Path) -> str:
     """Reads the training split in `root` with boxes alone and with masks, each in a process of its own."""
-    columns = {
-        name: _read_apart(root, tasks) for name, tasks in (("boxes", ()), ("boxes and masks", ("segm",)))
-    }
+    kinds: dict[str, tuple[TaskName, ...]] = {"boxes": (), "boxes and masks": ("segm",)}
+    columns = {name: _read_apart(root, tasks) for name, tasks in kinds.items()}
     rows = [
         ["", *columns, "ratio"],
         ["---", *["---:"] * 3],

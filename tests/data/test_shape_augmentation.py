@@ -153,7 +153,7 @@ def test_a_keypoint_that_leaves_the_image_stays_in_its_row_unlabeled() -> None:
     _, keypoints = shapes.targets(boxes, from_size=size, to_size=(size[0] * 2, size[1] * 3))
     assert keypoints is not None
     assert keypoints.visibility.tolist() == [[0, 1, 2]]
-    expected = [[0, 0], [3 * 50.21, 2 * 2.34], [3 * 40.3, 2 * 38.77]]
+    expected = np.array([[0, 0], [3 * 50.21, 2 * 2.34], [3 * 40.3, 2 * 38.77]])
     np.testing.assert_allclose(keypoints.xy[0].numpy(), expected, atol=1e-3)
 
 
