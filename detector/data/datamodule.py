@@ -229,18 +229,6 @@ class DetectionDataModule(LightningDataModule):
         return len(self.class_names)
 
     @property
-    def keypoint_schemas(self) -> tuple[KeypointSchema | None, ...]:
-        """The keypoints of each class, None for one without; empty if they are no task."""
-        if "keypoints" not in self._tasks:
-            return ()
-        return tuple(
-            KeypointSchema(names=one.keypoints, sigmas=(0.05,) * len(one.keypoints))
-            if one.keypoints
-            else None
-            for one in self.val_set.annotations.categories
-        )
-
-    @property
     def image_range(self) -> ImageRange:
         """The values of black and white in images of more than 8 bits; `setup` resolves "auto"."""
         return self._image_range
