@@ -178,7 +178,8 @@ def test_a_linear_layer_of_regions_and_its_gradients(
 
 
 def test_a_linear_layer_of_regions_is_differentiable_twice() -> None:
-    regions, weight, bias = (t.requires_grad_() for t in draw((7, 4, 2, 2), (5, 16), (5,)))
+    sizes = (7, 4, 2, 2), (5, 16), (5,)
+    regions, weight, bias = (t.double().requires_grad_() for t in draw(*sizes))
     seconds = []
     for function in (regions_linear, lambda r, w, b: F.linear(r.flatten(1), w, b)):
         y = function(regions, weight, bias).square().sum()
