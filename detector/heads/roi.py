@@ -26,7 +26,7 @@ from detector.layers.linear import Linear
 from detector.layers.roi_pooling import RoIAlign
 from detector.layers.towers import DeformableConvs, conv_blocks, require_unset
 from detector.ops.boxes import CoderWeights, clip_boxes, decode_boxes
-from detector.ops.cpu import linear
+from detector.ops.cpu import regions_linear
 from detector.ops.losses import BoxLoss, DeltaCoder, SmoothL1
 from detector.ops.ranks import normalizer
 from detector.ops.recording import is_recorded
@@ -247,9 +247,7 @@ class _LinearHead(nn.Module):
 
     def forward(self, x: Float[Tensor, "R C S S"]) -> Float[Tensor, "R _W"]:
         first, *others = (layer for layer in self.children() if isinstance(layer, nn.Linear))
-        # The weight takes the order of channels-last regions, as it is smaller than they are.
-        weight = first.weight.unflatten(1, x.shape[1:]).permute(0, 2, 3, 1).flatten(1)
-        y = F.relu(linear(x.permute(0, 2, 3, 1).flatten(1), weight, first.bias))
+        y = F.relu(regions_linear(x, first.weight, first.bias))
         for layer in others:
             y = F.relu(layer(y))
         return y

@@ -17,6 +17,7 @@ from detector.ops.cpu.products import (
     grouped_linear,
     grouped_linear_input_grad,
     linear,
+    regions_linear,
 )
 
 
@@ -152,3 +153,37 @@ def test_the_result_of_a_linear_layer_can_be_changed_in_place(monkeypatch: pytes
     rows, weight = (t.requires_grad_() for t in draw((32, 8), (5, 8)))
     linear(rows, weight, None).relu_().sum().backward()
     assert rows.grad is not None
+
+
+@pytest.mark.parametrize("fewest", [1, 10**9])
+@pytest.mark.parametrize("most_features", [1, 8, 100])  # parts of one cell, of two, all
+def test_a_linear_layer_of_regions_and_its_gradients(
+    most_features: int, fewest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "_FEWEST_PRODUCTS", fewest)
+    monkeypatch.setattr(products, "_MOST_FEATURES", most_features)
+    arguments, (grad,) = draw((17, 4, 3, 3), (5, 36), (5,)), draw((17, 5))
+    inputs, wide = ([t.to(d).requires_grad_() for t in arguments] for d in (torch.float32, torch.float64))
+    regions, *parameters = inputs
+    actual = regions_linear(regions.contiguous(memory_format=torch.channels_last), *parameters)
+    expected = F.linear(wide[0].flatten(1), *wide[1:])
+    close(actual, expected)
+    kept = torch.autograd.grad(actual, inputs, grad, retain_graph=True)
+    wanted = torch.autograd.grad(expected, wide, grad.double())
+    for once, again, right in zip(kept, torch.autograd.grad(actual, inputs, grad), wanted, strict=True):
+        close(once, right)
+        assert torch.equal(once, again)
+    with pytest.raises(RuntimeError, match="second time"):  # the regions are freed
+        torch.autograd.grad(actual, inputs, grad)
+
+
+def test_a_linear_layer_of_regions_is_differentiable_twice() -> None:
+    sizes = (7, 4, 2, 2), (5, 16), (5,)
+    regions, weight, bias = (t.double().requires_grad_() for t in draw(*sizes))
+    seconds = []
+    for function in (regions_linear, lambda r, w, b: F.linear(r.flatten(1), w, b)):
+        y = function(regions, weight, bias).square().sum()
+        first = torch.autograd.grad(y, (regions, weight), create_graph=True)
+        seconds.append(torch.autograd.grad(first[0].sin().sum() + first[1].sin().sum(), (regions, weight)))
+    for a, b in zip(*seconds, strict=True):
+        torch.testing.assert_close(a, b)

@@ -9,6 +9,7 @@ from detector.ops.cpu.products import (
     grouped_linear,
     grouped_linear_input_grad,
     linear,
+    regions_linear,
 )
 from detector.ops.cpu.winograd import conv3x3
 
@@ -20,4 +21,5 @@ __all__ = [
     "grouped_linear",
     "grouped_linear_input_grad",
     "linear",
+    "regions_linear",
 ]

@@ -49,7 +49,9 @@ def embedding_bag(
 class _EmbeddingBag(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, index: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
-        ctx.save_for_backward(rows, index, starts, weights)
+        needs_weights = ctx.needs_input_grad[3]  # their gradient alone depends on the values of the rows
+        ctx.save_for_backward(rows if needs_weights else rows.new_empty(0), index, starts, weights)
+        ctx.num_rows = len(rows)
         return weighted_bags(rows, index, starts, weights)
 
     @staticmethod
@@ -62,7 +64,7 @@ class _EmbeddingBag(torch.autograd.Function):
         grad_rows = grad_weights = None
         if needs_rows:
             used, order = index.sort(stable=True)
-            row = torch.arange(len(rows), dtype=index.dtype, device=index.device)
+            row = torch.arange(ctx.num_rows, dtype=index.dtype, device=index.device)
             first_use = torch.searchsorted(used, row).to(index.dtype)
             grad_rows = weighted_bags(grad, bag[order], first_use, weights[order])
         if needs_weights:

@@ -75,6 +75,75 @@ class _Linear(torch.autograd.Function):
         )
 
 
+def regions_linear(
+    regions: Float[Tensor, "R C S S"], weight: Float[Tensor, "o _f"], bias: Float[Tensor, "o"]
+) -> Float[Tensor, "R o"]:
+    """Compute `F.linear(regions.flatten(1), weight, bias)` for regions that are channels-last.
+
+    The weight takes their order, as it is smaller than they are. On a CPU it does so where it is needed only,
+    and the regions are freed before their gradient is computed, which is as large.
+    """
+    cells = regions.shape[2] * regions.shape[3]
+    rows = regions.permute(0, 2, 3, 1).flatten(1)
+    if is_eager_on_cpu(rows) and rows.dtype == weight.dtype:
+        return _RegionsLinear.apply(rows, weight, bias, cells)
+    return linear(rows, _by_cell(weight, cells).flatten(1), bias)
+
+
+class _RegionsLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, cells: int) -> Tensor:
+        ctx.save_for_backward(rows, weight)
+        ctx.cells = cells
+        return linear(rows, _by_cell(weight, cells).flatten(1), bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weight = ctx.saved_tensors
+        need_rows, need_weight, need_bias, _ = ctx.needs_input_grad
+        kernel, grad_rows, grad_weight = _by_cell(weight, ctx.cells), None, None
+        grad_bias = grad.sum(0) if need_bias else None
+        if torch.is_grad_enabled():  # a second derivative needs torch's operators
+            by_cell = (grad.mT @ rows).unflatten(1, (ctx.cells, -1))
+            return grad @ kernel.flatten(1), by_cell.mT.flatten(1), grad_bias, None
+        grad, shape = grad.contiguous(), rows.shape
+        parts = [*torch.arange(ctx.cells).split(max(1, _MOST_FEATURES // kernel.shape[2]))]
+        if need_weight:
+            grad_weight, by_cell = torch.empty_like(weight), rows.unflatten(1, (ctx.cells, -1))
+            for part in parts:
+                gradient = _kernel_product(grad, by_cell[:, part].flatten(1))
+                _by_cell(grad_weight, ctx.cells)[:, part] = gradient.unflatten(1, (len(part), -1))
+            del by_cell
+        del rows
+        ctx.maybe_clear_saved_tensors()  # not if the graph is kept
+        if need_rows:
+            grad_rows = grad.new_empty(shape)
+            for part, of_part in zip(
+                parts, grad_rows.split([len(p) * kernel.shape[2] for p in parts], 1), strict=True
+            ):
+                of_part.copy_(_rows_product(grad, kernel[:, part].flatten(1)))
+        return grad_rows, grad_weight, grad_bias, None
+
+
+def _by_cell(weight: Float[Tensor, "o _f"], cells: int) -> Float[Tensor, "o cells C"]:
+    """Return a view of the weight of regions (C, S, S) in the order of channels-last ones."""
+    return weight.unflatten(1, (-1, cells)).mT
+
+
+def _kernel_product(grad: Float[Tensor, "m o"], rows: Float[Tensor, "m f"]) -> Float[Tensor, "o f"]:
+    kernel = grad.new_empty(grad.shape[1], rows.shape[1])  # only its shape matters
+    if not _many_pay(rows, kernel):
+        return torch.mm(grad.mT, rows)
+    return _convolution_gradients(grad, rows, kernel, of_kernel=True)
+
+
+def _rows_product(grad: Float[Tensor, "m o"], kernel: Float[Tensor, "o f"]) -> Float[Tensor, "m f"]:
+    if not _many_pay(grad, kernel.mT):
+        return torch.mm(grad, kernel)
+    rows = grad.new_empty(len(grad), kernel.shape[1])  # only its shape matters
+    return _convolution_gradients(grad, rows, kernel, of_kernel=False)
+
+
 def grouped_linear(
     rows: Float[Tensor, "m f"], kernel: Float[Tensor, "o _f"], bias: Tensor | None = None, *, groups: int = 1
 ) -> Float[Tensor, "m o"]:
