@@ -4,30 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, cast
 
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.models.detection import _utils as their_utils
+from torchvision.models.detection import roi_heads
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from detector.backbones.resnet import ResNet
 from detector.heads.anchors import AnchorGenerator
 from detector.heads.faster_rcnn import FasterRCNNHead
 from detector.heads.fcos import FCOSHead
+from detector.heads.keypoint_branch import KeypointBranch
+from detector.heads.mask_branch import MaskBranch
 from detector.heads.matching import BalancedSampler
 from detector.heads.roi import RoIHead
 from detector.heads.rpn import RPN, ProposalLimits
 from detector.models.detector import Detector, build_detector
 from detector.necks.fpn import FPN
 from detector.ops.cpu import winograd
-from detector.structures import Batch, Detections
+from detector.ops.masks import cropped
+from detector.structures import Batch, BoxMasks, Detections, Keypoints
 from detector.weights.foreign import from_torchvision
 from tests.samples import make_batch
 
@@ -40,6 +47,9 @@ BOXES: list[list[list[float]]] = [
     [[2.0, 3, 30, 60]],
 ]
 LABELS = [[0, 4, 2, 1], [], [1]]
+KEYPOINTS = 3
+NARROW = 16  # channels of the branches that are shown in a fraction of the time
+MASK_SIDE = 50  # with a multiple of 28, rounding decides how many samples a cell has
 SCORE = 0.01
 SIZE = {"min_size": 8, "max_size": 4096}
 FCOS = {**SIZE, "score_thresh": SCORE, "num_classes": CLASSES}
@@ -82,13 +92,19 @@ def fcos(make: Callable[[], nn.Module], depth: Literal[18, 50]) -> Pair:
     return _same(Pair(ours, theirs, names, first_label=0))
 
 
-def faster_rcnn(make: Callable[[], nn.Module], depth: Literal[18, 50], *, version: int = 1) -> Pair:
+def faster_rcnn(
+    make: Callable[[], nn.Module], depth: Literal[18, 50], *, version: int = 1, branch: str = ""
+) -> Pair:
     theirs = make()
     of_version: dict[int, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         1: ({}, {}, {}),
         2: ({"norm": "batch"}, {"num_convs": 2}, {"num_convs": 4, "num_linear": 1, "norm": "batch"}),
     }
     neck, rpn, roi = of_version[version]
+    narrow = {"width": NARROW} if depth == 18 else {}
+    mask = partial(MaskBranch, norm="batch" if version == 2 else "none", **narrow)
+    keypoint = partial(KeypointBranch, **narrow)
+    branches = {"": {}, "mask": {"mask": mask}, "keypoint": {"keypoint": keypoint}}[branch]
     limits = ProposalLimits(
         pre_nms_top_n_train=2 * PROPOSALS,
         post_nms_top_n_train=PROPOSALS,
@@ -101,7 +117,8 @@ def faster_rcnn(make: Callable[[], nn.Module], depth: Literal[18, 50], *, versio
         head=partial(
             FasterRCNNHead,
             rpn=partial(RPN, anchor_generator=AnchorGenerator(grid="torchvision"), limits=limits, **rpn),
-            roi=partial(RoIHead, score_threshold=SCORE, **roi),
+            roi=partial(RoIHead, score_threshold=SCORE, branches=branches, **roi),
+            num_keypoints=KEYPOINTS,
         ),
         num_classes=CLASSES,
     )
@@ -110,6 +127,7 @@ def faster_rcnn(make: Callable[[], nn.Module], depth: Literal[18, 50], *, versio
         "loss_rpn_box_reg": "loss_rpn_box_reg",
         "loss_classifier": "loss_cls",
         "loss_box_reg": "loss_box_reg",
+        **({f"loss_{branch}": f"loss_{branch}"} if branch else {}),
     }
     return _same(Pair(ours, theirs, names, first_label=1))
 
@@ -119,6 +137,7 @@ def _same(pair: Pair) -> Pair:
     theirs: Any = pair.theirs.double()  # what differs then is no rounding
     # What comes before the network is ours and not compared: images go in at their own size, already scaled.
     theirs.transform.resize = lambda image, target: (image, target)
+    theirs.transform.postprocess = lambda results, *sizes: results  # masks stay in the frames of their boxes
     norms = [m for m in theirs.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0
@@ -153,6 +172,37 @@ MODELS: dict[str, Callable[[], Pair]] = {
     "fasterrcnn_resnet50_fpn_v2": lambda: faster_rcnn(
         lambda: detection.fasterrcnn_resnet50_fpn_v2(**UNTRAINED, **RCNN), 50, version=2
     ),
+    "maskrcnn_resnet18": lambda: faster_rcnn(
+        lambda: detection.MaskRCNN(
+            _resnet18(),
+            mask_head=MaskRCNNHeads(256, [NARROW] * 4, 1),
+            mask_predictor=MaskRCNNPredictor(NARROW, NARROW, CLASSES + 1),
+            **RCNN,
+        ),
+        18,
+        branch="mask",
+    ),
+    "maskrcnn_resnet50_fpn": lambda: faster_rcnn(
+        lambda: detection.maskrcnn_resnet50_fpn(**UNTRAINED, **RCNN), 50, branch="mask"
+    ),
+    "maskrcnn_resnet50_fpn_v2": lambda: faster_rcnn(
+        lambda: detection.maskrcnn_resnet50_fpn_v2(**UNTRAINED, **RCNN), 50, version=2, branch="mask"
+    ),
+    "keypointrcnn_resnet18": lambda: faster_rcnn(
+        lambda: detection.KeypointRCNN(
+            _resnet18(),
+            keypoint_head=KeypointRCNNHeads(256, [NARROW] * 8),
+            keypoint_predictor=KeypointRCNNPredictor(NARROW, KEYPOINTS),
+            **RCNN,
+        ),
+        18,
+        branch="keypoint",
+    ),
+    "keypointrcnn_resnet50_fpn": lambda: faster_rcnn(
+        lambda: detection.keypointrcnn_resnet50_fpn(num_keypoints=KEYPOINTS, **UNTRAINED, **RCNN),
+        50,
+        branch="keypoint",
+    ),
 }
 CASES = [[0], [1], [2], [0, 1, 2]]
 
@@ -171,6 +221,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BalancedSampler, "_priorities", _first)
         patch.setattr(their_utils.BalancedPositiveNegativeSampler, "__call__", _their_first)
+        patch.setattr(roi_heads, "project_masks_on_boxes", _cropped)
         yield MODELS[request.param]()
 
 
@@ -192,10 +243,40 @@ def _their_first(sampler: their_utils.BalancedPositiveNegativeSampler, labels: l
     return positives, negatives
 
 
+def _cropped(masks: Tensor, boxes: Tensor, matched: Tensor, size: int) -> Tensor:
+    """Their masks are ours, below their boxes; tests/ops/test_masks.py compares what a region gets."""
+    return cropped(masks[matched, 1:].byte(), masks[matched, 0, :4], boxes, size=size)
+
+
 def _batch(images: list[int]) -> Batch:
-    return make_batch(
+    batch = make_batch(
         *([x[i] for i in images] for x in cast(Any, (BOXES, LABELS))), sizes=[SIZES[i] for i in images]
     )
+    count = batch.targets.boxes.shape[1]
+    masks, keypoints = (
+        torch.zeros(len(images), count, MASK_SIDE, MASK_SIDE),
+        torch.zeros(len(images), count, KEYPOINTS, 3),
+    )
+    for row, image in enumerate(images):
+        for place in range(len(BOXES[image])):
+            masks[row, place], keypoints[row, place] = _mask(image, place), _keypoints(image, place)
+    targets = replace(
+        batch.targets,
+        masks=BoxMasks(masks.byte()),
+        keypoints=Keypoints(keypoints[..., :2], keypoints[..., 2].long()),
+    )
+    return replace(batch, targets=targets)
+
+
+def _mask(image: int, place: int) -> Tensor:
+    random = torch.Generator().manual_seed(10 * image + place)
+    return torch.randint(0, 256, (MASK_SIDE, MASK_SIDE), generator=random).float()
+
+
+def _keypoints(image: int, place: int) -> Tensor:
+    """One on the right edge of its box, one outside, and one hidden."""
+    x1, y1, x2, _ = BOXES[image][place]
+    return torch.tensor([[x2, y1 + 1, 2], [x1 - 1, y1, 2], [x1 + (x2 - x1) / 3, y1 + 2.5, 1]])
 
 
 def _their_images(batch: Batch) -> list[Tensor]:
@@ -208,9 +289,20 @@ def _their_targets(pair: Pair, images: list[int]) -> list[dict[str, Tensor]]:
         {
             "boxes": torch.tensor(BOXES[i], dtype=torch.float64).reshape(-1, 4),
             "labels": torch.tensor(LABELS[i], dtype=torch.int64) + pair.first_label,
+            "masks": torch.stack([_with_box(i, place) for place in range(len(BOXES[i]))])
+            if BOXES[i]
+            else torch.zeros(0, MASK_SIDE + 1, MASK_SIDE),
+            "keypoints": torch.stack([_keypoints(i, place) for place in range(len(BOXES[i]))])
+            if BOXES[i]
+            else torch.zeros(0, KEYPOINTS, 3),
         }
         for i in images
     ]
+
+
+def _with_box(image: int, place: int) -> Tensor:
+    row = F.pad(torch.tensor(BOXES[image][place]), (0, MASK_SIDE - 4))
+    return torch.cat([row[None], _mask(image, place)]).double()
 
 
 def _losses(pair: Pair, images: list[int]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -244,8 +336,17 @@ def test_detections_are_equal(pair: Pair, images: list[int]) -> None:
         torch.testing.assert_close(got.scores, wanted["scores"], rtol=1e-4, atol=1e-5, check_dtype=False)
         theirs = Detections(wanted["boxes"], wanted["scores"], wanted["labels"] - pair.first_label)
         distance = torch.cdist(_as_points(got), _as_points(theirs), p=torch.inf)
-        assert distance.amin(dim=1).max() < 1e-2  # each has its partner, whatever the order of equal scores
+        nearest, partner = distance.min(dim=1)
+        assert nearest.max() < 1e-2  # each has its partner, whatever the order of equal scores
         assert distance.amin(dim=0).max() < 1e-2
+        if got.masks is not None:
+            torch.testing.assert_close(
+                got.masks.coverage, wanted["masks"][partner, 0], rtol=0, atol=1e-4, check_dtype=False
+            )
+        if got.keypoints is not None:
+            for actual, name in ((got.keypoints.xy, "keypoints"), (got.keypoint_scores, "keypoints_scores")):
+                theirs_there = wanted[name][partner][..., :2] if actual.dim() == 3 else wanted[name][partner]
+                torch.testing.assert_close(actual, theirs_there, rtol=0, atol=1e-4, check_dtype=False)
 
 
 def test_detections_by_winograds_convolution_are_those_by_torchs(
@@ -275,7 +376,8 @@ def test_detections_by_winograds_convolution_are_those_by_torchs(
 
 def test_an_image_without_boxes_has_no_box_loss(pair: Pair) -> None:
     """torchvision's test_models_detection_negative_samples, for both projects."""
-    boxes = {name for name in pair.loss_names.values() if "box" in name or "centerness" in name}
+    parts = ("box", "centerness", "mask", "keypoint")
+    boxes = {name for name in pair.loss_names.values() if any(part in name for part in parts)}
     for losses in _losses(pair, [1]):
         assert {name for name, value in losses.items() if value == 0} == boxes
 
