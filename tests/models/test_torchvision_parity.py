@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import pytest
 import torch
-import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 from torchvision.models import detection
@@ -33,9 +32,14 @@ from detector.heads.rpn import RPN, ProposalLimits
 from detector.models.detector import Detector, build_detector
 from detector.necks.fpn import FPN
 from detector.ops.cpu import winograd
-from detector.ops.masks import cropped
-from detector.structures import Batch, BoxMasks, Detections, Keypoints
+from detector.structures import Batch, Detections
 from detector.weights.foreign import from_torchvision
+from tests.models.branch_targets import (
+    KEYPOINTS,
+    their_cropped,
+    their_masks_and_keypoints,
+    with_masks_and_keypoints,
+)
 from tests.samples import make_batch
 
 CLASSES = 5
@@ -47,9 +51,7 @@ BOXES: list[list[list[float]]] = [
     [[2.0, 3, 30, 60]],
 ]
 LABELS = [[0, 4, 2, 1], [], [1]]
-KEYPOINTS = 3
 NARROW = 16  # channels of the branches that are shown in a fraction of the time
-MASK_SIDE = 50  # with a multiple of 28, rounding decides how many samples a cell has
 SCORE = 0.01
 SIZE = {"min_size": 8, "max_size": 4096}
 FCOS = {**SIZE, "score_thresh": SCORE, "num_classes": CLASSES}
@@ -221,7 +223,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BalancedSampler, "_priorities", _first)
         patch.setattr(their_utils.BalancedPositiveNegativeSampler, "__call__", _their_first)
-        patch.setattr(roi_heads, "project_masks_on_boxes", _cropped)
+        patch.setattr(roi_heads, "project_masks_on_boxes", their_cropped)
         yield MODELS[request.param]()
 
 
@@ -243,40 +245,10 @@ def _their_first(sampler: their_utils.BalancedPositiveNegativeSampler, labels: l
     return positives, negatives
 
 
-def _cropped(masks: Tensor, boxes: Tensor, matched: Tensor, size: int) -> Tensor:
-    """Their masks are ours, below their boxes; tests/ops/test_masks.py compares what a region gets."""
-    return cropped(masks[matched, 1:].byte(), masks[matched, 0, :4], boxes, size=size)
-
-
 def _batch(images: list[int]) -> Batch:
-    batch = make_batch(
-        *([x[i] for i in images] for x in cast(Any, (BOXES, LABELS))), sizes=[SIZES[i] for i in images]
-    )
-    count = batch.targets.boxes.shape[1]
-    masks, keypoints = (
-        torch.zeros(len(images), count, MASK_SIDE, MASK_SIDE),
-        torch.zeros(len(images), count, KEYPOINTS, 3),
-    )
-    for row, image in enumerate(images):
-        for place in range(len(BOXES[image])):
-            masks[row, place], keypoints[row, place] = _mask(image, place), _keypoints(image, place)
-    targets = replace(
-        batch.targets,
-        masks=BoxMasks(masks.byte()),
-        keypoints=Keypoints(keypoints[..., :2], keypoints[..., 2].long()),
-    )
-    return replace(batch, targets=targets)
-
-
-def _mask(image: int, place: int) -> Tensor:
-    random = torch.Generator().manual_seed(10 * image + place)
-    return torch.randint(0, 256, (MASK_SIDE, MASK_SIDE), generator=random).float()
-
-
-def _keypoints(image: int, place: int) -> Tensor:
-    """One on the right edge of its box, one outside, and one hidden."""
-    x1, y1, x2, _ = BOXES[image][place]
-    return torch.tensor([[x2, y1 + 1, 2], [x1 - 1, y1, 2], [x1 + (x2 - x1) / 3, y1 + 2.5, 1]])
+    boxes = [BOXES[i] for i in images]
+    batch = make_batch(boxes, [LABELS[i] for i in images], sizes=[SIZES[i] for i in images])
+    return replace(batch, targets=with_masks_and_keypoints(batch.targets, boxes))
 
 
 def _their_images(batch: Batch) -> list[Tensor]:
@@ -289,20 +261,10 @@ def _their_targets(pair: Pair, images: list[int]) -> list[dict[str, Tensor]]:
         {
             "boxes": torch.tensor(BOXES[i], dtype=torch.float64).reshape(-1, 4),
             "labels": torch.tensor(LABELS[i], dtype=torch.int64) + pair.first_label,
-            "masks": torch.stack([_with_box(i, place) for place in range(len(BOXES[i]))])
-            if BOXES[i]
-            else torch.zeros(0, MASK_SIDE + 1, MASK_SIDE),
-            "keypoints": torch.stack([_keypoints(i, place) for place in range(len(BOXES[i]))])
-            if BOXES[i]
-            else torch.zeros(0, KEYPOINTS, 3),
+            **their_masks_and_keypoints(BOXES[i]),
         }
         for i in images
     ]
-
-
-def _with_box(image: int, place: int) -> Tensor:
-    row = F.pad(torch.tensor(BOXES[image][place]), (0, MASK_SIDE - 4))
-    return torch.cat([row[None], _mask(image, place)]).double()
 
 
 def _losses(pair: Pair, images: list[int]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
