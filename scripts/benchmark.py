@@ -14,7 +14,13 @@ from bench.index import index_table, masks_index_table
 from bench.masks import rasterizing_table
 from bench.memory import peak_memory_mb
 from bench.numerics import numerics_table
-from bench.train import candidates_of, finished_runs, inference_candidates, train_step_candidates
+from bench.train import (
+    branch_candidates,
+    candidates_of,
+    finished_runs,
+    inference_candidates,
+    train_step_candidates,
+)
 
 from detector.cli.allocator import keep_freed_memory
 from detector.data.datamodule import DetectionDataModule
@@ -59,6 +65,18 @@ def train(arguments: argparse.Namespace) -> str:
             table = benchmark.markdown_comparison(rows, reference="torchvision")
             parts.append(f"{title}, {mode}:\n\n{table}")
     return "\n\n".join(parts)
+
+
+def branches(arguments: argparse.Namespace) -> str:
+    """Training steps with masks and with keypoints, and their memory, against torchvision's."""
+    models = (("mask_rcnn", "Mask R-CNN"), ("keypoint_rcnn", "Keypoint R-CNN"))
+    memory = {title: peak_memory_mb(partial(branch_candidates, model)) for model, title in models}
+    times = {
+        title: benchmark.interleaved_medians(branch_candidates(model), arguments.repeats)
+        for model, title in models
+    }
+    compared = partial(benchmark.markdown_comparison, reference="torchvision", together=False)
+    return f"{compared(times)}\n\n{compared(memory, unit='MB')}"
 
 
 def memory(arguments: argparse.Namespace) -> str:
@@ -127,6 +145,7 @@ SECTIONS = {
     "numerics": numerics,
     "train": train,
     "memory": memory,
+    "branches": branches,
     "bccd": bccd,
     "index": index,
     "masks": masks,
@@ -134,7 +153,7 @@ SECTIONS = {
 }
 
 
-TIMED_IN_TURNS = ("ops", "train", "bccd")
+TIMED_IN_TURNS = ("ops", "train", "branches", "bccd")
 DOCUMENTS = {"numerics": DOCS / "deformable.md"}  # of the sections that are not in benchmarks.md
 
 

@@ -27,6 +27,8 @@ ROWS = (
     "faster_rcnn_r50_2x",
     "faster_rcnn_r101_1x",
     "faster_rcnn_x101_1x",
+    "mask_rcnn_r50_1x",
+    "keypoint_rcnn_r50_1x",
     "fcos_r50_1x",
 )
 

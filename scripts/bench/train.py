@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from typing import Any, Literal
 import torch
 import torchvision
 from torch import Tensor, nn
-from torchvision.models.detection import FCOS, FasterRCNN
+from torchvision.models.detection import FCOS, FasterRCNN, KeypointRCNN, MaskRCNN
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
@@ -21,19 +22,22 @@ from detector.backbones.resnet import ResNet
 from detector.heads.anchors import AnchorGenerator
 from detector.heads.faster_rcnn import FasterRCNNHead
 from detector.heads.fcos import FCOSHead
+from detector.heads.keypoint_branch import KeypointBranch
+from detector.heads.mask_branch import MaskBranch
 from detector.heads.roi import RoIHead
 from detector.heads.rpn import RPN
 from detector.layers.deform import DeformableStages
 from detector.models.detector import Detector, build_detector
 from detector.necks.fpn import FPN
+from detector.ops.masks import paste
 from detector.profiling.noise import random_batch
 from detector.run_folder import RunFolder
-from detector.structures import Batch
+from detector.structures import Batch, BoxMasks, Keypoints, Targets
 from detector.weights.foreign import to_torchvision
 
 from .timing import markdown_row
 
-Model = Literal["fcos", "faster_rcnn"]
+Model = Literal["fcos", "faster_rcnn", "mask_rcnn", "keypoint_rcnn"]
 Depth = Literal[18, 50]
 
 
@@ -83,6 +87,27 @@ def candidates_of(
     return make(model, depth, [random_batch(num_classes=80)], num_classes=80)
 
 
+def branch_candidates(model: Model) -> dict[str, Callable[[], object]]:
+    """Training steps with ResNet-50 on two images of noise, 512 x 512, with 10 objects each."""
+    batch = random_batch(num_classes=80, image_size=(512, 512), batch_size=2)
+    return train_step_candidates(model, 50, [_with_masks_and_keypoints(batch)], num_classes=80)
+
+
+def _with_masks_and_keypoints(batch: Batch) -> Batch:
+    """Each object is an ellipse with 17 keypoints on the diagonal of its box."""
+    axis = (torch.arange(56) + 0.5) / 28 - 1
+    ellipse = ((axis[:, None].square() + axis.square()) < 1).byte() * 255
+    boxes, shape = batch.targets.boxes, batch.targets.boxes.shape[:2]
+    corner, size = boxes[:, :, None, :2], boxes[:, :, None, 2:] - boxes[:, :, None, :2]
+    xy = corner + size * torch.linspace(0.1, 0.9, 17)[:, None]
+    targets = replace(
+        batch.targets,
+        masks=BoxMasks(ellipse.expand(*shape, 56, 56).contiguous()),
+        keypoints=Keypoints(xy, torch.full((*shape, 17), 2)),
+    )
+    return replace(batch, targets=targets)
+
+
 def finished_runs(folders: Sequence[Path]) -> str:
     """A table of the COCO numbers that `detector train` left in these folders."""
     from detector.evaluation.metrics import BY_CLASS  # needs packages that the check of a device does without
@@ -115,7 +140,8 @@ def _same_models(
 
 def _ours(model: Model, depth: Depth, stages: tuple[Literal[3, 4, 5], ...], num_classes: int) -> Detector:
     is_fcos = model == "fcos"
-    roi = partial(RoIHead, score_threshold=0.05)  # torchvision's
+    branches = {"mask_rcnn": {"mask": MaskBranch}, "keypoint_rcnn": {"keypoint": KeypointBranch}}
+    roi = partial(RoIHead, score_threshold=0.05, branches=branches.get(model, {}))  # torchvision's
     ours = build_detector(
         backbone=ResNet(
             depth,
@@ -146,7 +172,8 @@ def _theirs(model: Model, depth: int, batches: Sequence[Batch], num_classes: int
             BackboneWithFPN(body, returned, widths, 256, LastLevelP6P7(256, 256)), num_classes, **limits
         )
     backbone = BackboneWithFPN(body, returned, widths, 256, LastLevelMaxPool())
-    return FasterRCNN(backbone, num_classes + 1, **limits)
+    make = {"mask_rcnn": MaskRCNN, "keypoint_rcnn": KeypointRCNN}.get(model, FasterRCNN)
+    return make(backbone, num_classes + 1, **limits)
 
 
 def _for_torchvision(batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
@@ -154,9 +181,22 @@ def _for_torchvision(batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]
         image[:, :h, :w].float() / 255
         for image, (h, w) in zip(batch.images, batch.image_sizes.tolist(), strict=True)
     ]
-    objects = zip(batch.targets.boxes, batch.targets.labels, batch.targets.valid, strict=True)
+    return images, [
+        _their_targets(batch.targets.select(i).select(batch.targets.valid[i]), image.shape[1:])
+        for i, image in enumerate(images)
+    ]
+
+
+def _their_targets(targets: Targets, size: Sequence[int]) -> dict[str, Tensor]:
+    """Those of one image, without padding."""
     # Label 0 is background to its Faster R-CNN and a class to its FCOS: 1 is a class to both.
-    return images, [{"boxes": b[valid], "labels": n[valid].clamp(min=1)} for b, n, valid in objects]
+    theirs = {"boxes": targets.boxes, "labels": targets.labels.clamp(min=1)}
+    if targets.masks is not None:
+        theirs["masks"] = paste(targets.masks.coverage, targets.boxes, (size[0], size[1])).byte()
+    if targets.keypoints is not None:
+        visibility = targets.keypoints.visibility[..., None]
+        theirs["keypoints"] = torch.cat([targets.keypoints.xy, visibility], dim=-1)
+    return theirs
 
 
 def _prediction(predict: Callable[[Any], object], inputs: Sequence[Any]) -> Callable[[], object]:

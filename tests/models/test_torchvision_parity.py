@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -14,13 +14,18 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.models.detection import _utils as their_utils
+from torchvision.models.detection import roi_heads
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from detector.backbones.resnet import ResNet
 from detector.heads.anchors import AnchorGenerator
 from detector.heads.faster_rcnn import FasterRCNNHead
 from detector.heads.fcos import FCOSHead
+from detector.heads.keypoint_branch import KeypointBranch
+from detector.heads.mask_branch import MaskBranch
 from detector.heads.matching import BalancedSampler
 from detector.heads.roi import RoIHead
 from detector.heads.rpn import RPN, ProposalLimits
@@ -29,6 +34,12 @@ from detector.necks.fpn import FPN
 from detector.ops.cpu import winograd
 from detector.structures import Batch, Detections
 from detector.weights.foreign import from_torchvision
+from tests.models.branch_targets import (
+    KEYPOINTS,
+    their_cropped,
+    their_masks_and_keypoints,
+    with_masks_and_keypoints,
+)
 from tests.samples import make_batch
 
 CLASSES = 5
@@ -40,6 +51,7 @@ BOXES: list[list[list[float]]] = [
     [[2.0, 3, 30, 60]],
 ]
 LABELS = [[0, 4, 2, 1], [], [1]]
+NARROW = 16  # channels of the branches that are shown in a fraction of the time
 SCORE = 0.01
 SIZE = {"min_size": 8, "max_size": 4096}
 FCOS = {**SIZE, "score_thresh": SCORE, "num_classes": CLASSES}
@@ -82,13 +94,19 @@ def fcos(make: Callable[[], nn.Module], depth: Literal[18, 50]) -> Pair:
     return _same(Pair(ours, theirs, names, first_label=0))
 
 
-def faster_rcnn(make: Callable[[], nn.Module], depth: Literal[18, 50], *, version: int = 1) -> Pair:
+def faster_rcnn(
+    make: Callable[[], nn.Module], depth: Literal[18, 50], *, version: int = 1, branch: str = ""
+) -> Pair:
     theirs = make()
     of_version: dict[int, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         1: ({}, {}, {}),
         2: ({"norm": "batch"}, {"num_convs": 2}, {"num_convs": 4, "num_linear": 1, "norm": "batch"}),
     }
     neck, rpn, roi = of_version[version]
+    narrow = {"width": NARROW} if depth == 18 else {}
+    mask = partial(MaskBranch, norm="batch" if version == 2 else "none", **narrow)
+    keypoint = partial(KeypointBranch, **narrow)
+    branches = {"": {}, "mask": {"mask": mask}, "keypoint": {"keypoint": keypoint}}[branch]
     limits = ProposalLimits(
         pre_nms_top_n_train=2 * PROPOSALS,
         post_nms_top_n_train=PROPOSALS,
@@ -101,7 +119,8 @@ def faster_rcnn(make: Callable[[], nn.Module], depth: Literal[18, 50], *, versio
         head=partial(
             FasterRCNNHead,
             rpn=partial(RPN, anchor_generator=AnchorGenerator(grid="torchvision"), limits=limits, **rpn),
-            roi=partial(RoIHead, score_threshold=SCORE, **roi),
+            roi=partial(RoIHead, score_threshold=SCORE, branches=branches, **roi),
+            num_keypoints=KEYPOINTS,
         ),
         num_classes=CLASSES,
     )
@@ -110,6 +129,7 @@ def faster_rcnn(make: Callable[[], nn.Module], depth: Literal[18, 50], *, versio
         "loss_rpn_box_reg": "loss_rpn_box_reg",
         "loss_classifier": "loss_cls",
         "loss_box_reg": "loss_box_reg",
+        **({f"loss_{branch}": f"loss_{branch}"} if branch else {}),
     }
     return _same(Pair(ours, theirs, names, first_label=1))
 
@@ -119,6 +139,7 @@ def _same(pair: Pair) -> Pair:
     theirs: Any = pair.theirs.double()  # what differs then is no rounding
     # What comes before the network is ours and not compared: images go in at their own size, already scaled.
     theirs.transform.resize = lambda image, target: (image, target)
+    theirs.transform.postprocess = lambda results, *sizes: results  # masks stay in the frames of their boxes
     norms = [m for m in theirs.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0
@@ -153,6 +174,37 @@ MODELS: dict[str, Callable[[], Pair]] = {
     "fasterrcnn_resnet50_fpn_v2": lambda: faster_rcnn(
         lambda: detection.fasterrcnn_resnet50_fpn_v2(**UNTRAINED, **RCNN), 50, version=2
     ),
+    "maskrcnn_resnet18": lambda: faster_rcnn(
+        lambda: detection.MaskRCNN(
+            _resnet18(),
+            mask_head=MaskRCNNHeads(256, [NARROW] * 4, 1),
+            mask_predictor=MaskRCNNPredictor(NARROW, NARROW, CLASSES + 1),
+            **RCNN,
+        ),
+        18,
+        branch="mask",
+    ),
+    "maskrcnn_resnet50_fpn": lambda: faster_rcnn(
+        lambda: detection.maskrcnn_resnet50_fpn(**UNTRAINED, **RCNN), 50, branch="mask"
+    ),
+    "maskrcnn_resnet50_fpn_v2": lambda: faster_rcnn(
+        lambda: detection.maskrcnn_resnet50_fpn_v2(**UNTRAINED, **RCNN), 50, version=2, branch="mask"
+    ),
+    "keypointrcnn_resnet18": lambda: faster_rcnn(
+        lambda: detection.KeypointRCNN(
+            _resnet18(),
+            keypoint_head=KeypointRCNNHeads(256, [NARROW] * 8),
+            keypoint_predictor=KeypointRCNNPredictor(NARROW, KEYPOINTS),
+            **RCNN,
+        ),
+        18,
+        branch="keypoint",
+    ),
+    "keypointrcnn_resnet50_fpn": lambda: faster_rcnn(
+        lambda: detection.keypointrcnn_resnet50_fpn(num_keypoints=KEYPOINTS, **UNTRAINED, **RCNN),
+        50,
+        branch="keypoint",
+    ),
 }
 CASES = [[0], [1], [2], [0, 1, 2]]
 
@@ -171,6 +223,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BalancedSampler, "_priorities", _first)
         patch.setattr(their_utils.BalancedPositiveNegativeSampler, "__call__", _their_first)
+        patch.setattr(roi_heads, "project_masks_on_boxes", their_cropped)
         yield MODELS[request.param]()
 
 
@@ -193,9 +246,9 @@ def _their_first(sampler: their_utils.BalancedPositiveNegativeSampler, labels: l
 
 
 def _batch(images: list[int]) -> Batch:
-    return make_batch(
-        *([x[i] for i in images] for x in cast(Any, (BOXES, LABELS))), sizes=[SIZES[i] for i in images]
-    )
+    boxes = [BOXES[i] for i in images]
+    batch = make_batch(boxes, [LABELS[i] for i in images], sizes=[SIZES[i] for i in images])
+    return replace(batch, targets=with_masks_and_keypoints(batch.targets, boxes))
 
 
 def _their_images(batch: Batch) -> list[Tensor]:
@@ -208,6 +261,7 @@ def _their_targets(pair: Pair, images: list[int]) -> list[dict[str, Tensor]]:
         {
             "boxes": torch.tensor(BOXES[i], dtype=torch.float64).reshape(-1, 4),
             "labels": torch.tensor(LABELS[i], dtype=torch.int64) + pair.first_label,
+            **their_masks_and_keypoints(BOXES[i]),
         }
         for i in images
     ]
@@ -244,8 +298,17 @@ def test_detections_are_equal(pair: Pair, images: list[int]) -> None:
         torch.testing.assert_close(got.scores, wanted["scores"], rtol=1e-4, atol=1e-5, check_dtype=False)
         theirs = Detections(wanted["boxes"], wanted["scores"], wanted["labels"] - pair.first_label)
         distance = torch.cdist(_as_points(got), _as_points(theirs), p=torch.inf)
-        assert distance.amin(dim=1).max() < 1e-2  # each has its partner, whatever the order of equal scores
+        nearest, partner = distance.min(dim=1)
+        assert nearest.max() < 1e-2  # each has its partner, whatever the order of equal scores
         assert distance.amin(dim=0).max() < 1e-2
+        if got.masks is not None:
+            torch.testing.assert_close(
+                got.masks.coverage, wanted["masks"][partner, 0], rtol=0, atol=1e-4, check_dtype=False
+            )
+        if got.keypoints is not None:
+            for actual, name in ((got.keypoints.xy, "keypoints"), (got.keypoint_scores, "keypoints_scores")):
+                theirs_there = wanted[name][partner][..., :2] if actual.dim() == 3 else wanted[name][partner]
+                torch.testing.assert_close(actual, theirs_there, rtol=0, atol=1e-4, check_dtype=False)
 
 
 def test_detections_by_winograds_convolution_are_those_by_torchs(
@@ -275,7 +338,8 @@ def test_detections_by_winograds_convolution_are_those_by_torchs(
 
 def test_an_image_without_boxes_has_no_box_loss(pair: Pair) -> None:
     """torchvision's test_models_detection_negative_samples, for both projects."""
-    boxes = {name for name in pair.loss_names.values() if "box" in name or "centerness" in name}
+    parts = ("box", "centerness", "mask", "keypoint")
+    boxes = {name for name in pair.loss_names.values() if any(part in name for part in parts)}
     for losses in _losses(pair, [1]):
         assert {name for name, value in losses.items() if value == 0} == boxes
 
