@@ -159,6 +159,19 @@ def _resnet18(**options: object) -> nn.Module:
     return _resnet_fpn_extractor(torchvision.models.resnet18(), 5, **options)
 
 
+def _narrow_mask_rcnn() -> nn.Module:
+    model = detection.MaskRCNN(_resnet18(), mask_head=MaskRCNNHeads(256, [NARROW] * 4, 1), **RCNN)
+    model.roi_heads.mask_predictor = MaskRCNNPredictor(NARROW, NARROW, CLASSES + 1)
+    return model
+
+
+def _narrow_keypoint_rcnn() -> nn.Module:
+    head = KeypointRCNNHeads(256, [NARROW] * 8)
+    model = detection.KeypointRCNN(_resnet18(), keypoint_head=head, **RCNN)
+    model.roi_heads.keypoint_predictor = KeypointRCNNPredictor(NARROW, KEYPOINTS)
+    return model
+
+
 MODELS: dict[str, Callable[[], Pair]] = {
     "fcos_resnet18": lambda: fcos(
         lambda: detection.FCOS(
@@ -174,32 +187,14 @@ MODELS: dict[str, Callable[[], Pair]] = {
     "fasterrcnn_resnet50_fpn_v2": lambda: faster_rcnn(
         lambda: detection.fasterrcnn_resnet50_fpn_v2(**UNTRAINED, **RCNN), 50, version=2
     ),
-    "maskrcnn_resnet18": lambda: faster_rcnn(
-        lambda: detection.MaskRCNN(
-            _resnet18(),
-            mask_head=MaskRCNNHeads(256, [NARROW] * 4, 1),
-            mask_predictor=MaskRCNNPredictor(NARROW, NARROW, CLASSES + 1),
-            **RCNN,
-        ),
-        18,
-        branch="mask",
-    ),
+    "maskrcnn_resnet18": lambda: faster_rcnn(_narrow_mask_rcnn, 18, branch="mask"),
     "maskrcnn_resnet50_fpn": lambda: faster_rcnn(
         lambda: detection.maskrcnn_resnet50_fpn(**UNTRAINED, **RCNN), 50, branch="mask"
     ),
     "maskrcnn_resnet50_fpn_v2": lambda: faster_rcnn(
         lambda: detection.maskrcnn_resnet50_fpn_v2(**UNTRAINED, **RCNN), 50, version=2, branch="mask"
     ),
-    "keypointrcnn_resnet18": lambda: faster_rcnn(
-        lambda: detection.KeypointRCNN(
-            _resnet18(),
-            keypoint_head=KeypointRCNNHeads(256, [NARROW] * 8),
-            keypoint_predictor=KeypointRCNNPredictor(NARROW, KEYPOINTS),
-            **RCNN,
-        ),
-        18,
-        branch="keypoint",
-    ),
+    "keypointrcnn_resnet18": lambda: faster_rcnn(_narrow_keypoint_rcnn, 18, branch="keypoint"),
     "keypointrcnn_resnet50_fpn": lambda: faster_rcnn(
         lambda: detection.keypointrcnn_resnet50_fpn(num_keypoints=KEYPOINTS, **UNTRAINED, **RCNN),
         50,
