@@ -10,10 +10,9 @@ from pathlib import Path
 from lightning import Trainer, seed_everything
 from rich.console import Console
 
-from detector.checkpoint import Checkpoint, ModelRecord, load_checkpoint
+from detector.checkpoint import ModelRecord, load_checkpoint
 from detector.coco.image_values import ImageRange
 from detector.data.datamodule import DetectionDataModule
-from detector.evaluation.several import TaskEvaluators
 from detector.exceptions import RunError, Terminated, exit_code, interrupted
 from detector.files import NotWrittenError, write_text_atomically
 from detector.option_types import TaskName
@@ -28,7 +27,6 @@ from detector.runs.parts import (
     require_buildable,
     require_hardware,
     require_same_classes,
-    validated_truth,
 )
 from detector.runs.record import require_writable, write_record
 from detector.runs.resume import (
@@ -58,8 +56,9 @@ def run(options: Options, context: Context) -> None:
     Raises:
         ValueError: output_dir holds another run, data or checkpoint do not fit, or a loss is not finite.
     """
+    # Loaded now: files may change in the hours of a training.
     from detector.runs.training_plan import print_plan
-    from detector.runs.training_report import report_training  # before hours pass in which it may change
+    from detector.runs.training_report import early_stop_note, finish_report, report_training
 
     training, data = options.training, options.data
     require_hardware(training)
@@ -119,27 +118,6 @@ def settle_tasks(options: Options) -> tuple[TaskName, ...]:
     options.training.require_monitor_of(tasks)
     options.data.use_tasks(tasks)
     return tasks
-
-
-def finish_report(
-    resumed: Checkpoint, options: Options, context: Context, *, tasks: tuple[TaskName, ...]
-) -> None:
-    """Write the missing report of a completed training, without training."""
-    from detector.runs.training_report import report_training
-
-    echo(f"{resumed.path} has all its epochs: its report is written")
-    data, output_dir = options.data, Path(options.output_dir)
-    data.prepare_data()
-    data.setup("fit")
-    require_same_classes(resumed, data.class_names, where=str(data.val_set.annotations.path))
-    if resumed.epoch_rows:
-        RunFolder(output_dir).write_epochs(resumed.epoch_rows)
-    checkpoints = Checkpoints(output_dir)
-    checkpoints.best_epoch = load_checkpoint(checkpoints.best).epoch
-    truth = validated_truth(data.val_set, context.config)
-    evaluators = TaskEvaluators.of(options.evaluation, truth, tasks)
-    note = early_stop_note(options.training, epochs=resumed.epoch)
-    report_training(checkpoints, options, context, evaluators=evaluators, note=note)
 
 
 def plain_range(image_range: ImageRange) -> str | list[float]:
@@ -212,18 +190,6 @@ def choose_display(options: TrainingOptions) -> Display:
 
         return NotebookDisplay()
     return LineDisplay(every_n_steps=options.log_every_n_steps)
-
-
-def early_stop_note(options: TrainingOptions, *, epochs: int) -> str:
-    """Explain why a run stopped after `epochs`; return "" if it ran all of them."""
-    if epochs >= options.max_epochs:
-        return ""
-    patience, planned = options.early_stopping_patience, options.max_epochs
-    validations = "1 validation" if patience == 1 else f"{patience} validations"
-    return (
-        f"stopped after epoch {epochs} of {planned}: no better val/{options.monitor} in {validations} "
-        f"(training.early_stopping_patience={patience}); the schedule was planned for {planned} epochs"
-    )
 
 
 def keep_note(note: str, file: Path) -> None:

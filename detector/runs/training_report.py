@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from detector.checkpoint import Checkpoint, load_checkpoint
 from detector.coco.annotations import CocoAnnotations
 from detector.data.collate import collate
 from detector.data.datamodule import DetectionDataModule
@@ -19,14 +20,17 @@ from detector.evaluation.several import TaskEvaluators
 from detector.evaluation.statistics import Interval
 from detector.evaluation.task_metrics import metric_name
 from detector.exceptions import exit_code, interrupted
+from detector.option_types import TaskName
 from detector.reports.boxes import Boxes
 from detector.reports.gallery import boxed_image
 from detector.reports.tables import print_coco_metrics
+from detector.run_folder import RunFolder
 from detector.runs.console import echo
 from detector.runs.context import Context
 from detector.runs.curves import read_curve, read_losses, read_offsets
 from detector.runs.head import counted, training_head
 from detector.runs.options import TrainOptions
+from detector.runs.parts import require_same_classes, validated_truth
 from detector.runs.report import Evaluated, evaluated_tasks, folder_of, write_run_report
 from detector.runs.resume import resume_hint
 from detector.training.callbacks import Checkpoints
@@ -94,6 +98,37 @@ def report_training(
     ):
         if path.exists():
             echo(f"{label}: {path}")
+
+
+def finish_report(
+    resumed: Checkpoint, options: TrainOptions, context: Context, *, tasks: tuple[TaskName, ...]
+) -> None:
+    """Write the missing report of a completed training, without training."""
+    echo(f"{resumed.path} has all its epochs: its report is written")
+    data, output_dir = options.data, Path(options.output_dir)
+    data.prepare_data()
+    data.setup("fit")
+    require_same_classes(resumed, data.class_names, where=str(data.val_set.annotations.path))
+    if resumed.epoch_rows:
+        RunFolder(output_dir).write_epochs(resumed.epoch_rows)
+    checkpoints = Checkpoints(output_dir)
+    checkpoints.best_epoch = load_checkpoint(checkpoints.best).epoch
+    truth = validated_truth(data.val_set, context.config)
+    evaluators = TaskEvaluators.of(options.evaluation, truth, tasks)
+    note = early_stop_note(options.training, epochs=resumed.epoch)
+    report_training(checkpoints, options, context, evaluators=evaluators, note=note)
+
+
+def early_stop_note(options: TrainingOptions, *, epochs: int) -> str:
+    """Explain why a run stopped after `epochs`; return "" if it ran all of them."""
+    if epochs >= options.max_epochs:
+        return ""
+    patience, planned = options.early_stopping_patience, options.max_epochs
+    validations = "1 validation" if patience == 1 else f"{patience} validations"
+    return (
+        f"stopped after epoch {epochs} of {planned}: no better val/{options.monitor} in {validations} "
+        f"(training.early_stopping_patience={patience}); the schedule was planned for {planned} epochs"
+    )
 
 
 def _write_report(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -16,7 +16,9 @@ from detector.layers.deformable import Deformable, deformable_layers
 from detector.option_types import PositiveInt
 from detector.structures import Batch
 from detector.training.module import DetectionModule, NonFiniteLossError
-from detector.training.offset_warnings import OffsetWatch
+
+if TYPE_CHECKING:
+    from detector.training.offset_warnings import OffsetWatch
 
 Statistics = dict[str, dict[str, float]]  # by layer, then by name
 
@@ -98,6 +100,8 @@ class OffsetLog(Callback):
         meter = OffsetMeter(pl_module.model)
         if not meter.layers or not trainer.is_global_zero:
             return
+        from detector.training.offset_warnings import OffsetWatch  # models without offsets do without
+
         self._meter = meter
         self._watch = OffsetWatch(
             meter.layers,
