@@ -105,7 +105,7 @@ def _best_around(
 
 
 def _cubic_rows(
-    pixel: Float[Tensor, "*P"], count: Float[Tensor, "*P"], size: int
+    pixel: Float[Tensor, "*P"], count: Float[Tensor, "*#P"], size: int
 ) -> Float[Tensor, "*P _cells"]:
     """Return the weights of padded cells at pixels of an axis with `count` of them."""
     return cubic_weights((pixel + 0.5) * (size / count) - 0.5, size=size)
