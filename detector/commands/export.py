@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,12 +20,20 @@ from detector.checkpoint import Checkpoint, load_checkpoint
 from detector.coco.image_files import find_images
 from detector.coco.images import ImageFileError, ReadOptions
 from detector.exceptions import RunError
+from detector.exporting.comparison import (
+    BranchDifference,
+    ExportDifference,
+    at_the_same_boxes,
+    branch_difference,
+    detections,
+    difference,
+)
 from detector.exporting.onnx_graph import open_onnx, require_onnx, write_onnx
 from detector.exporting.recording import (
     MULTIPLE_PX,
-    ExportDifference,
-    detections,
-    difference,
+    OUTPUTS,
+    MaskFrame,
+    output_names,
     recorded,
     recorded_by_torchvision,
 )
@@ -35,7 +43,7 @@ from detector.option_types import PositiveFloat
 from detector.predictor import Predictor, load_image
 from detector.runs.context import Context
 from detector.runs.record import require_no_training_run, require_writable, write_record
-from detector.structures import Batch
+from detector.structures import Batch, KeypointSchema
 from detector.version import __version__
 
 ENDINGS = {"onnx": ".onnx", "torch_export": ".pt2"}
@@ -52,9 +60,12 @@ class Options:
     name: str = "detector"
     checkpoint: str | None = None
     format: Literal["onnx", "torch_export"] = "onnx"
+    masks: MaskFrame = "boxes"
     source: str | None = None
     box_tolerance_px: PositiveFloat = 0.1
     score_tolerance: PositiveFloat = 0.001
+    mask_tolerance: PositiveFloat = 0.01
+    keypoint_tolerance_px: PositiveFloat = 1.5
 
 
 def run(options: Options, context: Context) -> None:
@@ -85,27 +96,45 @@ def run(options: Options, context: Context) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
     ending = ENDINGS[options.format]
     unchecked, file = (output_dir / f"{options.name}{end}" for end in (f".refused{ending}", ending))
-    run_file = _write(options.format, detector, unchecked)
-    differences = _compare(unchecked, run_file, detector, images, options.score_tolerance)
+    run_file = _write(options, detector, unchecked)
+    differences, branches = _compare(unchecked, run_file, detector, images, options.score_tolerance)
     if not differences.count:
         raise RunError(
             f"{unchecked} could not be checked: nothing is detected in the {len(images)} images. Give "
             "others with source=<image or folder>."
         )
+    compared = _compared(options, detector.model.tasks, differences, branches)
     summary = (
         f"{differences.count} detections in {len(images)} images, together, singly and with more padding: "
-        f"boxes differ by at most {differences.box_px:.2g} px and scores by {differences.score:.2g}, "
-        f"{differences.missing} have no counterpart"
+        f"{', '.join(text for text, _, _ in compared)}; {differences.missing} have no counterpart"
     )
-    too_far = differences.box_px > options.box_tolerance_px or differences.score > options.score_tolerance
-    if too_far or differences.missing:
+    if differences.missing or any(value > getattr(options, name) for _, name, value in compared):
+        allowed = dict.fromkeys(name for _, name, _ in compared)
         raise RunError(
             f"{unchecked} does not detect what the model does: {summary}. Allowed are "
-            f"box_tolerance_px={options.box_tolerance_px} and score_tolerance={options.score_tolerance}."
+            f"{', '.join(f'{name}={getattr(options, name)}' for name in allowed)}."
         )
     unchecked.replace(file)
     write_record(output_dir, context)
     print(f"{summary}.\nWritten to {file}")
+
+
+def _compared(
+    options: Options, tasks: Sequence[str], boxes: ExportDifference, branches: BranchDifference
+) -> list[tuple[str, str, float]]:
+    """Return what was compared: a text, the option that limits it, and the value."""
+    rows = [
+        ("boxes differ by at most {:.2g} px", "box_tolerance_px", boxes.box_px),
+        ("scores by {:.2g}", "score_tolerance", boxes.score),
+    ]
+    if "segm" in tasks:
+        rows.append(("masks by {:.2g}", "mask_tolerance", branches.mask))
+    if "keypoints" in tasks:
+        rows += [
+            ("99 % of the keypoints by at most {:.2g} px", "keypoint_tolerance_px", branches.keypoint_px),
+            ("their scores by {:.2g}", "score_tolerance", branches.keypoint_score),
+        ]
+    return [(text.format(value), name, value) for text, name, value in rows]
 
 
 def _require_file_name(name: str) -> None:
@@ -138,17 +167,19 @@ def _images_to_check(
         raise ValueError(f"{error}\n{advice}") from error
 
 
-def _write(format: str, detector: Predictor, file: Path) -> Run:
+def _write(options: Options, detector: Predictor, file: Path) -> Run:
     """Write the file, and return a function that runs it."""
-    metadata = _metadata(detector)
+    metadata, outputs = _metadata(detector), output_names(detector.model)
     try:
-        record = recorded if format == "onnx" else recorded_by_torchvision
-        graph = record(detector.model)
-        if format == "onnx":
-            write_atomically(file, lambda temporary: write_onnx(graph, temporary, metadata=metadata))
+        record = recorded if options.format == "onnx" else recorded_by_torchvision
+        graph = record(detector.model, masks=options.masks)
+        if options.format == "onnx":
+            write_atomically(
+                file, lambda temporary: write_onnx(graph, temporary, metadata=metadata, outputs=outputs)
+            )
     except RuntimeError as error:
-        raise ValueError(f"This model cannot be exported as {format}: {error}") from error
-    if format == "onnx":
+        raise ValueError(f"This model cannot be exported as {options.format}: {error}") from error
+    if options.format == "onnx":
         return _opened(file)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No complete tensor found")  # for weights on other devices
@@ -174,33 +205,46 @@ def _opened(file: Path) -> Run:
 
 def _metadata(detector: Predictor) -> dict[str, str]:
     size = detector.image_size
+    keypoints = [schema and _points(schema) for schema in detector.keypoint_schemas]
     return {
+        "outputs": json.dumps(output_names(detector.model)),
         "class_names": json.dumps(detector.class_names, ensure_ascii=False),
         "category_ids": json.dumps(detector.category_ids),
         "best_f1_threshold": json.dumps(detector.best_f1_threshold),
         "image_size": json.dumps({"min_size": size.choices[-1], "max_size": size.max_size}),
         "image_range": json.dumps(detector.reading.image_range),
+        "keypoints": json.dumps(keypoints, ensure_ascii=False),
         "made_by": f"detector {__version__}",
     }
 
 
+def _points(schema: KeypointSchema) -> dict[str, Any]:
+    """Return the names of the keypoints, and the positions of those that a drawing connects."""
+    pairs = [[schema.names.index(name) for name in pair] for pair in schema.skeleton]
+    return {"names": schema.names, "skeleton": pairs}
+
+
 def _compare(
     file: Path, run_file: Run, detector: Predictor, images: Sequence[np.ndarray], score_tolerance: float
-) -> ExportDifference:
+) -> tuple[ExportDifference, BranchDifference]:
     """Compare on all images at once, on each alone, and on the first one transposed with more padding.
 
     The batches thus differ in number and size, even if all images are squares of one size.
     """
     batches = [detector.batch(group) for group in ([*images], *([image] for image in images))]
     batches.append(_padded(detector.batch([np.ascontiguousarray(images[0].transpose(1, 0, 2))])))
-    actual, expected = [], []
+    model, names = detector.model, output_names(detector.model)
+    outputs, expected, added = [], [], []
     for batch in batches:
         with torch.inference_mode():
-            outputs = _outputs(file, run_file, batch)
-            actual += detections(*outputs)
-            expected += detector.model.predict(batch)
-    limit = outputs[1].shape[1]
-    return difference(actual, expected, score_tolerance=score_tolerance, limit=limit)
+            outputs.append(dict(zip(names, _outputs(file, run_file, batch), strict=True)))
+            raw = model(batch.images, batch.image_sizes)
+            expected += model.head.predict(raw)
+            added.append(at_the_same_boxes(model, raw, outputs[-1]))
+    actual = [one for named in outputs for one in detections(*(named[name] for name in OUTPUTS))]
+    limit = outputs[0]["scores"].shape[1]
+    boxes = difference(actual, expected, score_tolerance=score_tolerance, limit=limit)
+    return boxes, branch_difference(outputs, added)
 
 
 def _padded(batch: Batch) -> Batch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,14 @@ def require_onnx() -> None:
         )
 
 
-def write_onnx(graph: ExportedProgram, file: Path, *, metadata: Mapping[str, str]) -> None:
-    """Write one file, including the weights, with `metadata` among its properties.
+def write_onnx(
+    graph: ExportedProgram,
+    file: Path,
+    *,
+    metadata: Mapping[str, str],
+    outputs: Sequence[str] = OUTPUTS,
+) -> None:
+    """Write one file, including the weights, with `metadata` among its properties and named `outputs`.
 
     Raises:
         RuntimeError: a part of the graph has no counterpart in ONNX.
@@ -45,7 +51,7 @@ def write_onnx(graph: ExportedProgram, file: Path, *, metadata: Mapping[str, str
         dynamo=True,
         opset_version=OPSET,
         input_names=INPUTS,
-        output_names=OUTPUTS,
+        output_names=outputs,
         custom_translation_table={torch.ops.detector.padded_class_nms.default: _suppression()},
         verbose=False,
     )
@@ -72,14 +78,14 @@ def _forget_origin(model: Any) -> None:
 
 
 def open_onnx(file: Path) -> Callable[[Tensor, Tensor], list[Tensor]]:
-    """Return a function that runs the file on the CPU, from images and sizes to boxes, scores and labels."""
+    """Return a function that runs the file on the CPU, from images and sizes to its outputs."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
 
     def run(images: Tensor, image_sizes: Tensor) -> list[Tensor]:
         inputs = dict(zip(INPUTS, (images.numpy(), image_sizes.numpy()), strict=True))
-        return [torch.from_numpy(array) for array in session.run(list(OUTPUTS), inputs)]
+        return [torch.from_numpy(array) for array in session.run(None, inputs)]
 
     return run
 

@@ -80,6 +80,11 @@ class FasterRCNNHead(Head[FasterRCNNOutputs]):
         detections = suppressed(self.candidates(outputs))
         return self.roi_heads.completed(outputs.features[:-1], detections)
 
+    def add_to(
+        self, outputs: FasterRCNNOutputs, detections: Detections, image: Int64[Tensor, "N"]
+    ) -> Detections:
+        return self.roi_heads.add_to(outputs.features[:-1], detections, image)
+
     def candidates(self, outputs: FasterRCNNOutputs) -> Candidates:
         proposals = self.rpn.proposals(outputs.rpn, outputs.image_sizes, training=False)
         return self.roi_heads.candidates(outputs.features[:-1], proposals, outputs.image_sizes)

@@ -207,10 +207,16 @@ class RoIHead(nn.Module):
             return detections
         counts = torch.tensor([len(image_detections) for image_detections in detections])
         image = torch.arange(len(counts)).repeat_interleave(counts).to(detections[0].boxes.device)
-        combined = Detections.cat(detections)
-        for branch in self.branches.values():
-            combined = branch.add_to(features, combined, image)
+        combined = self.add_to(features, Detections.cat(detections), image)
         return [combined.select(image == number) for number in range(len(detections))]
+
+    def add_to(
+        self, features: Sequence[Tensor], detections: Detections, image: Int64[Tensor, "N"]
+    ) -> Detections:
+        """Return the detections of the whole batch with what the branches predict; see `RoIBranch`."""
+        for branch in self.branches.values():
+            detections = branch.add_to(features, detections, image)
+        return detections
 
 
 def _labels(targets: Targets, matched: Int64[Tensor, "B A"]) -> Int64[Tensor, "B A"]:

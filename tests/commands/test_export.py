@@ -18,12 +18,14 @@ from detector.cli.main import main
 from detector.coco.images import ReadOptions
 from detector.commands import export
 from detector.data.transforms import ImageSize
-from detector.exporting.recording import ExportableDetector, detections, difference, recorded
+from detector.exporting.comparison import detections, difference
+from detector.exporting.recording import ExportableDetector, recorded
 from detector.heads.fcos import FCOSHead
 from detector.layers.roi_pooling import DeformRoIPool
 from detector.predictor import Predictor
 from detector.structures import Detections
 from tests.samples import small_faster_rcnn
+from tests.training.test_tasks import NAMES, with_shapes
 from tests.training.tiny import run_training, write_dataset
 
 MODELS = {
@@ -41,6 +43,13 @@ MODELS = {
         "model.neck.deformable_levels=[3]",
         "model/head/roi/pooling=deform_v2",
         "model.head.roi.pooling.width=32",
+    ],
+    "masks and keypoints": [
+        "model=mask_rcnn_small",
+        "model.backbone.out_stages=[2,3,4]",
+        "+model/head/roi/branch@model.head.roi.branches.keypoint=keypoint",
+        *(f"model.head.roi.branches.{kind}.num_convs=1" for kind in ("mask", "keypoint")),
+        *(f"model.head.roi.branches.{kind}.width=32" for kind in ("mask", "keypoint")),
     ],
 }
 
@@ -77,8 +86,14 @@ def detector(*arguments: object) -> int:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    write_dataset(folder / "data")
+    with_shapes(write_dataset(folder / "data"))
     return folder
+
+
+@pytest.fixture(scope="module")
+def shapes(folder: Path) -> Path:
+    """The checkpoint of a model with masks and keypoints."""
+    return trained("masks and keypoints", folder)
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +118,15 @@ def check_onnx(name: str, file: Path, message: str) -> None:
     assert json.loads(facts["class_names"]) == ["disc", "square"]
     session = onnxruntime.InferenceSession(file)
     images = np.random.default_rng(0).integers(0, 256, (3, 3, 96, 160), dtype=np.uint8)
-    boxes, scores, labels = session.run(None, {"images": images, "image_sizes": np.array([[96, 160]] * 3)})
+    inputs = {"images": images, "image_sizes": np.array([[96, 160]] * 3)}
+    boxes, scores, labels, *branches = session.run(None, inputs)
     assert (boxes.shape, scores.shape, labels.shape) == ((3, 100, 4), (3, 100), (3, 100))
     assert (boxes[labels < 0] == 0).all()
     assert (np.diff(scores) <= 0).all()
+    names = [output.name for output in session.get_outputs()]
+    assert json.loads(facts["outputs"]) == names
+    expected = {"masks": (3, 100, 28, 28), "keypoints": (3, 100, 2, 3)} if "masks" in name else {}
+    assert {name: branch.shape for name, branch in zip(names[3:], branches, strict=True)} == expected
 
 
 @pytest.mark.nightly
@@ -128,7 +148,54 @@ def check_torch_export(file: Path) -> None:
     assert not any(output.requires_grad for output in outputs)
 
 
-def moved(format: str, model: Predictor, file: Path) -> export.Run:
+@pytest.mark.nightly
+def test_masks_in_the_image_in_every_format(shapes: Path, tmp_path: Path) -> None:
+    words = [f"checkpoint={shapes}", f"output_dir={tmp_path}", "masks=image"]
+    for message in exported(words, [*words, "format=torch_export"]):
+        assert "masks by" in message
+    session = onnxruntime.InferenceSession(tmp_path / "detector.onnx")
+    inputs = {"images": np.zeros((2, 3, 64, 96), np.uint8), "image_sizes": np.array([[64, 96], [50, 70]])}
+    masks = session.run(["masks"], inputs)[0]
+    assert (masks.shape, masks.dtype) == ((2, 100, 64, 96), bool)
+
+
+def test_a_file_with_other_masks_or_keypoints_is_refused(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {"masks": 0.0, "keypoints": 0.0}
+
+    def changed(options: export.Options, model: Predictor, file: Path) -> export.Run:
+        file.write_bytes(b"graph")
+        module = ExportableDetector(model.model, masks=options.masks)
+
+        def run(images: torch.Tensor, sizes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            boxes, scores, labels, masks, points = module(images, sizes)
+            masks = masks ^ (changes["masks"] > 0) if masks.dtype == torch.bool else masks + changes["masks"]
+            return boxes, scores, labels, masks, points + changes["keypoints"] * torch.tensor([1, 0, 0])
+
+        return run
+
+    monkeypatch.setattr(export, "_write", changed)
+    words = (f"checkpoint={shapes}", f"output_dir={tmp_path}")
+    for masks in ("boxes", "image"):
+        assert detector(*words, f"masks={masks}") == 0
+        assert "masks by 0, 99 % of the keypoints by at most 0 px, their scores by" in capsys.readouterr().out
+        changes["masks"] = 0.02
+        assert detector(*words, f"masks={masks}") == 1
+        assert "mask_tolerance=0.01" in capsys.readouterr().err
+        changes["masks"] = 0.0
+    changes["keypoints"] = 1.75
+    assert detector(*words) == 1
+    assert "keypoints by at most 1.8 px" in capsys.readouterr().err
+    assert detector(*words, "keypoint_tolerance_px=2") == 0
+
+
+def test_keypoints_are_described_in_the_metadata(shapes: Path) -> None:
+    keypoints = json.loads(export._metadata(Predictor(shapes))["keypoints"])
+    assert keypoints == [None, {"names": NAMES, "skeleton": [[0, 1]]}]
+
+
+def moved(options: export.Options, model: Predictor, file: Path) -> export.Run:
     """What runs a file that moves all boxes by 0.3 pixels."""
     file.write_bytes(b"graph")
     module = ExportableDetector(model.model)
@@ -178,7 +245,7 @@ def test_a_file_that_takes_one_size_only_is_refused(
 ) -> None:
     """Although all images of the data have it."""
 
-    def rigid(format: str, model: Predictor, file: Path) -> export.Run:
+    def rigid(options: export.Options, model: Predictor, file: Path) -> export.Run:
         file.write_bytes(b"graph")
         module = ExportableDetector(model.model)
 
@@ -203,8 +270,8 @@ def test_a_file_that_onnxruntime_cannot_open_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(export, "recorded", lambda model: None)
-    monkeypatch.setattr(export, "write_onnx", lambda graph, file, metadata: file.write_bytes(b"no graph"))
+    monkeypatch.setattr(export, "recorded", lambda model, masks: None)
+    monkeypatch.setattr(export, "write_onnx", lambda graph, file, **_: file.write_bytes(b"no graph"))
     assert detector(f"checkpoint={checkpoint}", f"output_dir={tmp_path}") == 1
     assert "detector.refused.onnx cannot be run: " in capsys.readouterr().err
 
@@ -215,7 +282,7 @@ def test_a_file_that_could_not_be_checked_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def silent(format: str, model: Predictor, file: Path) -> export.Run:
+    def silent(options: export.Options, model: Predictor, file: Path) -> export.Run:
         assert isinstance(model.model.head, FCOSHead)
         model.model.head.score_threshold = 1.0
         file.write_bytes(b"graph")
@@ -234,6 +301,7 @@ def test_a_file_that_could_not_be_checked_is_refused(
         (["checkpoint=nowhere.ckpt"], "nowhere.ckpt"),
         (["checkpoint=CHECKPOINT", "source=nowhere"], "source=nowhere: found no file"),
         (["checkpoint=CHECKPOINT", "format=tensorrt"], "format"),
+        (["checkpoint=CHECKPOINT", "masks=image"], "masks=image needs a model that predicts masks"),
         *(
             ([f"name='{name}'"], f"name={name!r}: expected the name of a file without its ending")
             for name in ("a/b", "/a", "a\\b", "..", ".", "")

@@ -123,5 +123,5 @@ def test_a_loss_that_another_part_has_is_not_overwritten() -> None:
 
 
 def test_a_graph_does_not_leave_branches_out() -> None:
-    with pytest.raises(ValueError, match=r"branches\.point is a branch.*boxes, scores and labels"):
+    with pytest.raises(ValueError, match=r"branches\.point is a branch with task=None, and graphs have"):
         recorded(model(branches={"point": Point}))
