@@ -136,6 +136,8 @@ class Predictor:
                 .resized(from_size=tuple(resized), to_size=tuple(original))
                 .to("cpu"),
                 class_names=self.class_names,
+                keypoint_schemas=self.keypoint_schemas,
+                image_size=tuple(original),
                 path=Path(image) if isinstance(image, str | os.PathLike) else None,
                 read_image=partial(load_image, image, self.reading),
             )

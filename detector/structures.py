@@ -242,8 +242,9 @@ class Detections(Record):
     """The detections of one image, best first.
 
     Boxes are xyxy in pixels, scores in [0, 1], labels in [0, num_classes); `keypoint_scores` are logits. A
-    `Predictor` also gives the names of the classes, the `path` if the image is a file, and `read_image`,
-    which returns the image for drawings.
+    `Predictor` also gives the names of the classes, the `keypoint_schemas` (None for a class without
+    keypoints), `image_size` (height, width), the `path` if the image is a file, and `read_image`, which
+    returns the image for drawings.
 
     Examples:
         >>> detections = Detections(torch.tensor([[2.0, 4, 10, 20]]), torch.tensor([0.9]), torch.tensor([1]))
@@ -260,6 +261,8 @@ class Detections(Record):
     keypoints: Keypoints | None = None
     keypoint_scores: Float[Tensor, "N K"] | None = None
     class_names: tuple[str, ...] = ()
+    keypoint_schemas: tuple[KeypointSchema | None, ...] = ()
+    image_size: tuple[int, int] | None = None
     path: Path | None = None
     read_image: Callable[[], Any] | None = None
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
-from detector.drawings import class_color, draw_detections
-from detector.structures import Detections
+from detector.drawings import class_color, draw_detections, instance_colors
+from detector.structures import BoxMasks, Detections, Keypoints, KeypointSchema
 
 GRAY = 90
 
@@ -69,3 +70,100 @@ def test_neighboring_classes_have_different_colors() -> None:
     colors = [class_color(label) for label in range(20)]
     for a, b in pairwise(colors):
         assert max(abs(x - y) for x, y in zip(a, b, strict=True)) > 80
+
+
+def test_crowded_labels_do_not_hide_each_other() -> None:
+    boxes = [[100.0, 100, 300, 300], [102.0, 100, 302, 300]]
+    one, other, both = (
+        drawn((480, 640), chosen, ["name"] * 2) != GRAY for chosen in (boxes[:1], boxes[1:], boxes)
+    )
+    label = one[80:100].any(axis=2).sum()
+    assert both[80:100].any(axis=2).sum() >= 1.9 * label  # not on top of each other
+    assert other[80:100].any(axis=2).sum() == label
+
+
+def with_masks(boxes: list[list[float]], coverage: torch.Tensor, labels: list[int]) -> np.ndarray:
+    count = len(boxes)
+    masks = BoxMasks(coverage.expand(count, 28, 28).float())
+    detections = Detections(torch.tensor(boxes), torch.ones(count), torch.tensor(labels), masks=masks)
+    image = np.full((480, 640, 3), GRAY, np.uint8)
+    return np.asarray(draw_detections(image, detections, class_names=["a", "b"]))
+
+
+def test_mask_is_tinted_with_a_contour() -> None:
+    left_half = torch.zeros(28, 28)
+    left_half[:, :14] = 1
+    drawing = with_masks([[100.0, 100, 300, 300]], left_half, [0])
+    assert tuple(drawing[200, 200]) == class_color(0)  # the contour, in the middle of the box
+    tint = np.rint(0.6 * GRAY + 0.4 * np.array(class_color(0)))
+    assert drawing[200, 150].tolist() == tint.tolist()
+    assert (drawing[200, 250] == GRAY).all()
+
+
+def test_large_masks_do_not_cover_small_ones() -> None:
+    small, large = [180.0, 180, 220, 220], [100.0, 100, 300, 300]
+    drawing = with_masks([large, small], torch.ones(1), [0, 1])
+    alone = with_masks([large], torch.ones(1), [0])
+    tint = np.rint(0.6 * alone[200, 200] + 0.4 * np.array(class_color(1)))
+    assert drawing[200, 200].tolist() == tint.tolist()
+
+
+def test_near_objects_of_a_class_differ_in_color() -> None:
+    boxes = np.array([[0, 0, 10, 10], [5, 5, 15, 15], [12, 12, 20, 20], [50, 50, 60, 60], [5, 5, 15, 15]])
+    first, touching, beyond, far, other = instance_colors([0, 0, 0, 0, 1], boxes)
+    assert touching not in (first, beyond)
+    assert {first, beyond, far} == {class_color(0)}
+    assert other == class_color(1)
+
+
+def poses(xy: list[list[float]], visibility: list[int], scores: list[float] | None) -> Detections:
+    schema = KeypointSchema(names=("a", "b", "c"), sigmas=(0.05,) * 3, skeleton=(("a", "b"), ("b", "c")))
+    return Detections(
+        torch.tensor([[100.0, 100, 400, 400]]),
+        torch.ones(1),
+        torch.tensor([1]),
+        keypoints=Keypoints(torch.tensor([xy]), torch.tensor([visibility])),
+        keypoint_scores=None if scores is None else torch.tensor([scores]),
+        keypoint_schemas=(None, schema),
+    )
+
+
+@pytest.mark.parametrize(
+    ("visibility", "scores", "last_is_drawn"),
+    [
+        ([2, 1, 2], None, True),
+        ([2, 2, 0], None, False),
+        ([2, 2, 2], [9.0, 4, 1], True),
+        ([2, 2, 2], [9.0, 4, -1], False),
+    ],
+)
+def test_skeleton_joins_the_keypoints_that_are_seen(
+    visibility: list[int], scores: list[float] | None, last_is_drawn: bool
+) -> None:
+    detections = poses([[150.5, 150.5], [350.5, 150.5], [350.5, 350.5]], visibility, scores)
+    image = np.full((480, 640, 3), GRAY, np.uint8)
+    drawing = np.asarray(draw_detections(image, detections, class_names=["a", "b"]))
+    color = class_color(1)
+    assert [tuple(drawing[y, x]) for x, y in ((150, 150), (250, 150), (350, 150))] == [color] * 3
+    assert tuple(drawing[158, 150]) == (GRAY,) * 3  # no bone between the first and the last
+    last = [tuple(drawing[y, 350]) for y in (250, 350)]
+    assert last == [color if last_is_drawn else (GRAY,) * 3] * 2
+
+
+def test_class_without_keypoints_has_none_drawn() -> None:
+    detections = replace(poses([[150.0, 150]] * 3, [2] * 3, None), labels=torch.tensor([0]))
+    image = np.full((480, 640, 3), GRAY, np.uint8)
+    assert (np.asarray(draw_detections(image, detections, class_names=["a", "b"]))[150, 150] == GRAY).all()
+
+
+def test_shapes_beyond_the_image_are_cut_off() -> None:
+    beyond = Detections(
+        torch.tensor([[-50.0, -50, 700, 600], [700.0, 500, 800, 600]]),
+        torch.ones(2),
+        torch.tensor([0, 0]),
+        masks=BoxMasks(torch.ones(2, 28, 28)),
+        keypoints=Keypoints(torch.tensor([[[-9.0, 1e5]], [[750.0, 550]]]), torch.full((2, 1), 2)),
+    )
+    drawing = np.asarray(draw_detections(np.full((480, 640, 3), GRAY, np.uint8), beyond, class_names=["a"]))
+    assert drawing.shape == (480, 640, 3)
+    assert (drawing[240, 320] != GRAY).any()

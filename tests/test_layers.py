@@ -18,8 +18,11 @@ PACKAGE = ROOT / "detector"
 # A layer may import those before it, not its siblings on the same line nor those after.
 LAYERS = [
     {"version", "lazy", "factory", "option_types", "exceptions", "quoting", "processes"},
-    {"files", "environment", "earlier", "drawings"},
-    {"structures", "coco", "run_folder"},
+    {"files", "environment", "earlier"},
+    {"coco", "run_folder"},
+    {"pasting"},
+    {"drawings"},
+    {"structures"},
     {"ops"},
     {"layers"},
     {"weights"},

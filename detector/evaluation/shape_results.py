@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from detector.evaluation.pasting import encoded_masks
+from detector.pasting import encoded_masks
 from detector.structures import Detections
 
 KEYPOINT_DECIMALS = 3  # as of boxes
@@ -20,7 +20,7 @@ def add_masks(results: list[dict[str, Any]], detections: Detections, size: tuple
     if detections.masks is None:
         return
     assert size is not None, "masks need the size of their image"
-    texts = encoded_masks(detections.masks, detections.boxes, size)
+    texts = encoded_masks(detections.masks.coverage, detections.boxes, size)
     for result, counts in zip(results, texts, strict=True):
         result["segmentation"] = {"size": [*size], "counts": counts}
 

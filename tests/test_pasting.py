@@ -9,8 +9,7 @@ from pycocotools import mask as mask_tools
 from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from detector.evaluation.pasting import encoded_masks
-from detector.structures import BoxMasks
+from detector.pasting import encoded_masks
 
 HEIGHT, WIDTH = 60, 90
 BORDERS = {
@@ -47,7 +46,7 @@ def smooth(count: int, *, cells: int = 28, seed: int = 0) -> Tensor:
 def test_pixels_are_torchvisions_at_borders(box: list[float]) -> None:
     coverage = torch.cat([smooth(3), torch.ones(1, 28, 28), torch.zeros(1, 28, 28)])
     boxes = torch.tensor([box], dtype=torch.float32).repeat(len(coverage), 1)
-    assert encoded_masks(BoxMasks(coverage), boxes, (HEIGHT, WIDTH)) == as_torchvision(coverage, boxes)
+    assert encoded_masks(coverage, boxes, (HEIGHT, WIDTH)) == as_torchvision(coverage, boxes)
 
 
 @pytest.mark.parametrize("cells", [14, 28])
@@ -57,17 +56,17 @@ def test_pixels_are_torchvisions_for_boxes_by_chance(cells: int) -> None:
     boxes = torch.cat([corners.amin(dim=1), corners.amax(dim=1)], dim=1).clamp(min=0)
     boxes = boxes.minimum(torch.tensor([WIDTH, HEIGHT, WIDTH, HEIGHT]))
     coverage = smooth(100, cells=cells)
-    assert encoded_masks(BoxMasks(coverage), boxes, (HEIGHT, WIDTH)) == as_torchvision(coverage, boxes)
+    assert encoded_masks(coverage, boxes, (HEIGHT, WIDTH)) == as_torchvision(coverage, boxes)
 
 
 def test_no_masks_give_no_texts() -> None:
-    assert encoded_masks(BoxMasks(torch.zeros(0, 28, 28)), torch.zeros(0, 4), (HEIGHT, WIDTH)) == []
+    assert encoded_masks(torch.zeros(0, 28, 28), torch.zeros(0, 4), (HEIGHT, WIDTH)) == []
 
 
 def test_coverage_in_bytes_counts_from_half_of_255() -> None:
     coverage = torch.tensor([127, 128], dtype=torch.uint8)[:, None, None].expand(2, 28, 28)
     boxes = torch.tensor([[10.0, 10.0, 20.0, 20.0]]).repeat(2, 1)
-    below, above = encoded_masks(BoxMasks(coverage), boxes, (HEIGHT, WIDTH))
+    below, above = encoded_masks(coverage, boxes, (HEIGHT, WIDTH))
     area = [mask_tools.area({"size": [HEIGHT, WIDTH], "counts": text.encode()}) for text in (below, above)]
     assert area[0] == 0
     assert area[1] >= 81
