@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
-from torchvision.ops import roi_align
 
 _BORDER = 1  # cells without coverage around a mask
 
@@ -25,6 +24,8 @@ def cropped(
     Coverage is that of S x S cells of `boxes`; boxes and regions are xyxy in pixels. For boxes of S x S whole
     pixels the result equals torchvision's RoIAlign of the image's mask, for others it approximates that.
     """
+    from torchvision.ops import roi_align  # late: predicting does without, and its import takes long
+
     # RoIAlign reads the value of pixel i, whose center is i + 0.5, at position i.
     scale = coverage.shape[-1] / (boxes[:, 2:] - boxes[:, :2])
     corners = (regions + 0.5).unflatten(1, (2, 2)) - boxes[:, None, :2]

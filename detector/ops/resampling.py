@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 _CUBIC = -0.75  # the coefficient of torch's bicubic interpolation
