@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,12 +24,16 @@ class GroundTruth:
     With these numbers pycocotools breaks ties as it would with the original ids. `annotations` has the images
     in this order; `images` and `categories` (M,) are the numbers of each annotation's. `notes` are for the
     reader of the metrics. `not_sought` (M,) marks objects, no crowds, that need not be found: for keypoints
-    those without one.
+    those without one. Where training goes on without the masks of some objects, so does `ignore_unmasked`:
+    these are regions in which detected masks count neither as right nor as wrong. `sigmas` are the constants
+    of keypoint similarity of each class (K), () for a class without keypoints; () if nothing sets them.
     """
 
     annotations: CocoAnnotations
     notes: tuple[str, ...] = ()
     not_sought: np.ndarray | None = None
+    ignore_unmasked: bool = False
+    sigmas: tuple[tuple[float, ...], ...] = ()
 
     @classmethod
     def of(cls, annotations: CocoAnnotations, notes: tuple[str, ...] = ()) -> GroundTruth:
@@ -84,7 +88,8 @@ class GroundTruth:
     def of_images(self, ids: Collection[Any]) -> GroundTruth:
         """Select the images with these original ids."""
         numbers = sorted(self.image_numbers[id_key(id_)] for id_ in set(ids))
-        return GroundTruth(self.annotations.select_images(np.array(numbers, dtype=np.int64) - 1), self.notes)
+        rows = np.array(numbers, dtype=np.int64) - 1
+        return replace(self, annotations=self.annotations.select_images(rows))
 
     def same_as(self, other: GroundTruth) -> bool:
         """Return whether both have the same images, categories and annotations, wherever they were read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -72,6 +72,7 @@ class CocoDataset(Dataset[Sample]):
         self._training = training
         self._seed = seed
         self._reading = reading
+        self._keypoint_schemas = keypoint_schemas
         self._shapes = None
         if annotations.masks is not None or annotations.keypoints is not None:
             from detector.data.shape_samples import ShapeSamples  # late: boxes alone need none of it
@@ -100,7 +101,9 @@ class CocoDataset(Dataset[Sample]):
 
     def ground_truth(self, num_images: int | None = None) -> GroundTruth:
         """Return the ground truth of all images, or of the first `num_images`."""
-        return GroundTruth.of(self.annotations.select_images(np.arange(len(self))[:num_images]))
+        truth = GroundTruth.of(self.annotations.select_images(np.arange(len(self))[:num_images]))
+        sigmas = tuple(() if schema is None else schema.sigmas for schema in self._keypoint_schemas)
+        return replace(truth, ignore_unmasked=True, sigmas=sigmas)
 
     def __getitem__(self, key: tuple[int, int] | int) -> Sample:
         epoch, index = key if isinstance(key, tuple) else (0, range(len(self))[key])

@@ -36,7 +36,8 @@ class CocoEvaluator:
         on_bad_box: what to do with annotations that pycocotools would count as objects nobody can find.
         source: the name of a dictionary in messages.
         task: what is evaluated: boxes, masks (segm) or keypoints.
-        sigmas: the constants of keypoint similarity, for classes with so many keypoints. None: COCO's for 17.
+        sigmas: the constants of keypoint similarity, for classes with so many keypoints. None: those of the
+            ground truth, which a training's has, else COCO's for 17 keypoints.
 
     Raises:
         ValueError: the ground truth has bad images, categories or annotations; each is named.

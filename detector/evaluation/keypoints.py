@@ -14,6 +14,7 @@ import numpy as np
 from detector.coco.annotations import Category, CocoAnnotations
 from detector.coco.ground_truth import GroundTruth
 from detector.coco.ids import Key, id_key, is_id
+from detector.coco.person import COCO_SIGMAS, UNIFORM_SIGMA
 from detector.coco.ragged import gather, offsets
 from detector.coco.rules import is_box, is_finite_number, shown
 from detector.evaluation.matching import KEYPOINT_LIMIT, Rows, Shapes
@@ -22,12 +23,6 @@ from detector.evaluation.result_columns import Resolved
 from detector.evaluation.result_ids import NamedResults
 from detector.evaluation.result_problems import require_no_problems
 from detector.evaluation.tasks import Task
-
-# Of nose, eyes, ears, shoulders, elbows, wrists, hips, knees and ankles.
-_COCO_SIGMAS = tuple(
-    (np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000).tolist()
-)
-_UNIFORM = 0.05  # between COCO's of an eye and of a wrist
 
 KEYPOINT_METRICS = (  # in the order of COCO's own summary
     CurveMetric("AP", "AP", by_class=True, in_log=True, limit=KEYPOINT_LIMIT),
@@ -159,7 +154,8 @@ class KeypointTask(Task):
         annotations = annotations.of_categories(labels)
         keypoints = annotations.keypoints
         assert keypoints is not None
-        described = [self._described(category) for category in annotations.categories]
+        of_data = [truth.sigmas[label] if truth.sigmas else () for label in with_names]
+        described = [*map(self._described, annotations.categories, of_data)]
         if self._sigmas is not None and not any(one == self._sigmas for one, _ in described):
             counts = ", ".join(f'"{one.name}" has {len(one.keypoints)}' for one in annotations.categories[:5])
             raise ValueError(
@@ -172,7 +168,11 @@ class KeypointTask(Task):
                 f"{filled} objects without an area are taken for 0.53 of their box, as in CrowdPose."
             )
         annotations = replace(annotations, areas=keypoints.areas)
-        return GroundTruth(annotations, truth.notes, not_sought=keypoints.labeled == 0), (*notes,)
+        sigmas = tuple(sigmas for sigmas, _ in described)
+        return (
+            replace(truth, annotations=annotations, not_sought=keypoints.labeled == 0, sigmas=sigmas),
+            (*notes,),
+        )
 
     def own(self, results: Sequence[Any]) -> tuple[Sequence[Any], tuple[str, ...]]:
         names, named = {*self._others.values()}, isinstance(results, NamedResults)
@@ -210,21 +210,28 @@ class KeypointTask(Task):
         points = np.array(numbers).reshape(-1, 3)
         first = offsets([len(entry["keypoints"]) // 3 for entry in entries])
         boxes, areas = _sizes(entries, points[:, :2], first, truth, source=source)
-        sigmas = tuple(self._described(category)[0] for category in annotations.categories)
-        shapes = Poses(points, first, areas, annotations, sigmas)
+        shapes = Poses(points, first, areas, annotations, truth.sigmas)
         return Rows.of(entries, truth, boxes_xywh=boxes, shapes=shapes)
 
-    def _described(self, category: Category) -> tuple[tuple[float, ...], str]:
-        """Return the sigmas of a category's keypoints, and a note on where they come from."""
+    def _described(self, category: Category, of_data: tuple[float, ...]) -> tuple[tuple[float, ...], str]:
+        """Return the sigmas of a category's keypoints, and a note on where they come from.
+
+        `of_data` are those that a training set for it, () if none did.
+        """
         count = len(category.keypoints)
         if self._sigmas is not None and len(self._sigmas) == count:
             return self._sigmas, f"{count} keypoints are compared with the sigmas of evaluation.sigmas."
-        if count == len(_COCO_SIGMAS):
-            return _COCO_SIGMAS, f"{count} keypoints are compared with COCO's sigmas."
-        return (_UNIFORM,) * count, (
-            f"{count} keypoints are compared with the sigma {_UNIFORM} each, for COCO has none for them: set "
-            "evaluation.sigmas to those of your data."
-        )
+        option = "data.keypoint_sigmas" if of_data else "evaluation.sigmas"
+        if not of_data:
+            of_data = COCO_SIGMAS if count == len(COCO_SIGMAS) else (UNIFORM_SIGMA,) * count
+        if of_data == COCO_SIGMAS:
+            return of_data, f"{count} keypoints are compared with COCO's sigmas."
+        if of_data == (UNIFORM_SIGMA,) * count:
+            return of_data, (
+                f"{count} keypoints are compared with the sigma {UNIFORM_SIGMA} each, for COCO has none for "
+                f"them: set {option} to those of your data."
+            )
+        return of_data, f"{count} keypoints are compared with the sigmas of {option}."
 
 
 def _require_sound(results: Sequence[Mapping[str, Any]], truth: GroundTruth, *, source: str) -> None:

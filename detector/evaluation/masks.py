@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypedDict
 
@@ -73,16 +73,21 @@ class MaskTask(Task):
     def truth(self, truth: GroundTruth) -> tuple[GroundTruth, tuple[str, ...]]:
         annotations, masks = truth.annotations, truth.annotations.masks
         assert masks is not None, "they were not read"
-        without = np.flatnonzero(~masks.has_mask)
-        if len(without):
-            row = int(without[0])
-            image = int(annotations.image_of[row])
-            raise ValueError(
-                f"{annotations.path}: {len(without)} of {len(annotations.crowd)} annotations have no mask "
-                f"(segmentation). The first is annotation {annotations.annotation_ids[row]} of image "
-                f"{annotations.image_id(image)!r}. Add the masks, or evaluate boxes alone: tasks=[bbox]."
-            )
-        return truth, ()
+        without = ~masks.has_mask
+        if not without.any():
+            return truth, ()
+        count = f"{np.count_nonzero(without)} of {len(without)} annotations have no mask"
+        if truth.ignore_unmasked:
+            note = f"{count}: their boxes are ignored regions, as crowds are, in which no mask counts."
+            ignored = replace(annotations, crowd=annotations.crowd | without)
+            return replace(truth, annotations=ignored), (note,)
+        row = int(without.argmax())
+        raise ValueError(
+            f"{annotations.path}: {count} (segmentation). The first is annotation "
+            f"{annotations.annotation_ids[row]} of image "
+            f"{annotations.image_id(int(annotations.image_of[row]))!r}. Add the masks, or evaluate boxes "
+            "alone: tasks=[bbox]."
+        )
 
     def rows(self, results: Resolved, truth: GroundTruth, *, source: str) -> Rows:
         detections = results_masks(results.results, truth, source=source)
@@ -90,7 +95,11 @@ class MaskTask(Task):
             masks = truth.annotations.masks
             assert masks is not None, "they were not read"
             sizes = truth.annotations.sizes[truth.annotations.image_of]
-            self._objects = (truth, _run_lengths(masks, sizes))
+            objects = _run_lengths(masks, sizes)
+            for row in np.flatnonzero(~masks.has_mask).tolist():  # an ignored region
+                box = truth.annotations.boxes_xywh[row : row + 1]
+                [objects[row]] = mask.frPyObjects(box, *sizes[row].tolist())
+            self._objects = (truth, objects)
         shapes = Masks(detections, self._objects[1], len(truth.class_names))
         return Rows.of(results.results, truth, boxes_xywh=boxes_of(detections), shapes=shapes)
 
@@ -131,13 +140,12 @@ def areas_of(masks: np.ndarray) -> np.ndarray:
 
 
 def _run_lengths(masks: Segmentations, sizes: np.ndarray) -> np.ndarray:
-    """Return the `RunLengths` of each mask, whose image has the (height, width) `sizes` (N, 2)."""
+    """Return the `RunLengths` of each mask, whose image has the (height, width) `sizes` (N, 2), or None."""
     encoded = np.empty(len(sizes), dtype=object)
     for row, (height, width) in enumerate(sizes.tolist()):
         if counts := masks.run_lengths(row):
             encoded[row] = RunLengths(size=[height, width], counts=counts)
-        else:
-            polygons = [corners.ravel().tolist() for corners in masks.polygons(row)]
+        elif polygons := [corners.ravel().tolist() for corners in masks.polygons(row)]:
             encoded[row] = mask.merge(mask.frPyObjects(polygons, height, width))
     return encoded
 

@@ -1,11 +1,13 @@
 """Keypoint metrics are pycocotools' to the last digit, through both engines and from the matches."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from pycocotools import mask as mask_tools
 
+from detector.coco.truth_reader import read_ground_truth
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.errors import analyze_errors
 from detector.evaluation.keypoints import keypoint_similarity
@@ -236,3 +238,21 @@ def test_objects_without_labeled_points_need_not_be_found() -> None:
     assert any(unlabeled)
     assert objects.ignored.sum() > objects.crowd.sum()
     assert objects.ignored.sum() == evaluator.truth.ignored.sum()
+
+
+@BACKENDS
+def test_the_sigmas_of_a_training_decide_unless_those_of_the_evaluation_do(backend: Any) -> None:
+    truth, results = random_poses(3, keypoints=5)
+    of_all = read_ground_truth(truth, tasks=("keypoints",))
+    ids = [one["id"] for one in truth["images"]]
+    of_training = replace(of_all, sigmas=((0.02,) * 5, (0.1,) * 5, (0.3,) * 5)).of_images(ids)
+    trained = CocoEvaluator(of_training, task="keypoints", backend=backend)
+    assert trained.notes == ("5 keypoints are compared with the sigmas of data.keypoint_sigmas.",)
+    for class_name, sigma in (("class 2", 0.02), ("class 7", 0.3)):
+        alone = CocoEvaluator(truth, task="keypoints", sigmas=(sigma,) * 5)
+        assert (
+            trained.evaluate(results).per_class[class_name] == alone.evaluate(results).per_class[class_name]
+        )
+    set_again = CocoEvaluator(of_training, task="keypoints", sigmas=(0.3,) * 5)
+    assert values(set_again.evaluate(results)) == values(alone.evaluate(results))
+    assert values(trained.evaluate(results)) != values(alone.evaluate(results))

@@ -1,6 +1,7 @@
 """Mask metrics are pycocotools' to the last digit, through both engines and from the matches."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from pycocotools import mask
 
+from detector.coco.truth_reader import read_ground_truth
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.errors import KINDS, analyze_errors
 from detector.evaluation.outcomes import OUTCOMES, RIGHT, outcomes
@@ -128,3 +130,28 @@ def test_objects_without_a_mask_are_named() -> None:
     truth["annotations"][4]["segmentation"] = []
     with pytest.raises(ValueError, match=r"1 of 21 annotations have no mask .* annotation 5 of image"):
         CocoEvaluator(truth, task="segm")
+
+
+@BACKENDS
+def test_objects_without_a_mask_in_a_training_are_regions_in_which_no_mask_counts(backend: Any) -> None:
+    truth, results = random_masks(0)
+    row = next(row for row, one in enumerate(truth["annotations"]) if not one["iscrowd"])
+    unmasked = truth["annotations"][row]
+    far = [one for one in results if one["image_id"] != unmasked["image_id"]]
+    box = mask.frPyObjects(np.array([unmasked["bbox"]]), SIDE, SIDE)[0]
+    on_it = {
+        **{key: unmasked[key] for key in ("image_id", "category_id")},
+        "segmentation": {"size": [SIDE, SIDE], "counts": box["counts"].decode()},
+        "score": 1.0,
+    }
+    without = {**truth, "annotations": [one for one in truth["annotations"] if one is not unmasked]}
+    expected = CocoEvaluator(without, task="segm").evaluate(far)
+    unmasked["segmentation"] = []
+    ground_truth = replace(read_ground_truth(truth, tasks=("segm",)), ignore_unmasked=True)
+    evaluator = CocoEvaluator(ground_truth, task="segm", backend=backend)
+    assert evaluator.evaluate([*far, on_it]).values == expected.values
+    assert evaluator.notes == (
+        "1 of 21 annotations have no mask: their boxes are ignored regions, as crowds are, in which no mask "
+        "counts.",
+    )
+    require_equal_replicates(evaluator, [*results, on_it])

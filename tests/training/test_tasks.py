@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ NAMES = ["left_corner", "right_corner"]
 
 
 def with_shapes(root: Path) -> Path:
-    """The dataset with a mask for each object, its box, and its upper corners as keypoints of squares."""
+    """The dataset, its boxes as masks of all objects but the first, upper corners as keypoints of squares."""
     for file in (root / "train.json", root / "val.json"):
         content = json.loads(file.read_text())
         for one in content["annotations"]:
@@ -31,6 +32,7 @@ def with_shapes(root: Path) -> Path:
             one["segmentation"] = [[x, y, x + side, y, x + side, y + side, x, y + side]]
             if one["category_id"] == 7:
                 one |= {"keypoints": [x, y, 2, x + side, y, 2], "num_keypoints": 2}
+        del content["annotations"][0]["segmentation"]
         for category in content["categories"]:
             if category["id"] == 7:
                 category |= {"keypoints": NAMES, "skeleton": [[1, 2]]}
@@ -68,7 +70,8 @@ def shapes() -> Iterator[None]:
 def run(shapes: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tasks")
     root = with_shapes(write_dataset(folder / "data", train_images=4, val_images=6))
-    return run_training(root, folder / "run", "training.max_epochs=1", "training.monitor=segm/AP")
+    sigmas = "data.keypoint_sigmas=[0.1,0.2]"
+    return run_training(root, folder / "run", "training.max_epochs=1", "training.monitor=segm/AP", sigmas)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,13 @@ def test_metrics_of_each_task_are_logged_and_kept(run: Path, best: Checkpoint) -
     for name in ("AP", "segm/AP", "keypoints/AP50"):
         assert float(row[f"val/{name}"]) == pytest.approx(metrics[name], abs=1e-6)
         assert best.metrics[f"val/{name}"] == pytest.approx(metrics[name], abs=1e-6)
+
+
+def test_masks_and_sigmas_are_those_of_the_training_data(run: Path, best: Checkpoint) -> None:
+    notes = " ".join(json.loads((run / "metrics.json").read_text())["notes"])
+    assert re.search(r"masks: 1 of \d+ annotations have no mask: their boxes are ignored regions", notes)
+    assert "keypoints: 2 keypoints are compared with the sigmas of data.keypoint_sigmas." in notes
+    assert [schema.sigmas for schema in best.keypoint_schemas if schema] == [(0.1, 0.2)]
 
 
 def test_predictions_hold_masks_and_the_keypoints_of_classes_that_have_some(run: Path) -> None:
