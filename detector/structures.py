@@ -286,42 +286,46 @@ class Detections(Record):
         return next(iter(self.select(slice(position, position + 1))))
 
     def __repr__(self) -> str:
+        shapes = [name for name in ("masks", "keypoints") if getattr(self, name) is not None]
+        what = f" with {' and '.join(shapes)}" if shapes else ""
         shown = [f"{one.name} {one.score:.2f}" for one in self.select(slice(_SHOWN))]
         more = [f"and {len(self) - _SHOWN} more"] if len(self) > _SHOWN else []
         where = f" in {self.path}" if self.path else ""
-        return f"Detections({len(self)}{where}{': ' if shown else ''}{', '.join([*shown, *more])})"
+        return f"Detections({len(self)}{what}{where}{': ' if shown else ''}{', '.join([*shown, *more])})"
 
     @property
     def names(self) -> list[str]:
         """The class name of each detection, or the number of its label if names are unknown."""
         return [self.class_names[label] if self.class_names else str(label) for label in self.labels.tolist()]
 
-    def to_dict(self) -> dict[str, list[Any]]:
-        """Return boxes, scores, labels and names as lists of plain Python values, as JSON takes them."""
-        columns = {name: getattr(self, name).tolist() for name in ("boxes", "scores", "labels")}
-        return {**columns, "names": self.names}
+    def to_dict(self, *, image_size: tuple[int, int] | None = None) -> dict[str, list[Any]]:
+        """Return boxes, scores, labels and names as lists of plain Python values, as JSON takes them.
 
-    def to_supervision(self) -> Any:
-        """Return `supervision.Detections`, for that package's annotators and trackers.
+        Masks are COCO's compressed run lengths; `keypoints` are x, y and score of those that the class has,
+        named by `keypoint_names`. Masks need the (height, width) of the image, which a `Predictor` gives.
+        """
+        from detector.conversions import as_dict  # needed only here
+
+        return as_dict(self, names=self.names, image_size=image_size or self.image_size)
+
+    def to_supervision(self, *, image_size: tuple[int, int] | None = None) -> Any:
+        """Return `supervision.Detections` with boxes and masks, for that package's annotators and trackers.
 
         Raises:
             ImportError: supervision is not installed.
         """
-        try:
-            import supervision
-        except ImportError as error:
-            raise ImportError(
-                "to_supervision() needs supervision: pip install 'detector[supervision]'"
-            ) from error
-        return supervision.Detections(
-            xyxy=self.boxes.cpu().numpy(),
-            confidence=self.scores.cpu().numpy(),
-            class_id=self.labels.cpu().numpy(),
-            data={"class_name": self.names},
-        )
+        from detector.conversions import as_supervision  # needed only here
+
+        return as_supervision(self, names=self.names, image_size=image_size or self.image_size)
+
+    def to_supervision_keypoints(self) -> Any:
+        """Return `supervision.KeyPoints`; their confidences are logits."""
+        from detector.conversions import as_supervision_keypoints  # needed only here
+
+        return as_supervision_keypoints(self, names=self.names)
 
     def draw(self, image: Any = None) -> Image:
-        """Return a PIL image with each box, its class and its score.
+        """Return a PIL image with each box, its class and its score, its mask and its skeleton.
 
         `image`: a path, a PIL image, an array (height, width, 3) or a tensor (3, height, width), in uint8
         RGB; None is the image that a `Predictor` detected in.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools import mask as mask_tools
 
 from detector.drawings import class_color, show_image
-from detector.structures import Detections
+from detector.structures import BoxMasks, Detections, Keypoints, KeypointSchema
 
 BOXES = [[2.0, 4, 30, 40], [10.0, 10, 50, 50], [0.0, 0, 5, 5]]
 
@@ -121,3 +123,64 @@ def test_missing_supervision_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(ImportError, match=r"pip install 'detector\[supervision\]'"):
         two_detections().to_supervision()
+
+
+def with_shapes(*, image_size: tuple[int, int] | None = (60, 80)) -> Detections:
+    """A square with a whole mask and two keypoints, and a disc, which has no keypoints and an empty mask."""
+    schema = KeypointSchema(names=("left", "right"), sigmas=(0.05, 0.05))
+    return Detections(
+        torch.tensor([[2.0, 4, 30, 40], [10.0, 10, 50, 50]]),
+        torch.tensor([0.75, 0.5]),
+        torch.tensor([1, 0]),
+        masks=BoxMasks(torch.stack([torch.ones(28, 28), torch.zeros(28, 28)])),
+        keypoints=Keypoints(torch.tensor([[[3.0, 5], [29, 6]]] * 2), torch.full((2, 2), 2)),
+        keypoint_scores=torch.tensor([[4.5, -1]] * 2),
+        class_names=("disc", "square"),
+        keypoint_schemas=(None, schema),
+        image_size=image_size,
+    )
+
+
+def test_text_says_what_else_there_is() -> None:
+    assert repr(with_shapes()) == "Detections(2 with masks and keypoints: square 0.75, disc 0.50)"
+
+
+def test_dictionary_has_masks_and_named_keypoints() -> None:
+    content = with_shapes().to_dict()
+    assert json.loads(json.dumps(content)) == content
+    assert content["keypoint_names"] == [["left", "right"], []]
+    assert content["keypoints"] == [[[3.0, 5.0, 4.5], [29.0, 6.0, -1.0]], []]
+    assert [one["size"] for one in content["masks"]] == [[60, 80]] * 2
+    square, disc = (mask_tools.decode(one) for one in content["masks"])
+    assert square[4:40, 2:30].all()
+    assert square.sum() <= 38 * 30  # a mask fades out beyond its box
+    assert not disc.any()
+
+
+def test_keypoints_without_schemas_are_numbered() -> None:
+    detections = replace(with_shapes(), keypoint_schemas=(), keypoint_scores=None)
+    content = detections.to_dict()
+    assert content["keypoint_names"] == [["0", "1"]] * 2
+    assert content["keypoints"][1] == [[3.0, 5.0, 2], [29.0, 6.0, 2]]
+    assert replace(detections[:0]).to_dict()["keypoints"] == []
+
+
+def test_masks_without_the_size_of_their_image_say_what_to_pass() -> None:
+    detections = with_shapes(image_size=None)
+    with pytest.raises(ValueError, match=r"to_dict\(image_size=\(height, width\)\)"):
+        detections.to_dict()
+    assert detections.to_dict(image_size=(60, 80)) == with_shapes().to_dict()
+
+
+def test_supervision_gets_masks_and_keypoints() -> None:
+    pytest.importorskip("supervision", reason="comes with the dev extra")
+    converted = with_shapes().to_supervision()
+    assert converted.mask.shape == (2, 60, 80)
+    texts = with_shapes().to_dict()["masks"]
+    assert np.array_equal(converted.mask, [mask_tools.decode(one) for one in texts])
+    points = with_shapes().to_supervision_keypoints()
+    assert points.xy.tolist() == [[[3.0, 5.0], [29.0, 6.0]]] * 2
+    assert points.class_id.tolist() == [1, 0]
+    assert points.keypoint_confidence.tolist() == [[4.5, -1.0]] * 2
+    with pytest.raises(ValueError, match="have no keypoints"):
+        two_detections().to_supervision_keypoints()

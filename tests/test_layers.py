@@ -22,6 +22,7 @@ LAYERS = [
     {"coco", "run_folder"},
     {"pasting"},
     {"drawings"},
+    {"conversions"},
     {"structures"},
     {"ops"},
     {"layers"},

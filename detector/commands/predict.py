@@ -25,6 +25,7 @@ from detector.commands.csv_cells import harmless
 from detector.commands.predicted_ids import PredictedIds, counted_ids, ids_of_annotations
 from detector.drawings import draw_detections
 from detector.evaluation.results import detections_to_results
+from detector.evaluation.tasks import NOUNS
 from detector.files import GrowingFile, write_atomically
 from detector.option_types import PositiveInt, ScoreThreshold
 from detector.predictor import Predictor
@@ -50,6 +51,7 @@ class Options:
     score_threshold: ScoreThreshold = "auto"
     batch_size: PositiveInt = 4
     draw: bool = True
+    masks: Literal["rle", "polygons"] = "rle"
     image_range: Literal["full"] | tuple[float, float] | None = None
     max_image_pixels: PositiveInt | None = None
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
@@ -75,6 +77,8 @@ def run(options: Options, context: Context) -> None:
     if options.draw:
         _require_no_overwrite(files, [output_dir / "pictures" / name for name in names])
     detector = Predictor(options.checkpoint, device=device)
+    if options.masks == "polygons" and "segm" not in detector.model.tasks:
+        raise ValueError(f"masks=polygons: {options.checkpoint} predicts no masks. Leave the option out.")
     detector.reading = _reading(options, detector.reading)
     ids = _ids(options.annotations, files, detector)
     write_record(output_dir, context)
@@ -86,7 +90,10 @@ def run(options: Options, context: Context) -> None:
     notes: dict[Path, ImageNotes] = {}
     best = Best()
     counts = [0 if schema is None else len(schema.names) for schema in detector.keypoint_schemas]
-    with ResultFiles(output_dir, detector.class_names, ids, num_keypoints=counts) as results:
+    polygons = options.masks == "polygons"
+    with ResultFiles(
+        output_dir, detector.class_names, ids, num_keypoints=counts, polygons=polygons
+    ) as results:
         for number, file, image, detections in _detected(detector, files, options, notes):
             if isinstance(image, ImageFileError):
                 skipped += 1
@@ -107,7 +114,7 @@ def run(options: Options, context: Context) -> None:
         echo(f"note: no box in {images} reaches score_threshold={threshold:g}: {best.note()}", error=True)
     count = skipped + source.num_skipped
     skipped_note = f", {_counted(count, 'file')} skipped" if count else ""
-    echo(f"boxes: {results.count}{_by_class(results.counts)} in {images}{skipped_note}")
+    echo(f"{_predicted(detector)}: {results.count}{_by_class(results.counts)} in {images}{skipped_note}")
     echo(f"Written to {output_dir}")
 
 
@@ -141,6 +148,12 @@ def _threshold_text(chosen: ScoreThreshold, detector: Predictor) -> str:
     if detector.best_f1_threshold is None:
         return f"{threshold} (the checkpoint has no best F1 on validation)"
     return f"{threshold} (best F1 on validation)"
+
+
+def _predicted(detector: Predictor) -> str:
+    """Return what the model predicts, as in "boxes, masks and keypoints"."""
+    *others, last = (NOUNS[task] for task in detector.model.tasks)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _by_class(counts: Counter[str]) -> str:
@@ -244,7 +257,10 @@ def _load(file: Path, reading: ReadOptions, notes: dict[Path, ImageNotes]) -> np
 
 
 class ResultFiles:
-    """A writer of predictions.json and predictions.csv, image by image; both complete if interrupted."""
+    """A writer of predictions.json and predictions.csv, image by image; both complete if interrupted.
+
+    `num_keypoints` is that of each class; with `polygons`, masks are written as these, else as run lengths.
+    """
 
     def __init__(
         self,
@@ -253,8 +269,10 @@ class ResultFiles:
         ids: PredictedIds,
         *,
         num_keypoints: Sequence[int] = (),
+        polygons: bool = False,
     ) -> None:
         self.counts: Counter[str] = Counter()  # by class
+        self._polygons = polygons
         self._class_names, self._ids, self._num_keypoints = class_names, ids, num_keypoints
         self._folder = folder
 
@@ -289,6 +307,8 @@ class ResultFiles:
             size=size,
             num_keypoints=self._num_keypoints,
         )
+        if self._polygons:
+            _write_as_polygons(results)
         objects, rows = [], []
         for result, label in zip(results, detections.labels.tolist(), strict=True):
             name = self._class_names[label]
@@ -299,6 +319,15 @@ class ResultFiles:
             self._json.append((",\n" if self.count else "[\n") + ",\n".join(objects), end="\n]\n")
             self.counts.update(self._class_names[label] for label in detections.labels.tolist())
             self._csv.append(_csv_lines(rows))
+
+
+def _write_as_polygons(results: Sequence[dict[str, Any]]) -> None:
+    """Replace the run lengths of masks by polygons; an empty mask, which has none, keeps them."""
+    from detector.coco.outlines import polygons  # most models predict no masks
+
+    for result in results:
+        mask = result["segmentation"]
+        result["segmentation"] = polygons(mask["counts"].encode(), height=mask["size"][0]) or mask
 
 
 def _csv_lines(rows: Iterable[Sequence[Any]]) -> str:

@@ -14,6 +14,9 @@ import pytest
 import torch
 
 from detector.checkpoint import Checkpoint, load_checkpoint
+from detector.cli.main import main
+from detector.coco.ground_truth import GroundTruth
+from detector.coco.reader import read_coco
 from detector.evaluation.coco import CocoEvaluator
 from detector.heads.fcos import FCOSHead, FCOSOutputs
 from detector.runs.inference import evaluate_checkpoint
@@ -115,6 +118,34 @@ def test_each_task_has_a_report(run: Path) -> None:
         assert (folder / "errors.json").is_file()
         page = (folder / "report.html").read_text(encoding="utf-8")
         assert (f"validation images: {noun}" in page) == (noun != "boxes")
+
+
+@pytest.mark.parametrize("masks", ["rle", "polygons"])
+def test_predictions_of_files_evaluate_to_the_same_numbers(run: Path, tmp_path: Path, masks: str) -> None:
+    """`detector predict` writes what `detector evaluate` reads."""
+    data = run.parent / "data"
+    (tmp_path / "val.txt").write_text("".join(f"{file}\n" for file in sorted(data.glob("images/val*.png"))))
+    words = (f"checkpoint={run}/checkpoints/best.ckpt", f"source={tmp_path}/val.txt", "score_threshold=0")
+    more = (f"annotations={data}/val.json", f"masks={masks}", f"output_dir={tmp_path}/out", "draw=false")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["detector", "predict", *words, *more, "accelerator=cpu"])
+        assert main() == 0
+    results = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert {type(one["segmentation"]) for one in results} == {dict if masks == "rle" else list}
+    written = json.loads((run / "predictions.json").read_text())
+    for key in ("image_id", "category_id", "bbox", "score", "keypoints"):
+        assert [one.get(key) for one in results] == [one.get(key) for one in written]
+    truth = GroundTruth.of(read_coco(data / "val.json", data / "images", tasks=("segm", "keypoints")))
+    for task in ("bbox", "segm", "keypoints"):
+        evaluator = CocoEvaluator(truth, task=task)
+        assert evaluator.evaluate(results).values == evaluator.evaluate(written).values
+    areas = [mask_areas(CocoEvaluator(truth, task="segm"), rows) for rows in (results, written)]
+    assert areas[0] == areas[1]
+
+
+def mask_areas(evaluator: CocoEvaluator, results: list[dict[str, Any]]) -> list[float]:
+    areas: list[float] = evaluator.rows(results).areas.tolist()
+    return areas
 
 
 def test_the_checkpoint_evaluates_to_the_same_numbers(run: Path) -> None:
