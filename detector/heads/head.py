@@ -45,9 +45,7 @@ class Head(nn.Module, ABC, Generic[Outputs]):
     def candidates(self, outputs: Outputs) -> Candidates:
         """Return the boxes before suppression, clipped to their images, which export records."""
 
-    def add_to(
-        self, outputs: Outputs, detections: Detections, image: Int64[Tensor, "N"]
-    ) -> Detections:
+    def add_to(self, outputs: Outputs, detections: Detections, image: Int64[Tensor, "N"]) -> Detections:
         """Return boxes after suppression with what the head predicts of them beyond class and score.
 
         `detections` are those of the whole batch; `image` holds the positions of their images in it.
