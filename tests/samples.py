@@ -11,6 +11,8 @@ from torch import Tensor
 from detector.backbones.resnet import ResNet, Stage
 from detector.heads.faster_rcnn import FasterRCNNHead
 from detector.heads.fcos import FCOSHead
+from detector.heads.keypoint_branch import KeypointBranch
+from detector.heads.mask_branch import MaskBranch
 from detector.heads.roi import RoIHead
 from detector.heads.rpn import RPN, ProposalLimits
 from detector.layers.deform import DeformableStages
@@ -49,6 +51,15 @@ def small_faster_rcnn(
         ),
         num_classes=num_classes,
     )
+
+
+def small_mask_rcnn(*, stages: tuple[Stage, ...] = (), **roi: Any) -> Detector:
+    """`small_faster_rcnn` with masks, and three keypoints of each object."""
+    branches = {
+        "mask": partial(MaskBranch, num_convs=1, width=16),
+        "keypoint": partial(KeypointBranch, num_convs=1, width=16),
+    }
+    return small_faster_rcnn(stages=stages, branches=branches, num_keypoints=3, **roi)
 
 
 def make_batch(

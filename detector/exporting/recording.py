@@ -109,8 +109,8 @@ def recorded(model: Detector, *, masks: MaskFrame = "boxes") -> ExportedProgram:
             )
     if masks == "image" and "segm" not in model.tasks:
         raise ValueError(
-            f"masks=image needs a model that predicts masks, this one has the tasks {', '.join(model.tasks)}. "
-            "Leave it out, or train with model=mask_rcnn."
+            f"masks=image needs a model that predicts masks, and this one has the tasks "
+            f"{', '.join(model.tasks)}. Leave it out, or train with model=mask_rcnn."
         )
     batch, rows, columns = Dim("batch"), Dim("rows"), Dim("columns")
     # Several, unequal numbers of cells on the coarsest level: no size must be taken for a constant

@@ -39,8 +39,8 @@ def decoded_heatmaps(
 ) -> tuple[Float[Tensor, "N K 2"], Float[Tensor, "N K"]]:
     """Return where each heat map is highest, (x, y) in pixels, and its logit there.
 
-    It is resized to the pixels of its box by bicubic interpolation, as in torchvision. A recorded graph, whose
-    shapes cannot depend on boxes, looks at some of these pixels, see `_searched`.
+    It is resized to the pixels of its box by bicubic interpolation, as in torchvision. A recorded graph,
+    whose shapes cannot depend on boxes, looks at some of these pixels, see `_searched`.
     """
     size = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1)
     pixels = size.ceil()

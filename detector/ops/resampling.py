@@ -17,10 +17,11 @@ def cubic_weights(position: Float[Tensor, "*P"], *, size: int) -> Float[Tensor, 
     Positions count cells from the center of the first. There are two more cells at both ends, copies of the
     last ones. The result times a padded map equals `F.interpolate` along one axis.
     """
-    distance = _distances(position, -2, size + 2)
+    # Far cells weigh 0, like those at 2; their large polynomials would leave int8 no steps for the others
+    distance = _distances(position, -2, size + 2).clamp(max=2)
     near = ((_CUBIC + 2) * distance - (_CUBIC + 3)) * distance**2 + 1
     far = ((_CUBIC * distance - 5 * _CUBIC) * distance + 8 * _CUBIC) * distance - 4 * _CUBIC
-    return torch.where(distance <= 1, near, torch.where(distance < 2, far, 0.0))
+    return torch.where(distance <= 1, near, far)
 
 
 def linear_weights(position: Float[Tensor, "*P"], *, size: int) -> Float[Tensor, "*P _cells"]:

@@ -23,10 +23,9 @@ from detector.exporting.recording import ExportableDetector, recorded
 from detector.heads.fcos import FCOSHead
 from detector.layers.roi_pooling import DeformRoIPool
 from detector.predictor import Predictor
-from detector.structures import Detections
+from detector.structures import Detections, KeypointSchema
 from tests.samples import small_faster_rcnn
-from tests.training.test_tasks import NAMES, with_shapes
-from tests.training.tiny import run_training, write_dataset
+from tests.training.tiny import run_training, with_shapes, write_dataset
 
 MODELS = {
     "fcos": ["model.head.score_threshold=0.0001"],
@@ -162,37 +161,33 @@ def test_masks_in_the_image_in_every_format(shapes: Path, tmp_path: Path) -> Non
 def test_a_file_with_other_masks_or_keypoints_is_refused(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    changes = {"masks": 0.0, "keypoints": 0.0}
-
     def changed(options: export.Options, model: Predictor, file: Path) -> export.Run:
         file.write_bytes(b"graph")
-        module = ExportableDetector(model.model, masks=options.masks)
+        module = ExportableDetector(model.model)
 
         def run(images: torch.Tensor, sizes: torch.Tensor) -> tuple[torch.Tensor, ...]:
             boxes, scores, labels, masks, points = module(images, sizes)
-            masks = masks ^ (changes["masks"] > 0) if masks.dtype == torch.bool else masks + changes["masks"]
-            return boxes, scores, labels, masks, points + changes["keypoints"] * torch.tensor([1, 0, 0])
+            return boxes, scores, labels, masks + 0.02, points + 1.75 * torch.tensor([1, 0, 0])
 
         return run
 
     monkeypatch.setattr(export, "_write", changed)
     words = (f"checkpoint={shapes}", f"output_dir={tmp_path}")
-    for masks in ("boxes", "image"):
-        assert detector(*words, f"masks={masks}") == 0
-        assert "masks by 0, 99 % of the keypoints by at most 0 px, their scores by" in capsys.readouterr().out
-        changes["masks"] = 0.02
-        assert detector(*words, f"masks={masks}") == 1
-        assert "mask_tolerance=0.01" in capsys.readouterr().err
-        changes["masks"] = 0.0
-    changes["keypoints"] = 1.75
     assert detector(*words) == 1
-    assert "keypoints by at most 1.8 px" in capsys.readouterr().err
-    assert detector(*words, "keypoint_tolerance_px=2") == 0
+    message = capsys.readouterr().err
+    assert "masks by 0.02, 99 % of the keypoints by at most 1.8 px, their scores by 0;" in message
+    assert "mask_tolerance=0.01, keypoint_tolerance_px=1.5." in message
+    assert detector(*words, "mask_tolerance=0.03", "keypoint_tolerance_px=2") == 0
 
 
-def test_keypoints_are_described_in_the_metadata(shapes: Path) -> None:
-    keypoints = json.loads(export._metadata(Predictor(shapes))["keypoints"])
-    assert keypoints == [None, {"names": NAMES, "skeleton": [[0, 1]]}]
+def test_outputs_and_keypoints_are_described_in_the_metadata(checkpoint: Path) -> None:
+    model = Predictor(checkpoint)
+    names = ("left_eye", "right_eye", "nose")
+    eyes = KeypointSchema(names=names, sigmas=(0.05,) * 3, skeleton=(("nose", "left_eye"),))
+    model.keypoint_schemas = (None, eyes)
+    metadata = export._metadata(model)
+    assert json.loads(metadata["keypoints"]) == [None, {"names": [*names], "skeleton": [[2, 0]]}]
+    assert json.loads(metadata["outputs"]) == ["boxes", "scores", "labels"]
 
 
 def moved(options: export.Options, model: Predictor, file: Path) -> export.Run:

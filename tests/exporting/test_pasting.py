@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,6 +15,7 @@ from detector.ops import keypoints
 from detector.ops.keypoints import decoded_heatmaps
 from detector.ops.masks import paste
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "deploy.md"
 HEIGHT, WIDTH = 60, 90
 
 
@@ -35,6 +40,24 @@ def test_pasted_masks_are_those_of_the_reference() -> None:
     assert ((actual[wrong] - 0.5).abs() < 1e-6).all()
     assert wrong.sum() <= 2
     assert expected[5:].any(dim=(1, 2)).all()
+
+
+def test_the_pasting_of_the_documentation_is_that_of_the_reference() -> None:
+    (code,) = (
+        code
+        for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+        if "def pasted" in code
+    )
+    namespace: dict[str, Any] = {}
+    exec(code, namespace)
+    boxes = torch.cat([torch.tensor([[0.0, 0, WIDTH, HEIGHT], [5, 5, 5, 5]]), boxes_up_to((1, 70), count=10)])
+    boxes = boxes.minimum(torch.tensor([WIDTH, HEIGHT] * 2))  # as the outputs are
+    masks = torch.rand(len(boxes), 28, 28, generator=torch.Generator().manual_seed(1))
+    expected = paste(masks, boxes, (HEIGHT, WIDTH))
+    for mask, box, pixels in zip(masks.numpy(), boxes.numpy(), expected.numpy(), strict=True):
+        actual = namespace["pasted"](mask, box, HEIGHT, WIDTH)
+        assert actual.shape == pixels.shape
+        assert (actual != pixels).sum() <= 1  # where rounding decides
 
 
 def heat_maps(count: int, *, points: int = 3) -> torch.Tensor:

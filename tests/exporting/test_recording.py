@@ -25,11 +25,12 @@ ROOT = Path(__file__).resolve().parents[2]
 RECORD = """
 import sys, torch
 from detector.exporting.onnx_graph import write_onnx
-from detector.exporting.recording import recorded, recorded_by_torchvision
+from detector.exporting.recording import output_names, recorded, recorded_by_torchvision
 from tests import samples
+torch.manual_seed(0)
 model = getattr(samples, sys.argv[1])(stages=(4,))
-graph = recorded(model)
-write_onnx(graph, f"{sys.argv[2]}/graph.onnx", metadata={"made_by": "a test"})
+graph, outputs = recorded(model), output_names(model)
+write_onnx(graph, f"{sys.argv[2]}/graph.onnx", metadata={"made_by": "a test"}, outputs=outputs)
 torch.export.save(recorded_by_torchvision(model), f"{sys.argv[2]}/graph.pt2")
 """
 LOAD = """
@@ -54,7 +55,7 @@ def run(script: str, *words: object, folder: Path) -> None:
 
 
 @pytest.fixture(
-    scope="module", params=["small_faster_rcnn", pytest.param("small_fcos", marks=pytest.mark.nightly)]
+    scope="module", params=["small_mask_rcnn", pytest.param("small_fcos", marks=pytest.mark.nightly)]
 )
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """graph.onnx and graph.pt2 of a model with deformable layers, and `example`, which needs torch alone."""
@@ -73,12 +74,15 @@ def run_onnx(file: Path) -> list[np.ndarray]:
 
 def test_a_pt2_gives_the_same_detections_without_this_package(folder: Path) -> None:
     run(LOAD, folder / "graph.pt2", folder / "outputs", folder=folder)
-    boxes, scores, labels = torch.load(folder / "outputs", weights_only=True)
+    boxes, scores, labels, *branches = torch.load(folder / "outputs", weights_only=True)
     expected = [torch.from_numpy(output) for output in run_onnx(folder / "graph.onnx")]
     assert (labels >= 0).sum() > 50
     assert torch.equal(labels, expected[2])
     torch.testing.assert_close(boxes, expected[0], atol=1e-3, rtol=0)
     torch.testing.assert_close(scores, expected[1], atol=1e-5, rtol=0)
+    for branch, other in zip(branches, expected[3:], strict=True):
+        torch.testing.assert_close(branch, other, atol=1e-3, rtol=0)
+        assert branch[labels < 0].count_nonzero() == 0 < branch[labels >= 0].count_nonzero()
 
 
 def test_files_do_not_tell_where_they_were_made(folder: Path) -> None:
@@ -117,6 +121,22 @@ def test_static_quantization_with_its_defaults_finds_objects(folder: Path) -> No
     assert (expected[2] >= 0).sum() > 50
     assert (actual[2] >= 0).sum() >= 0.5 * (expected[2] >= 0).sum()
     assert actual[1].max() == pytest.approx(expected[1].max(), rel=0.3)
+    assert all(np.isfinite(output).all() for output in actual)
+    if len(expected) > 3:
+        assert actual[3].mean() == pytest.approx(expected[3].mean(), rel=0.3)
+
+
+def test_quantized_convolutions_leave_keypoints_in_their_boxes(folder: Path) -> None:
+    if len(run_onnx(folder / "graph.onnx")) == 3:
+        pytest.skip("a model without keypoints")
+    types = ["Conv", "ConvTranspose", "Gemm"]
+    quantize_static(folder / "graph.onnx", folder / "int8.onnx", Calibration(), op_types_to_quantize=types)
+    boxes, _, labels, _, keypoints = run_onnx(folder / "int8.onnx")
+    kept = labels >= 0
+    assert kept.sum() > 50
+    xy, corner, opposite = keypoints[kept][..., :2], boxes[kept][:, None, :2], boxes[kept][:, None, 2:]
+    assert (xy >= corner).all()
+    assert (xy <= np.maximum(opposite, corner + 1)).all()
 
 
 def test_no_number_in_a_graph_is_far_from_the_others(folder: Path) -> None:

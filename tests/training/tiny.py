@@ -25,6 +25,7 @@ from detector.training.module import DetectionModule
 
 SIZE = 64
 CLASSES = {7: "square", 3: "disc"}  # ids sparse and unordered, as real files have them
+KEYPOINT_NAMES = ["left_corner", "right_corner"]
 
 
 def write_dataset(root: Path, *, train_images: int = 8, val_images: int = 6, seed: int = 0) -> Path:
@@ -59,6 +60,23 @@ def _draw(image: np.ndarray, corner: tuple[int, int], side: int, category: int) 
     else:
         cv2.circle(image, (x + side // 2, y + side // 2), side // 2, (230, 230, 230), -1)
     return [x, y, side, side]
+
+
+def with_shapes(root: Path) -> Path:
+    """The dataset, its boxes as masks of all objects but the first, upper corners as keypoints of squares."""
+    for file in (root / "train.json", root / "val.json"):
+        content = json.loads(file.read_text())
+        for one in content["annotations"]:
+            x, y, side, _ = one["bbox"]
+            one["segmentation"] = [[x, y, x + side, y, x + side, y + side, x, y + side]]
+            if one["category_id"] == 7:
+                one |= {"keypoints": [x, y, 2, x + side, y, 2], "num_keypoints": 2}
+        del content["annotations"][0]["segmentation"]
+        for category in content["categories"]:
+            if category["id"] == 7:
+                category |= {"keypoints": KEYPOINT_NAMES, "skeleton": [[1, 2]]}
+        file.write_text(json.dumps(content))
+    return root
 
 
 def tiny_overrides(root: Path, output_dir: Path) -> list[str]:
