@@ -18,26 +18,7 @@ from detector.evaluation.coco import CocoEvaluator
 from detector.heads.fcos import FCOSHead, FCOSOutputs
 from detector.runs.inference import evaluate_checkpoint
 from detector.structures import BoxMasks, Detections, Keypoints
-from tests.training.tiny import run_training, write_dataset
-
-NAMES = ["left_corner", "right_corner"]
-
-
-def with_shapes(root: Path) -> Path:
-    """The dataset, its boxes as masks of all objects but the first, upper corners as keypoints of squares."""
-    for file in (root / "train.json", root / "val.json"):
-        content = json.loads(file.read_text())
-        for one in content["annotations"]:
-            x, y, side, _ = one["bbox"]
-            one["segmentation"] = [[x, y, x + side, y, x + side, y + side, x, y + side]]
-            if one["category_id"] == 7:
-                one |= {"keypoints": [x, y, 2, x + side, y, 2], "num_keypoints": 2}
-        del content["annotations"][0]["segmentation"]
-        for category in content["categories"]:
-            if category["id"] == 7:
-                category |= {"keypoints": NAMES, "skeleton": [[1, 2]]}
-        file.write_text(json.dumps(content))
-    return root
+from tests.training.tiny import CORNERS, run_training, with_shapes, write_dataset
 
 
 def shaped(detections: Detections) -> Detections:
@@ -107,7 +88,7 @@ def test_keypoints_of_each_class_are_in_the_checkpoint(best: Checkpoint) -> None
     disc, square = best.keypoint_schemas
     assert (best.class_names, disc) == (("disc", "square"), None)
     assert square is not None
-    assert square.names == (*NAMES,)
+    assert square.names == (*CORNERS,)
 
 
 def test_each_task_has_a_report(run: Path) -> None:
