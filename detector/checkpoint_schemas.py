@@ -61,8 +61,4 @@ def _is_schema(value: object) -> bool:
 
 
 def _are_texts(value: object) -> bool:
-    return isinstance(value, list) and all(map(_is_text, value))
-
-
-def _are_texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) and is_plain(text) for text in value)

@@ -11,8 +11,8 @@ from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.result_boxes import check_boxes
 from detector.evaluation.result_files import read_results
 from detector.evaluation.results import write_predictions
-from detector.evaluation.task_metrics import merged
-from detector.evaluation.tasks import KEYS, NOUNS
+from detector.evaluation.task_metrics import held_tasks, merged
+from detector.evaluation.tasks import NOUNS
 from detector.files import write_json
 from detector.option_types import NonNegativeInt, PositiveInt, TaskName
 from detector.quoting import advised
@@ -162,7 +162,7 @@ def _evaluate_file(
     """
     echo(f"Reading {predictions} ...", error=True)
     results = read_results(predictions)
-    chosen = _held_tasks(results) if tasks is None else tasks
+    chosen = held_tasks(results) if tasks is None else tasks
     of_others = {"sigmas": None} if "keypoints" in chosen else {}
     evaluated = []
     for task in chosen:
@@ -176,12 +176,6 @@ def _evaluate_file(
                 raise
             echo(f"note: {NOUNS[task]} are not evaluated. {error}", error=True)
     return evaluated
-
-
-def _held_tasks(results: Sequence[Any]) -> list[TaskName]:
-    """Return the tasks of which any result has something; boxes if none has."""
-    objects = [result for result in results if isinstance(result, dict)]
-    return [task for task, key in KEYS.items() if any(result.get(key) for result in objects)] or ["bbox"]
 
 
 def _evaluate_task(

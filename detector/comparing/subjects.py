@@ -16,7 +16,8 @@ from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.metrics import MONITORED, MetricSpec
 from detector.evaluation.result_boxes import check_boxes
 from detector.evaluation.result_files import read_results
-from detector.evaluation.task_metrics import deciding_spec, task_and_name
+from detector.evaluation.task_metrics import deciding_spec, held_tasks, task_and_name
+from detector.evaluation.tasks import NOUNS
 from detector.exceptions import RunError
 from detector.option_types import TaskName
 from detector.profiling.latency import Latency
@@ -44,7 +45,7 @@ class Subject:
 
     `results` and `curves` are by variant and seed. `notes` are for the reader of the report; `folders` has
     each variant's first run. `run_names` name runs that seeds do not identify; `is_trained` says that the
-    runs are trainings of this project.
+    runs are trainings of this project. `others` evaluate the other tasks that all runs have.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Subject:
     run_names: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     is_trained: bool = True
     metric: str = MONITORED.name
+    others: Sequence[CocoEvaluator] = ()
 
     @property
     def decided_by(self) -> MetricSpec:
@@ -104,9 +106,12 @@ def subject_of_plan(
         for variant, variant_runs in done.items()
     }
     results = _with_shared_seeds(results, notes)
+    tasks = _tasks(results, metric=metric)
+    evaluator, *others = _evaluators(make_evaluator, runs[0].data.ground_truth, tasks)
     return Subject(
         name=runs[0].condition,
-        evaluator=make_evaluator(runs[0].data.ground_truth, task=task_and_name(metric)[0]),
+        evaluator=evaluator,
+        others=others,
         metric=metric,
         results=results,
         notes=tuple(notes),
@@ -138,20 +143,23 @@ def subject_of_folders(
         runs, {variant: [_config_of(folder) for folder in folders] for variant, folders in runs.items()}
     )
     first, first_config = next((variant, variant_configs[0]) for variant, variant_configs in configs.items())
-    task = task_and_name(metric)[0]
-    val_set = _val_set(runs[first][0], first_config, generate_into=generate_into, task=task)
-    truth = validated_truth(val_set, first_config)
-    _require_same_truth(runs, configs, truth, generate_into=generate_into, task=task)
     seeds, notes = _seeds(configs)
     folders = {variant: dict(zip(seeds[variant], paths, strict=True)) for variant, paths in runs.items()}
+    results = {
+        variant: {seed: read_results(RunFolder(folder).predictions) for seed, folder in by_seed.items()}
+        for variant, by_seed in folders.items()
+    }
+    tasks = _tasks(results, metric=metric)
+    val_set = _val_set(runs[first][0], first_config, generate_into=generate_into, tasks=tasks)
+    truth = validated_truth(val_set, first_config)
+    _require_same_truth(runs, configs, truth, generate_into=generate_into, tasks=tasks)
+    evaluator, *others = _evaluators(make_evaluator, truth, tasks)
     return Subject(
         name="",
-        evaluator=make_evaluator(truth, task=task),
+        evaluator=evaluator,
+        others=others,
         metric=metric,
-        results={
-            variant: {seed: read_results(RunFolder(folder).predictions) for seed, folder in by_seed.items()}
-            for variant, by_seed in folders.items()
-        },
+        results=results,
         notes=(*notes, *_differences(configs)),
         curves={
             variant: {seed: read_curve(folder, column=f"val/{metric}") for seed, folder in by_seed.items()}
@@ -179,7 +187,7 @@ def _require_same_truth(
     truth: GroundTruth,
     *,
     generate_into: Path,
-    task: TaskName,
+    tasks: Sequence[TaskName],
 ) -> None:
     """Raise ValueError unless all runs were validated on `truth`, that of the very first run."""
     first = next(iter(configs))
@@ -188,7 +196,7 @@ def _require_same_truth(
         for config, folder in zip(variant_configs, runs[variant], strict=True):
             if all(config[part] == first_config[part] for part in ("data", "training")):
                 continue
-            other = _val_set(folder, config, generate_into=generate_into, task=task)
+            other = _val_set(folder, config, generate_into=generate_into, tasks=tasks)
             if not validated_truth(other, config).same_as(truth):
                 raise ValueError(
                     f"{first} and {variant} were validated on different images or boxes: their numbers "
@@ -309,15 +317,33 @@ def _classes_of(folder: Path) -> tuple[str, ...]:
     return tuple(files.read_metrics()["per_class"]) if files.metrics.is_file() else ()
 
 
-def _val_set(folder: Path, config: Mapping[str, Any], *, generate_into: Path, task: TaskName) -> CocoDataset:
+def _val_set(
+    folder: Path, config: Mapping[str, Any], *, generate_into: Path, tasks: Sequence[TaskName]
+) -> CocoDataset:
     opened = open_validation(
         config["data"],
         class_names=_classes_of(folder),
         source=RunFolder(folder).config,
-        tasks=("bbox",) if task == "bbox" else ("bbox", task),
+        tasks=tuple(task for task in NOUNS if task == "bbox" or task in tasks),
         generate_into=generate_into,
     )
     return opened.val_set
+
+
+def _tasks(results: Mapping[str, Mapping[int, Results]], *, metric: str) -> list[TaskName]:
+    """Return the task of the metric, and the others that all results have which are not empty."""
+    decisive = task_and_name(metric)[0]
+    held = [{*held_tasks(rows)} for by_seed in results.values() for rows in by_seed.values() if rows]
+    return [decisive, *(task for task in NOUNS if task != decisive and all(task in one for one in held))]
+
+
+def _evaluators(
+    make_evaluator: Callable[..., CocoEvaluator], truth: GroundTruth | None, tasks: Sequence[TaskName]
+) -> list[CocoEvaluator]:
+    """Build an evaluator for each task, in this order; sigmas that are set are those of keypoints."""
+    assert truth is not None
+    of_others = {"sigmas": None} if "keypoints" in tasks else {}
+    return [make_evaluator(truth, task=task, **({} if task == "keypoints" else of_others)) for task in tasks]
 
 
 def _overridden_options(runs: Sequence[PlannedRun]) -> tuple[str, ...]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.metrics import Metrics, MetricSpec
-from detector.evaluation.tasks import NOUNS
+from detector.evaluation.tasks import KEYS, NOUNS
 from detector.option_types import TaskName
 
 _OTHERS = tuple(task for task in NOUNS if task != "bbox")
@@ -78,6 +79,12 @@ def deciding_spec(evaluator: CocoEvaluator, metric: str) -> MetricSpec:
     if metric not in known:
         raise ValueError(f"compare.metric={metric}: expected one of {', '.join(known)}.")
     return known[metric]
+
+
+def held_tasks(results: Sequence[Any]) -> list[TaskName]:
+    """Return the tasks of which any result has something; boxes if none has."""
+    objects = [result for result in results if isinstance(result, dict)]
+    return [task for task, key in KEYS.items() if any(result.get(key) for result in objects)] or ["bbox"]
 
 
 def task_and_name(name: str) -> tuple[TaskName, str]:

@@ -102,12 +102,13 @@ def print_study(study: Study, *, console: Console | None = None) -> None:
     """Print the tables, then the verdicts that rest on them."""
     console = console or Console()
     for condition in study.conditions:
-        for variant, comparison in condition.comparisons.items():
-            title = (
-                f"{condition.name}: " * bool(condition.name)
-                + f"a = {condition.baseline}, b = {variant}{means(comparison)}"
-            )
-            print_table(title, METRIC_HEADER, difference_rows(comparison.metrics), console=console)
+        for variant in condition.comparisons:
+            for noun, comparison in condition.by_task(variant):
+                where = ", ".join(filter(None, [condition.name, noun]))
+                title = (
+                    f"{where}: " * bool(where) + f"a = {condition.baseline}, b = {variant}{means(comparison)}"
+                )
+                print_table(title, METRIC_HEADER, difference_rows(comparison.metrics), console=console)
         for table in cost_tables(condition):
             print_table(table.title, table.header, table.rows, console=console)
     for line in _lines(study):
@@ -178,7 +179,9 @@ def markdown(study: Study) -> str:
         for variant, comparison in condition.comparisons.items():
             where = f"{condition.name}: " if condition.name else ""
             lines += [f"## {where}{variant} (b) against {condition.baseline} (a){means(comparison)}", ""]
-            lines += _table(METRIC_HEADER, difference_rows(comparison.metrics))
+            for noun, by_task in condition.by_task(variant):
+                lines += [f"### {noun.capitalize()}", ""] if noun else []
+                lines += _table(METRIC_HEADER, difference_rows(by_task.metrics))
             lines += _table(CLASS_DIFFERENCE_HEADER, difference_rows(comparison.classes))
             lines += [method(comparison), ""]
         for table in cost_tables(condition):

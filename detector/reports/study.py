@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from detector.evaluation.errors import ErrorAnalysis
 from detector.evaluation.metrics import MONITORED
 from detector.evaluation.statistics import Comparison
+from detector.evaluation.tasks import NOUNS
 from detector.option_types import TaskName
 from detector.profiling.latency import Latency
 
@@ -83,7 +84,8 @@ class Condition:
     All mappings are by variant, `metrics` and `curves` also by seed. `shown_runs` says which run of each
     variant `errors` describe, where there are several; `is_trained` says that the runs were trained by this
     project and are not results files. `metric` decides, by the name that files have: segm/AP for masks,
-    which are then the `task` that is compared.
+    which are then the `task` that is compared. `others` are the comparisons by the other tasks that all runs
+    have, which decide nothing.
     """
 
     name: str
@@ -100,6 +102,14 @@ class Condition:
     is_trained: bool = True
     metric: str = MONITORED.name
     task: TaskName = "bbox"
+    others: Mapping[TaskName, Mapping[str, Comparison]] = field(default_factory=dict)
+
+    def by_task(self, variant: str) -> list[tuple[str, Comparison]]:
+        """Return the comparisons of a variant by each task, with the task's noun if there are several."""
+        if not self.others:
+            return [("", self.comparisons[variant])]
+        of_all = {self.task: self.comparisons, **self.others}
+        return [(NOUNS[task], comparisons[variant]) for task, comparisons in of_all.items()]
 
     @property
     def errors_of(self) -> str:
