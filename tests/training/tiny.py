@@ -143,20 +143,3 @@ def copy_run(run: Path, folder: Path) -> Path:
 
 def _copy(source: str, target: str) -> None:
     (os.link if source.endswith(".ckpt") else shutil.copy2)(source, target)  # no test changes a checkpoint
-
-
-def with_shapes(root: Path) -> Path:
-    """The dataset, its boxes as masks of all objects but the first, upper corners as keypoints of squares."""
-    for file in (root / "train.json", root / "val.json"):
-        content = json.loads(file.read_text())
-        for one in content["annotations"]:
-            x, y, side, _ = one["bbox"]
-            one["segmentation"] = [[x, y, x + side, y, x + side, y + side, x, y + side]]
-            if one["category_id"] == 7:
-                one |= {"keypoints": [x, y, 2, x + side, y, 2], "num_keypoints": 2}
-        del content["annotations"][0]["segmentation"]
-        for category in content["categories"]:
-            if category["id"] == 7:
-                category |= {"keypoints": KEYPOINT_NAMES, "skeleton": [[1, 2]]}
-        file.write_text(json.dumps(content))
-    return root
