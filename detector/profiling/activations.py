@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from detector.heads.keypoint_branch import KeypointBranch
 from detector.layers.deform import replace_backends
 from detector.models.detector import Detector
-from detector.profiling.noise import random_batch
+from detector.profiling.noise import random_batch, with_shapes
 
 
 def activation_bytes(model: Detector, *, image_size: tuple[int, int]) -> int:
@@ -27,6 +28,8 @@ def activation_bytes(model: Detector, *, image_size: tuple[int, int]) -> int:
     count = _fewest_images(model, image_size)
     batch = random_batch(num_classes=model.num_classes, image_size=image_size, batch_size=count)
     batch = replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
+    counts = [branch.num_keypoints for branch in model.modules() if isinstance(branch, KeypointBranch)]
+    batch = with_shapes(batch, tasks=model.tasks, num_keypoints=max(counts, default=17))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # for the regions that Faster R-CNN samples
         return saved_bytes(lambda: model.loss(batch), excluding=model) // count

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 
-from detector.structures import Batch, Targets
+from detector.option_types import TaskName
+from detector.structures import Batch, BoxMasks, Keypoints, Targets
 
 
 def random_batch(
@@ -36,3 +40,19 @@ def random_batch(
             torch.ones(batch_size, count, dtype=torch.bool),
         ),
     )
+
+
+def with_shapes(batch: Batch, *, tasks: Sequence[TaskName], num_keypoints: int) -> Batch:
+    """Return the batch with what `tasks` learn of each object: its box as a mask, keypoints inside it."""
+    targets = batch.targets
+    objects = targets.labels.shape
+    if "segm" in tasks:
+        coverage = torch.full((*objects, 56, 56), 255, dtype=torch.uint8)
+        targets = replace(targets, masks=BoxMasks(coverage))
+    if "keypoints" in tasks:
+        places = torch.rand(*objects, num_keypoints, 2, generator=torch.Generator().manual_seed(0))
+        corner, opposite = targets.boxes[..., None, :2], targets.boxes[..., None, 2:]
+        xy = corner + places * (opposite - corner)
+        visibility = torch.full((*objects, num_keypoints), 2)
+        targets = replace(targets, keypoints=Keypoints(xy, visibility))
+    return replace(batch, targets=targets)

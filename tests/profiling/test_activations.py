@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from detector.backbones.resnet import ResNet
 from detector.heads.faster_rcnn import FasterRCNNHead
 from detector.heads.fcos import FCOSHead
+from detector.heads.keypoint_branch import KeypointBranch
+from detector.heads.mask_branch import MaskBranch
 from detector.heads.roi import RoIHead
+from detector.heads.roi_branch import RoIBranch
 from detector.heads.rpn import RPN, ProposalLimits
 from detector.layers.deform import DeformableStages
 from detector.layers.norms import NormKind
@@ -28,7 +31,7 @@ def fcos(norm: NormKind = "frozen_batch", **deform: Any) -> Detector:
     return build_detector(backbone=backbone, neck=partial(FPN, out_channels=32), head=FCOSHead, num_classes=3)
 
 
-def faster_rcnn(**deform: Any) -> Detector:
+def faster_rcnn(*branches: Callable[..., RoIBranch], **deform: Any) -> Detector:
     torch.manual_seed(0)
     return build_detector(
         backbone=ResNet(18, deform=DeformableStages(**deform), out_stages=(2, 3, 4, 5)),
@@ -36,7 +39,12 @@ def faster_rcnn(**deform: Any) -> Detector:
         head=partial(
             FasterRCNNHead,
             rpn=partial(RPN, limits=ProposalLimits(post_nms_top_n_train=20)),
-            roi=partial(RoIHead, width=32, batch_size_per_image=16),
+            roi=partial(
+                RoIHead,
+                width=32,
+                batch_size_per_image=16,
+                branches={str(number): branch for number, branch in enumerate(branches)},
+            ),
         ),
         num_classes=3,
     )
@@ -124,3 +132,12 @@ def test_the_model_and_the_random_numbers_are_left_as_they_are() -> None:
     assert not model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_branches_of_masks_and_keypoints_keep_more() -> None:
+    boxes, masks, keypoints = (
+        activation_bytes(faster_rcnn(*branches), image_size=(64, 64))
+        for branches in ((), (MaskBranch,), (partial(KeypointBranch, num_keypoints=5),))
+    )
+    assert masks > boxes
+    assert keypoints > boxes
