@@ -33,7 +33,7 @@ def outlines(counts: bytes, *, height: int) -> list[Outline]:
     if not pixels.size:
         return []
     # OpenCV's contours are pixels inside. Of doubled pixels, 2i and 2i + 1 are at the edges i and i + 1.
-    doubled = pixels.repeat(2, axis=0).repeat(2, axis=1).astype(np.uint8)
+    doubled = pixels.view(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
     contours, (tree,) = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     rings = [_distinct((contour[:, 0] + 1) // 2) + np.array([left, top]) for contour in contours]
     parents = tree[:, 3].tolist()
@@ -78,9 +78,9 @@ def _crop(counts: bytes, height: int) -> tuple[int, int, np.ndarray]:
         return 0, 0, np.zeros((0, 0), dtype=bool)
     left, right = int(starts[0]) // height, int(ends[-1] - 1) // height + 1
     steps = np.zeros((right - left) * height + 1, dtype=np.int8)
-    np.add.at(steps, starts - left * height, 1)
-    np.add.at(steps, ends - left * height, -1)
-    pixels = np.cumsum(steps[:-1]).astype(bool).reshape(right - left, height).T
+    steps[starts - left * height] += 1  # starts differ from each other, and so do ends
+    steps[ends - left * height] -= 1
+    pixels = np.cumsum(steps[:-1], dtype=np.int8).view(bool).reshape(right - left, height).T
     rows = np.flatnonzero(pixels.any(axis=1))
     return left, int(rows[0]), pixels[rows[0] : rows[-1] + 1]
 

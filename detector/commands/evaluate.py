@@ -22,7 +22,13 @@ from detector.runs.console import echo
 from detector.runs.context import Context
 from detector.runs.head import counted, evaluation_head
 from detector.runs.record import require_no_training_run, require_writable, write_record
-from detector.runs.report import Evaluated, folder_of, remove_other_reports, write_run_report
+from detector.runs.report import (
+    Evaluated,
+    folder_of,
+    remove_other_reports,
+    with_shapes,
+    write_run_report,
+)
 
 
 @dataclass(frozen=True)
@@ -175,7 +181,7 @@ def _evaluate_file(
             if tasks is not None or not evaluated:
                 raise
             echo(f"note: {NOUNS[task]} are not evaluated. {error}", error=True)
-    return evaluated
+    return with_shapes(evaluated)
 
 
 def _evaluate_task(

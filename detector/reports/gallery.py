@@ -1,4 +1,4 @@
-"""The images of a report with their boxes, as columns that the page's script draws, filters and sorts."""
+"""The images of a report with their objects, as columns that the page's script draws, filters and sorts."""
 
 # N images, D detections, G objects
 
@@ -9,7 +9,7 @@ import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -26,6 +26,9 @@ from detector.evaluation.outcomes import (
     outcomes,
 )
 
+if TYPE_CHECKING:
+    from detector.reports.shapes import DrawnShapes, TaskShapes
+
 ReadImage = Callable[[Any], np.ndarray]  # image id -> uint8 RGB, height x width x 3
 Columns = dict[str, Any]
 
@@ -40,19 +43,35 @@ _READERS = 4  # threads
 
 @dataclass(frozen=True)
 class ModelImages:
-    """The outcomes of a model's detections, the score from which they count, and F1 of each image (N)."""
+    """The outcomes of a model's detections, the score from which they count, and F1 of each image (N).
+
+    `shapes` are the masks and keypoints that are drawn beside boxes.
+    """
 
     outcomes: Outcomes
     objects: Objects
     truth: GroundTruth
     score: float
     image_f1: np.ndarray
+    shapes: tuple[DrawnShapes, ...] = ()
 
     @classmethod
-    def of(cls, matched: Matched, *, score: float) -> ModelImages:
-        """Keep what a gallery needs, without the matches, until all models are known."""
+    def of(cls, matched: Matched, *, score: float, tasks: Sequence[TaskShapes] = ()) -> ModelImages:
+        """Keep what a gallery needs, without the matches, until all models are known.
+
+        `tasks` are other tasks of the same detections, whose shapes are drawn as those of the matched are.
+        """
         f1 = image_f1(matched, score=score)
-        return cls(outcomes(matched), Objects.of(matched), matched.truth, score, f1)
+        kept = outcomes(matched)
+        shapes: tuple[DrawnShapes, ...] = ()
+        if matched.rows.shapes is not None or tasks:
+            from detector.reports.shapes import DrawnShapes  # boxes do without
+
+            own = [(matched.rows, matched.truth)] if matched.rows.shapes is not None else []
+            by_task = {rows.shapes.task: (rows, truth) for rows, truth in (*tasks, *own) if rows.shapes}
+            drawn = (DrawnShapes.of(matched.rows, matched.truth, one) for one in by_task.values())
+            shapes = tuple(one for one in drawn if one is not None)
+        return cls(kept, Objects.of(matched), matched.truth, score, f1, shapes)
 
 
 @dataclass(frozen=True)
@@ -164,7 +183,10 @@ def gallery(
     place[shown] = np.arange(len(shown))
     objects, object_place = _object_columns(first, place)
     floor = _lowest_score(models.values(), place)
-    built = {name: _model_columns(m, place, object_place, floor=floor) for name, m in models.items()}
+    built = {
+        name: _model_columns(m, place, object_place, floor=floor, models=len(models))
+        for name, m in models.items()
+    }
     row_place = next(iter(built.values()))[1]
     places = {"unfound": object_place, "unboxed": row_place, "renamed": row_place}
     return {
@@ -175,6 +197,7 @@ def gallery(
         "floor": floor,
         "suspects": {kind: [int(i) for i in places[kind][rows] if i >= 0] for kind, rows in suspects.items()},
         "num_images": first.truth.num_images,
+        "bones": _bones(first),
     }
 
 
@@ -258,11 +281,15 @@ def _object_columns(model: ModelImages, place: np.ndarray) -> tuple[Columns, np.
         "ignored": objects.ignored[rows].astype(int).tolist(),
         "box": _flat(objects.boxes_xywh[rows]),
     }
+    if model.shapes:
+        from detector.reports.shapes import object_columns  # boxes do without
+
+        columns |= object_columns(model.shapes, rows, objects.images[rows])
     return columns, _inverse(rows, len(objects.images))
 
 
 def _model_columns(
-    model: ModelImages, place: np.ndarray, object_place: np.ndarray, *, floor: float
+    model: ModelImages, place: np.ndarray, object_place: np.ndarray, *, floor: float, models: int
 ) -> tuple[Columns, np.ndarray]:
     """Return the detections of the shown images, and the place of each row among them (D), -1 for none."""
     result, rows = model.outcomes, model.outcomes.rows
@@ -279,7 +306,20 @@ def _model_columns(
         "object": np.where(objects >= 0, object_place[objects], -1).tolist(),
         "overlap": np.round(result.overlaps[shown], 3).tolist(),
     }
+    if model.shapes:
+        from detector.reports.shapes import detection_columns  # boxes do without
+
+        columns |= detection_columns(model.shapes, rows, shown, models=models)
     return columns, _inverse(shown, len(rows.scores))
+
+
+def _bones(model: ModelImages) -> list[list[tuple[int, int]]]:
+    """Return for each class the pairs of keypoints that lines join; empty if none are drawn."""
+    if not model.shapes:
+        return []
+    from detector.reports.shapes import bones  # boxes do without
+
+    return bones(model.shapes, model.truth.class_names)
 
 
 def _lowest_score(models: Collection[ModelImages], place: np.ndarray) -> float:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
+from detector.coco.ground_truth import GroundTruth
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.errors import ErrorAnalysis, analyze_errors, class_curves
 from detector.evaluation.matching import Matched, Rows, match
@@ -35,7 +36,8 @@ class Evaluated:
 
     `title` names the model and its data for the terminal, `model` and `data` for the report; `facts` are what
     else it says of them. `read_image` reads an image by its id, `results` are the detections of a checkpoint
-    in COCO format, to be written.
+    in COCO format, to be written. `shapes` are the rows of tasks with masks or keypoints of these detections,
+    and what the tasks evaluate, to be drawn.
     """
 
     rows: Rows
@@ -47,6 +49,7 @@ class Evaluated:
     facts: Mapping[str, str] = field(default_factory=dict)
     read_image: ReadImage | None = None
     results: Sequence[dict[str, Any]] = ()
+    shapes: Sequence[tuple[Rows, GroundTruth]] = ()
 
     @cached_property
     def matched(self) -> Matched:
@@ -87,7 +90,13 @@ def evaluated_tasks(
                 results=results,
             )
         )
-    return evaluated
+    return with_shapes(evaluated)
+
+
+def with_shapes(evaluated: Sequence[Evaluated]) -> list[Evaluated]:
+    """Let the report of each task draw the masks and keypoints of all, as they are the same detections."""
+    shapes = [(one.rows, one.evaluator.truth) for one in evaluated if one.rows.shapes is not None]
+    return [replace(one, shapes=shapes) for one in evaluated]
 
 
 def folder_of(output_dir: Path, number: int, evaluated: Evaluated) -> RunFolder:
@@ -107,10 +116,12 @@ def remove_other_reports(output_dir: Path, tasks: Sequence[TaskName]) -> None:
                 folder.path.rmdir()
 
 
-def analyzed(matched: Matched) -> tuple[ErrorAnalysis, ModelImages]:
+def analyzed(
+    matched: Matched, *, shapes: Sequence[tuple[Rows, GroundTruth]] = ()
+) -> tuple[ErrorAnalysis, ModelImages]:
     """Return the error analysis of detections, and the detections for the galleries of the report."""
     errors = analyze_errors(matched)
-    return errors, ModelImages.of(matched, score=errors.best_score)
+    return errors, ModelImages.of(matched, score=errors.best_score, tasks=shapes)
 
 
 def write_run_report(
@@ -136,7 +147,7 @@ def write_run_report(
         f"Analyzing {len(evaluated.rows.scores):,} detections of {len(evaluator.class_names):,} classes ...",
         error=True,
     )
-    errors, model = analyzed(evaluated.matched)
+    errors, model = analyzed(evaluated.matched, shapes=evaluated.shapes)
     write_json(files.errors, asdict(errors))
     echo("Resampling the images for the confidence interval of AP ...", error=True)
     interval = ap_interval(evaluated.matched)

@@ -3,14 +3,30 @@ const OUTCOMES = ["right", "wrong class", "inexact box", "wrong class and inexac
 
 const PAGE = 30;
 
+// The keypoints of an object, null for one that is not shown.
+const pointsOf = joints => joints.split(" ").map(point => point === "-" ? null : point.split(","));
 function drawBoxes(overlay, boxes, scale, labels) {
-  const size = 13 / scale, placed = [], paths = new Map();
-  for (const { box: [x, y, width, height], kind } of boxes) paths.set(kind, `${paths.get(kind) || ""}M${x} ${y}h${width}v${height}h${-width}z`);
-  overlay.replaceChildren();
-  for (const [kind, d] of paths) {
-    svg("path", { d, class: `box ${kind} halo`, "stroke-width": labels ? 5 : 3.5 }, overlay);
-    svg("path", { d, class: `box ${kind}`, "stroke-width": labels ? 2.5 : 1.8 }, overlay);
+  const size = 13 / scale, placed = [], layers = new Map();
+  const add = (layer, kind, d) => layers.set(`${layer} ${kind}`, (layers.get(`${layer} ${kind}`) || "") + d);
+  for (const { box: [x, y, width, height], kind, outline, joints, bones } of boxes) {
+    add(outline || joints ? "thin" : "edge", kind, `M${x} ${y}h${width}v${height}h${-width}z`);
+    if (outline) add("edge", kind, outline), add("tint", kind, outline);
+    if (!joints) continue;
+    const points = pointsOf(joints);
+    (bones || []).forEach(([a, b]) => points[a] && points[b] && add("bone", kind, `M${points[a]}L${points[b]}`));
+    points.forEach(point => point && add("dot", kind, `M${point}h0`));
   }
+  overlay.replaceChildren();
+  const draw = (layer, halo, width) => [...layers].filter(([name]) => name.startsWith(`${layer} `)).forEach(([name, d]) => {
+    const kind = name.slice(layer.length + 1);
+    if (halo) svg("path", { d, class: `box ${kind} ${layer} halo`, "stroke-width": halo }, overlay);
+    svg("path", { d, class: `box ${kind} ${layer}`, "stroke-width": width }, overlay);
+  });
+  draw("tint", 0, 0);
+  draw("thin", 0, 1);
+  draw("edge", labels ? 5 : 3.5, labels ? 2.5 : 1.8);
+  draw("bone", labels ? 5 : 3, labels ? 2.5 : 1.5);
+  draw("dot", labels ? 10 : 5.5, labels ? 7 : 3.5);
   if (!labels) return;
   for (const { box: [x, y, , height], kind, text } of boxes) {
     const wide = text.length * size * 0.55, free = at => !placed.some(p => Math.abs(p.y - at) < size && p.x < x + wide && x < p.x + p.wide);
@@ -29,6 +45,7 @@ function pane(image, caption) {
 }
 const scaleOf = (node, image) => Math.min(node.clientWidth / image.width, node.clientHeight / image.height) || 1;
 const boxOf = (columns, i) => columns.box.slice(4 * i, 4 * i + 4);
+const shapeOf = ({ bones }, columns, i) => ({ box: boxOf(columns, i), outline: columns.outline?.[i], joints: columns.joints?.[i], bones: bones[columns.class[i]] });
 function grouped(numbers, count) {
   const groups = Array.from({ length: count }, () => []);
   numbers.forEach((number, i) => groups[number].push(i));
@@ -99,10 +116,10 @@ class Gallery {
     const { objects, models, classes } = this.data, columns = models[model], { right, wrong, unmatched } = this.outcomes[image][model];
     const label = i => `${classes[columns.class[i]]} ${columns.score[i].toFixed(2)}`;
     return [
-      ...this.objectsOf[image].filter(i => objects.ignored[i]).map(i => ({ box: boxOf(objects, i), kind: "ignored", text: "not counted" })),
-      ...unmatched.map(i => ({ box: boxOf(objects, i), kind: "missed", text: classes[objects.class[i]] })),
-      ...right.map(i => ({ box: boxOf(columns, i), kind: "right", text: label(i) })),
-      ...wrong.map(i => ({ box: boxOf(columns, i), kind: "wrong", text: label(i), why: this.why(columns, i) })),
+      ...this.objectsOf[image].filter(i => objects.ignored[i]).map(i => ({ ...shapeOf(this.data, objects, i), kind: "ignored", text: "not counted" })),
+      ...unmatched.map(i => ({ ...shapeOf(this.data, objects, i), kind: "missed", text: classes[objects.class[i]] })),
+      ...right.map(i => ({ ...shapeOf(this.data, columns, i), kind: "right", text: label(i) })),
+      ...wrong.map(i => ({ ...shapeOf(this.data, columns, i), kind: "wrong", text: label(i), why: this.why(columns, i) })),
     ];
   }
   why(columns, i) {
@@ -277,7 +294,7 @@ function suspects(list, gallery) {
     const shot = html("button", { type: "button", class: "shot" }, list), frame = html("span", { class: "pane", style: "display: block" }, shot);
     const crop = svg("svg", { viewBox: `${left} ${top} ${side * 4 / 3} ${side}` }, frame);
     if (image.thumb) svg("image", { href: image.thumb, width: image.width, height: image.height, preserveAspectRatio: "none" }, crop);
-    drawBoxes(svg("g", {}, crop), [{ box: [x, y, w, h], kind: kind === "unfound" ? "missed" : "wrong" }], 1, false);
+    drawBoxes(svg("g", {}, crop), [{ ...shapeOf(gallery.data, source, i), kind: kind === "unfound" ? "missed" : "wrong" }], 1, false);
     const label = kind === "unfound" ? `${classes[objects.class[i]]}, labeled`
       : `${classes[columns.class[i]]} ${columns.score[i].toFixed(2)}${kind === "renamed" ? `, labeled ${classes[objects.class[columns.object[i]]]}` : ""}`;
     const caption = html("span", { class: "caption" }, shot, label);
