@@ -75,6 +75,7 @@ def test_only_the_mask_of_the_class_learns() -> None:
     model = branch()
     loss(model, [1], masked()).backward()
     gradient = model.mask_predictor.mask_fcn_logits.bias.grad  # type: ignore[union-attr]
+    assert isinstance(gradient, torch.Tensor)
     assert [int(row) for row in gradient.nonzero()] == [3]  # label 2, after background
 
 
