@@ -120,7 +120,7 @@ def branch_difference(
 def at_the_same_boxes(model: Detector, raw: object, named: Mapping[str, Tensor]) -> Detections:
     """Return the graph's boxes of all images, with what the model adds to them from its raw outputs."""
     kept = named["labels"] >= 0
-    boxes = Detections(*(named[name][kept] for name in ("boxes", "scores", "labels")))
+    boxes = Detections(named["boxes"][kept], named["scores"][kept], named["labels"][kept])
     return model.head.add_to(raw, boxes, kept.nonzero()[:, 0])
 
 
