@@ -26,11 +26,11 @@ def problem() -> tuple[dict[str, Any], list[dict[str, Any]]]:
     images = [{"id": i, "file_name": f"{i}.jpg", "height": SIZE[0], "width": SIZE[1]} for i in (1, 2)]
     categories: list[dict[str, Any]] = [{"id": DOG, "name": "dog"}, {"id": PERSON, "name": "person"}]
     categories[1] |= {"keypoints": ["head", "hip", "foot"], "skeleton": [[1, 2], [2, 3], [3, 9]]}
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for image in (1, 2):
         for category, x in ((PERSON, 10), (DOG, 50)):
             polygon = [x, 10, x + 20, 10, x + 20, 40, x, 40]
-            one = {"id": len(annotations) + 1, "image_id": image, "category_id": category}
+            one: dict[str, Any] = {"id": len(annotations) + 1, "image_id": image, "category_id": category}
             one |= {"bbox": [x, 10, 20, 30], "area": 600, "segmentation": [polygon]}
             if category == PERSON:
                 one |= {"keypoints": [20, 12, 2, 20, 25, 1, 0, 0, 0], "num_keypoints": 2}
