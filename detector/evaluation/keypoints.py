@@ -14,6 +14,7 @@ import numpy as np
 from detector.coco.annotations import Category, CocoAnnotations
 from detector.coco.ground_truth import GroundTruth
 from detector.coco.ids import Key, id_key, is_id
+from detector.coco.person import COCO_SIGMAS, UNIFORM_SIGMA
 from detector.coco.ragged import gather, offsets
 from detector.coco.rules import is_box, is_finite_number, shown
 from detector.evaluation.matching import KEYPOINT_LIMIT, Rows, Shapes
@@ -22,12 +23,6 @@ from detector.evaluation.result_columns import Resolved
 from detector.evaluation.result_ids import NamedResults
 from detector.evaluation.result_problems import require_no_problems
 from detector.evaluation.tasks import Task
-
-# Of nose, eyes, ears, shoulders, elbows, wrists, hips, knees and ankles.
-_COCO_SIGMAS = tuple(
-    (np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000).tolist()
-)
-_UNIFORM = 0.05  # between COCO's of an eye and of a wrist
 
 KEYPOINT_METRICS = (  # in the order of COCO's own summary
     CurveMetric("AP", "AP", by_class=True, in_log=True, limit=KEYPOINT_LIMIT),
@@ -219,11 +214,11 @@ class KeypointTask(Task):
         count = len(category.keypoints)
         if self._sigmas is not None and len(self._sigmas) == count:
             return self._sigmas, f"{count} keypoints are compared with the sigmas of evaluation.sigmas."
-        if count == len(_COCO_SIGMAS):
-            return _COCO_SIGMAS, f"{count} keypoints are compared with COCO's sigmas."
-        return (_UNIFORM,) * count, (
-            f"{count} keypoints are compared with the sigma {_UNIFORM} each, for COCO has none for them: set "
-            "evaluation.sigmas to those of your data."
+        if count == len(COCO_SIGMAS):
+            return COCO_SIGMAS, f"{count} keypoints are compared with COCO's sigmas."
+        return (UNIFORM_SIGMA,) * count, (
+            f"{count} keypoints are compared with the sigma {UNIFORM_SIGMA} each, for COCO has none for "
+            "them: set evaluation.sigmas to those of your data."
         )
 
 
