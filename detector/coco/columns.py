@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import numpy as np
@@ -21,7 +21,7 @@ from detector.coco.raw_masks import RawMasks
 from detector.coco.rules import is_box, is_finite_number, is_odd_crowd, read_crowd, shown
 from detector.option_types import TaskName
 
-_CHUNK = 8192
+_CHUNK = 512  # annotations, whose parsed polygons stay in the processor's cache
 _SECTIONS = ("images", "annotations", "categories")
 
 
@@ -57,8 +57,12 @@ class _Annotation(msgspec.Struct, gc=False):
     score: Any = None
 
 
-class _MaskAnnotation(_Annotation, gc=False):
-    segmentation: Any = None
+_Mask = TypeVar("_Mask")
+_Polygons = list[list[float]] | dict[str, Any]  # or run lengths
+
+
+class _MaskAnnotation(_Annotation, Generic[_Mask], gc=False):
+    segmentation: _Mask | None = None
 
 
 class _PoseAnnotation(_Annotation, gc=False):
@@ -66,17 +70,18 @@ class _PoseAnnotation(_Annotation, gc=False):
     num_keypoints: Any = None
 
 
-class _MaskPoseAnnotation(_MaskAnnotation, gc=False):
+class _MaskPoseAnnotation(_MaskAnnotation[_Mask], Generic[_Mask], gc=False):
     keypoints: Any = None
     num_keypoints: Any = None
 
 
 _KINDS = {  # whether masks and whether keypoints are read, which takes time
     (False, False): _Annotation,
-    (True, False): _MaskAnnotation,
+    (True, False): _MaskAnnotation[Any],
     (False, True): _PoseAnnotation,
-    (True, True): _MaskPoseAnnotation,
+    (True, True): _MaskPoseAnnotation[Any],
 }
+_POLYGON_KINDS = {False: _MaskAnnotation[_Polygons], True: _MaskPoseAnnotation[_Polygons]}
 
 
 @dataclass
@@ -122,6 +127,7 @@ def read_columns(path: Path, *, tasks: Sequence[TaskName] = ()) -> RawCoco:
                 lambda kind: msgspec.json.Decoder(kind).decode,
                 source=str(path),
                 tasks=tasks,
+                is_json=True,
             )
     except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
         return columns_of(load_json(path, what="COCO annotations"), source=str(path), tasks=tasks)
@@ -181,12 +187,17 @@ def _require_sections(dataset: Any, *, source: str) -> None:
 
 
 def _columns(
-    sections: Sequence[Sequence[Any]], parser: _Parser, *, source: str, tasks: Sequence[TaskName]
+    sections: Sequence[Sequence[Any]],
+    parser: _Parser,
+    *,
+    source: str,
+    tasks: Sequence[TaskName],
+    is_json: bool = False,
 ) -> RawCoco:
-    """Return the columns of the lists in `_SECTIONS`, whose elements `parser` parses."""
+    """Return the columns of the lists in `_SECTIONS`: `parser` parses the elements, JSON or dictionaries."""
     images, annotations, categories = sections
     parsed_images = [*map(parser(_Image), images)]
-    chunks = _Chunks(parser, tasks)
+    chunks = _Chunks(parser, tasks, is_json=is_json)
     for start in range(0, max(len(annotations), 1), _CHUNK):
         chunks.add(annotations[start : start + _CHUNK])
     ids, image_ids, category_ids, boxes, areas, crowd, ignore = map(
@@ -217,11 +228,14 @@ def _columns(
 class _Chunks:
     """The columns of annotations, chunk by chunk, so that few parsed annotations exist at a time."""
 
-    def __init__(self, parser: _Parser, tasks: Sequence[TaskName]) -> None:
+    def __init__(self, parser: _Parser, tasks: Sequence[TaskName], *, is_json: bool) -> None:
         self.masks = RawMasks() if "segm" in tasks else None
         self.keypoints = RawKeypoints() if "keypoints" in tasks else None
         kind = _KINDS[self.masks is not None, self.keypoints is not None]
         self._annotation, self._dictionary = parser(kind), parser(dict)
+        # Not from dictionaries: msgspec would take tuples for lists, and numpy's numbers for Python's.
+        with_polygons = is_json and self.masks is not None
+        self._polygons = parser(_POLYGON_KINDS[self.keypoints is not None]) if with_polygons else None
         self._count = 0
         self.columns: list[tuple[np.ndarray, ...]] = []
         self.bad_crowds: dict[int, str] = {}
@@ -229,7 +243,7 @@ class _Chunks:
         self.odd_crowd_count = self.score_count = 0
 
     def add(self, elements: Sequence[Any]) -> None:
-        chunk = [*map(self._annotation, elements)]
+        chunk = self._parse(elements)
         boxes = _box_array([a.bbox for a in chunk])
         for row in np.flatnonzero(~np.isfinite(boxes).all(axis=1)).tolist():
             self.bad_boxes[self._count + row] = _why_no_box(self._dictionary(elements[row]))
@@ -244,12 +258,25 @@ class _Chunks:
                 np.array([bool(a.ignore) for a in chunk], dtype=bool),
             )
         )
-        if self.masks is not None:
-            self.masks.add([a.segmentation for a in chunk])
         if self.keypoints is not None:
             self.keypoints.add([a.keypoints for a in chunk], [a.num_keypoints for a in chunk])
         self.score_count += sum(a.score is not None for a in chunk)
         self._count += len(chunk)
+
+    def _parse(self, elements: Sequence[Any]) -> list[Any]:
+        """Return the annotations, after their masks were added."""
+        if self.masks is not None and self._polygons is not None:
+            try:
+                chunk = [*map(self._polygons, elements)]
+            except msgspec.ValidationError:
+                pass  # what is wrong is said below
+            else:
+                if self.masks.add_numbers([a.segmentation for a in chunk]):
+                    return chunk
+        chunk = [*map(self._annotation, elements)]
+        if self.masks is not None:
+            self.masks.add([a.segmentation for a in chunk])
+        return chunk
 
     def _crowds(self, values: list[Any]) -> np.ndarray:
         crowd = [read_crowd(v) for v in values]

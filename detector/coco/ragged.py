@@ -20,4 +20,6 @@ def gather(first: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     starts = first[:-1][rows]
     counts = first[1:][rows] - starts
     selected = offsets(counts)
-    return selected, np.repeat(starts - selected[:-1], counts) + np.arange(selected[-1])
+    positions = np.repeat(starts - selected[:-1], counts)
+    positions += np.arange(selected[-1])  # in place: they may be millions
+    return selected, positions

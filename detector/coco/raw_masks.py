@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from detector.coco.corners import CornerBuffer
 from detector.coco.ragged import offsets
 from detector.coco.rle import compress, decompress, is_compressed
 from detector.coco.rules import is_finite_number, shown
@@ -31,7 +32,7 @@ class RawMasks:
     def __init__(self) -> None:
         self.faults: dict[int, str] = {}
         self._count = 0
-        self._corners: list[np.ndarray] = []
+        self._corners = CornerBuffer()
         self._lengths: list[np.ndarray] = []  # of polygons, in numbers
         self._polygons: list[int] = []  # by annotation
         self._rle: list[bytes] = []  # of annotations that have one
@@ -39,20 +40,36 @@ class RawMasks:
         self._rle_sizes: list[tuple[int, int]] = []
 
     def add(self, values: Sequence[Any]) -> None:
-        start = self._count
-        self._count += len(values)
-        self._add_run_lengths(values, start)
-        lists = [value if isinstance(value, list) else [] for value in values]
+        """Add values of any kind."""
+        lists = _lists(values)
         columns = _polygon_columns(lists)
         if columns is None:
             faults = [_polygon_fault(value) for value in lists]
-            self.faults |= {start + row: fault for row, fault in enumerate(faults) if fault}
+            self.faults |= {self._count + row: fault for row, fault in enumerate(faults) if fault}
             lists = [[] if fault else value for value, fault in zip(lists, faults, strict=True)]
             columns = _polygon_columns(lists)
             assert columns is not None, "what is wrong was left out"
-        self._corners.append(columns[0])
-        self._lengths.append(columns[1])
+        self._append(values, lists, *columns)
+
+    def add_numbers(self, values: Sequence[Any]) -> bool:
+        """Add values whose lists, if any, are known to be lists of lists of numbers: this is faster.
+
+        Returns False, and adds nothing, if any list is no polygon: `add` says why.
+        """
+        lists = _lists(values)
+        columns = _number_columns([*chain.from_iterable(lists)])
+        if columns is not None:
+            self._append(values, lists, *columns)
+        return columns is not None
+
+    def _append(
+        self, values: Sequence[Any], lists: Sequence[list[Any]], corners: np.ndarray, lengths: np.ndarray
+    ) -> None:
+        self._add_run_lengths(values, self._count)
+        self._corners.add(corners)
+        self._lengths.append(lengths)
         self._polygons += map(len, lists)
+        self._count += len(values)
 
     def _add_run_lengths(self, values: Sequence[Any], start: int) -> None:
         uncompressed: list[int] = []
@@ -72,13 +89,11 @@ class RawMasks:
 
     def segmentations(self) -> Segmentations:
         """Return the masks of all annotations."""
-        corners = np.concatenate([np.zeros(0), *self._corners]).reshape(-1, 2)
-        self._corners = []  # large, and needed once
         lengths = np.concatenate([np.zeros(0, np.int64), *self._lengths])
         bytes_of = np.zeros(self._count, dtype=np.int64)
         bytes_of[self._rle_rows] = [*map(len, self._rle)]
         return Segmentations(
-            corners=corners,
+            corners=self._corners.corners(),
             corner_first=offsets(lengths // 2),
             first=offsets(self._polygons),
             rle=np.frombuffer(b"".join(self._rle), dtype=np.uint8),
@@ -147,19 +162,27 @@ class RawMasks:
         )
 
 
+def _lists(values: Sequence[Any]) -> list[list[Any]]:
+    return [value if isinstance(value, list) else [] for value in values]
+
+
 def _polygon_columns(lists: Sequence[list[Any]]) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the numbers of all polygons and how many each has; None if any is no polygon."""
     polygons = [*chain.from_iterable(lists)]
     if not {*map(type, polygons)} <= {list}:
         return None
-    numbers = [*chain.from_iterable(polygons)]
-    if not {*map(type, numbers)} <= {int, float}:
+    if not {*map(type, chain.from_iterable(polygons))} <= {int, float}:
         return None
+    return _number_columns(polygons)
+
+
+def _number_columns(polygons: Sequence[list[Any]]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the numbers of all polygons and how many each has; None if any has no three corners."""
     lengths = np.fromiter(map(len, polygons), np.int64, len(polygons))
     if ((lengths < 6) | (lengths % 2 == 1)).any():
         return None
     try:
-        values = np.array(numbers, dtype=np.float64)
+        values = np.fromiter(chain.from_iterable(polygons), np.float64, int(lengths.sum()))
     except OverflowError:  # an integer that is too large for float64
         return None
     return (values, lengths) if np.isfinite(values).all() else None
@@ -220,10 +243,7 @@ def _is_count(value: Any) -> bool:
 def _extremes(masks: Segmentations) -> tuple[np.ndarray, ...]:
     """Return the annotation, and the lowest and the highest x, y of each polygon."""
     row = np.repeat(np.arange(len(masks.first) - 1), np.diff(masks.first))
-    if not len(row):
-        return row, np.zeros((0, 2)), np.zeros((0, 2))
-    starts = masks.corner_first[:-1]
-    return row, *(f.reduceat(masks.corners, starts, axis=0) for f in (np.minimum, np.maximum))
+    return row, *masks.corners.extremes(masks.corner_first[:-1])
 
 
 def _leave_the_image(masks: Segmentations, sizes: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from detector.coco.corners import Corners
 from detector.coco.ragged import gather
 
 
@@ -17,12 +18,12 @@ class Segmentations:
     """The masks of M annotations: polygons, or run lengths, or neither for an annotation without a mask.
 
     Annotation i has the polygons `first[i]` to `first[i + 1]` (M + 1), and polygon j the corners
-    `corner_first[j]` to `corner_first[j + 1]` (P + 1) of `corners` (C, 2), x and y in pixels. The bytes
+    `corner_first[j]` to `corner_first[j + 1]` (P + 1) of `corners` (C). The bytes
     `rle_first[i]` to `rle_first[i + 1]` (M + 1) of `rle` (B, uint8) are run lengths in COCO's compressed
     form, for an image of the annotation's size.
     """
 
-    corners: np.ndarray
+    corners: Corners
     corner_first: np.ndarray
     first: np.ndarray
     rle: np.ndarray
@@ -34,9 +35,9 @@ class Segmentations:
         return np.asarray((np.diff(self.first) > 0) | (np.diff(self.rle_first) > 0))
 
     def polygons(self, row: int) -> list[np.ndarray]:
-        """Return the polygons of an annotation, each of at least three corners (n, 2)."""
+        """Return the polygons of an annotation, each of at least three corners in pixels (n, 2), float64."""
         edges = self.corner_first[self.first[row] : self.first[row + 1] + 1].tolist()
-        return [self.corners[a:b] for a, b in pairwise(edges)]
+        return [self.corners.pixels(slice(a, b)) for a, b in pairwise(edges)]
 
     def run_lengths(self, row: int) -> bytes:
         """Return the compressed run lengths of an annotation, empty if it has polygons or no mask."""
@@ -46,7 +47,7 @@ class Segmentations:
         first, polygons = gather(self.first, rows)
         corner_first, corners = gather(self.corner_first, polygons)
         rle_first, rle = gather(self.rle_first, rows)
-        return Segmentations(self.corners[corners], corner_first, first, self.rle[rle], rle_first)
+        return Segmentations(self.corners.select(corners), corner_first, first, self.rle[rle], rle_first)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def outlines_of(masks: Segmentations, *, height: int) -> Outlines:
     """Return the outlines of the masks of one image: polygons as they are, run lengths along pixel edges."""
     even_odd = np.diff(masks.rle_first) > 0
     if not even_odd.any():
-        return Outlines(masks.corners, masks.corner_first, masks.first, even_odd)
+        return Outlines(masks.corners.pixels(), masks.corner_first, masks.first, even_odd)
     runs, run_first = decompress(masks.rle, masks.rle_first)
     rings: list[np.ndarray] = []
     counts = []

@@ -156,6 +156,24 @@ def test_what_is_wrong_is_said_with_its_place(shape: dict[str, Any], message: st
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("shape", [shape for shape, _ in BAD])
+def test_a_file_and_a_dictionary_are_refused_alike(shape: dict[str, Any], tmp_path: Path) -> None:
+    """Though msgspec checks their numbers, and makes all of them float."""
+    content = truth({"segmentation": [TRIANGLE]}, shape)
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="1 annotation problem:") as of_file:
+        read(path)
+    with pytest.raises(ValueError, match="1 annotation problem:") as of_dictionary:
+        read(content)
+    assert str(of_file.value).replace(str(path), "a.json") == str(of_dictionary.value)
+
+
+def test_tuples_are_no_polygons() -> None:
+    with pytest.raises(ValueError, match="is neither a list of polygons nor run lengths"):
+        read(truth({"segmentation": (TRIANGLE,)}))
+
+
 def test_all_is_said_at_once_with_problems_of_boxes() -> None:
     content = truth(*(shape for shape, _ in BAD), {"bbox": [0, 0, 0, 1]})
     with pytest.raises(ValueError, match=f"{len(BAD) + 1} annotation problems") as error:
