@@ -6,7 +6,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -30,9 +29,9 @@ from detector.layers.deform import DeformableStages
 from detector.models.detector import Detector, build_detector
 from detector.necks.fpn import FPN
 from detector.ops.masks import paste
-from detector.profiling.noise import random_batch
+from detector.profiling.noise import random_batch, with_shapes
 from detector.run_folder import RunFolder
-from detector.structures import Batch, BoxMasks, Keypoints, Targets
+from detector.structures import Batch
 from detector.weights.foreign import to_torchvision
 
 from .timing import markdown_row
@@ -60,7 +59,7 @@ def train_step_candidates(
     batches = [batch.to(device) for batch in batches]
     theirs, ours = _same_models(model, depth, batches, num_classes, device)
     precision = partial(torch.autocast, torch.device(device).type, autocast, enabled=autocast is not None)
-    inputs = [_for_torchvision(batch) for batch in batches]
+    inputs = [_for_torchvision(batch, model) for batch in batches]
     return {
         "torchvision": _step(theirs, theirs, inputs, precision),
         **{name: _step(one, one.loss, [(b,) for b in batches], precision) for name, one in ours.items()},
@@ -73,7 +72,7 @@ def inference_candidates(
     """Detections of the same batches with equal limits: torchvision, ours, ours deformable."""
     torch.manual_seed(0)
     theirs, ours = _same_models(model, depth, batches, num_classes, "cpu")
-    inputs = [_for_torchvision(batch)[0] for batch in batches]
+    inputs = [_for_torchvision(batch, model)[0] for batch in batches]
     candidates = {"torchvision": _prediction(theirs.eval(), inputs)}
     candidates.update({name: _prediction(one.eval().predict, batches) for name, one in ours.items()})
     return candidates
@@ -90,22 +89,8 @@ def candidates_of(
 def branch_candidates(model: Model) -> dict[str, Callable[[], object]]:
     """Training steps with ResNet-50 on two images of noise, 512 x 512, with 10 objects each."""
     batch = random_batch(num_classes=80, image_size=(512, 512), batch_size=2)
-    return train_step_candidates(model, 50, [_with_masks_and_keypoints(batch)], num_classes=80)
-
-
-def _with_masks_and_keypoints(batch: Batch) -> Batch:
-    """Each object is an ellipse with 17 keypoints on the diagonal of its box."""
-    axis = (torch.arange(56) + 0.5) / 28 - 1
-    ellipse = ((axis[:, None].square() + axis.square()) < 1).byte() * 255
-    boxes, shape = batch.targets.boxes, batch.targets.boxes.shape[:2]
-    corner, size = boxes[:, :, None, :2], boxes[:, :, None, 2:] - boxes[:, :, None, :2]
-    xy = corner + size * torch.linspace(0.1, 0.9, 17)[:, None]
-    targets = replace(
-        batch.targets,
-        masks=BoxMasks(ellipse.expand(*shape, 56, 56).contiguous()),
-        keypoints=Keypoints(xy, torch.full((*shape, 17), 2)),
-    )
-    return replace(batch, targets=targets)
+    batch = with_shapes(batch, tasks=("segm", "keypoints"), num_keypoints=17)
+    return train_step_candidates(model, 50, [batch], num_classes=80)
 
 
 def finished_runs(folders: Sequence[Path]) -> str:
@@ -140,7 +125,10 @@ def _same_models(
 
 def _ours(model: Model, depth: Depth, stages: tuple[Literal[3, 4, 5], ...], num_classes: int) -> Detector:
     is_fcos = model == "fcos"
-    branches = {"mask_rcnn": {"mask": MaskBranch}, "keypoint_rcnn": {"keypoint": KeypointBranch}}
+    branches: dict[Model, Any] = {
+        "mask_rcnn": {"mask": MaskBranch},
+        "keypoint_rcnn": {"keypoint": KeypointBranch},
+    }
     roi = partial(RoIHead, score_threshold=0.05, branches=branches.get(model, {}))  # torchvision's
     ours = build_detector(
         backbone=ResNet(
@@ -176,27 +164,21 @@ def _theirs(model: Model, depth: int, batches: Sequence[Batch], num_classes: int
     return make(backbone, num_classes + 1, **limits)
 
 
-def _for_torchvision(batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    images = [
-        image[:, :h, :w].float() / 255
-        for image, (h, w) in zip(batch.images, batch.image_sizes.tolist(), strict=True)
-    ]
-    return images, [
-        _their_targets(batch.targets.select(i).select(batch.targets.valid[i]), image.shape[1:])
-        for i, image in enumerate(images)
-    ]
-
-
-def _their_targets(targets: Targets, size: Sequence[int]) -> dict[str, Tensor]:
-    """Those of one image, without padding."""
-    # Label 0 is background to its Faster R-CNN and a class to its FCOS: 1 is a class to both.
-    theirs = {"boxes": targets.boxes, "labels": targets.labels.clamp(min=1)}
-    if targets.masks is not None:
-        theirs["masks"] = paste(targets.masks.coverage, targets.boxes, (size[0], size[1])).byte()
-    if targets.keypoints is not None:
-        visibility = targets.keypoints.visibility[..., None]
-        theirs["keypoints"] = torch.cat([targets.keypoints.xy, visibility], dim=-1)
-    return theirs
+def _for_torchvision(batch: Batch, model: Model) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    """The images and what the model needs of their objects, each by itself, without padding."""
+    images, targets = [], []
+    for number, (height, width) in enumerate(batch.image_sizes.tolist()):
+        images.append(batch.images[number, :, :height, :width].float() / 255)
+        objects = batch.targets.select(torch.tensor(number)).select(batch.targets.valid[number])
+        # Label 0 is background to its Faster R-CNN and a class to its FCOS: 1 is a class to both.
+        target = {"boxes": objects.boxes, "labels": objects.labels.clamp(min=1)}
+        if model == "mask_rcnn" and objects.masks:
+            target["masks"] = paste(objects.masks.coverage, objects.boxes, (height, width)).byte()
+        if model == "keypoint_rcnn" and objects.keypoints:
+            visibility = objects.keypoints.visibility[..., None]
+            target["keypoints"] = torch.cat([objects.keypoints.xy, visibility], dim=-1)
+        targets.append(target)
+    return images, targets
 
 
 def _prediction(predict: Callable[[Any], object], inputs: Sequence[Any]) -> Callable[[], object]:

@@ -74,8 +74,8 @@ def test_objects_without_a_mask_are_left_out() -> None:
 def test_only_the_mask_of_the_class_learns() -> None:
     model = branch()
     loss(model, [1], masked()).backward()
-    gradient = model.mask_predictor.mask_fcn_logits.bias.grad  # type: ignore[union-attr]
-    assert isinstance(gradient, torch.Tensor)
+    layers: Any = model.mask_predictor
+    gradient = layers.mask_fcn_logits.bias.grad
     assert [int(row) for row in gradient.nonzero()] == [3]  # label 2, after background
 
 
