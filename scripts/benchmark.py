@@ -14,6 +14,7 @@ from bench.index import index_table, masks_index_table
 from bench.masks import rasterizing_table
 from bench.memory import peak_memory_mb
 from bench.numerics import numerics_table
+from bench.paste import paste_table
 from bench.train import (
     branch_candidates,
     candidates_of,
@@ -125,8 +126,9 @@ def index(arguments: argparse.Namespace) -> str:
 
 
 def masks(arguments: argparse.Namespace) -> str:
-    """Masks: drawing the polygons of a COCO file (--root) for training, against pycocotools."""
-    return rasterizing_table(arguments.root / "train.json", repeats=arguments.repeats)
+    """Masks: polygons of a COCO file (--root) drawn for training, masks of detections pasted and encoded."""
+    drawn = rasterizing_table(arguments.root / "train.json", repeats=arguments.repeats)
+    return f"{drawn}\n\n{paste_table(repeats=arguments.repeats)}"
 
 
 def compare(arguments: argparse.Namespace) -> str:

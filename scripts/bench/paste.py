@@ -8,9 +8,9 @@ from pycocotools import mask as mask_tools
 from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from bench.timing import interleaved_medians, markdown_comparison
-from detector.evaluation.pasting import encoded_masks
-from detector.structures import BoxMasks
+from detector.pasting import encoded_masks
+
+from .timing import interleaved_medians, markdown_comparison
 
 _SIZE = (800, 1333)  # of the image, (height, width) in pixels
 _COUNT = 100
@@ -50,7 +50,7 @@ def problem() -> tuple[Tensor, Tensor]:
 
 
 def by_crops(masks: Tensor, boxes: Tensor) -> list[str]:
-    return encoded_masks(BoxMasks(masks), boxes, _SIZE)
+    return encoded_masks(masks, boxes, _SIZE)
 
 
 def by_torchvision(masks: Tensor, boxes: Tensor) -> list[str]:
