@@ -34,6 +34,8 @@ from detector.version import __version__
 
 _VALIDATION_OPTIONS = ("limit_val_batches", "devices")  # of training: they decide which images are validated
 _WITHOUT_EFFECT = ("output_dir", "name", "seed")  # the seed is part of the digest by itself
+# Not in the identity at these values: runs from before there were such options keep their folders.
+_LATER_DATA_OPTIONS = {"boxes_from_masks": False, "keypoint_flip_pairs": None, "keypoint_sigmas": None}
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,9 @@ def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
     if identity["training"]["monitor"] == MONITORED.name:  # as before there was the option
         del identity["training"]["monitor"]
     identity["training"].pop("log_offsets_every_n_steps", None)  # it only logs
+    for option, default in _LATER_DATA_OPTIONS.items():
+        if identity["data"].get(option, default) == default:
+            identity["data"].pop(option, None)
     return identity
 
 

@@ -334,7 +334,8 @@ def _tasks(results: Mapping[str, Mapping[int, Results]], *, metric: str) -> list
     """Return the task of the metric, and the others that all results have which are not empty."""
     decisive = task_and_name(metric)[0]
     held = [{*held_tasks(rows)} for by_seed in results.values() for rows in by_seed.values() if rows]
-    return [decisive, *(task for task in NOUNS if task != decisive and all(task in one for one in held))]
+    others = [task for task in NOUNS if task != decisive and all(task in one for one in held)]
+    return [decisive, *(others if held else [])]
 
 
 def _evaluators(

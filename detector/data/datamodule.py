@@ -140,6 +140,10 @@ class DetectionDataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Read and check the annotations of both splits for "fit", otherwise of val alone. Idempotent."""
         if stage in (None, "fit") and self._train_set is None:
+            if self._boxes_from_masks or any(self._keypoint_options):
+                from detector.data.shape_checks import require_used_options  # late: most set none of them
+
+                require_used_options(self._tasks, self._boxes_from_masks, *self._keypoint_options)
             train, val = drop_root_category(for_both_splits(self._read))
             require_same_categories(train, val)
             require_unique_names(train)

@@ -17,6 +17,26 @@ _log = logging.getLogger(__name__)
 _BOXES_ALONE = "or choose a model of boxes alone"
 
 
+def require_used_options(
+    tasks: Sequence[TaskName],
+    boxes_from_masks: bool,
+    flip_pairs: Pairs | None,
+    sigmas: tuple[float, ...] | None,
+) -> None:
+    """Raise ValueError if an option of the data is set that the model's `tasks` do not use."""
+    options: tuple[tuple[str, object, TaskName], ...] = (
+        ("boxes_from_masks", boxes_from_masks, "segm"),
+        ("keypoint_flip_pairs", flip_pairs, "keypoints"),
+        ("keypoint_sigmas", sigmas, "keypoints"),
+    )
+    unused = [f"data.{name}" for name, value, task in options if value and task not in tasks]
+    if unused:
+        raise ValueError(
+            f"{', '.join(unused)}: has no effect, as the model predicts {', '.join(tasks) or 'bbox'} alone. "
+            "Leave it out, or choose a model that does more: model=mask_rcnn or model=keypoint_rcnn."
+        )
+
+
 def require_shapes(splits: Sequence[CocoAnnotations], *, tasks: Sequence[TaskName]) -> None:
     """Raise ValueError if a split has no mask or no labeled keypoint though `tasks` name them.
 

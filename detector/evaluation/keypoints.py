@@ -189,16 +189,17 @@ class KeypointTask(Task):
 
         others = [*map(other, results)]
         kept = [result for result, name in zip(results, others, strict=True) if name is None]
-        told = {
-            name: None
+        with_keypoints = [
+            name
             for result, name in zip(results, others, strict=True)
             if name is not None and result.get("keypoints")
-        }
-        if not told:
+        ]
+        if not with_keypoints:
             return (NamedResults(kept) if named else kept), ()
-        shown_names = ", ".join([*told][:5]) + (", ..." if len(told) > 5 else "")
+        names_once = [*dict.fromkeys(with_keypoints)]
+        shown_names = ", ".join(names_once[:5]) + (", ..." if len(names_once) > 5 else "")
         note = (
-            f"{len(results) - len(kept)} results are left out, as their categories name no keypoints: "
+            f"{len(with_keypoints)} results are left out, as their categories name no keypoints: "
             f"{shown_names}."
         )
         return (NamedResults(kept) if named else kept), (note,)

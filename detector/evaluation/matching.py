@@ -24,8 +24,8 @@ from detector.option_types import TaskName
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 IOUS = np.linspace(0.5, 0.95, 10)
 LIMIT = 100  # detections per image and class
-TIDE_IOUS = {"pos_thr": 0.5, "bg_thr": 0.1}  # of its kinds of errors
 KEYPOINT_LIMIT: Literal[20] = 20  # the same for keypoints
+TIDE_IOUS = {"pos_thr": 0.5, "bg_thr": 0.1}  # of its kinds of errors
 
 _RANGES = np.array([*AREAS.values()])
 

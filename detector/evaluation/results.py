@@ -67,8 +67,8 @@ class ResultCollector:
     """A collector of a model's detections over a dataset: the only way from `predict` to metrics.
 
     `image_id` gives the original id of a dataset index, `num_keypoints` is as in `detections_to_results`. An
-    image seen twice (a distributed sampler pads
-    uneven ranks) is kept once.
+    image seen twice (a distributed sampler pads uneven
+    ranks) is kept once.
     """
 
     def __init__(

@@ -1,10 +1,13 @@
 """What is known of keypoints from their category, or is set."""
 
+from typing import Any
+
 import pytest
 
 from detector.coco.annotations import Category
 from detector.coco.person import COCO_PERSON, COCO_SIGMAS
 from detector.data.keypoint_schemas import keypoint_schemas, pairs_by_name, schema_notes
+from detector.data.shape_checks import require_used_options
 from detector.structures import KeypointSchema
 
 PERSON = Category(1, "person", "", COCO_PERSON, ((16, 14), (1, 2)))
@@ -73,3 +76,21 @@ def test_options_that_fit_no_category_are_errors() -> None:
         schemas(HAND, sigmas=(0.1,))
     with pytest.raises(ValueError, match=r"keypoint_flip_pairs has palm, toe, which are not all keypoints"):
         schemas(HAND, flip_pairs=(("palm", "toe"),))
+
+
+@pytest.mark.parametrize(
+    ("tasks", "options", "named"),
+    [
+        (("bbox",), (True, None, None), "data.boxes_from_masks"),
+        (("bbox", "segm"), (True, (("a", "b"),), (0.1,)), "data.keypoint_flip_pairs, data.keypoint_sigmas"),
+        ((), (False, None, (0.1,)), "data.keypoint_sigmas"),
+    ],
+)
+def test_options_that_the_model_does_not_use_are_errors(tasks: Any, options: Any, named: str) -> None:
+    with pytest.raises(ValueError, match=f"^{named}: has no effect, as the model predicts "):
+        require_used_options(tasks, *options)
+
+
+def test_options_that_the_model_uses_are_no_errors() -> None:
+    require_used_options(("bbox", "segm", "keypoints"), True, (("a", "b"),), (0.1,))
+    require_used_options(("bbox",), False, None, None)
