@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 from torch.nn import functional
 
 from detector.coco.ragged import offsets
 from detector.coco.rle import compress
 
-_PADDING = 1  # cells around a mask, so that it fades out beyond its box
+PADDING = 1  # cells around a mask, so that it fades out beyond its box
 _THRESHOLD = 0.5
 
 
@@ -55,8 +55,8 @@ class _Frames:
     ) -> None:
         coverage = coverage.detach().cpu()
         values = coverage.float() if coverage.is_floating_point() else coverage.float() / 255
-        self._frames = _enlarged(boxes.detach().cpu().float(), cells=values.shape[-1])
-        self._padded = functional.pad(values, (_PADDING,) * 4)[:, None, None]
+        self._frames = enlarged(boxes.detach().cpu().float(), cells=values.shape[-1]).numpy()
+        self._padded = functional.pad(values, (PADDING,) * 4)[:, None, None]
         limits = np.array([size[1], size[0]])
         self.corners = np.clip(self._frames[:, :2], 0, limits)
         self.ends = np.maximum(np.minimum(self._frames[:, 2:] + 1, limits), self.corners)
@@ -105,12 +105,12 @@ def _pasted(frames: _Frames) -> _Crops:
     return _Crops(pixels, first, frames.corners, heights)
 
 
-def _enlarged(boxes: Float[Tensor, "N 4"], *, cells: int) -> np.ndarray:
-    """Return the boxes, enlarged as their masks are by padding, in whole pixels (N, 4), xyxy."""
-    scale = (cells + 2 * _PADDING) / cells
+def enlarged(boxes: Float[Tensor, "N 4"], *, cells: int) -> Int64[Tensor, "N 4"]:
+    """Return the boxes (xyxy), enlarged as their masks are by padding, in whole pixels toward zero."""
+    scale = (cells + 2 * PADDING) / cells
     half = (boxes[:, 2:] - boxes[:, :2]) * 0.5 * scale
     center = (boxes[:, 2:] + boxes[:, :2]) * 0.5
-    return torch.cat([center - half, center + half], dim=1).to(torch.int64).numpy()
+    return torch.cat([center - half, center + half], dim=1).long()
 
 
 def _run_lengths(crops: _Crops, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

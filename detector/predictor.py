@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from inspect import signature
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -26,7 +25,7 @@ from detector.config.recorded import check_stored
 from detector.data.collate import collate
 from detector.data.dataset import Sample
 from detector.data.transforms import ImageSize, resize
-from detector.factory import without_weights
+from detector.factory import accepted, without_weights
 from detector.layers.deform import replace_backends
 from detector.models.detector import Detector
 from detector.option_types import PositiveInt, ScoreThreshold
@@ -298,8 +297,7 @@ def restore_model(checkpoint: Checkpoint, *, device: torch.device) -> Detector:
     """
     try:
         make = without_weights(build(checkpoint.config["model"]))
-        has_schemas = checkpoint.keypoint_schemas and "keypoint_schemas" in signature(make).parameters
-        schemas = {"keypoint_schemas": checkpoint.keypoint_schemas} if has_schemas else {}
+        schemas = accepted(make, keypoint_schemas=checkpoint.keypoint_schemas)
         model = make(num_classes=len(checkpoint.class_names), **schemas)
     except (AttributeError, KeyError, TypeError) as error:  # incompatible parts
         raise ValueError(

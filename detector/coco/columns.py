@@ -269,7 +269,7 @@ class _Chunks:
             try:
                 chunk = [*map(self._polygons, elements)]
             except msgspec.ValidationError:
-                pass  # what is wrong is said below
+                pass  # the parser below, which takes anything, leaves what is wrong to be named
             else:
                 if self.masks.add_numbers([a.segmentation for a in chunk]):
                     return chunk

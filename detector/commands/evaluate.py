@@ -11,6 +11,7 @@ from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.result_boxes import check_boxes
 from detector.evaluation.result_files import read_results
 from detector.evaluation.results import write_predictions
+from detector.evaluation.several import evaluator_of
 from detector.evaluation.task_metrics import held_tasks, merged
 from detector.evaluation.tasks import NOUNS
 from detector.files import write_json
@@ -169,12 +170,11 @@ def _evaluate_file(
     echo(f"Reading {predictions} ...", error=True)
     results = read_results(predictions)
     chosen = held_tasks(results) if tasks is None else tasks
-    of_others = {"sigmas": None} if "keypoints" in chosen else {}
     evaluated = []
     for task in chosen:
         try:
             # Each task reads the ground truth for itself: boxes do not depend on what is wrong with masks.
-            evaluator = make_evaluator(annotations, task=task, **({} if task == "keypoints" else of_others))
+            evaluator = evaluator_of(make_evaluator, annotations, task, among=chosen)
             evaluator.truth.require_objects()
             evaluated.append(_evaluate_task(results, evaluator, predictions, annotations))
         except ValueError as error:

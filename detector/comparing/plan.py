@@ -18,6 +18,7 @@ from detector.config.errors import ConfigError
 from detector.config.overrides import composed
 from detector.config.plain import resolved
 from detector.data.datamodule import DetectionDataModule
+from detector.data.keypoint_schemas import keypoint_schemas
 from detector.earlier import with_earlier_names
 from detector.evaluation.metrics import METRIC_NAMES, MONITORED
 from detector.evaluation.several import TaskEvaluators
@@ -43,7 +44,6 @@ class DataFacts:
     """The facts about a run's data that are known before it begins."""
 
     fingerprint: str
-    num_classes: int
     ground_truth: GroundTruth | None  # None in a job on a cluster, which does not need it
     read_image: ReadImage | None
 
@@ -108,6 +108,7 @@ def plan_runs(context: Context, *, own_keys: Sequence[str], here: bool = True) -
         try:
             facts = read(options.data, plain)
             assert facts.ground_truth is not None
+            categories = facts.ground_truth.annotations.categories
             evaluators = TaskEvaluators.of(options.evaluation, facts.ground_truth, tasks)
             options.training.monitored(evaluators.specs)
             for evaluator in evaluators.evaluators:
@@ -115,8 +116,9 @@ def plan_runs(context: Context, *, own_keys: Sequence[str], here: bool = True) -
                     deciding_spec(evaluator, metric)
             weights = weights_in(plain["model"])
             if weights:  # check that they fit
-                build_model(options.model, facts.num_classes)
-            size = model_size(plain, facts.num_classes)
+                schemas = keypoint_schemas(categories)
+                build_model(options.model, len(categories), keypoint_schemas=schemas)
+            size = model_size(plain, categories)
         except ValueError as error:
             raise ValueError(f"variant {variant}: {error}") from error
         identity = _identity(plain)
@@ -242,7 +244,7 @@ class _DataReader:
             data.prepare_data()
             data.setup("fit")
             truth = validated_truth(data.val_set, config)
-            self._facts[key] = DataFacts(data.fingerprint, data.num_classes, truth, data.val_set.read_image)
+            self._facts[key] = DataFacts(data.fingerprint, truth, data.val_set.read_image)
         return self._facts[key]
 
 

@@ -16,6 +16,7 @@ from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.metrics import MONITORED, MetricSpec
 from detector.evaluation.result_boxes import check_boxes
 from detector.evaluation.result_files import read_results
+from detector.evaluation.several import TaskEvaluators
 from detector.evaluation.task_metrics import deciding_spec, held_tasks, task_and_name
 from detector.evaluation.tasks import NOUNS
 from detector.exceptions import RunError
@@ -166,7 +167,7 @@ def subject_of_folders(
             for variant, by_seed in folders.items()
         },
         sizes={
-            variant: model_size(variant_configs[0], len(truth.class_names))
+            variant: model_size(variant_configs[0], truth.annotations.categories)
             for variant, variant_configs in configs.items()
         },
         read_image=val_set.read_image,
@@ -341,10 +342,9 @@ def _tasks(results: Mapping[str, Mapping[int, Results]], *, metric: str) -> list
 def _evaluators(
     make_evaluator: Callable[..., CocoEvaluator], truth: GroundTruth | None, tasks: Sequence[TaskName]
 ) -> list[CocoEvaluator]:
-    """Build an evaluator for each task, in this order; sigmas that are set are those of keypoints."""
+    """Build an evaluator for each task, in this order."""
     assert truth is not None
-    of_others = {"sigmas": None} if "keypoints" in tasks else {}
-    return [make_evaluator(truth, task=task, **({} if task == "keypoints" else of_others)) for task in tasks]
+    return [*TaskEvaluators.of(make_evaluator, truth, tasks).evaluators]
 
 
 def _overridden_options(runs: Sequence[PlannedRun]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from detector.coco.ground_truth import GroundTruth
@@ -11,6 +12,18 @@ from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.matching import Rows
 from detector.evaluation.metrics import Metrics, MetricSpec
 from detector.option_types import TaskName
+
+
+def evaluator_of(
+    make: Callable[..., CocoEvaluator],
+    truth: GroundTruth | Path,
+    task: TaskName,
+    *,
+    among: Sequence[TaskName],
+) -> CocoEvaluator:
+    """Build the evaluator of a task with `make`; its sigmas are for the keypoints `among` the tasks."""
+    of_keypoints = task != "keypoints" and "keypoints" in among
+    return make(truth, task=task, **({"sigmas": None} if of_keypoints else {}))
 
 
 @dataclass(frozen=True)
@@ -26,13 +39,7 @@ class TaskEvaluators:
     def of(
         cls, make: Callable[..., CocoEvaluator], truth: GroundTruth, tasks: Sequence[TaskName]
     ) -> TaskEvaluators:
-        """Build the evaluators with `make`; the sigmas that it may have are those of keypoints."""
-        if len(tasks) == 1:
-            return cls((make(truth, task=tasks[0]),))
-        of_others = {"sigmas": None} if "keypoints" in tasks else {}
-        return cls(
-            tuple(make(truth, task=task, **({} if task == "keypoints" else of_others)) for task in tasks)
-        )
+        return cls(tuple(evaluator_of(make, truth, task, among=tasks) for task in tasks))
 
     @property
     def boxes(self) -> CocoEvaluator:

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from detector.ops.resampling import linear_weights
+from detector.pasting import PADDING, enlarged
 
 
 def pasted_probabilities(
@@ -21,18 +22,11 @@ def pasted_probabilities(
     axis is interpolated by a product with a matrix.
     """
     height, width = size
-    padded = F.pad(masks, (1,) * 4)
-    corners = _enlarged(boxes, padded.shape[-1] / masks.shape[-1])
+    padded = F.pad(masks, (PADDING,) * 4)
+    corners = enlarged(boxes, cells=masks.shape[-1])
     columns = _axis(corners[:, 0], corners[:, 2], width, padded.shape[-1])
     rows = _axis(corners[:, 1], corners[:, 3], height, padded.shape[-1])
     return rows @ padded @ columns.mT
-
-
-def _enlarged(boxes: Float[Tensor, "N 4"], factor: float) -> Int64[Tensor, "N 4"]:
-    """Return the boxes, larger by a factor around the same centers, in whole pixels toward zero."""
-    half = (boxes[:, 2:] - boxes[:, :2]) * 0.5 * factor
-    center = (boxes[:, 2:] + boxes[:, :2]) * 0.5
-    return torch.cat([center - half, center + half], dim=1).long()
 
 
 def _axis(

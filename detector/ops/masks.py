@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
 
-_BORDER = 1  # cells without coverage around a mask
+from detector.pasting import PADDING, enlarged
 
 
 def cropped(
@@ -29,8 +29,8 @@ def cropped(
     # RoIAlign reads the value of pixel i, whose center is i + 0.5, at position i.
     scale = coverage.shape[-1] / (boxes[:, 2:] - boxes[:, :2])
     corners = (regions + 0.5).unflatten(1, (2, 2)) - boxes[:, None, :2]
-    placed = corners * scale[:, None] - 0.5 + _BORDER
-    padded = F.pad(coverage.to(regions.dtype) / 255, (_BORDER,) * 4)
+    placed = corners * scale[:, None] - 0.5 + PADDING
+    padded = F.pad(coverage.to(regions.dtype) / 255, (PADDING,) * 4)
     index = torch.arange(len(regions), device=regions.device, dtype=regions.dtype)
     return roi_align(padded[:, None], torch.cat([index[:, None], placed.flatten(1)], dim=1), size)[:, 0]
 
@@ -46,9 +46,9 @@ def paste(
     if not coverage.is_floating_point():
         coverage = coverage.to(boxes.dtype) / 255
     side = coverage.shape[-1]
-    padded = F.pad(coverage, (_BORDER,) * 4)
+    padded = F.pad(coverage, (PADDING,) * 4)
     pasted = torch.zeros(len(coverage), height, width, dtype=torch.bool, device=coverage.device)
-    for image, mask, box in zip(pasted, padded, _enlarged(boxes, (side + 2 * _BORDER) / side), strict=True):
+    for image, mask, box in zip(pasted, padded, enlarged(boxes, cells=side).tolist(), strict=True):
         x1, y1, x2, y2 = box
         shape = (max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1))
         pixels = F.interpolate(mask[None, None], size=shape, mode="bilinear", align_corners=False)[0, 0]
@@ -56,10 +56,3 @@ def paste(
         right, bottom = min(x2 + 1, width), min(y2 + 1, height)
         image[top:bottom, left:right] = pixels[top - y1 : bottom - y1, left - x1 : right - x1] > 0.5
     return pasted
-
-
-def _enlarged(boxes: Float[Tensor, "N 4"], factor: float) -> list[list[int]]:
-    """Return the boxes, larger by a factor around the same centers, in whole pixels toward zero."""
-    half = (boxes[:, 2:] - boxes[:, :2]) * 0.5 * factor
-    center = (boxes[:, 2:] + boxes[:, :2]) * 0.5
-    return torch.cat([center - half, center + half], dim=1).long().tolist()

@@ -72,9 +72,8 @@ class Validation:
     ) -> None:
         self._ground_truth, self._make_evaluator, self._tasks = ground_truth, evaluator, tasks
         self.image_id = image_id
-        self.evaluators = self._evaluators(
-            ground_truth
-        )  # of the images of the last validation; at first, all
+        # Of the images of the last validation; at first, of all.
+        self.evaluators = self._evaluators(ground_truth)
         self._num_images = ground_truth.num_images
         self.collector = ResultCollector(
             image_id=image_id,

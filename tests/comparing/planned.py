@@ -19,7 +19,7 @@ def planned_runs(folder: Path, count: int) -> list[PlannedRun]:
             seed=seed,
             overrides=(),
             config={"training": {"max_epochs": 1, "devices": 1}, "model": {}},
-            data=DataFacts("", 1, _many_annotations(), read_image=None),
+            data=DataFacts("", _many_annotations(), read_image=None),
             size=ModelSize(1, 1, 1, 1),
             folder=folder / str(seed),
         )

@@ -98,7 +98,8 @@ def test_it_learns_the_masks_of_its_regions() -> None:
 
 def test_options_reach_the_layers() -> None:
     deformable = branch(deformable_convs="last", deform=DeformConv2d)
-    assert [isinstance(block[0], DeformConv2d) for block in deformable.mask_head] == [False, True]  # type: ignore[index]
+    blocks: Any = deformable.mask_head
+    assert [isinstance(block[0], DeformConv2d) for block in blocks] == [False, True]
     assert branch(class_agnostic=True).mask_predictor.mask_fcn_logits.out_channels == 1
     assert branch(aligned=True).pooling.aligned
     with pytest.raises(ValueError, match=r"branches\.mask\.pooling: .*output_size cannot be chosen"):

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from detector.backbones.resnet import ResNet
 from detector.config.build import build
@@ -89,8 +88,8 @@ def faster_rcnn(*, schemas: Sequence[KeypointSchema | None], **branches: Any) ->
 
 
 def test_a_users_second_stage_may_take_no_number_of_keypoints() -> None:
-    def roi(features: Sequence[FeatureSpec], num_classes: int) -> nn.Module:
+    def roi(features: Sequence[FeatureSpec], num_classes: int) -> RoIHead:
         return RoIHead(features, num_classes)
 
-    head = FasterRCNNHead([FeatureSpec(f"p{i}", 8, 2**i) for i in (2, 3)], 2, roi=roi, num_keypoints=3)  # type: ignore[arg-type]
+    head = FasterRCNNHead([FeatureSpec(f"p{i}", 8, 2**i) for i in (2, 3)], 2, roi=roi, num_keypoints=3)
     assert head.tasks == ("bbox",)

@@ -153,6 +153,9 @@ def _same(pair: Pair) -> Pair:
         for parameter in heads.parameters():  # the initial heads predict almost nothing
             parameter += 0.02 * torch.randn_like(parameter)
     pair.ours.double().load_state_dict(from_torchvision(theirs.state_dict()), strict=True)
+    # Ours are float32 otherwise: random weights would make 1e-3 pixels of their rounding.
+    for constant, values in ((pair.ours.mean, [0.485, 0.456, 0.406]), (pair.ours.std, [0.229, 0.224, 0.225])):
+        constant.copy_(255 * torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1))
     return pair
 
 
@@ -207,8 +210,7 @@ CASES = [[0], [1], [2], [0, 1, 2]]
 
 def _tier(name: str) -> list[pytest.MarkDecorator]:
     """ResNet-18 shows most of it in a fraction of the time."""
-    rare = "v2" in name or name == "keypointrcnn_resnet50_fpn"
-    return [pytest.mark.nightly] if rare else [pytest.mark.slow] if "50" in name else []
+    return [pytest.mark.nightly] if "v2" in name else [pytest.mark.slow] if "50" in name else []
 
 
 PARAMS = [pytest.param(name, marks=_tier(name)) for name in MODELS]
@@ -296,22 +298,18 @@ def test_detections_are_equal(pair: Pair, images: list[int]) -> None:
         theirs = Detections(wanted["boxes"], wanted["scores"], wanted["labels"] - pair.first_label)
         distance = torch.cdist(_as_points(got), _as_points(theirs), p=torch.inf)
         nearest, partner = distance.min(dim=1)
-        assert nearest.max() < 1e-2  # each has its partner, whatever the order of equal scores
-        assert distance.amin(dim=0).max() < 1e-2
-        # Random weights of full width amplify the rounding of boxes, and have heat maps with equal maxima.
-        blocks: Any = pair.ours.backbone.layer1
-        is_wide = len(blocks) == 3  # ResNet-50
-        atol = 1e-3 if is_wide else 1e-4
+        assert nearest.max() < 1e-4  # each has its partner, whatever the order of equal scores
+        assert distance.amin(dim=0).max() < 1e-4
         if got.masks is not None:
             torch.testing.assert_close(
-                got.masks.coverage, wanted["masks"][partner, 0], rtol=0, atol=atol, check_dtype=False
+                got.masks.coverage, wanted["masks"][partner, 0], rtol=0, atol=1e-4, check_dtype=False
             )
         if got.keypoints is not None and got.keypoint_scores is not None:
             torch.testing.assert_close(
-                got.keypoint_scores, wanted["keypoints_scores"][partner], rtol=0, atol=atol, check_dtype=False
+                got.keypoint_scores, wanted["keypoints_scores"][partner], rtol=0, atol=1e-4, check_dtype=False
             )
-            apart = (got.keypoints.xy - wanted["keypoints"][partner][..., :2]).abs().amax(dim=-1)
-            assert (apart <= 10 * atol).double().mean() >= (0.95 if is_wide else 1)
+            places = wanted["keypoints"][partner][..., :2]
+            torch.testing.assert_close(got.keypoints.xy, places, rtol=0, atol=1e-4, check_dtype=False)
 
 
 def test_detections_by_winograds_convolution_are_those_by_torchs(
@@ -364,8 +362,9 @@ def test_training_losses_and_gradients_are_equal(pair: Pair) -> None:
     for name, gradient in from_torchvision(named).items():
         # As a whole: what rounding moves across ReLU's corner or a region's cell changes a few entries.
         # torchvision's own gradient changes by 0.4 % if its images do by a billionth.
-        # That of a softmax's bias is 0.
-        assert (ours[name] - gradient).norm() <= 1e-2 * gradient.norm() + 1e-6, name
+        # That of a softmax's bias is 0, so that only rounding is left of it.
+        rounding = 1e-6 if name.endswith("kps_score_lowres.bias") else 0
+        assert (ours[name] - gradient).norm() <= 1e-2 * gradient.norm() + rounding, name
 
 
 def _as_points(detections: Detections) -> Tensor:

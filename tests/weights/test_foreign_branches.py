@@ -52,18 +52,20 @@ def rcnn(**branches: Any) -> Detector:
 
 def plain(*, version: int = 1, **branches: Any) -> Detector:
     """One of torchvision's models, in its two versions."""
-    neck, rpn, roi = (
-        {"norm": "batch"} if version == 2 else {},
-        {"num_convs": 2} if version == 2 else {},
-        {"num_convs": 4, "num_linear": 1, "norm": "batch"} if version == 2 else {},
-    )
+    neck, rpn, roi = dict[str, Any](), dict[str, Any](), dict[str, Any]()
+    if version == 2:
+        neck, rpn, roi = (
+            {"norm": "batch"},
+            {"num_convs": 2},
+            {"num_convs": 4, "num_linear": 1, "norm": "batch"},
+        )
     return build_detector(
         backbone=ResNet(50, out_stages=(2, 3, 4, 5), norm="batch"),
-        neck=partial(FPN, extra_levels="maxpool", **neck),  # type: ignore[arg-type]
+        neck=partial(FPN, extra_levels="maxpool", **neck),
         head=partial(
             FasterRCNNHead,
-            rpn=partial(RPN, **rpn),  # type: ignore[arg-type]
-            roi=partial(RoIHead, branches=branches, **roi),  # type: ignore[arg-type]
+            rpn=partial(RPN, **rpn),
+            roi=partial(RoIHead, branches=branches, **roi),
         ),
         num_classes=CLASSES,
     )
