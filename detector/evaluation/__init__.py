@@ -3,6 +3,7 @@
 from detector.lazy import lazy_getattr
 
 _MODULES = {
+    "BoundaryAP": "detector.evaluation.boundary",
     "CocoEvaluator": "detector.evaluation.coco",
     "CocoMetrics": "detector.evaluation.coco",
     "CurveMetric": "detector.evaluation.metrics",

@@ -69,7 +69,7 @@ class Shapes(ABC):
         """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal to nothing but itself, as what is computed of it is kept by it
 class Rows:
     """Detections sorted by image, then best first; equal scores keep their order.
 

@@ -16,6 +16,7 @@ from detector.comparing.subjects import (
     Subject,
     _config_of,
     _paths_by_variant,
+    _tasks,
     _without_times,
     subject_of_files,
     subject_of_folders,
@@ -180,3 +181,11 @@ def test_a_metric_that_cannot_decide_is_refused(tmp_path: Path) -> None:
     masks = Subject("", CocoEvaluator(random_masks(1)[0], task="segm"), {}, metric="segm/AR1")
     with pytest.raises(ValueError, match=r"compare\.metric=segm/AR1: expected one of segm/AP, segm/AP50"):
         compared(masks, num_resamples=5)
+
+
+def test_runs_that_found_nothing_leave_the_other_tasks_to_the_others() -> None:
+    box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 2, 2], "score": 0.5}
+    mask = {**box, "segmentation": {"size": [4, 4], "counts": "04`0"}}
+    assert _tasks({"a": {0: [mask]}, "b": {0: []}}, metric="bbox/AP") == ["bbox", "segm"]
+    assert _tasks({"a": {0: [mask]}, "b": {0: [box]}}, metric="bbox/AP") == ["bbox"]
+    assert _tasks({"a": {0: []}, "b": {0: []}}, metric="segm/AP") == ["segm"]
