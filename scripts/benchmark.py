@@ -11,6 +11,7 @@ from bench import timing as benchmark
 from bench.compare import comparison_table
 from bench.deform import gpu_table
 from bench.index import index_table, masks_index_table
+from bench.mask_evaluation import mask_evaluation_table
 from bench.masks import rasterizing_table
 from bench.memory import peak_memory_mb
 from bench.numerics import numerics_table
@@ -126,9 +127,9 @@ def index(arguments: argparse.Namespace) -> str:
 
 
 def masks(arguments: argparse.Namespace) -> str:
-    """Masks: polygons of a COCO file (--root) drawn for training, masks of detections pasted and encoded."""
+    """Masks: polygons of a COCO file (--root) drawn for training, detections pasted, encoded and scored."""
     drawn = rasterizing_table(arguments.root / "train.json", repeats=arguments.repeats)
-    return f"{drawn}\n\n{paste_table(repeats=arguments.repeats)}"
+    return f"{drawn}\n\n{paste_table(repeats=arguments.repeats)}\n\n{mask_evaluation_table()}"
 
 
 def compare(arguments: argparse.Namespace) -> str:

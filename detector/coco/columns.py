@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -15,7 +13,7 @@ import msgspec
 import numpy as np
 from msgspec.structs import replace
 
-from detector.coco.json_files import load_json, read_sections
+from detector.coco.json_files import load_json, no_garbage_collection, read_sections
 from detector.coco.raw_keypoints import RawKeypoints
 from detector.coco.raw_masks import RawMasks
 from detector.coco.rules import is_box, is_finite_number, is_odd_crowd, read_crowd, shown
@@ -121,7 +119,7 @@ def read_columns(path: Path, *, tasks: Sequence[TaskName] = ()) -> RawCoco:
     """
     try:
         content = read_sections(path)
-        with _no_garbage_collection():
+        with no_garbage_collection():
             return _columns(
                 (content.images, content.annotations, content.categories),
                 lambda kind: msgspec.json.Decoder(kind).decode,
@@ -131,18 +129,6 @@ def read_columns(path: Path, *, tasks: Sequence[TaskName] = ()) -> RawCoco:
             )
     except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
         return columns_of(load_json(path, what="COCO annotations"), source=str(path), tasks=tasks)
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Spare the collector the lists of millions of polygons, a quarter of the time; none is in a circle."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def columns_of(dataset: Any, *, source: str, tasks: Sequence[TaskName] = ()) -> RawCoco:

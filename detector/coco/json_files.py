@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import gc
 import json
 import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,18 @@ def read_sections(path: Path) -> CocoSections:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     text = memoryview(content)
     return msgspec.json.decode(text[3:] if text[:3] == codecs.BOM_UTF8 else text, type=CocoSections)
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Spare the collector millions of lists, a quarter of the time to read them; none is in a circle."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def load_json(path: Path, *, what: str) -> Any:

@@ -9,11 +9,14 @@ first: bit 6 says that another group follows, and 48 is added to make it a print
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
-from detector.coco.ragged import offsets
+from detector.coco.ragged import gather, offsets
 
 _OFFSET, _BITS, _MORE, _SIGN = 48, 5, 32, 16
+_BLOCK = 1 << 17  # bytes that are looked at together, few enough for a processor's cache
 _MOST_GROUPS = 12  # of five bits, in a number of 64 bits
 
 
@@ -59,6 +62,32 @@ def decompress(data: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndar
     return _summed(values, run_first), run_first
 
 
+def pixel_counts(data: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many pixels each mask has, and its object (N,); -1 for bytes that no encoder wrote."""
+    total, inside = (np.full(len(first) - 1, -1, dtype=np.int64) for _ in range(2))
+    edges = np.unique(np.searchsorted(first, np.arange(0, first[-1] + _BLOCK, _BLOCK)))
+    for start, stop in pairwise(edges.clip(max=len(first) - 1).tolist()):
+        part = first[start : stop + 1]
+        which, runs, run_first = _readable(data[part[0] : part[-1]], part - part[0])
+        odd = (np.arange(len(runs)) - np.repeat(run_first[:-1], np.diff(run_first))) % 2
+        negative, sums, odd_sums = (
+            np.diff(offsets(values)[run_first]) for values in (runs < 0, runs, runs * odd)
+        )
+        total[start + which] = np.where(negative, -1, sums)
+        inside[start + which] = np.where(negative, -1, odd_sums)
+    return total, inside
+
+
+def _readable(data: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return which masks are in compressed form, and the run lengths of these with their offsets."""
+    good = is_compressed(data, first)
+    if good.all():
+        return np.arange(len(good)), *decompress(data, first)
+    which = np.flatnonzero(good)
+    chosen_first, chosen = gather(first, which)
+    return which, *decompress(data[chosen], chosen_first)
+
+
 def is_compressed(data: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Return whether each mask's bytes are groups of bits and end with a number's last (N,)."""
     bits = data.astype(np.int64) - _OFFSET
@@ -76,13 +105,13 @@ def is_compressed(data: np.ndarray, first: np.ndarray) -> np.ndarray:
 
 def _summed(values: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Add to each number from the fourth on the last but one of its mask."""
-    place = np.arange(len(values)) - np.repeat(first[:-1], np.diff(first))
-    mask = np.repeat(np.arange(len(first) - 1), np.diff(first))
-    chain = 3 * mask + np.where(place == 0, 0, 2 - place % 2)  # the first alone, odd places, even places
-    order = np.argsort(chain, kind="stable")
-    sums = np.cumsum(values[order])
-    begins = np.flatnonzero(np.diff(chain[order], prepend=-1))
-    before = np.append(0, sums)[begins]
-    runs = np.empty_like(values)
-    runs[order] = sums - np.repeat(before, np.diff(np.append(begins, len(sums))))
-    return runs
+    counts = np.diff(first)
+    base, odd = np.repeat(first[:-1], counts), np.repeat(counts // 2, counts)
+    place = np.arange(len(values)) - base
+    # Sums run over chains: the first number of a mask alone, then its odd places, then its even ones.
+    start = base + np.where(place % 2, 1, np.where(place, 1 + odd, 0))
+    to = start + np.where(place, (place - 1) // 2, 0)
+    sums = np.zeros(len(values) + 1, dtype=np.int64)
+    sums[to + 1] = values
+    np.cumsum(sums, out=sums)
+    return np.asarray(sums[to + 1] - sums[start])

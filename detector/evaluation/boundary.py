@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -110,14 +111,14 @@ def _boundaries(masks: np.ndarray, width: float) -> np.ndarray:
 def boundary(of: RunLengths, width: float) -> RunLengths:
     """Return the part of a mask within `width` times the image's diagonal of its edge, at least a pixel."""
     pixels = mask.decode(of)
-    distance = max(1, round(width * float(np.hypot(*of["size"]))))
+    distance = max(1, round(width * math.hypot(*of["size"])))
     x, y, w, h = map(int, mask.toBbox(of))
     crop = pixels[y : y + h, x : x + w]
     if crop.size:  # a mask may be empty
         # A border of its own: beyond an image OpenCV would see no edge.
         padded = cv2.copyMakeBorder(crop, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
         inner = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=distance)
-        crop -= inner[1:-1, 1:-1]
+        crop[inner[1:-1, 1:-1] > 0] = 0
     return mask.encode(pixels)
 
 

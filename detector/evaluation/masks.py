@@ -21,6 +21,8 @@ from detector.evaluation.result_columns import Resolved
 from detector.evaluation.result_problems import require_no_problems
 from detector.evaluation.tasks import Task
 
+_MOST_AREAS = 255  # that pycocotools returns at once: it keeps their number in eight bits
+
 
 class RunLengths(TypedDict):
     """A mask as pycocotools takes it: (height, width), and compressed run lengths."""
@@ -56,10 +58,10 @@ class Masks(Shapes):
         return [(np.arange(self.num_classes), None)]
 
     def engine_detections(self) -> dict[str, list[Any]]:
-        return {"segmentation": [*map(_as_text, self.detections)]}
+        return {"segmentation": self.detections.tolist()}
 
     def engine_objects(self) -> dict[str, list[Any]]:
-        return {"segmentation": [*map(_as_text, self.objects)]}
+        return {"segmentation": self.objects.tolist()}
 
 
 class MaskTask(Task):
@@ -136,19 +138,18 @@ def boxes_of(masks: np.ndarray) -> np.ndarray:
 
 def areas_of(masks: np.ndarray) -> np.ndarray:
     """Return the areas of masks (D), in square pixels."""
-    return np.array([float(mask.area(one)) for one in masks])
+    parts = [masks[i : i + _MOST_AREAS].tolist() for i in range(0, len(masks), _MOST_AREAS)]
+    return np.concatenate([np.zeros(0), *map(mask.area, parts)])
 
 
 def _run_lengths(masks: Segmentations, sizes: np.ndarray) -> np.ndarray:
     """Return the `RunLengths` of each mask, whose image has the (height, width) `sizes` (N, 2), or None."""
     encoded = np.empty(len(sizes), dtype=object)
-    for row, (height, width) in enumerate(sizes.tolist()):
-        if counts := masks.run_lengths(row):
-            encoded[row] = RunLengths(size=[height, width], counts=counts)
+    data, edges = masks.rle.tobytes(), masks.rle_first.tolist()
+    for row, size in enumerate(sizes.tolist()):
+        if edges[row + 1] > edges[row]:
+            encoded[row] = RunLengths(size=size, counts=data[edges[row] : edges[row + 1]])
         elif polygons := [corners.ravel().tolist() for corners in masks.polygons(row)]:
-            encoded[row] = mask.merge(mask.frPyObjects(polygons, height, width))
+            shapes = mask.frPyObjects(polygons, *size)
+            encoded[row] = shapes[0] if len(shapes) == 1 else mask.merge(shapes)
     return encoded
-
-
-def _as_text(one: RunLengths) -> dict[str, Any]:
-    return {"size": one["size"], "counts": one["counts"].decode("ascii")}

@@ -45,29 +45,45 @@ class Resolved:
 
 def result_columns(results: Sequence[Any]) -> ResultColumns | None:
     """Return the columns of results; None if any is malformed or has an id of another type."""
+    well_formed = result_ids(results, "bbox")
+    if well_formed is None:
+        return None
+    boxes: list[Any] = [*map(itemgetter("bbox"), results)]
+    if not (_are(boxes, list, tuple) and set(map(len, boxes)) <= {4}):
+        return None
+    numbers = [*chain.from_iterable(boxes)]
+    xywh = _finite(numbers) if _are(numbers, int, float) else None
+    if xywh is None or (xywh.reshape(-1, 4)[:, 2:] < 0).any():
+        return None
+    image_ids, category_ids, scores = well_formed
+    return ResultColumns(image_ids, category_ids, xywh.reshape(-1, 4), scores)
+
+
+def result_ids(results: Sequence[Any], shape: str) -> tuple[list[Any], list[Any], np.ndarray] | None:
+    """Return the ids of images and of classes as they are written, and the scores, of results with `shape`.
+
+    None if any result is malformed, lacks the key `shape`, or has an id of another type; what is under the
+    key is not looked at.
+    """
     try:
-        image_ids, category_ids, boxes, scores = (
-            [*map(itemgetter(key), results)] for key in ("image_id", "category_id", "bbox", "score")
+        image_ids, category_ids, scores, _ = (
+            [*map(itemgetter(key), results)] for key in ("image_id", "category_id", "score", shape)
         )
-        numbers = [*chain.from_iterable(boxes)]
-    except (KeyError, TypeError, IndexError):  # entries that are not objects, lack a key, or have no box
+    except (KeyError, TypeError, IndexError):  # entries that are not objects, or lack a key
         return None
-    if not (
-        _are(image_ids, int, str)
-        and _are(category_ids, int, str)
-        and _are(boxes, list, tuple)
-        and set(map(len, boxes)) <= {4}
-        and _are(numbers, int, float)
-        and _are(scores, int, float)
-    ):
+    if not (_are(image_ids, int, str) and _are(category_ids, int, str) and _are(scores, int, float)):
         return None
+    numbers = _finite(scores)
+    return None if numbers is None else (image_ids, category_ids, numbers)
+
+
+def _finite(numbers: list[Any]) -> np.ndarray | None:
+    """Return numbers as float64; None if any is infinite or too large."""
     try:
-        xywh, score = np.array(numbers, np.float64).reshape(-1, 4), np.array(scores, np.float64)
-    except OverflowError:  # integers too large for float64
+        values = np.array(numbers, np.float64)
+    except OverflowError:
         return None
-    if not (np.isfinite(xywh).all() and np.isfinite(score).all() and (xywh[:, 2:] >= 0).all()):
-        return None
-    return ResultColumns(image_ids, category_ids, xywh, score)
+    return values if np.isfinite(values).all() else None
 
 
 def has_text(result: Mapping[str, Any], name: str) -> bool:

@@ -19,7 +19,7 @@ import torch
 
 from detector.coco.ground_truth import GroundTruth
 from detector.coco.ids import id_key
-from detector.evaluation.result_columns import Resolved, ResultColumns, result_columns
+from detector.evaluation.result_columns import Resolved, result_columns, result_ids
 from detector.files import write_text_atomically
 from detector.structures import Batch, Detections
 
@@ -128,17 +128,19 @@ def check_results(
     from detector.evaluation.result_ids import resolve  # long, and needed only once there are results
 
     resolved = resolve(results, truth)
-    columns = result_columns(resolved.results) if shape == "bbox" else None
-    if columns is not None and not resolved.problems and _are_known(columns, truth):
-        return replace(resolved, columns=columns)
+    if not resolved.problems and (ids := result_ids(resolved.results, shape)) and _are_known(*ids[:2], truth):
+        if shape != "bbox":
+            return resolved
+        if (columns := result_columns(resolved.results)) is not None:
+            return replace(resolved, columns=columns)
     from detector.evaluation.result_problems import require_valid  # the words are needed for mistakes only
 
     require_valid(resolved, truth, shape=shape, source=source)
     return resolved
 
 
-def _are_known(columns: ResultColumns, truth: GroundTruth) -> bool:
-    pairs = ((columns.image_ids, truth.image_numbers), (columns.category_ids, truth.category_numbers))
+def _are_known(image_ids: list[Any], category_ids: list[Any], truth: GroundTruth) -> bool:
+    pairs = ((image_ids, truth.image_numbers), (category_ids, truth.category_numbers))
     return all({*map(id_key, {*ids})} <= numbers.keys() for ids, numbers in pairs)
 
 

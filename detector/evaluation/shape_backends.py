@@ -122,10 +122,8 @@ def _detections(rows: Rows) -> list[dict[str, Any]]:
 
 
 def _entries(**columns: Sequence[Any]) -> list[dict[str, Any]]:
-    return [
-        {"id": number, **dict(zip(columns, values, strict=True))}
-        for number, values in enumerate(zip(*columns.values(), strict=True), start=1)
-    ]
+    names, numbers = ("id", *columns), range(1, len(columns["image_id"]) + 1)
+    return [dict(zip(names, values, strict=True)) for values in zip(numbers, *columns.values(), strict=True)]
 
 
 def _dataset(truth: GroundTruth, annotations: list[dict[str, Any]]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from detector.ops.recording import is_eager_on_cpu
 Library = Literal["mkl", "onednn"]
 
 _MOST_FEATURES = 4608  # per gradient of a kernel: with more, oneDNN takes twice as long
+_COPIED_FEATURES = 2304  # of regions at once: a part's copy and its gradient are what is needed beside them
 _FEWEST_PRODUCTS = 10_000_000  # multiplications, below which a separate call costs more than it saves
 
 
@@ -107,7 +108,7 @@ class _RegionsLinear(torch.autograd.Function):
             by_cell = (grad.mT @ rows).unflatten(1, (ctx.cells, -1))
             return grad @ kernel.flatten(1), by_cell.mT.flatten(1), grad_bias, None
         grad, shape = grad.contiguous(), rows.shape
-        parts = [*torch.arange(ctx.cells).split(max(1, _MOST_FEATURES // kernel.shape[2]))]
+        parts = [*torch.arange(ctx.cells).split(max(1, _COPIED_FEATURES // kernel.shape[2]))]
         if need_weight:
             grad_weight, by_cell = torch.empty_like(weight), rows.unflatten(1, (ctx.cells, -1))
             for part in parts:
