@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from pycocotools import mask
 
+from detector.coco import rle
 from detector.coco.ragged import offsets
-from detector.coco.rle import compress, decompress, is_compressed
+from detector.coco.rle import compress, decompress, is_compressed, pixel_counts
 
 
 def encoded(masks: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -56,3 +57,21 @@ def test_nothing_is_compressed_to_nothing() -> None:
 def test_other_bytes_are_told_apart(texts: list[bytes], good: list[bool]) -> None:
     data = np.frombuffer(b"".join(texts), dtype=np.uint8)
     assert is_compressed(data, offsets([*map(len, texts)])).tolist() == good
+
+
+@pytest.mark.parametrize("block", [1, 100, 1 << 17])
+def test_pixels_are_counted_block_by_block(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = random_masks()
+    data, first = encoded(masks)
+    odd = [b"61X", b"6 1", b"0O1"]  # cut off, no groups, a negative run length
+    data = np.append(data, np.frombuffer(b"".join(odd), np.uint8))
+    first = np.append(first, first[-1] + np.cumsum([*map(len, odd)]))
+    monkeypatch.setattr(rle, "_BLOCK", block)
+    total, inside = pixel_counts(data, first)
+    assert total.tolist() == [*(one.size for one in masks), -1, -1, -1]
+    assert inside.tolist() == [*(int(one.sum()) for one in masks), -1, -1, -1]
+
+
+def test_no_masks_have_no_pixels() -> None:
+    total, inside = pixel_counts(np.zeros(0, np.uint8), np.array([0]))
+    assert (len(total), len(inside)) == (0, 0)

@@ -12,6 +12,7 @@ from pycocotools import mask
 from detector.coco.truth_reader import read_ground_truth
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.errors import KINDS, analyze_errors
+from detector.evaluation.masks import areas_of
 from detector.evaluation.outcomes import OUTCOMES, RIGHT, outcomes
 from tests.evaluation.shapes import SIDE, by_pycocotools, random_masks, require_equal_replicates
 from tests.shared import shared_path
@@ -155,3 +156,9 @@ def test_objects_without_a_mask_in_a_training_are_regions_in_which_no_mask_count
         "counts.",
     )
     require_equal_replicates(evaluator, [*results, on_it])
+
+
+def test_areas_of_more_masks_than_pycocotools_takes_at_once() -> None:
+    masks = [mask.encode(np.asfortranarray(np.ones((1, width), np.uint8))) for width in range(1, 601)]
+    assert areas_of(np.array(masks, dtype=object)).tolist() == [*range(1, 601)]
+    assert areas_of(np.array([], dtype=object)).tolist() == []
