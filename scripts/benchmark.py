@@ -16,6 +16,7 @@ from bench.masks import rasterizing_table
 from bench.memory import peak_memory_mb
 from bench.numerics import numerics_table
 from bench.paste import paste_table
+from bench.swap import swap_table
 from bench.train import (
     branch_candidates,
     candidates_of,
@@ -79,6 +80,11 @@ def branches(arguments: argparse.Namespace) -> str:
     }
     compared = partial(benchmark.markdown_comparison, reference="torchvision", together=False)
     return f"{compared(times)}\n\n{compared(memory, unit='MB')}"
+
+
+def swap(arguments: argparse.Namespace) -> str:
+    """Training steps of torchvision's ResNet-50, plain and with swapped convolutions."""
+    return swap_table(repeats=arguments.repeats)
 
 
 def memory(arguments: argparse.Namespace) -> str:
@@ -148,6 +154,7 @@ SECTIONS = {
     "numerics": numerics,
     "train": train,
     "memory": memory,
+    "swap": swap,
     "branches": branches,
     "bccd": bccd,
     "index": index,
@@ -156,7 +163,7 @@ SECTIONS = {
 }
 
 
-TIMED_IN_TURNS = ("ops", "train", "branches", "bccd")
+TIMED_IN_TURNS = ("ops", "train", "swap", "branches", "bccd")
 DOCUMENTS = {"numerics": DOCS / "deformable.md"}  # of the sections that are not in benchmarks.md
 
 

@@ -15,7 +15,10 @@ _MODULES = {
     "NormKind": "detector.layers.norms",
     "RoIAlign": "detector.layers.roi_pooling",
     "norm_layer": "detector.layers.norms",
+    "offset_parameters": "detector.layers.deformable",
     "replace_backends": "detector.layers.deform",
+    "restore_convolutions": "detector.layers.swap",
+    "swap_convolutions": "detector.layers.swap",
 }
 __all__ = [*_MODULES]
 __getattr__ = lazy_getattr(__name__, _MODULES)

@@ -53,6 +53,23 @@ def deformable_layers(model: nn.Module) -> dict[str, Deformable]:
     return {_BLOCK.sub(lambda m: f"C{int(m[1]) + 1}.{m[2]}", name): module for name, module in layers}
 
 
+def offset_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters of all branches that predict offsets, for an optimizer's group of their own.
+
+    Examples:
+        >>> import torch
+        >>> from detector.layers import DeformConv2d
+        >>> network = nn.Sequential(DeformConv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 1))
+        >>> offsets = offset_parameters(network)
+        >>> others = [*{*network.parameters()} - {*offsets}]
+        >>> optimizer = torch.optim.AdamW([{"params": offsets, "lr": 1e-5}, {"params": others}], lr=1e-4)
+        >>> [len(group["params"]) for group in optimizer.param_groups]
+        [2, 4]
+    """
+    layers = (layer for layer in module.modules() if isinstance(layer, Deformable))
+    return [*dict.fromkeys(parameter for layer in layers for parameter in layer.offset.parameters())]
+
+
 def replaced_convolutions(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     """Return the names of deformable layers that lack the weight of the convolution `state` has there."""
     own = model.state_dict()

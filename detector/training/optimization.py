@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from detector.layers.deformable import Deformable
+from detector.layers.deformable import offset_parameters
 from detector.option_types import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
@@ -99,7 +99,7 @@ def parameter_groups(
     scales) are not decayed, unless `decay_norm_and_bias` is set. Groups are named, e.g. "offset.weight", and
     keep the order of the model's parameters, so that an optimizer state fits a rebuilt model.
     """
-    offsets = _offset_parameters(model)
+    offsets = {*map(id, offset_parameters(model))}
     norms = _norm_parameters(model)
     groups: dict[str, dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
@@ -121,11 +121,6 @@ def parameter_groups(
     if not groups:
         raise ValueError("The model has no trainable parameter. Lower model.backbone.frozen_stages.")
     return [{"name": name, **group} for name, group in groups.items()]
-
-
-def _offset_parameters(model: nn.Module) -> set[int]:
-    layers = (module for module in model.modules() if isinstance(module, Deformable))
-    return {id(parameter) for layer in layers for parameter in layer.offset.parameters()}
 
 
 def _norm_parameters(model: nn.Module) -> set[int]:
