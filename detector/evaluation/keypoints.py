@@ -162,7 +162,7 @@ class KeypointTask(Task):
                 f"evaluation.sigmas has {len(self._sigmas)} numbers, expected one for each keypoint of a "
                 f"category of {annotations.path}: {counts}."
             )
-        notes = [*dict.fromkeys(note for _, note in described)]
+        notes = _notes(described)
         if filled := int((keypoints.areas != annotations.areas).sum()):
             notes.append(
                 f"{filled} objects without an area are taken for 0.53 of their box, as in CrowdPose."
@@ -215,24 +215,37 @@ class KeypointTask(Task):
         return Rows.of(entries, truth, boxes_xywh=boxes, shapes=shapes)
 
     def _described(self, category: Category, of_data: tuple[float, ...]) -> tuple[tuple[float, ...], str]:
-        """Return the sigmas of a category's keypoints, and a note on where they come from.
+        """Return the sigmas of a category's keypoints, and in words what they are.
 
         `of_data` are those that a training set for it, () if none did.
         """
         count = len(category.keypoints)
         if self._sigmas is not None and len(self._sigmas) == count:
-            return self._sigmas, f"{count} keypoints are compared with the sigmas of evaluation.sigmas."
+            return self._sigmas, "the sigmas of evaluation.sigmas"
         option = "data.keypoint_sigmas" if of_data else "evaluation.sigmas"
         if not of_data:
             of_data = COCO_SIGMAS if count == len(COCO_SIGMAS) else (UNIFORM_SIGMA,) * count
         if of_data == COCO_SIGMAS:
-            return of_data, f"{count} keypoints are compared with COCO's sigmas."
+            return of_data, "COCO's sigmas"
         if of_data == (UNIFORM_SIGMA,) * count:
             return of_data, (
-                f"{count} keypoints are compared with the sigma {UNIFORM_SIGMA} each, for COCO has none for "
-                f"them: set {option} to those of your data."
+                f"the sigma {UNIFORM_SIGMA} each, for COCO has none for them: set {option} to those of "
+                "your data"
             )
-        return of_data, f"{count} keypoints are compared with the sigmas of {option}."
+        return of_data, f"the sigmas of {option}"
+
+
+def _notes(described: Sequence[tuple[tuple[float, ...], str]]) -> list[str]:
+    """Return a note for each of the descriptions of sigmas, with the numbers of keypoints that have them."""
+    numbers = dict[str, set[int]]()
+    for sigmas, what in described:
+        numbers.setdefault(what, set()).add(len(sigmas))
+    notes = []
+    for what, counts in numbers.items():
+        *others, last = map(str, sorted(counts))
+        shown_counts = f"{', '.join(others)} and {last}" if others else last
+        notes.append(f"{shown_counts} keypoints are compared with {what}.")
+    return notes
 
 
 def _require_sound(results: Sequence[Mapping[str, Any]], truth: GroundTruth, *, source: str) -> None:

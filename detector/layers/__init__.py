@@ -14,10 +14,13 @@ _MODULES = {
     "Modulation": "detector.layers.deform",
     "NormKind": "detector.layers.norms",
     "RoIAlign": "detector.layers.roi_pooling",
+    "SamplingPoints": "detector.layers.samples",
     "norm_layer": "detector.layers.norms",
     "offset_parameters": "detector.layers.deformable",
+    "recorded_points": "detector.layers.samples",
     "replace_backends": "detector.layers.deform",
     "restore_convolutions": "detector.layers.swap",
+    "sampling_points": "detector.layers.samples",
     "swap_convolutions": "detector.layers.swap",
 }
 __all__ = [*_MODULES]

@@ -123,11 +123,15 @@ class DepthwiseDeformConv2d(Deformable):
             modulation = by_group.softmax(dim=2).flatten(1, 2)
         return offset, modulation
 
-    def statistics(self, inputs: tuple[Tensor], predicted: Tensor) -> dict[str, Tensor]:
+    def decode_by_tap(self, predicted: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `decode` does in the layout of `deform_conv2d`: taps row by row, (y, x)."""
         offset, modulation = self.decode(predicted)
         by_row = (self.offset_groups, *reversed(self.kernel_size))  # groups, columns, rows
         offset = offset.unflatten(1, (*by_row, 2)).transpose(2, 3).flip(4).flatten(1, 4)
-        modulation = modulation.unflatten(1, by_row).transpose(2, 3).flatten(1, 3)
+        return offset, modulation.unflatten(1, by_row).transpose(2, 3).flatten(1, 3)
+
+    def statistics(self, inputs: tuple[Tensor], predicted: Tensor) -> dict[str, Tensor]:
+        offset, modulation = self.decode_by_tap(predicted)
         height, width = inputs[0].shape[2:]
         return sampling_statistics(offset, modulation, geometry=self.geometry, input_size=(height, width))
 

@@ -10,7 +10,7 @@ from pycocotools import mask as mask_tools
 from detector.coco.truth_reader import read_ground_truth
 from detector.evaluation.coco import CocoEvaluator
 from detector.evaluation.errors import analyze_errors
-from detector.evaluation.keypoints import keypoint_similarity
+from detector.evaluation.keypoints import _notes, keypoint_similarity
 from detector.evaluation.outcomes import Objects
 from detector.evaluation.result_ids import NamedResults
 from tests.evaluation.shapes import SIDE, by_pycocotools, random_poses, require_equal_replicates
@@ -93,6 +93,14 @@ def test_unknown_keypoints_have_equal_sigmas_and_a_note(backend: Any) -> None:
     metrics = CocoEvaluator(truth, backend=backend, task="keypoints").evaluate(results)
     assert values(metrics) == by_pycocotools(truth, results, "keypoints", [0.05] * 5).stats.tolist()
     assert "the sigma 0.05 each" in metrics.notes[0]
+
+
+def test_classes_with_the_same_kind_of_sigmas_share_a_note() -> None:
+    described = [((0.05,) * count, "one") for count in (5, 3, 5)] + [((0.1,) * 4, "others")]
+    assert _notes(described) == [
+        "3 and 5 keypoints are compared with one.",
+        "4 keypoints are compared with others.",
+    ]
 
 
 @BACKENDS
