@@ -37,9 +37,14 @@ class BoundaryAP(Metric):
     """
 
     def __init__(self, width: Fraction = 0.02) -> None:
+        if not 0 <= width <= 1:
+            raise ValueError(f"BoundaryAP: width={width}, expected a share of the diagonal, from 0 to 1.")
         self._width = width
         self._known: WeakKeyDictionary[Rows, _Flags] = WeakKeyDictionary()
         self._lock = Lock()  # replicates are computed in threads
+
+    def __reduce__(self) -> tuple[type[BoundaryAP], tuple[float]]:
+        return BoundaryAP, (self._width,)  # a copy computes what it needs for itself
 
     @property
     def specs(self) -> Sequence[MetricSpec]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,10 +48,12 @@ class Deformable(nn.Module, ABC):
 def deformable_layers(model: nn.Module) -> dict[str, Deformable]:
     """Return the deformable layers of a model as papers name them: `C4.1` for block 1, from 0, of stage C4.
 
-    Layers of other parts than the backbone have their dotted names.
+    Layers of other parts than the backbone have their dotted names, and so have several in one block.
     """
-    layers = ((name, module) for name, module in model.named_modules() if isinstance(module, Deformable))
-    return {_BLOCK.sub(lambda m: f"C{int(m[1]) + 1}.{m[2]}", name): module for name, module in layers}
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, Deformable)}
+    in_papers = {name: _BLOCK.sub(lambda m: f"C{int(m[1]) + 1}.{m[2]}", name) for name in layers}
+    count = Counter(in_papers.values())
+    return {name if count[in_papers[name]] > 1 else in_papers[name]: layer for name, layer in layers.items()}
 
 
 def offset_parameters(module: nn.Module) -> list[nn.Parameter]:
@@ -61,7 +64,7 @@ def offset_parameters(module: nn.Module) -> list[nn.Parameter]:
         >>> from detector.layers import DeformConv2d
         >>> network = nn.Sequential(DeformConv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 1))
         >>> offsets = offset_parameters(network)
-        >>> others = [*{*network.parameters()} - {*offsets}]
+        >>> others = [parameter for parameter in network.parameters() if parameter not in {*offsets}]
         >>> optimizer = torch.optim.AdamW([{"params": offsets, "lr": 1e-5}, {"params": others}], lr=1e-4)
         >>> [len(group["params"]) for group in optimizer.param_groups]
         [2, 4]

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from detector.layers.checks import check_map
 from detector.layers.deform import DeformConv2d
 from detector.layers.deform_depthwise import DepthwiseDeformConv2d
 from detector.layers.deformable import deformable_layers
@@ -51,11 +52,15 @@ class SamplingPoints:
 def sampling_points(layer: Convolution, x: Float[Tensor, "N C H W"]) -> SamplingPoints:
     """Return where a layer samples x.
 
+    Raises:
+        ValueError: x is no batch of maps with the channels of the layer, or smaller than its kernel.
+
     Examples:
         >>> points = sampling_points(DeformConv2d(3, 8, 3, stride=2, padding=1), torch.randn(1, 3, 8, 8))
         >>> points.xy[0, 0, :, 1, 2].tolist()[:3]  # of the pixel in row 1, column 2: the upper taps
         [[3.0, 1.0], [4.0, 1.0], [5.0, 1.0]]
     """
+    check_map(x, layer=type(layer).__name__, in_channels=layer.in_channels, geometry=layer.geometry)
     return _points(layer, x, layer.offset(x))
 
 
@@ -63,7 +68,7 @@ def sampling_points(layer: Convolution, x: Float[Tensor, "N C H W"]) -> Sampling
 def recorded_points(model: nn.Module) -> Iterator[dict[str, SamplingPoints]]:
     """Record where the deformable convolutions of a model sample in the passes within, each in its last one.
 
-    The names are those of papers for backbones, as in `C4.1`. A layer under several names has the first.
+    The names are those of papers for backbones, as in `C4.1`, else as in `named_modules()`.
 
     Examples:
         >>> model = nn.Sequential(nn.ReLU(), DeformConv2d(3, 8, 3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,17 +21,19 @@ from detector.option_types import PositiveFloat, PositiveInt
 
 Where = str | Sequence[str] | Callable[[str, nn.Conv2d], bool]
 
+_Place = tuple[str, nn.Module]
+
 _FACTORS: dict[Modulation, int] = {"none": 1, "doubled_sigmoid": 1, "sigmoid": 2}  # of the weight
 
 
 @dataclass(frozen=True)
 class Swapped:
-    """A convolution that became deformable: its name, what it was and is, and its new parameters."""
+    """A convolution that became deformable: its name, what it was and is, and the parameters it gained."""
 
     name: str
     before: str
     after: str
-    new_parameters: int
+    parameters_added: int
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,12 @@ class SwapReport:
     keeps_function: bool
 
     @property
-    def new_parameters(self) -> int:
-        return sum(one.new_parameters for one in self.swapped)
+    def parameters_added(self) -> int:
+        return sum(one.parameters_added for one in self.swapped)
 
     def __str__(self) -> str:
         effect = "same function as before" if self.keeps_function else "new weights: train them"
-        count, more = len(self.swapped), f"{self.new_parameters:,} parameters more"
+        count, more = len(self.swapped), f"{self.parameters_added:,} parameters more"
         lines = [f"{count} convolution{'s' * (count > 1)} made deformable, {more}, {effect}"]
         lines += [f"  {one.name}: {one.before} -> {one.after}" for one in self.swapped]
         lines += [f"  {name}: kept, {why}" for name, why in self.kept.items()]
@@ -76,12 +79,13 @@ def swap_convolutions(
 
     Where a convolution has another padding than zeros, or hooks or parametrizations, which would be lost, it
     is kept; a depth-wise one is kept, too, unless `version` is set, because its offsets would cost many times
-    what it does.
+    what it does. After an error the network is as before.
 
     Args:
         module: the network. Make its optimizer afterwards, as the offsets are new parameters.
-        where: names as in `named_modules()`, in which `*` stands for one part between dots and `**` for any
-            number, such as "layer3.*.conv2"; several of these; or a function of the name and the convolution.
+        where: names as in `named_modules()`, in which `*` stands for any text between two dots, `?` for one
+            character of it, and `**` for any number of parts, such as "layer3.*.conv2"; several of these; or
+            a function of the name and the convolution.
         version, modulation, offset_groups, max_offset_px, backend: options of the layers; None is their
             default.
 
@@ -108,7 +112,11 @@ def swap_convolutions(
     options = {name: value for name, value in given.items() if value is not None}
     convolutions = _convolutions(module)
     chosen = _chosen(convolutions, where)
-    reasons = {name: _obstacle(name, conv, version) for name, conv in chosen.items()}
+    shared = _shared_weights(module) if modulation == "sigmoid" else set()
+    reasons = {
+        name: _obstacle(conv, version=version, offset_groups=offset_groups, shared=shared)
+        for name, conv in chosen.items()
+    }
     if all(reasons.values()):
         raise ValueError(
             f"swap_convolutions: none of the {len(chosen)} chosen convolutions can be replaced:\n"
@@ -120,6 +128,10 @@ def swap_convolutions(
         if not reasons[name] and id(conv) not in layers:
             layers[id(conv)] = _deformable(conv, version=version, options=options)
             swapped[name] = _described(name, conv, layers[id(conv)])
+    for layer in layers.values():  # nothing is changed before all are made
+        if isinstance(layer, DeformConv2d):
+            with torch.no_grad():
+                layer.weight.mul_(_FACTORS[layer.modulation])
     for name, conv in convolutions.items():  # also where it has another name
         if id(conv) in layers:
             _set(module, name, layers[id(conv)])
@@ -133,18 +145,21 @@ def restore_convolutions(module: nn.Module) -> list[str]:
     Its modulation, which does not depend on the input, goes into the weight.
 
     Raises:
-        ValueError: the offsets of a layer have learned: it is no convolution any more. Nothing is replaced.
+        ValueError: the offsets or the modulation of a layer depend on its input, so that no convolution
+            computes the same, or something would be lost. Nothing is replaced.
     """
-    layers = {
-        name: layer
-        for name, layer in module.named_modules(remove_duplicate=False)
-        if isinstance(layer, DeformConv2d)
-    }
-    learned = [name for name, layer in layers.items() if not _is_constant(layer)]
-    if learned:
+    layers = {name: layer for name, layer in _places(module) if isinstance(layer, DeformConv2d)}
+    if module in layers.values():
         raise ValueError(
-            f"restore_convolutions: the offsets of {', '.join(learned)} have learned, and no convolution "
-            "computes the same. Restore networks whose offsets were frozen at zero."
+            "restore_convolutions: the module is a layer itself, which cannot be replaced in place. Put it "
+            "into a module, such as nn.Sequential(module)."
+        )
+    shared = _shared_weights(module)
+    reasons = {name: _obstacle_to_restore(layer, shared) for name, layer in layers.items()}
+    if any(reasons.values()):
+        raise ValueError(
+            "restore_convolutions: not all layers can be convolutions again. Restore networks whose offsets "
+            "were frozen at zero.\n" + "\n".join(f"  {name}: {why}" for name, why in reasons.items() if why)
         )
     convolutions = {id(layer): _convolution(layer) for layer in {*layers.values()}}
     for name, layer in layers.items():
@@ -158,7 +173,7 @@ def _convolutions(module: nn.Module) -> dict[str, nn.Conv2d]:
             "swap_convolutions: the module is a convolution itself, which cannot be replaced in place. Put "
             "it into a module, such as nn.Sequential(module)."
         )
-    return {name: one for name, one in _outside_of_deformable(module) if isinstance(one, nn.Conv2d)}
+    return {name: one for name, one in _places(module) if isinstance(one, nn.Conv2d)}
 
 
 def _chosen(convolutions: dict[str, nn.Conv2d], where: Where) -> dict[str, nn.Conv2d]:
@@ -181,19 +196,25 @@ def _chosen(convolutions: dict[str, nn.Conv2d], where: Where) -> dict[str, nn.Co
     return chosen
 
 
-def _outside_of_deformable(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+def _places(module: nn.Module, prefix: str = "", above: tuple[nn.Module, ...] = ()) -> Iterator[_Place]:
     """Yield modules with their names, under each name that they have, but none inside a deformable layer."""
     yield prefix, module
     if isinstance(module, Deformable):
         return
-    for name, child in module._modules.items():
-        if child is not None:
-            yield from _outside_of_deformable(child, f"{prefix}.{name}" if prefix else name)
+    for name, child in module._modules.items():  # `named_children` leaves out second names
+        if child is not None and child is not module and child not in above:
+            yield from _places(child, f"{prefix}.{name}" if prefix else name, (*above, module))
+
+
+def _shared_weights(module: nn.Module) -> set[int]:
+    """Return the ids of parameters that several modules have."""
+    count = Counter(id(p) for one in module.modules() for p in {*one.parameters(recurse=False)})
+    return {parameter for parameter, owners in count.items() if owners > 1}
 
 
 def _expression(pattern: str) -> re.Pattern[str]:
-    parts = re.split(r"(\*\*|\*|\?)", pattern)
-    meaning = {"**": ".*", "*": "[^.]*", "?": "[^.]"}
+    parts = re.split(r"(\*\*\.|\.\*\*|\*\*|\*|\?)", pattern)
+    meaning = {"**.": r"(?:.*\.)?", ".**": r"(?:\..*)?", "**": ".*", "*": "[^.]*", "?": "[^.]"}
     return re.compile("".join(meaning.get(part, re.escape(part)) for part in parts))
 
 
@@ -201,7 +222,7 @@ def _no_match(pattern: str, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.3)
     return (
         f'swap_convolutions: where="{pattern}" matches the name of no nn.Conv2d{_examples(near or names)}. '
-        "In a pattern, * stands for one part between dots and ** for any number."
+        "In a pattern, * stands for any text between two dots and ** for any number of parts."
     )
 
 
@@ -209,18 +230,23 @@ def _examples(names: Sequence[str]) -> str:
     return f" (there are {', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""
 
 
-def _obstacle(name: str, conv: nn.Conv2d, version: int | None) -> str:
+def _obstacle(conv: nn.Conv2d, *, version: int | None, offset_groups: int | None, shared: set[int]) -> str:
     """Return why a convolution cannot be replaced; empty if it can."""
+    groups = (4 if version else 1) if offset_groups is None else offset_groups
     if type(conv) is not nn.Conv2d:
         return f"a {type(conv).__name__} is more than nn.Conv2d, and what it adds would be lost"
     if conv.padding_mode != "zeros":
         return f"its padding is {conv.padding_mode}, and samples outside of the map are zeros"
     if parametrize.is_parametrized(conv):
         return "it has parametrizations, which would be lost: remove them first"
-    if any((conv._forward_hooks, conv._forward_pre_hooks, conv._backward_hooks, conv._backward_pre_hooks)):
+    if _has_hooks(conv):
         return "it has hooks, which would be lost: add them afterwards"
     if conv.padding == "same" and _padding(conv) is None:
         return 'its padding "same" is not the same on both sides, which deformable convolution needs'
+    if groups < 1 or conv.in_channels % groups:
+        return f"offset_groups={groups} does not divide its {conv.in_channels} input channels"
+    if id(conv.weight) in shared:
+        return "its weight is shared, and modulation=sigmoid would double it in other modules, too"
     if conv.kernel_size == (1, 1) and version is not None:
         return "a 1x1 kernel has no taps to weigh"
     if version is None and conv.groups == conv.in_channels > 1:
@@ -258,29 +284,30 @@ def _deformable(conv: nn.Conv2d, *, version: Literal[3, 4] | None, options: dict
             conv.in_channels, conv.out_channels, **geometry, version=version, **options
         ).to(conv.weight)
     else:
-        with torch.random.fork_rng(devices=[]):  # what the network draws next does not depend on the swap
+        device = conv.weight.device
+        # What is drawn next does not depend on the swap.
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             layer = DeformConv2d(
                 conv.in_channels,
                 conv.out_channels,
                 **geometry,
-                device=conv.weight.device,
+                device=device,
                 dtype=conv.weight.dtype,
                 **options,
             )
         for name in ("weight", "bias"):
             setattr(layer, name, getattr(conv, name))
-        with torch.no_grad():
-            conv.weight.mul_(_FACTORS[layer.modulation])
     return layer.train(conv.training)
 
 
 def _described(name: str, conv: nn.Conv2d, layer: Deformable) -> Swapped:
-    kernel, old = "x".join(map(str, conv.kernel_size)), {id(p) for p in conv.parameters()}
+    kernel = "x".join(map(str, conv.kernel_size))
+    after, before = (sum(p.numel() for p in one.parameters()) for one in (layer, conv))
     return Swapped(
         name,
         f"Conv2d {kernel}",
         f"{type(layer).__name__} {kernel}, {layer.modulation}",
-        sum(p.numel() for p in layer.parameters() if id(p) not in old),
+        after - before,
     )
 
 
@@ -289,11 +316,24 @@ def _set(module: nn.Module, name: str, layer: nn.Module) -> None:
     setattr(module.get_submodule(parent), last, layer)
 
 
-def _is_constant(layer: DeformConv2d) -> bool:
-    """Return whether offsets are zero and the mask is the same for every input."""
+def _has_hooks(module: nn.Module) -> bool:
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, kind) for kind in kinds)
+
+
+def _obstacle_to_restore(layer: DeformConv2d, shared: set[int]) -> str:
+    """Return why no convolution can take the place of a layer; empty if one can."""
     offset = layer.offset
     assert offset.bias is not None
-    return not (offset.weight.any() or offset.bias[: layer.offset_channels].any())
+    if offset.weight[: layer.offset_channels].any() or offset.bias[: layer.offset_channels].any():
+        return "its offsets have learned"
+    if offset.weight.any():
+        return "its modulation has learned to depend on the input"
+    if id(layer.weight) in shared and layer.modulation != "none":
+        return "its weight is shared, and would take its modulation to other modules"
+    if _has_hooks(layer) or _has_hooks(offset):
+        return "it has hooks, which would be lost: remove them first"
+    return ""
 
 
 def _convolution(layer: DeformConv2d) -> nn.Conv2d:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 from typing import Any
 
@@ -35,6 +36,14 @@ class ByBoundary(COCOeval):
         return ious
 
 
+def indexed(truth: dict[str, Any]) -> COCO:
+    coco = COCO()
+    coco.dataset = {"info": {}, **truth}
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
+
+
 def edge(of: Any) -> np.ndarray:
     """Pixels within 2 % of the diagonal of another's, or the image's border, by distances along axes."""
     pixels = mask.decode(of)
@@ -43,10 +52,10 @@ def edge(of: Any) -> np.ndarray:
     return (pixels > 0) & ~inner
 
 
-def moved(coco: COCO, rng: np.random.Generator) -> list[dict[str, Any]]:
+def moved_masks(truth: dict[str, Any], rng: np.random.Generator) -> list[dict[str, Any]]:
     """The objects, some pixels away."""
-    found = []
-    for one in coco.dataset["annotations"]:
+    coco, found = indexed(truth), []
+    for one in truth["annotations"]:
         pixels = np.roll(coco.annToMask(one), tuple(rng.integers(-2, 3, 2)), (0, 1))
         shape = mask.encode(np.asfortranarray(pixels))
         segmentation = {"size": shape["size"], "counts": shape["counts"].decode()}
@@ -58,11 +67,9 @@ def moved(coco: COCO, rng: np.random.Generator) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("seed", range(6))
 def test_it_is_that_of_pycocotools_with_the_overlaps_of_boundaries(seed: int) -> None:
     truth, results = random_masks(seed)
+    results += moved_masks(truth, np.random.default_rng(seed))
+    coco = indexed(truth)
     with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = {"info": {}, **truth}
-        coco.createIndex()
-        results += moved(coco, np.random.default_rng(seed))
         run = ByBoundary(coco, coco.loadRes([dict(one) for one in results]), "segm")
         run.evaluate()
         run.accumulate()
@@ -91,3 +98,30 @@ def test_a_boundary_is_a_frame_that_follows_the_border_of_the_image() -> None:
 def test_boxes_have_none() -> None:
     metrics = CocoEvaluator(ground_truth(), metrics={"boundary": BoundaryAP()}).evaluate([])
     assert metrics.values["boundary_AP"] == -1
+
+
+def test_images_that_are_drawn_twice_count_twice() -> None:
+    truth, results = random_masks(3)
+    results += moved_masks(truth, np.random.default_rng(3))
+    evaluator = CocoEvaluator(truth, task="segm", metrics={"boundary": BoundaryAP()})
+    matched = evaluator.matched(results)
+    replicates = replicates_of(matched, evaluator)
+    weights = np.array(np.random.default_rng(0).integers(0, 3, replicates.num_images).tolist())
+
+    def copies(rows: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+        counts = dict(zip([one["id"] for one in truth["images"]], weights.tolist(), strict=True))
+        return [{**row, key: 100 * row[key] + number} for row in rows for number in range(counts[row[key]])]
+
+    annotations = [{**one, "id": n} for n, one in enumerate(copies(truth["annotations"], "image_id"), 1)]
+    drawn = {**truth, "images": copies(truth["images"], "id"), "annotations": annotations}
+    again = CocoEvaluator(drawn, task="segm", metrics={"boundary": BoundaryAP()})
+    expected = again.evaluate(copies(results, "image_id")).values["boundary_AP"]
+    for _ in range(2):  # the second from what is kept
+        values = replicates.metrics(weights.astype(np.float64))
+        assert values["boundary_AP"] == pytest.approx([expected], abs=1e-12)
+
+
+def test_a_metric_can_be_copied_and_has_a_width_that_makes_sense() -> None:
+    assert copy.deepcopy(BoundaryAP(0.05))._width == 0.05
+    with pytest.raises(ValueError, match=r"width=-5\.0, expected a share"):
+        BoundaryAP(-5.0)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from detector.layers import (
@@ -13,6 +14,7 @@ from detector.layers import (
     DepthwiseDeformConv2d,
     recorded_points,
     sampling_points,
+    swap_convolutions,
 )
 
 GROUPS, TAPS, SIDE = 2, 6, 24
@@ -128,3 +130,17 @@ def test_points_are_recorded_in_the_passes_within_alone() -> None:
     before = points["0"]
     model(images)
     assert points["0"] is before
+
+
+def test_layers_of_one_block_have_names_of_their_own() -> None:
+    model = nn.ModuleDict({"backbone": torchvision.models.resnet18()})
+    swap_convolutions(model, ["backbone.layer3.0.conv2", "backbone.layer4.*.conv?"])
+    with recorded_points(model) as points:
+        model["backbone"](torch.randn(1, 3, 64, 64))
+    others = [f"backbone.layer4.{block}.conv{number}" for block in (0, 1) for number in (1, 2)]
+    assert [*points] == ["C4.0", *others]
+
+
+def test_a_map_that_does_not_fit_is_named() -> None:
+    with pytest.raises(ValueError, match=r"expected x of shape \(N, 2, H, W\), got \(1, 3, 9, 9\)"):
+        sampling_points(DeformConv2d(2, 2, 3), torch.randn(1, 3, 9, 9))

@@ -80,7 +80,7 @@ def test_the_report_counts_what_is_new() -> None:
     network, _ = block()
     count = sum(p.numel() for p in network.parameters())
     report = swap_convolutions(network, ["stem", "stages.*.0"])
-    assert report.new_parameters == sum(p.numel() for p in network.parameters()) - count
+    assert report.parameters_added == sum(p.numel() for p in network.parameters()) - count
     assert report.keeps_function
     assert "stem: Conv2d 7x7 -> DeformConv2d 7x7, doubled_sigmoid" in str(report)
 
@@ -103,8 +103,15 @@ def test_offsets_that_learned_have_no_convolution() -> None:
     layer: Any = network.stages[1][0]  # type: ignore[index]
     with torch.no_grad():
         layer.offset.weight[0, 0, 0, 0] = 0.1
-    with pytest.raises(ValueError, match=r"offsets of stages\.1\.0 have learned"):
+    with pytest.raises(ValueError, match=r"\n  stages\.1\.0: its offsets have learned$"):
         restore_convolutions(network)
+    with torch.no_grad():
+        layer.offset.weight.zero_()
+        layer.offset.weight[-1] = 0.1
+    with pytest.raises(ValueError, match=r"\n  stages\.1\.0: its modulation has learned to depend"):
+        restore_convolutions(network)
+    with pytest.raises(ValueError, match=r"Put it into a module, such as nn\.Sequential"):
+        restore_convolutions(DeformConv2d(3, 3, 3))
     assert isinstance(network.stages[0][0], DeformConv2d)  # type: ignore[index]
 
 
@@ -128,6 +135,8 @@ def test_where_is_a_pattern_of_whole_names() -> None:
     assert swapped("*") == ["stem", "head", "again"]
     assert swapped("stages.?.0") == ["stages.0.0", "stages.1.0", "stages.2.0"]
     assert swapped("**.0") == ["stages.0.0", "stages.1.0", "stages.2.0"]
+    assert swapped("**.head") == ["head"]
+    assert swapped("stages.1.**") == ["stages.1.0"]
 
 
 @pytest.mark.parametrize(
@@ -176,6 +185,38 @@ def test_a_convolution_alone_has_no_place_to_be_replaced_in() -> None:
         swap_convolutions(nn.Conv2d(3, 3, 3), "*")
 
 
+def test_after_an_error_the_network_is_as_before() -> None:
+    network, x = block()
+    before = network(x)
+    with pytest.raises(ValueError, match="max_offset_px must be a number of pixels above 0"):
+        swap_convolutions(network, "stages.*.0", modulation="sigmoid", max_offset_px=-1.0)
+    assert torch.equal(network(x), before)
+    report = swap_convolutions(network, "*", modulation="sigmoid", offset_groups=2)
+    assert report.kept == {"stem": "offset_groups=2 does not divide its 3 input channels"}
+    torch.testing.assert_close(network(x), before, rtol=0, atol=1e-6)
+
+
+def test_a_shared_weight_is_not_doubled() -> None:
+    network = nn.Sequential(*(nn.Conv2d(4, 4, 3, padding=1) for _ in range(3)))
+    network[2].weight = network[0].weight
+    x = torch.randn(1, 4, 8, 8)
+    before = network(x)
+    report = swap_convolutions(network, "*", modulation="sigmoid")
+    assert ["shared" in why for why in report.kept.values()] == [True, True]
+    torch.testing.assert_close(network(x), before, rtol=0, atol=1e-6)
+    assert len(swap_convolutions(network, "*").swapped) == 2  # nothing is doubled
+    torch.testing.assert_close(network(x), before, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="0: its weight is shared"):
+        restore_convolutions(network)
+
+
+def test_a_network_that_holds_itself_is_walked_once() -> None:
+    network, _ = block()
+    network.stages[0].add_module("parent", network.stages)
+    assert len(swap_convolutions(network, "stages.1.0").swapped) == 1
+    assert restore_convolutions(network) == ["stages.1.0"]
+
+
 def test_layers_that_are_deformable_stay() -> None:
     network = nn.Sequential(DeformConv2d(4, 4, 3), nn.Conv2d(4, 4, 3))
     assert [one.name for one in swap_convolutions(network, "**").swapped] == ["1"]
@@ -184,9 +225,11 @@ def test_layers_that_are_deformable_stay() -> None:
 @pytest.mark.parametrize("version", [3, 4])
 def test_depth_wise_versions_start_anew(version: Any) -> None:
     network = nn.Sequential(nn.Conv2d(8, 8, 7, padding=3, groups=8), nn.Conv2d(8, 8, 1)).double()
+    count = sum(p.numel() for p in network.parameters())
     report = swap_convolutions(network, "0", version=version, offset_groups=2)
     assert isinstance(network[0], DepthwiseDeformConv2d)
     assert not report.keeps_function
+    assert report.parameters_added == sum(p.numel() for p in network.parameters()) - count
     assert "new weights: train them" in str(report)
     assert network(torch.randn(1, 8, 9, 9, dtype=torch.float64)).shape == (1, 8, 9, 9)
     with pytest.raises(ValueError, match="sets modulation, max_offset_px and backend itself"):
@@ -206,7 +249,7 @@ def test_torchvisions_resnet_computes_the_same_in_any_format_and_under_autocast(
         assert (last(x) - before).abs().max() < 0.1 * before.abs().max()
 
 
-def test_it_can_be_exported_and_traced() -> None:
+def test_it_can_be_exported() -> None:
     network, x = block()
     swap_convolutions(network, "stages.*.0")
     exported = torch.export.export(network, (x,))
