@@ -106,7 +106,7 @@ def test_images_that_are_drawn_twice_count_twice() -> None:
     evaluator = CocoEvaluator(truth, task="segm", metrics={"boundary": BoundaryAP()})
     matched = evaluator.matched(results)
     replicates = replicates_of(matched, evaluator)
-    weights = np.array(np.random.default_rng(0).integers(0, 3, replicates.num_images).tolist())
+    weights = np.random.default_rng(0).integers(0, 3, (replicates.num_images,))
 
     def copies(rows: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
         counts = dict(zip([one["id"] for one in truth["images"]], weights.tolist(), strict=True))
