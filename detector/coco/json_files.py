@@ -67,7 +67,8 @@ def load_json(path: Path, *, what: str) -> Any:
 
 def _parse(text: str, path: Path, what: str) -> Any:
     try:
-        return json.loads(text)
+        with no_garbage_collection():
+            return json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(
             f"{path}: not valid JSON near line {error.lineno}, column {error.colno}: {error.msg}; expected "

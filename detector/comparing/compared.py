@@ -51,7 +51,8 @@ def compared(subject: Subject, *, num_resamples: int) -> tuple[Condition, Models
             keys.append((variant, seed))
             runs.append(replicates_of(matched, evaluator))
             if seed == shown:
-                errors[variant], detections[variant] = analyzed(matched)
+                shapes = [(other.rows(results), other.truth) for other in subject.others]
+                errors[variant], detections[variant] = analyzed(matched, shapes=shapes)
     draws = draw(runs, num_resamples=num_resamples)
     comparisons = _with_first(subject, evaluator, draws, keys, decided_by=decided_by)
     metrics: dict[str, dict[int, Mapping[str, float | None]]] = {variant: {} for variant in subject.results}

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 
 from detector.coco.ground_truth import GroundTruth
-from detector.coco.json_files import no_garbage_collection
 from detector.evaluation.backends import BackendName, curves
 from detector.evaluation.ceilings import ceiling_notes
 from detector.evaluation.matching import AREAS, KEYPOINT_LIMIT, LIMIT, Matched, Rows, match
@@ -98,8 +97,7 @@ class CocoEvaluator:
 
     def score(self, rows: Rows, notes: Sequence[str] = ()) -> Metrics:
         """Compute the metrics of the rows that `read` returns, with its notes."""
-        with no_garbage_collection():
-            arrays = curves(self._backend, rows, self.truth)
+        arrays = curves(self._backend, rows, self.truth)
         specs = [spec for spec in self.specs if isinstance(spec, CurveMetric)]
         values = _summary(*arrays, specs, classes=slice(None))
         per_class = {
@@ -133,15 +131,14 @@ class CocoEvaluator:
 
     def read(self, results: Sequence[Any] | Path, *, source: str = "results") -> tuple[Rows, tuple[str, ...]]:
         """Return the `rows` of results, and notes on them and on the ground truth; raises as `evaluate`."""
-        with no_garbage_collection():
-            if isinstance(results, str | Path):
-                from detector.evaluation.result_files import read_results  # needed only for a file
+        if isinstance(results, str | Path):
+            from detector.evaluation.result_files import read_results  # needed only for a file
 
-                results, source = read_results(Path(results)), str(results)
-            results, left_out = self._task.own(results)
-            resolved = check_results(results, truth=self.truth, source=source, shape=self._task.key)
-            notes = [f"{source}: {note}" for note in (*left_out, *resolved.notes)]
-            return self._task.rows(resolved, self.truth, source=source), (*self.notes, *notes)
+            results, source = read_results(Path(results)), str(results)
+        results, left_out = self._task.own(results)
+        resolved = check_results(results, truth=self.truth, source=source, shape=self._task.key)
+        notes = [f"{source}: {note}" for note in (*left_out, *resolved.notes)]
+        return self._task.rows(resolved, self.truth, source=source), (*self.notes, *notes)
 
 
 def _task(name: TaskName, sigmas: tuple[float, ...] | None) -> Task:

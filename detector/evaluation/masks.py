@@ -14,6 +14,7 @@ from pycocotools import mask
 
 from detector.coco.ground_truth import GroundTruth
 from detector.coco.ids import id_key
+from detector.coco.json_files import no_garbage_collection
 from detector.coco.raw_masks import RawMasks
 from detector.coco.shapes import Segmentations
 from detector.evaluation.matching import Rows, Shapes
@@ -91,6 +92,7 @@ class MaskTask(Task):
             "alone: tasks=[bbox]."
         )
 
+    @no_garbage_collection()
     def rows(self, results: Resolved, truth: GroundTruth, *, source: str) -> Rows:
         detections = results_masks(results.results, truth, source=source)
         if self._objects is None or self._objects[0] is not truth:

@@ -15,12 +15,14 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detector.coco.ground_truth import GroundTruth
+from detector.coco.json_files import no_garbage_collection
 from detector.evaluation.matching import AREAS, IOUS, TIDE_IOUS, Rows, Shapes
 
 _Sigmas = tuple[float, ...] | None
 _Engine = Callable[[dict[str, Any], dict[str, Any], Shapes, _Sigmas], Any]
 
 
+@no_garbage_collection()
 def shape_curves(backend: str, rows: Rows, truth: GroundTruth) -> tuple[np.ndarray, np.ndarray]:
     """Return precision (T, R, K, A, M) and recall (T, K, A, M), as `backends.curves`."""
     num_classes = len(truth.class_names)

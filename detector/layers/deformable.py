@@ -57,18 +57,7 @@ def deformable_layers(model: nn.Module) -> dict[str, Deformable]:
 
 
 def offset_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters of all branches that predict offsets, for an optimizer's group of their own.
-
-    Examples:
-        >>> import torch
-        >>> from detector.layers import DeformConv2d
-        >>> network = nn.Sequential(DeformConv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 1))
-        >>> offsets = offset_parameters(network)
-        >>> others = [parameter for parameter in network.parameters() if parameter not in {*offsets}]
-        >>> optimizer = torch.optim.AdamW([{"params": offsets, "lr": 1e-5}, {"params": others}], lr=1e-4)
-        >>> [len(group["params"]) for group in optimizer.param_groups]
-        [2, 4]
-    """
+    """Return the parameters of all branches that predict offsets, for an optimizer's group of their own."""
     layers = (layer for layer in module.modules() if isinstance(layer, Deformable))
     return [*dict.fromkeys(parameter for layer in layers for parameter in layer.offset.parameters())]
 

@@ -110,11 +110,18 @@ def swap_convolutions(
         "backend": backend,
     }
     options = {name: value for name, value in given.items() if value is not None}
+    return _swapped(module, where, version=version, options=options)
+
+
+def _swapped(
+    module: nn.Module, where: Where, *, version: Literal[3, 4] | None, options: dict[str, Any]
+) -> SwapReport:
     convolutions = _convolutions(module)
     chosen = _chosen(convolutions, where)
-    shared = _shared_weights(module) if modulation == "sigmoid" else set()
+    shared = _shared_weights(module) if options.get("modulation") == "sigmoid" else set()
+    groups = options.get("offset_groups", 4 if version else 1)
     reasons = {
-        name: _obstacle(conv, version=version, offset_groups=offset_groups, shared=shared)
+        name: _obstacle(conv, version=version, offset_groups=groups, shared=shared)
         for name, conv in chosen.items()
     }
     if all(reasons.values()):
@@ -230,9 +237,8 @@ def _examples(names: Sequence[str]) -> str:
     return f" (there are {', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""
 
 
-def _obstacle(conv: nn.Conv2d, *, version: int | None, offset_groups: int | None, shared: set[int]) -> str:
+def _obstacle(conv: nn.Conv2d, *, version: int | None, offset_groups: int, shared: set[int]) -> str:
     """Return why a convolution cannot be replaced; empty if it can."""
-    groups = (4 if version else 1) if offset_groups is None else offset_groups
     if type(conv) is not nn.Conv2d:
         return f"a {type(conv).__name__} is more than nn.Conv2d, and what it adds would be lost"
     if conv.padding_mode != "zeros":
@@ -243,8 +249,8 @@ def _obstacle(conv: nn.Conv2d, *, version: int | None, offset_groups: int | None
         return "it has hooks, which would be lost: add them afterwards"
     if conv.padding == "same" and _padding(conv) is None:
         return 'its padding "same" is not the same on both sides, which deformable convolution needs'
-    if groups < 1 or conv.in_channels % groups:
-        return f"offset_groups={groups} does not divide its {conv.in_channels} input channels"
+    if offset_groups < 1 or conv.in_channels % offset_groups:
+        return f"offset_groups={offset_groups} does not divide its {conv.in_channels} input channels"
     if id(conv.weight) in shared:
         return "its weight is shared, and modulation=sigmoid would double it in other modules, too"
     if conv.kernel_size == (1, 1) and version is not None:

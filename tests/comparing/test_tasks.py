@@ -11,8 +11,10 @@ import pytest
 from pycocotools import mask
 
 from detector.coco.truth_reader import read_ground_truth
+from detector.comparing.compared import compared
 from detector.comparing.subjects import subject_of_folders
 from detector.evaluation.coco import CocoEvaluator
+from detector.evaluation.masks import Masks
 from detector.run_folder import RunFolder
 from tests.comparing.command import comparison, detector
 from tests.comparing.finished import write_run
@@ -87,6 +89,17 @@ def test_boxes_decide_by_default_and_masks_are_shown(runs: list[Path], dataset: 
         metrics = CocoEvaluator(alone, task="segm").evaluate(results)
         for name in ("AP", "AP50"):
             assert of_masks[name][letter] == pytest.approx(metrics.values[name])
+
+
+def test_masks_are_drawn_where_boxes_decide(runs: list[Path]) -> None:
+    subject = subject_of_folders([str(run) for run in runs], CocoEvaluator, generate_into=Path("/none"))
+    assert subject.evaluator.task == "bbox"
+    _, models = compared(subject, num_resamples=5)
+    drawn = {variant: [one.shapes for one in images.shapes] for variant, images in models.images.items()}
+    assert {variant: [*map(type, shapes)] for variant, shapes in drawn.items()} == {
+        "a": [Masks],
+        "b": [Masks],
+    }
 
 
 def test_a_task_that_one_run_lacks_is_not_compared(runs: list[Path], dataset: Path, tmp_path: Path) -> None:
