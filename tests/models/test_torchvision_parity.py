@@ -208,15 +208,27 @@ MODELS: dict[str, Callable[[], Pair]] = {
 CASES = [[0], [1], [2], [0, 1, 2]]
 
 
-def _tier(name: str) -> list[pytest.MarkDecorator]:
-    """ResNet-18 shows most of it in a fraction of the time."""
-    return [pytest.mark.nightly] if "v2" in name else [pytest.mark.slow] if "50" in name else []
+def _tier(name: str, *, alone: bool = False) -> list[pytest.MarkDecorator]:
+    """ResNet-18 shows most of it in a fraction of the time: of ResNet-50, all images at once."""
+    is_wide = "50" in name
+    return [pytest.mark.nightly] if "v2" in name or (is_wide and alone) else [pytest.mark.slow] * is_wide
 
 
-PARAMS = [pytest.param(name, marks=_tier(name)) for name in MODELS]
+EACH_PAIR = pytest.mark.parametrize(
+    "pair", [pytest.param(name, marks=_tier(name)) for name in MODELS], indirect=True
+)
+EACH_CASE = pytest.mark.parametrize(
+    ("pair", "images"),
+    [
+        pytest.param(name, images, marks=_tier(name, alone=len(images) == 1), id=f"{name}-{images}")
+        for name in MODELS
+        for images in CASES
+    ],
+    indirect=["pair"],
+)
 
 
-@pytest.fixture(scope="module", params=PARAMS)
+@pytest.fixture(scope="module")
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     torch.manual_seed(1)
     with pytest.MonkeyPatch.context() as patch:
@@ -279,7 +291,7 @@ def _losses(pair: Pair, images: list[int]) -> tuple[dict[str, Tensor], dict[str,
     return losses, {pair.loss_names[name]: value for name, value in expected.items()}
 
 
-@pytest.mark.parametrize("images", CASES, ids=str)
+@EACH_CASE
 def test_losses_are_equal(pair: Pair, images: list[int]) -> None:
     losses, expected = _losses(pair, images)
     assert losses.keys() == expected.keys()
@@ -287,7 +299,7 @@ def test_losses_are_equal(pair: Pair, images: list[int]) -> None:
         torch.testing.assert_close(losses[name], value, rtol=1e-5, atol=1e-6, check_dtype=False)
 
 
-@pytest.mark.parametrize("images", CASES, ids=str)
+@EACH_CASE
 def test_detections_are_equal(pair: Pair, images: list[int]) -> None:
     batch = _batch(images)
     with torch.no_grad():
@@ -312,6 +324,7 @@ def test_detections_are_equal(pair: Pair, images: list[int]) -> None:
             torch.testing.assert_close(got.keypoints.xy, places, rtol=0, atol=1e-4, check_dtype=False)
 
 
+@EACH_PAIR
 def test_detections_by_winograds_convolution_are_those_by_torchs(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -337,6 +350,7 @@ def test_detections_by_winograds_convolution_are_those_by_torchs(
         assert distance.amin(dim=0).max() < 1e-2
 
 
+@EACH_PAIR
 def test_an_image_without_boxes_has_no_box_loss(pair: Pair) -> None:
     """torchvision's test_models_detection_negative_samples, for both projects."""
     parts = ("box", "centerness", "mask", "keypoint")
@@ -346,6 +360,7 @@ def test_an_image_without_boxes_has_no_box_loss(pair: Pair) -> None:
 
 
 @pytest.mark.slow
+@EACH_PAIR
 def test_training_losses_and_gradients_are_equal(pair: Pair) -> None:
     """In training mode, with statistics of the batch."""
     images, batch = [0, 1], _batch([0, 1])
