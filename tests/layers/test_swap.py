@@ -249,11 +249,12 @@ def test_torchvisions_resnet_computes_the_same_in_any_format_and_under_autocast(
         assert (last(x) - before).abs().max() < 0.1 * before.abs().max()
 
 
-def test_it_can_be_exported() -> None:
+def test_it_can_be_exported_and_compiled() -> None:
     network, x = block()
     swap_convolutions(network, "stages.*.0")
     exported = torch.export.export(network, (x,))
     torch.testing.assert_close(exported.module()(x), network(x))
+    torch.testing.assert_close(torch.compile(network, backend="eager")(x), network(x))
 
 
 @pytest.mark.parametrize("library", ["timm", "transformers"])
