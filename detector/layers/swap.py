@@ -265,10 +265,11 @@ def _obstacle(conv: nn.Conv2d, *, version: int | None, offset_groups: int, share
 
 def _padding(conv: nn.Conv2d) -> tuple[int, int] | None:
     """Return the padding in pixels, None if it is not the same on both sides."""
+    if not isinstance(conv.padding, str):
+        vertical, horizontal = conv.padding
+        return vertical, horizontal
     if conv.padding == "valid":
         return 0, 0
-    if conv.padding != "same":
-        return conv.padding  # type: ignore[return-value]  # whose text is "same" or "valid"
     total = [d * (k - 1) for k, d in zip(conv.kernel_size, conv.dilation, strict=True)]
     return None if any(one % 2 for one in total) else (total[0] // 2, total[1] // 2)
 

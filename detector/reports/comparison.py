@@ -182,7 +182,7 @@ def markdown(study: Study) -> str:
             for noun, by_task in condition.by_task(variant):
                 lines += [f"### {noun.capitalize()}", ""] if noun else []
                 lines += _table(METRIC_HEADER, difference_rows(by_task.metrics))
-            lines += _table(CLASS_DIFFERENCE_HEADER, difference_rows(comparison.classes))
+                lines += _table(CLASS_DIFFERENCE_HEADER, difference_rows(by_task.classes))
             lines += [method(comparison), ""]
         for table in cost_tables(condition):
             lines += [f"### {table.title}", "", *_table(table.header, table.rows)]

@@ -22,6 +22,8 @@ from detector.layers import (
 class Block(nn.Module):
     """Convolutions of many geometries, one of them under two names."""
 
+    stages: Any
+
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 8, 7, stride=2, padding=3)
@@ -31,7 +33,7 @@ class Block(nn.Module):
             nn.Sequential(nn.Conv2d(12, 12, 3, padding="same", dilation=2, groups=4), nn.ReLU()),
         )
         self.head = nn.Conv2d(12, 4, 1)
-        self.again = self.stages[2][0]  # type: ignore[index]
+        self.again = self.stages[2][0]
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.stages(self.stem(x))
@@ -64,15 +66,15 @@ def test_a_convolution_with_two_names_stays_one() -> None:
     before = network(x)
     report = swap_convolutions(network, lambda name, conv: name in ("again", "stages.2.0"))
     assert len(report.swapped) == 1
-    assert network.again is network.stages[2][0]  # type: ignore[index]
+    assert network.again is network.stages[2][0]
     torch.testing.assert_close(network(x), before, rtol=0, atol=1e-6)
 
 
 def test_parameters_are_the_same_objects_and_nothing_is_drawn() -> None:
     network, _ = block()
-    weight, random = network.stages[0][0].weight, torch.random.get_rng_state()  # type: ignore[index]
+    weight, random = network.stages[0][0].weight, torch.random.get_rng_state()
     swap_convolutions(network, "stages.0.0")
-    assert network.stages[0][0].weight is weight  # type: ignore[index]
+    assert network.stages[0][0].weight is weight
     assert torch.equal(torch.random.get_rng_state(), random)
 
 
@@ -100,7 +102,7 @@ def test_the_modulation_that_learned_goes_into_the_weight() -> None:
 def test_offsets_that_learned_have_no_convolution() -> None:
     network, _ = block()
     swap_convolutions(network, "stages.*.0")
-    layer: Any = network.stages[1][0]  # type: ignore[index]
+    layer: Any = network.stages[1][0]
     with torch.no_grad():
         layer.offset.weight[0, 0, 0, 0] = 0.1
     with pytest.raises(ValueError, match=r"\n  stages\.1\.0: its offsets have learned$"):
@@ -112,7 +114,7 @@ def test_offsets_that_learned_have_no_convolution() -> None:
         restore_convolutions(network)
     with pytest.raises(ValueError, match=r"Put it into a module, such as nn\.Sequential"):
         restore_convolutions(DeformConv2d(3, 3, 3))
-    assert isinstance(network.stages[0][0], DeformConv2d)  # type: ignore[index]
+    assert isinstance(network.stages[0][0], DeformConv2d)
 
 
 def test_offsets_are_a_group_of_their_own() -> None:
